@@ -1,0 +1,1 @@
+"""Real models, runners for other runtimes, and honest comparisons; uses only irc's public API."""

@@ -1,0 +1,103 @@
+"""Export torch architectures to ONNX; a script of its own, run by an interpreter that has torch.
+
+It imports nothing of the project, so torch may live in another environment: name its Python in
+IRC_TORCH_PYTHON.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OPSET = 18
+SEED = 0
+
+
+def import_torchvision() -> Any:
+    """Import torchvision without its compiled operators, which have no CPU build for every torch."""
+    torch = importlib.import_module("torch")
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return importlib.import_module("torchvision")
+
+
+def batch_norms(module: Any) -> list[Any]:
+    """Return the batch norms of a module, in order."""
+    torch = importlib.import_module("torch")
+    return [each for each in module.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+
+
+def settle_batch_norms(module: Any, images: Any) -> None:
+    """Give random weights sane activations: seeded scales, and running statistics from images."""
+    torch = importlib.import_module("torch")
+    for norm in batch_norms(module):
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias, 0.0, 0.2)
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+        norm.train()
+    with torch.no_grad():
+        for batch in images.split(16):
+            module(batch)
+    module.eval()
+
+
+def random_classifier(architecture: str, images: Any) -> Any:
+    """Return a torchvision classifier with seeded random weights and settled batch norms."""
+    torch = importlib.import_module("torch")
+    torchvision = import_torchvision()
+    torch.manual_seed(SEED)
+    module = torchvision.models.get_model(architecture, weights=None).eval()
+    settle_batch_norms(module, images)
+    return module
+
+
+def efficientnet_lite0(package: Path, weights: Path) -> Any:
+    """Return EfficientNet-lite0 with trained weights from two unpacked packages."""
+    torch = importlib.import_module("torch")
+    sys.path.insert(0, str(package.parent))
+    network = importlib.import_module(package.name).EfficientNet
+    module = network.from_name("efficientnet-lite0")
+    module.load_state_dict(torch.load(weights, weights_only=True))
+    return module.eval()
+
+
+def export(module: Any, shape: tuple[int, ...], path: Path) -> None:
+    """Write the module as ONNX with static shapes, one file, input `input`, output `output`."""
+    torch = importlib.import_module("torch")
+    torch.onnx.export(
+        module,
+        (torch.zeros(shape),),
+        str(path),
+        input_names=["input"],
+        output_names=["output"],
+        opset_version=OPSET,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def main() -> None:
+    """Parse the arguments and export one model."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("architecture", help="a torchvision classifier, or efficientnet_lite0")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--images", type=Path, help="f32 [n, 3, h, w] for the batch norms (.npy)")
+    parser.add_argument("--package", type=Path, help="unpacked efficientnet_lite_pytorch")
+    parser.add_argument("--weights", type=Path, help="trained weights (.pth)")
+    given = parser.parse_args()
+    if given.architecture == "efficientnet_lite0":
+        module = efficientnet_lite0(given.package, given.weights)
+    else:
+        images = importlib.import_module("torch").from_numpy(np.load(given.images))
+        module = random_classifier(given.architecture, images)
+    export(module, (1, 3, 224, 224), given.output)
+
+
+if __name__ == "__main__":
+    main()
