@@ -1,0 +1,7 @@
+"""Frontends: models of other tools come in here and become float or QDQ graphs."""
+
+if __name__ != "irc.frontends":
+    raise ImportError(
+        f"this package is 'irc.frontends', imported as {__name__!r}: "
+        "a second copy would mean a second op registry; import it by its full name"
+    )
