@@ -1,0 +1,123 @@
+"""Sliding windows over NHWC tensors: the geometry that convolutions and pools share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from irc.errors import TypeCheckError
+from irc.loops import Expr, Operand
+from irc.types import Array, Shape
+
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]
+"""Top, left, bottom, right."""
+
+CHUNK_BYTES = 1 << 25
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel extent, strides, dilations and padding over the two spatial axes."""
+
+    kernel: Pair
+    strides: Pair = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    dilations: Pair = (1, 1)
+
+    def __post_init__(self) -> None:
+        lengths = (len(self.kernel), len(self.strides), len(self.pads), len(self.dilations))
+        if lengths != (2, 2, 4, 2):
+            raise TypeCheckError("two strides, two dilations and four pads are needed")
+        if min(*self.kernel, *self.strides, *self.dilations) < 1 or min(self.pads) < 0:
+            raise TypeCheckError(
+                f"kernel {self.kernel}, strides {self.strides}, dilations {self.dilations} must be"
+                f" positive, pads {self.pads} not negative"
+            )
+
+    def output(self, height: int, width: int) -> Pair:
+        """Spatial extent of the result; raises `TypeCheckError` where the window doesn't fit."""
+        spans = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
+        top, left, bottom, right = self.pads
+        h = (height + top + bottom - spans[0]) // self.strides[0] + 1
+        w = (width + left + right - spans[1]) // self.strides[1] + 1
+        if h < 1 or w < 1:
+            raise TypeCheckError(
+                f"a window of {spans[0]}x{spans[1]} does not fit {height}x{width}"
+                f" with pads {self.pads}"
+            )
+        return h, w
+
+    def source(self, y: Expr, x: Expr, ky: Expr, kx: Expr) -> tuple[Operand, Operand]:
+        """Input row and column that tap (ky, kx) of output (y, x) reads; may lie in the padding."""
+        row = y * self.strides[0] + ky * self.dilations[0] - self.pads[0]
+        column = x * self.strides[1] + kx * self.dilations[1] - self.pads[1]
+        return row, column
+
+    @property
+    def padded(self) -> bool:
+        """Whether any tap can lie outside of the input."""
+        return any(self.pads)
+
+    def pad(self, x: Array, fill: float) -> Array:
+        """The input with its padding around it."""
+        top, left, bottom, right = self.pads
+        widths = ((0, 0), (top, bottom), (left, right), (0, 0))
+        return np.pad(x, widths, constant_values=fill) if self.padded else x
+
+    def taps(self, padded: Array, out: Pair) -> Iterator[tuple[int, int, Array]]:
+        """For each tap, the strided view of the padded input that it reads: [N, Ho, Wo, C]."""
+        for ky in range(self.kernel[0]):
+            for kx in range(self.kernel[1]):
+                y0, x0 = ky * self.dilations[0], kx * self.dilations[1]
+                y1 = y0 + (out[0] - 1) * self.strides[0] + 1
+                x1 = x0 + (out[1] - 1) * self.strides[1] + 1
+                yield ky, kx, padded[:, y0 : y1 : self.strides[0], x0 : x1 : self.strides[1]]
+
+
+def correlate(x: Array, w: Array, window: Window, groups: int, fill: float = 0) -> Array:
+    """2-D cross-correlation. x [N,H,W,C], w [O,kh,kw,C/groups], both in one float dtype; result
+    [N,Ho,Wo,O] in it. In float64 this is exact for integers whose sums stay below 2^53."""
+    out = window.output(x.shape[1], x.shape[2])
+    padded = window.pad(x, fill)
+    if w.shape[3] == 1 and groups == w.shape[0] == x.shape[3]:
+        return _depthwise(padded, w, window, out)
+    parts = [
+        _dense(xs, ws, window, out)
+        for xs, ws in zip(np.split(padded, groups, 3), np.split(w, groups, 0), strict=True)
+    ]
+    return parts[0] if groups == 1 else np.concatenate(parts, axis=3)
+
+
+def _depthwise(padded: Array, w: Array, window: Window, out: Pair) -> Array:
+    acc = np.zeros((padded.shape[0], *out, padded.shape[3]), padded.dtype)
+    for ky, kx, view in window.taps(padded, out):
+        acc += view * w[:, ky, kx, 0]
+    return acc
+
+
+def _dense(padded: Array, w: Array, window: Window, out: Pair) -> Array:
+    """By columns and BLAS, some output rows at a time so that the columns stay small."""
+    n, channels = padded.shape[0], padded.shape[3]
+    depth = window.kernel[0] * window.kernel[1] * channels
+    matrix = np.ascontiguousarray(w.reshape(w.shape[0], depth).T)
+    result = np.empty((n, *out, w.shape[0]), padded.dtype)
+    rows = max(1, CHUNK_BYTES // max(1, n * out[1] * depth * padded.itemsize))
+    for y in range(0, out[0], rows):
+        count = min(rows, out[0] - y)
+        part = padded[:, y * window.strides[0] :]
+        columns = np.empty((n, count, out[1], *window.kernel, channels), padded.dtype)
+        for ky, kx, view in window.taps(part, (count, out[1])):
+            columns[:, :, :, ky, kx] = view
+        result[:, y : y + count] = (columns.reshape(-1, depth) @ matrix).reshape(
+            n, count, out[1], -1
+        )
+    return result
+
+
+def need_nhwc(what: str, shape: Shape) -> None:
+    """Raise `TypeCheckError` unless the shape has the four axes of an image batch."""
+    if len(shape) != 4:
+        raise TypeCheckError(f"{what} has {len(shape)} axes {list(shape)}, [N, H, W, C] is needed")
