@@ -27,13 +27,13 @@ def quantize(real: npt.ArrayLike, type_: TensorType) -> Array:
     with np.errstate(all="ignore"):
         q = np.rint(np.asarray(real, np.float64) / scale) + zero
     q = np.where(np.isnan(q), zero, q)
-    return np.clip(q, type_.dtype.min, type_.dtype.max).astype(type_.dtype.numpy)
+    return _as(np.clip(q, type_.dtype.min, type_.dtype.max), type_.dtype)
 
 
 def dequantize(q: Array, type_: TensorType, dtype: DType = DType.F32) -> Array:
     """Equation (1): `scale * (q - zero_point)`, computed in float64, in the float dtype."""
     scale, zero = along_axis(quant_of(type_), type_.rank)
-    return ((q.astype(np.float64) - zero) * scale).astype(dtype.numpy)
+    return _as((q.astype(np.float64) - zero) * scale, dtype)
 
 
 def quant_of(type_: TensorType) -> Quant:
@@ -97,7 +97,11 @@ def requantize(
     dtype: DType,
 ) -> Array:
     """Equation (6): `clamp(zp + ((acc*m + 2^(s-1)) >> s), lo, hi)`."""
-    return np.clip(mul_shift(acc, m, s) + zero, *bounds).astype(dtype.numpy)
+    return _as(np.clip(mul_shift(acc, m, s) + zero, *bounds), dtype)
+
+
+def _as(array: Array, dtype: DType) -> Array:
+    return np.asarray(array, dtype.numpy)
 
 
 def common_multipliers(factors: Sequence[float], bound: int) -> tuple[tuple[int, ...], int]:
@@ -132,7 +136,9 @@ def table(
     return quantize(real, result.with_shape(q.shape))
 
 
-def clamp_bounds(result: TensorType, lo: float = -math.inf, hi: float = math.inf) -> tuple[int, int]:
+def clamp_bounds(
+    result: TensorType, lo: float = -math.inf, hi: float = math.inf
+) -> tuple[int, int]:
     """A real clamp as integer bounds in the result's quantization (ReLU, ReLU6, Clip in (6))."""
     ends = quantize(np.array([lo, hi]), result.with_shape((2,)))
     return int(ends[0]), int(ends[1])

@@ -432,7 +432,7 @@ def interpret(loops: Loops, operands: Mapping[Value, Array]) -> Array:
 
     It holds `loops()` to `evaluate()` in tests; memory grows with output x reduction size.
     """
-    arrays: dict[Source, Array] = dict(operands)
+    arrays: dict[Source, Array] = {v: a for v, a in operands.items()}  # noqa: C416
     for nest in loops.nests:
         env = _grid(nest.axes, 0)
         shape = tuple(v.extent for v in nest.axes)

@@ -107,9 +107,14 @@ class Value:
             old = getattr(self, name)
             if old is None:
                 continue
-            new = f(old) if isinstance(old, Value) else tuple(f(v) for v in old)
-            if (new is not old) if isinstance(old, Value) else differs(new, old):
-                changes[name] = new
+            if isinstance(old, Value):
+                new = f(old)
+                if new is not old:
+                    changes[name] = new
+                continue
+            several = tuple(f(v) for v in old)
+            if differs(several, old):
+                changes[name] = several
         return self.replace(**changes) if changes else self
 
     def call(self, arrays: Callable[[Value], Array]) -> Array:

@@ -52,7 +52,9 @@ class Const(Value):
             if not 0 <= quant.axis < result.rank:
                 raise TypeCheckError(f"quantization axis {quant.axis} is not an axis of {result}")
             if len(quant.scales) != result.shape[quant.axis]:
-                raise TypeCheckError(f"{len(quant.scales)} scales for axis {quant.axis} of {result}")
+                raise TypeCheckError(
+                    f"{len(quant.scales)} scales for axis {quant.axis} of {result}"
+                )
         return result
 
     def evaluate(self) -> Array:
