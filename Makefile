@@ -5,7 +5,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
-TREE := .types/irc
+CHECKED := $(wildcard tests bench examples)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -27,11 +27,11 @@ check: $(VENV)/dev.stamp types ## Lint, and check the types
 	$(PY) -m ruff check .
 
 types: $(VENV)/dev.stamp ## mypy --strict and pyright, over the package as it installs
-	rm -rf .types && mkdir -p $(TREE)
-	ln -s $(addprefix ../../,$(filter-out %/__pycache__,$(wildcard irc/*))) $(TREE)/
-	ln -s ../../frontends ../../passes ../../backends $(TREE)/
-	$(PY) -m mypy $(TREE) $(wildcard tests bench examples)
-	$(PY) -m pyright --pythonpath $(PY)
+	@rm -rf .types && mkdir .types
+	@cd .types && cp -rs $(addprefix "$(CURDIR)"/,pyproject.toml irc $(CHECKED)) .
+	@cd .types/irc && cp -rs $(addprefix "$(CURDIR)"/,frontends passes backends) .
+	cd .types && ../$(PY) -m mypy --cache-dir ../.mypy_cache irc $(CHECKED)
+	cd .types && ../$(PY) -m pyright --pythonpath ../$(PY)
 
 golden: $(VENV)/dev.stamp ## Rewrite the golden texts; read the diff before you commit it
 	$(PY) -m pytest -n 2 --update-golden $(PYTEST_ARGS)

@@ -19,7 +19,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--update-golden", action="store_true", help="rewrite tests/golden with what the tests print"
+        "--update-golden", action="store_true", help="rewrite tests/golden with what tests print"
     )
 
 

@@ -78,10 +78,10 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Of this environment's packages it borrows the dependencies only, which are a gigabyte to copy.
+    """Borrows the dependencies from the environment that runs the tests: they are a gigabyte.
 
-    A folder that a .pth file adds has its own .pth files left unread, and so this environment's
-    editable install, which is one, stays out.
+    A folder that a .pth file adds has its own .pth files left unread, so the lender's editable
+    install, which is one, stays out.
     """
     environment = tmp_path_factory.mktemp("environment")
     venv.create(environment, with_pip=False)
@@ -149,4 +149,4 @@ def test_second_copy_is_refused(installed: Installed, name: str) -> None:
     inside = installed.packages / "irc"
     done = installed.python(f"import sys; sys.path.insert(0, {str(inside)!r}); import {name}")
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(f"ImportError: this package is 'irc.{name}'")
+    assert f"\nImportError: this package is 'irc.{name}'" in done.stderr
