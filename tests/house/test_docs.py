@@ -23,7 +23,8 @@ def without_fences(text: str) -> str:
 
 
 def code_blocks(text: str, language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for of, block in fenced if of == language]
 
 
 def quoted(text: str) -> list[str]:
