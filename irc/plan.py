@@ -1,4 +1,5 @@
-"""The memory plan of a scheduled graph: where in the one static arena each result lives."""
+"""The memory plan of a scheduled graph: where each result lives, in the one static arena or in
+the caller's own input and output memory."""
 
 from __future__ import annotations
 
@@ -7,22 +8,25 @@ from math import prod
 
 from irc.types import Shape, TensorType
 
+ARENA = "arena"
+
 
 @dataclass(frozen=True)
 class Buffer:
-    """A tensor's place: bytes from the arena's start, and strides in elements per axis.
+    """A tensor's place: a base, bytes from its start, and strides in elements per axis.
 
-    Strides wider than dense are how a producer writes straight into its slice of a
-    concatenation.
+    `base` is `"arena"`, `"input NAME"` or `"output NAME"`. Strides wider than dense are how a
+    producer writes straight into its slice of a concatenation.
     """
 
     offset: int
     strides: Shape
+    base: str = ARENA
 
     @classmethod
-    def dense(cls, offset: int, shape: Shape) -> Buffer:
+    def dense(cls, offset: int, shape: Shape, base: str = ARENA) -> Buffer:
         """A row-major tensor at `offset`."""
-        return cls(offset, dense_strides(shape))
+        return cls(offset, dense_strides(shape), base)
 
     def is_dense(self, type_: TensorType) -> bool:
         """Whether the elements lie row-major without gaps (axes of extent 1 don't count)."""
@@ -30,12 +34,18 @@ class Buffer:
         triples = zip(self.strides, dense, type_.shape, strict=True)
         return all(s == d or extent == 1 for s, d, extent in triples)
 
+    def extent(self, type_: TensorType) -> int:
+        """Bytes from the first element to past the last."""
+        if type_.size == 0:
+            return 0
+        last = sum((d - 1) * s for d, s in zip(type_.shape, self.strides, strict=True))
+        return (last + 1) * type_.dtype.numpy.itemsize
+
 
 @dataclass(frozen=True)
 class Plan:
-    """`buffers[i]` is the place of the i-th node of `graph.order`, None for nodes that live
-    elsewhere: inputs, constants, and outputs that are written to the caller's memory.
-    `scratch[i]` is the offset of the i-th node's temporaries, None where it has none.
+    """`buffers[i]` is the place of the i-th node of `graph.order`; None only for constants.
+    `scratch[i]` is the arena offset of the i-th node's temporaries, None where it has none.
     """
 
     arena: int
@@ -47,3 +57,8 @@ class Plan:
 def dense_strides(shape: Shape) -> Shape:
     """Row-major strides in elements."""
     return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def aligned(offset: int, align: int) -> int:
+    """The next multiple of `align`."""
+    return -(-offset // align) * align

@@ -1,14 +1,14 @@
 """IR text: printer, parser, and files with their sidecar of constants.
 
     graph    = "graph" "@" NAME "(" [input {"," input}] ")" [arena] "{" {node} return "}"
-    input    = VALUE ":" type
+    input    = VALUE ":" type [place]
     node     = VALUE "=" OP "(" [operand {"," operand}] ")" [attributes] ":" type [place]
              | VALUE "=" "const" (list | HASH) ":" type
     operand  = VALUE | "-" | "[" [VALUE {"," VALUE}] "]"
     return   = "return" [STRING "="] VALUE {"," [STRING "="] VALUE}
     type     = DTYPE "[" [INT {"," INT}] "]" ["q" "(" numbers "," numbers ["," "axis" "=" INT] ")"]
     arena    = "arena" INT "align" INT
-    place    = ["at" INT "strides" list] ["scratch" INT]
+    place    = ["at" STRING INT "strides" list] ["scratch" INT]
     VALUE    = "%" (IDENTIFIER | STRING | INT) ["#" INT]
 
 `%3` is a nameless value; `%y#2` is the second value that is called y. Long arrays print as
@@ -57,7 +57,9 @@ class _Printer:
 
     def graph_text(self) -> str:
         g = self.graph
-        inputs = ", ".join(f"{self.labels[v]}: {type_text(v.type)}" for v in g.inputs)
+        inputs = ", ".join(
+            f"{self.labels[v]}: {type_text(v.type)}{self.place(i)}" for i, v in enumerate(g.inputs)
+        )
         arena = f" arena {g.plan.arena} align {g.plan.align}" if g.plan else ""
         lines = [f"graph @{_word(g.name)}({inputs}){arena} {{"]
         known = set(g.inputs)
@@ -96,8 +98,12 @@ class _Printer:
         if plan is None:
             return ""
         buffer, scratch = plan.buffers[index], plan.scratch[index]
-        at = "" if buffer is None else f" at {buffer.offset} strides {list(buffer.strides)}"
+        at = "" if buffer is None else f" at {_buffer(buffer)}"
         return at if scratch is None else f"{at} scratch {scratch}"
+
+
+def _buffer(b: Buffer) -> str:
+    return f"{json.dumps(b.base)} {b.offset} strides {list(b.strides)}"
 
 
 def _labels(graph: Graph) -> dict[Value, str]:
@@ -334,6 +340,7 @@ class _Parser:
         t = self.type()
         made = Input.of(t, _label_name(label))
         scope.values[label] = made
+        scope.places[made] = self.place()
         return made
 
     def output(self, scope: _Scope) -> tuple[str, Value]:
@@ -464,9 +471,10 @@ class _Parser:
     def place(self) -> tuple[Buffer | None, int | None]:
         buffer = scratch = None
         if self.take("at"):
+            base = str(json.loads(self.expect_kind("string")))
             offset = self.integer()
             self.expect("strides")
-            buffer = Buffer(offset, tuple(self.literal()))
+            buffer = Buffer(offset, tuple(self.literal()), base)
         if self.take("scratch"):
             scratch = self.integer()
         return buffer, scratch
