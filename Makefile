@@ -5,7 +5,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
-CHECKED := $(wildcard tests bench examples)
+CHECKED := $(foreach folder,tests bench examples,$(if $(wildcard $(folder)/*.py),$(folder)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -23,8 +23,9 @@ test: $(VENV)/dev.stamp ## Run the tests, without the slow ones
 test-all: $(VENV)/dev.stamp $(VENV)/bench.stamp ## Run all tests
 	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-check: $(VENV)/dev.stamp types ## Lint, and check the types
+check: $(VENV)/dev.stamp ## Lint, and check the types
 	$(PY) -m ruff check .
+	@$(MAKE) --no-print-directory types
 
 types: $(VENV)/dev.stamp ## mypy --strict and pyright, over the package as it installs
 	@rm -rf .types && mkdir .types
