@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--rounds", type=int, default=10, help="turns of each runner")
+    made.add_argument("--calibration", type=int, default=16, help="samples to calibrate with")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     return made
 
@@ -45,6 +46,7 @@ def main() -> int:
                     select([name for name in given.against.split(",") if name]),
                     threads=given.threads,
                     rounds=given.rounds,
+                    calibration=given.calibration,
                     cores=cores,
                 )
             print(f"\n{comparison_markdown(result)}", flush=True)

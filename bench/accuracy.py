@@ -60,7 +60,8 @@ class Accuracy:
 
 def top1(logits: Floats) -> NDArray[np.intp]:
     """Return the index of the largest logit of each row: f32[n, classes] to [n]."""
-    return logits.argmax(axis=-1)
+    indices: NDArray[np.intp] = logits.argmax(axis=-1)
+    return indices
 
 
 def share_equal(found: NDArray[Any], wanted: NDArray[Any]) -> float:
@@ -69,7 +70,7 @@ def share_equal(found: NDArray[Any], wanted: NDArray[Any]) -> float:
 
 
 def sqnr_db(found: Floats, wanted: Floats) -> float:
-    """Return 10 log10(signal / noise) of `found` against `wanted`, infinite where they are equal."""
+    """Return 10 log10(signal / noise) of `found` against `wanted`; infinite if they are equal."""
     noise = float(np.sum((found.astype(np.float64) - wanted) ** 2))
     signal = float(np.sum(wanted.astype(np.float64) ** 2))
     return float("inf") if noise == 0 else 10 * float(np.log10(signal / noise))
@@ -81,8 +82,8 @@ def logits_of(runner: Runner, feeds: Iterable[dict[str, Floats]]) -> Floats:
     return np.stack([row.astype(np.float32) for row in rows])  # a copy: outputs may be reused
 
 
-def test_set(model: Model, count: int) -> tuple[Floats, NDArray[np.uint8] | None]:
-    """Return inputs f32[n, ...] that calibration has not seen, and their labels if there are any."""
+def unseen_samples(model: Model, count: int) -> tuple[Floats, NDArray[np.uint8] | None]:
+    """Return inputs f32[n, ...] that calibration has not seen, and labels if there are any."""
     if not model.name.startswith("fashion"):
         return model.evaluation(count), None
     pixels, labels = fashion("t10k")
@@ -95,15 +96,20 @@ def score(name: str, found: Floats, wanted: Floats, labels: NDArray[np.uint8] | 
     return Score(name, share_equal(top1(found), top1(wanted)), accuracy, sqnr_db(found, wanted))
 
 
-def measure(model: Model, runners: Sequence[Runner], *, count: int = CROPS) -> Accuracy:
-    """Score the runners on a model, each built from the same 16 calibration samples."""
+def measure(
+    model: Model, runners: Sequence[Runner], *, count: int = CROPS, calibration: int = 16
+) -> Accuracy:
+    """Score the runners on a model, each built from the same calibration samples.
+
+    Raises ValueError if the float reference can't run.
+    """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        task, _ = make_task(model, folder, threads=1)
+        task, _ = make_task(model, folder, threads=1, samples=calibration)
         ready, skipped = prepare_all([OnnxRuntime(REFERENCE), *runners], task, folder)
         if REFERENCE in skipped:
             raise ValueError(f"{model.name}: no reference: {REFERENCE}: {skipped[REFERENCE]}")
-        samples, labels = test_set(model, count)
+        samples, labels = unseen_samples(model, count)
         scores = _scores([each.runner for each in ready], task, samples, labels)
     return Accuracy(model.name, len(samples), len(task.calibration), scores, skipped)
 
@@ -144,6 +150,7 @@ def main() -> int:
     parser.add_argument("models", nargs="*", metavar="MODEL", default=DEFAULT_MODELS)
     parser.add_argument("--against", default=DEFAULT_PEERS, help="peers, comma-separated")
     parser.add_argument("--crops", type=int, default=CROPS, help="photo crops to evaluate on")
+    parser.add_argument("--calibration", type=int, default=16, help="samples to calibrate with")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     given = parser.parse_args()
     machine = describe(peaks=False)
@@ -151,7 +158,12 @@ def main() -> int:
     results = []
     try:
         for model in map(model_named, given.models):
-            result = measure(model, select(given.against.split(",")), count=given.crops)
+            result = measure(
+                model,
+                select([name for name in given.against.split(",") if name]),
+                count=given.crops,
+                calibration=given.calibration,
+            )
             print(f"\n{accuracy_markdown(result)}", flush=True)
             results.append(result.as_json())
     except (ObtainError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Compare runners on a model in one interleaved, pinned run."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Row:
-    """One runner's results on one model. Times in ms; ratios to the fastest peer, below 1 better."""
+    """One runner on one model: times in ms, ratios to the fastest peer (below 1: faster)."""
 
     runner: str
     latency: Summary
@@ -150,6 +150,7 @@ def compare(
     *,
     threads: int = 1,
     rounds: int = 10,
+    calibration: int = 16,
     cores: tuple[int, ...] = (),
 ) -> Comparison:
     """Time the runners on a model, interleaved. `cores` only records what the process is pinned to.
@@ -158,7 +159,7 @@ def compare(
     """
     with TemporaryDirectory() as name:
         folder = Path(name)
-        task, macs = make_task(model, folder, threads=threads)
+        task, macs = make_task(model, folder, threads=threads, samples=calibration)
         ready, skipped = prepare_all(runners, task, folder)
         if not ready:
             raise ValueError(f"{model.name}: nothing could run: {skipped}")
@@ -179,5 +180,5 @@ def compare(
     )
 
 
-def _caller(runner: Runner, feed: dict[str, Any]) -> Any:
+def _caller(runner: Runner, feed: dict[str, Any]) -> Callable[[], object]:
     return lambda: runner.run(feed)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST from Debian's dataset-fashion-mnist package: 28x28 images of ten kinds of clothes."""
+"""Fashion-MNIST, ten kinds of clothes at 28x28, from Debian's dataset-fashion-mnist package."""
 
 import gzip
 import os
@@ -21,10 +21,10 @@ def _read_idx(path: Path, magic: int) -> NDArray[np.uint8]:
     """Return the bytes of an IDX file, shaped; a wrong magic number is an ObtainError."""
     raw = gzip.decompress(path.read_bytes())
     rank = magic & 0xFF
-    header = np.frombuffer(raw, ">u4", count=rank + 1)
-    if header[0] != magic:
-        raise ObtainError(f"{path}: not an IDX file of rank {rank} (magic {header[0]:#x})")
-    return np.frombuffer(raw, np.uint8, offset=4 * (rank + 1)).reshape(header[1:])
+    if int.from_bytes(raw[:4], "big") != magic:
+        raise ObtainError(f"{path}: not an IDX file of rank {rank} (begins {raw[:4].hex()})")
+    sizes = np.frombuffer(raw, ">u4", count=rank, offset=4)
+    return np.frombuffer(raw, np.uint8, offset=4 * (rank + 1)).reshape(sizes)
 
 
 def dataset_folder() -> Path:
@@ -50,7 +50,7 @@ def fashion(split: Split) -> tuple[Pixels, NDArray[np.uint8]]:
 
 
 def fashion_normalized(pixels: Pixels) -> Floats:
-    """Return (pixels / 255 - mean) / std with a channel axis: u8[n, 28, 28] to f32[n, 1, 28, 28]."""
+    """Return (pixels / 255 - mean) / std: u8[n, 28, 28] to f32[n, 1, 28, 28]."""
     values = (pixels.astype(np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
     return values[:, np.newaxis]
 

@@ -103,7 +103,7 @@ def text_lines(count: int, height: int, width: int, seed: int) -> Pixels:
 
 
 def text_pages(count: int, size: int, seed: int) -> Pixels:
-    """Return `count` seeded photo crops with lines of text laid on them: u8[count, size, size, 3]."""
+    """Return `count` seeded photo crops with text laid on them: u8[count, size, size, 3]."""
     generator = np.random.default_rng(seed)
     pages = photo_crops(count, size, seed).copy()
     for page in pages:
@@ -116,6 +116,6 @@ def text_pages(count: int, size: int, seed: int) -> Pixels:
 
 
 def normalized(pixels: Pixels, mean: Sequence[float], std: Sequence[float]) -> Floats:
-    """Return (pixels - mean) / std, mean and std in pixel units: u8[n, h, w, 3] to f32[n, 3, h, w]."""
-    values = (pixels.astype(np.float32) - np.float32(mean)) / np.float32(std)
+    """Return (pixels - mean) / std, both in pixel units: u8[n, h, w, 3] to f32[n, 3, h, w]."""
+    values = (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(values.transpose(0, 3, 1, 2))

@@ -1,13 +1,14 @@
 """Pinning a model's shapes, and counting its multiply-accumulates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
 
 
 def pin_shapes(model: onnx.ModelProto, inputs: Shapes) -> None:
@@ -45,7 +46,7 @@ def count_macs(model: onnx.ModelProto) -> int:
     return sum(_node_macs(node, shapes) for node in model.graph.node)
 
 
-def _known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def _known_shapes(model: onnx.ModelProto) -> dict[str, Shape]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
@@ -57,7 +58,7 @@ def _known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _node_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def _node_macs(node: onnx.NodeProto, shapes: Shapes) -> int:
     names = (*node.input[:2], node.output[0])
     if node.op_type not in _MACS or not all(name in shapes for name in names):
         return 0
@@ -67,12 +68,12 @@ def _node_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> i
     return _MACS[node.op_type](x, w, y)
 
 
-def _size(shape: tuple[int, ...]) -> int:
+def _size(shape: Shape) -> int:
     return int(np.prod(shape, dtype=np.int64))
 
 
 # Each takes the shapes of the data, the weights and the result.
-_MACS = {
+_MACS: dict[str, Callable[[Shape, Shape, Shape], int]] = {
     "Conv": lambda x, w, y: _size(y) * _size(w[1:]),  # w is [o, c / groups, *kernel]
     "ConvTranspose": lambda x, w, y: _size(x) * _size(w[1:]),  # w is [c, o / groups, *kernel]
     "Gemm": lambda x, w, y: _size(y) * x[-1],

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,8 @@ def calibration_file(model: Model, count: int = 16) -> Path:
     path = cache_folder() / f"{model.name}.calib.npz"
     if not path.exists():
         with written_whole(path) as part:
-            np.savez_compressed(part, **{model.input: model.calibration(count)})  # pyright: ignore
+            arrays: dict[str, Any] = {model.input: model.calibration(count)}
+            np.savez_compressed(part, **arrays)
     return path
 
 

@@ -10,7 +10,17 @@ from bench.cache import written_whole
 from bench.compare import Comparison, Row
 from bench.machine import Machine
 
-HEADINGS = ("runner", "median ms", "IQR", "best", "ratio [IQR]", "GMAC/s", "build s", "MB", "start ms")
+HEADINGS = (
+    "runner",
+    "median ms",
+    "IQR",
+    "best",
+    "ratio [IQR]",
+    "GMAC/s",
+    "build s",
+    "MB",
+    "start ms",
+)
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

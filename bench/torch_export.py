@@ -17,7 +17,7 @@ SEED = 0
 
 
 def import_torchvision() -> Any:
-    """Import torchvision without its compiled operators, which have no CPU build for every torch."""
+    """Import torchvision without its compiled operators, which lack a CPU build for some torch."""
     torch = importlib.import_module("torch")
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -1,0 +1,134 @@
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.compare import OURS, compare, fastest_peer, prepare_all, select
+from bench.images import Floats
+from bench.machine import Machine
+from bench.models import MODELS, Model
+from bench.report import comparison_markdown, markdown_table, write_json
+from bench.runners import Arrays, Task
+from bench.timing import Timings
+
+
+@dataclass
+class FakeRunner:
+    """Writes a file of `size` bytes and echoes; or is missing; or fails."""
+
+    name: str
+    size: int = 10
+    reason: str = ""
+    fault: str = ""
+    log: list[str] = field(default_factory=list)
+
+    def missing(self) -> str:
+        return self.reason
+
+    def build(self, task: Task, folder: Path) -> tuple[Path, ...]:
+        if self.fault:
+            raise RuntimeError(self.fault)
+        path = folder / task.name
+        path.write_bytes(bytes(self.size))
+        self.log.append("build")
+        return (path,)
+
+    def load(self, task: Task, files: tuple[Path, ...]) -> None:
+        assert all(file.exists() for file in files)
+        self.log.append(f"load {task.threads}")
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        self.log.append("run")
+        return {"y": inputs["x"]}
+
+
+@pytest.fixture
+def model() -> Model:
+    def noise(count: int, seed: int) -> Floats:
+        shape = (count, 1, 28, 28)
+        return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+    real = MODELS["fashion_dscnn"]
+    return Model(real.name, real.input, real.shape, real.obtain, noise, trained=True)
+
+
+def test_selection_takes_families_and_single_peers() -> None:
+    names = [runner.name for runner in select(["onnxruntime-u8s8", "openvino"])]
+    assert names == ["irc", "onnxruntime-u8s8", "openvino-fp32", "openvino-auto", "openvino-int8"]
+    assert [runner.name for runner in select([])] == ["irc"]
+
+
+def test_unknown_peer_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=r"no peer is called tvm; there are .*onnxruntime-u8s8"):
+        select(["tvm"])
+
+
+def test_fastest_peer_is_by_median_and_never_irc() -> None:
+    timings = {
+        OURS: Timings(((1.0,),)),
+        "a": Timings(((3.0, 3.0, 3.0),)),
+        "b": Timings(((2.0, 4.0, 4.0),)),
+    }
+    assert fastest_peer(timings) == "a"
+    assert fastest_peer({OURS: timings[OURS]}) == OURS
+
+
+def test_comparison_of_fakes(model: Model, tmp_path: Path) -> None:
+    runners = [FakeRunner(OURS, size=7), FakeRunner("peer"), FakeRunner("gone", reason="no wheel")]
+    result = compare(model, [*runners, FakeRunner("bad", fault="boom")], rounds=2, cores=(1,))
+    assert [row.runner for row in result.rows] == [OURS, "peer"]
+    assert result.skipped == {"gone": "no wheel", "bad": "failed: RuntimeError: boom"}
+    assert result.fastest_peer == "peer"
+    ours, peer = result.rows
+    assert (ours.artefact_bytes, peer.artefact_bytes) == (7, 10)
+    assert peer.ratio.median == 1.0
+    assert ours.gmacs == pytest.approx(result.macs / ours.latency.median / 1e6)
+    assert runners[0].log[:3] == ["build", "load 1", "run"]
+    assert runners[2].log == []
+
+    text = comparison_markdown(result)
+    assert "ratios to peer" in text
+    assert "left out: bad: failed: RuntimeError: boom" in text
+    path = tmp_path / "out.json"
+    machine = Machine("cpu", ("avx2",), 2, "Linux", "3.11", {}, {"maddubs_256": 97.0})
+    write_json(path, machine, {"comparisons": [result.as_json()]})
+    read = json.loads(path.read_text())
+    assert read["machine"]["peaks"] == {"maddubs_256": 97.0}
+    assert read["comparisons"][0]["rows"][0]["runner"] == OURS
+
+
+def test_nothing_to_run_is_an_error(model: Model) -> None:
+    with pytest.raises(ValueError, match="nothing could run"):
+        compare(model, [FakeRunner("gone", reason="no wheel")], rounds=1)
+
+
+def test_macs_are_those_of_the_float_model(model: Model) -> None:
+    result = compare(model, [FakeRunner("peer")], rounds=1)
+    assert 1e6 < result.macs < 1e8
+
+
+def test_a_failing_peer_does_not_stop_the_others(model: Model, tmp_path: Path) -> None:
+    task = Task("t", tmp_path, "x", (1, 1, 28, 28), model.calibration(1))
+    ready, skipped = prepare_all([FakeRunner("bad", fault="boom"), FakeRunner("a")], task, tmp_path)
+    assert [each.runner.name for each in ready] == ["a"]
+    assert list(skipped) == ["bad"]
+
+
+def test_feeds_have_the_models_shape() -> None:
+    task = Task("t", Path(), "x", (1, 1, 2, 2), np.zeros((3, 1, 2, 2), np.float32))
+    feeds = task.feeds(task.calibration)
+    assert [feed["x"].shape for feed in feeds] == [(1, 1, 2, 2)] * 3
+
+
+def test_markdown_columns_line_up() -> None:
+    table = markdown_table(("name", "ms"), [("a", "1.0"), ("long name", "10.25")])
+    assert table.splitlines() == [
+        "| name      |    ms |",
+        "| --------- | ----: |",
+        "| a         |   1.0 |",
+        "| long name | 10.25 |",
+    ]
