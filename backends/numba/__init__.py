@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -150,6 +151,7 @@ def _load_module(source: str) -> ModuleType:
     assert spec is not None, "a path ending in .py has a loader"
     assert spec.loader is not None, "a path ending in .py has a loader"
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # numba's cache finds a function's globals through its module
     spec.loader.exec_module(module)
     return module
 
