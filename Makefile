@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+MODELS ?= fashion_resnet8 fashion_dscnn
 VENV := .venv
 PY := $(VENV)/bin/python
 CHECKED := $(foreach folder,tests bench examples,$(if $(wildcard $(folder)/*.py),$(folder)))
@@ -38,8 +39,8 @@ golden: $(VENV)/dev.stamp ## Rewrite the golden texts; read the diff before you 
 	$(PY) -m pytest -n 2 --update-golden $(PYTEST_ARGS)
 	git --no-pager diff --stat -- tests/golden
 
-bench: $(VENV)/bench.stamp ## Measure against the peers, interleaved, on this machine
-	$(PY) -m bench
+bench: $(VENV)/bench.stamp ## Measure against the peers, interleaved; MODELS=all for all models
+	$(PY) -m bench $(MODELS)
 
 wheel: $(VENV)/dev.stamp ## Build the source distribution, and the wheel from it, into dist/
 	$(PY) -m build --outdir dist
