@@ -12,22 +12,28 @@ from irc.loops import Expr, Loops, Nest, Reduce, Var, axes, load
 from irc.ops.core import Const
 from irc.ops.quantization import (
     Bounds,
-    accumulator_bias,
-    channel_scales,
     check_accumulator,
     check_bounds,
     constant,
-    epilogue_constants,
+    folded_constants,
     full_range,
     need_quantized,
     requantized,
 )
-from irc.ops.windows import Pads, Pair, Window, correlate, need_nhwc
+from irc.ops.windows import (
+    Pads,
+    Pair,
+    TransposedWindow,
+    Window,
+    correlate,
+    correlate_transposed,
+    need_nhwc,
+)
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op
 
 
-def conv_shape(x: TensorType, w: TensorType, window: Window, groups: int) -> Shape:
+def conv_shape(x: TensorType, w: TensorType, window: Window | TransposedWindow, groups: int) -> Shape:
     """Result shape of a convolution; raises `TypeCheckError` where operands don't fit."""
     need_nhwc("x", x.shape)
     need_nhwc("w", w.shape)
@@ -37,6 +43,62 @@ def conv_shape(x: TensorType, w: TensorType, window: Window, groups: int) -> Sha
     if w.shape[3] * groups != channels:
         raise TypeCheckError(f"x has {channels} channels, w takes {w.shape[3] * groups}")
     return (x.shape[0], *window.output(x.shape[1], x.shape[2]), out)
+
+
+def float_result(x: Value, w: Value, b: Value | None, shape: Shape) -> TensorType:
+    """Type of a float convolution; raises `TypeCheckError` unless its operands are of one type."""
+    if not x.type.dtype.is_float or w.type.dtype is not x.type.dtype:
+        raise TypeCheckError(f"x {x.type} and w {w.type} must be one float type")
+    if b is not None and (b.shape != (shape[3],) or b.type.dtype is not x.type.dtype):
+        raise TypeCheckError(f"b must be {x.type.dtype.value}[{shape[3]}], it is {b.type}")
+    return TensorType(x.type.dtype, shape)
+
+
+def folded(
+    operands: tuple[Value, ...], result: TensorType, name: str
+) -> tuple[Const, Const, Const, Const]:
+    """w, b, m, s of an integer convolution, from x, w and perhaps a bias: equations (4), (5)."""
+    x, w = operands[0], constant(operands[1], f"the weights of %{name}")
+    channels = w.shape[0]
+    scales = x.type.scale * channel_scales(w.type, channels)
+    bias = accumulator_bias(operands[2] if len(operands) > 2 else None, scales, name)
+    bias = bias - x.type.zero * w.array.reshape(channels, -1).sum(1, dtype=np.int64)
+    return Const(w.array, name=w.name), *epilogue_constants(scales / result.scale, bias, name)
+
+
+def integer_result(
+    x: Value, w: Value, b: Value, m: Value, s: Value, window: Window | TransposedWindow, groups: int
+) -> Shape:
+    """Shape of an integer convolution; raises `TypeCheckError` where operands don't fit."""
+    shape = conv_shape(x.type, w.type, window, groups)
+    need_quantized("x", x.type)
+    if w.type.dtype is not DType.I8:
+        raise TypeCheckError(f"w must be i8, it is {w.type}")
+    check_accumulator(shape[3], b, m, s)
+    return shape
+
+
+def accumulation(
+    v: QConv2d | QConvTranspose2d, n: Expr, y: Expr, x: Expr, o: Expr
+) -> Expr:
+    """The i32 sum of equation (4) for one result element, over taps and channels."""
+    (kh, kw), per_group = v.window.kernel, v.w.shape[3]
+    ky, kx, c = Var("ky", kh), Var("kx", kw), Var("c", per_group)
+    channel: Expr = c
+    if v.groups > 1:
+        channel = (o // (v.shape[3] // v.groups)) * per_group + c
+    fill = v.x.type.zero if v.window.padded else None
+    pixel = load(v.x, n, *v.window.source(y, x, ky, kx), channel, fill=fill)
+    product = pixel.cast(DType.I32) * load(v.w, o, ky, kx, c).cast(DType.I32)
+    return Reduce("add", (ky, kx, c), product) + load(v.b, o)
+
+
+def convolution_loops(v: QConv2d | QConvTranspose2d) -> Loops:
+    """The sum, then equation (6)."""
+    n, y, x, o = axes(v.shape, "n y x o")
+    acc = accumulation(v, n, y, x, o)
+    value = requantized(acc, load(v.m, o), load(v.s, o), v.clamp, v.type)
+    return Loops((Nest((n, y, x, o), value),))
 
 
 @op("conv2d")
@@ -61,11 +123,7 @@ class Conv2d(Value):
         """Float operands that fit each other."""
         need_nhwc("w", self.w.shape)
         shape = conv_shape(self.x.type, self.w.type, self.window, self.groups)
-        if not self.x.type.dtype.is_float or self.w.type.dtype is not self.x.type.dtype:
-            raise TypeCheckError(f"x {self.x.type} and w {self.w.type} must be one float type")
-        if self.b is not None and self.b.shape != (shape[3],):
-            raise TypeCheckError(f"b must have {shape[3]} entries, it is {self.b.type}")
-        return TensorType(self.x.type.dtype, shape)
+        return float_result(self.x, self.w, self.b, shape)
 
     def evaluate(self, x: Array, w: Array, b: Array | None) -> Array:
         """By BLAS."""
@@ -74,16 +132,12 @@ class Conv2d(Value):
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qconv2d`, with the bias folded by equation (4)."""
-        x, w = operands[0], constant(operands[1], "the weights of conv2d")
-        channels = w.shape[0]
-        scales = x.type.scale * channel_scales(w.type, channels)
-        bias = accumulator_bias(operands[2] if len(operands) > 2 else None, scales, self.name)
-        bias = bias - x.type.zero * w.array.reshape(channels, -1).sum(1, dtype=np.int64)
-        b, m, s = epilogue_constants(scales / result.scale, bias, self.name)
+        w, b, m, s = folded(operands, result, self.name)
         return QConv2d(
-            x, Const(w.array, name=w.name), b, m, s,
+            operands[0], w, b, m, s,
             strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups,
             clamp=full_range(result), dtype=result.dtype, quant=fixedpoint.quant_of(result),
+            name=self.name,
         )  # fmt: skip
 
 
@@ -118,12 +172,9 @@ class QConv2d(Value):
     def infer(self) -> TensorType:
         """Operands that fit each other; x and the result quantized per tensor."""
         need_nhwc("w", self.w.shape)
-        shape = conv_shape(self.x.type, self.w.type, self.window, self.groups)
-        need_quantized("x", self.x.type)
-        if self.w.type.dtype is not DType.I8:
-            raise TypeCheckError(f"w must be i8, it is {self.w.type}")
-        check_accumulator(shape[3], self.b, self.m, self.s)
         check_bounds(self.clamp, self.dtype)
+        operands = self.x, self.w, self.b, self.m, self.s
+        shape = integer_result(*operands, self.window, self.groups)
         return TensorType(self.dtype, shape, self.quant)
 
     def evaluate(self, x: Array, w: Array, b: Array, m: Array, s: Array) -> Array:
@@ -137,15 +188,104 @@ class QConv2d(Value):
 
     def loops(self) -> Loops:
         """A reduction over taps and channels, then equation (6)."""
-        n, y, x, o = axes(self.shape, "n y x o")
-        (kh, kw), per_group = self.window.kernel, self.w.shape[3]
-        ky, kx, c = Var("ky", kh), Var("kx", kw), Var("c", per_group)
-        channel: Expr = c
-        if self.groups > 1:
-            channel = (o // (self.shape[3] // self.groups)) * per_group + c
-        fill = self.x.type.zero if self.window.padded else None
-        pixel = load(self.x, n, *self.window.source(y, x, ky, kx), channel, fill=fill)
-        product = pixel.cast(DType.I32) * load(self.w, o, ky, kx, c).cast(DType.I32)
-        acc = Reduce("add", (ky, kx, c), product) + load(self.b, o)
-        value = requantized(acc, load(self.m, o), load(self.s, o), self.clamp, self.type)
-        return Loops((Nest((n, y, x, o), value),))
+        return convolution_loops(self)
+
+
+@op("conv_transpose2d")
+class ConvTranspose2d(Value):
+    """Float transposed convolution. x [N,H,W,C], w [O,kh,kw,C/groups], b [O]; result [N,Ho,Wo,O].
+
+    Input pixel (i, j) adds `w[:, ky, kx] @ x[i, j]` to output pixel `(i, j) * strides + (ky, kx) *
+    dilations - pads`.
+    """
+
+    x: Value
+    w: Value
+    b: Value | None = None
+    strides: Pair = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    dilations: Pair = (1, 1)
+    groups: int = 1
+    output_padding: Pair = (0, 0)
+
+    @property
+    def window(self) -> TransposedWindow:
+        """The spreading window."""
+        kernel = (self.w.shape[1], self.w.shape[2])
+        return TransposedWindow(
+            kernel, self.strides, self.pads, self.dilations, self.output_padding
+        )
+
+    def infer(self) -> TensorType:
+        """Float operands that fit each other."""
+        need_nhwc("w", self.w.shape)
+        shape = conv_shape(self.x.type, self.w.type, self.window, self.groups)
+        return float_result(self.x, self.w, self.b, shape)
+
+    def evaluate(self, x: Array, w: Array, b: Array | None) -> Array:
+        """By BLAS."""
+        y = correlate_transposed(x, w, self.window, self.groups)
+        return y if b is None else y + b
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """`qconv_transpose2d`, with the bias folded by equation (4)."""
+        w, b, m, s = folded(operands, result, self.name)
+        return QConvTranspose2d(
+            operands[0], w, b, m, s,
+            strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups,
+            output_padding=self.output_padding, clamp=full_range(result),
+            dtype=result.dtype, quant=fixedpoint.quant_of(result), name=self.name,
+        )  # fmt: skip
+
+
+@op("qconv_transpose2d")
+class QConvTranspose2d(Value):
+    """Integer transposed convolution, equations (4) and (6); operands as in `qconv2d`.
+
+    In gather form: every output pixel sums all taps, those that meet no input pixel with zp_x.
+    """
+
+    x: Value
+    w: Value
+    b: Value
+    m: Value
+    s: Value
+    strides: Pair
+    pads: Pads
+    dilations: Pair
+    groups: int
+    output_padding: Pair
+    clamp: Bounds
+    dtype: DType
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    @property
+    def window(self) -> TransposedWindow:
+        """The spreading window."""
+        kernel = (self.w.shape[1], self.w.shape[2])
+        return TransposedWindow(
+            kernel, self.strides, self.pads, self.dilations, self.output_padding
+        )
+
+    def infer(self) -> TensorType:
+        """Operands that fit each other; x and the result quantized per tensor."""
+        need_nhwc("w", self.w.shape)
+        check_bounds(self.clamp, self.dtype)
+        operands = self.x, self.w, self.b, self.m, self.s
+        shape = integer_result(*operands, self.window, self.groups)
+        return TensorType(self.dtype, shape, self.quant)
+
+    def evaluate(self, x: Array, w: Array, b: Array, m: Array, s: Array) -> Array:
+        """In float64 by BLAS, exact below 2^53: on `x - zp_x`, so that taps without a pixel add
+        nothing; `zp_x * sum(w)` of all taps then undoes what is folded into b."""
+        zero = self.x.type.zero
+        centred = x.astype(np.float64) - zero
+        acc = correlate_transposed(centred, w.astype(np.float64), self.window, self.groups)
+        unfold = zero * w.reshape(len(w), -1).sum(1, dtype=np.int64)
+        total = acc.astype(np.int64) + unfold + b
+        return fixedpoint.requantize(total, m, s, self.type.zero, self.clamp, self.dtype)
+
+    def loops(self) -> Loops:
+        """A reduction over taps and channels, then equation (6)."""
+        return convolution_loops(self)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from irc.errors import TypeCheckError
-from irc.loops import Expr, Operand
-from irc.types import Array, Shape
+from irc.loops import Expr, Int, Operand, Select, maximum, minimum
+from irc.types import Array, DType, Shape
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -61,6 +62,23 @@ class Window:
         """Whether any tap can lie outside of the input."""
         return any(self.pads)
 
+    def counts(self, height: int, width: int) -> Array:
+        """How many taps of each output pixel lie inside of the input: i64[Ho,Wo]."""
+        found = []
+        for axis, extent in enumerate((height, width)):
+            starts = np.arange(self.output(height, width)[axis]) * self.strides[axis]
+            steps = np.arange(self.kernel[axis]) * self.dilations[axis] - self.pads[axis]
+            at = starts[:, None] + steps
+            found.append(((at >= 0) & (at < extent)).sum(1, dtype=np.int64))
+        return np.asarray(found[0][:, None] * found[1])
+
+    def count(self, i: Expr, axis: int, extent: int) -> Expr:
+        """How many taps along an axis lie inside of the input, for output row or column i."""
+        d = self.dilations[axis]
+        start = i * self.strides[axis] - self.pads[axis]
+        end = minimum((extent + d - 1 - start) // d, self.kernel[axis])
+        return end - maximum((d - 1 - start) // d, 0)
+
     def pad(self, x: Array, fill: float) -> Array:
         """The input with its padding around it."""
         top, left, bottom, right = self.pads
@@ -75,6 +93,73 @@ class Window:
                 y1 = y0 + (out[0] - 1) * self.strides[0] + 1
                 x1 = x0 + (out[1] - 1) * self.strides[1] + 1
                 yield ky, kx, padded[:, y0 : y1 : self.strides[0], x0 : x1 : self.strides[1]]
+
+
+@dataclass(frozen=True)
+class TransposedWindow:
+    """The window of a transposed convolution: input pixel i adds to output pixels
+    `i*stride + k*dilation - pad`. `output_padding` rows and columns follow at bottom and right."""
+
+    kernel: Pair
+    strides: Pair = (1, 1)
+    pads: Pads = (0, 0, 0, 0)
+    dilations: Pair = (1, 1)
+    output_padding: Pair = (0, 0)
+    padded: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        Window(self.kernel, self.strides, self.pads, self.dilations)
+        if len(self.output_padding) != 2 or min(self.output_padding) < 0:
+            raise TypeCheckError(f"output_padding {self.output_padding} must be two sizes")
+
+    def canvas(self, height: int, width: int) -> Pair:
+        """Spatial extent of the result before the pads are cut off."""
+        h, w = (
+            (n - 1) * s + (k - 1) * d + 1 + extra
+            for n, s, k, d, extra in zip(
+                (height, width), self.strides, self.kernel, self.dilations, self.output_padding,
+                strict=True,
+            )
+        )  # fmt: skip
+        return h, w
+
+    def output(self, height: int, width: int) -> Pair:
+        """Spatial extent of the result; raises `TypeCheckError` where the pads leave nothing."""
+        (h, w), (top, left, bottom, right) = self.canvas(height, width), self.pads
+        if h - top - bottom < 1 or w - left - right < 1:
+            raise TypeCheckError(f"pads {self.pads} leave nothing of a result of {h}x{w}")
+        return h - top - bottom, w - left - right
+
+    def source(self, y: Expr, x: Expr, ky: Expr, kx: Expr) -> tuple[Operand, Operand]:
+        """Input row and column that tap (ky, kx) of output (y, x) reads: outside of the input, or
+        -1, where it reads none."""
+        row = y + self.pads[0] - ky * self.dilations[0]
+        column = x + self.pads[1] - kx * self.dilations[1]
+        return _divided(row, self.strides[0]), _divided(column, self.strides[1])
+
+
+def _divided(at: Expr, stride: int) -> Expr:
+    if stride == 1:
+        return at
+    return Select((at % stride).equals(0), at // stride, Int(-1, DType.I64))
+
+
+def correlate_transposed(x: Array, w: Array, window: TransposedWindow, groups: int) -> Array:
+    """The transposed cross-correlation: each input pixel adds its multiple of the kernel. x
+    [N,H,W,C], w [O,kh,kw,C/groups], both in one float dtype; result [N,Ho,Wo,O] in it."""
+    n, height, width, channels = x.shape
+    out = window.output(height, width)
+    canvas = np.zeros((n, *window.canvas(height, width), w.shape[0]), x.dtype)
+    spread = Window(window.kernel, window.strides, dilations=window.dilations)
+    taken, made = channels // groups, w.shape[0] // groups
+    for g in range(groups):
+        pixels = np.ascontiguousarray(x[..., g * taken : (g + 1) * taken]).reshape(-1, taken)
+        part = w[g * made : (g + 1) * made]
+        for ky, kx, view in spread.taps(canvas, (height, width)):
+            share = pixels @ part[:, ky, kx].T
+            view[..., g * made : (g + 1) * made] += share.reshape(n, height, width, made)
+    top, left = window.pads[:2]
+    return canvas[:, top : top + out[0], left : left + out[1]]
 
 
 def correlate(x: Array, w: Array, window: Window, groups: int, fill: float = 0) -> Array:

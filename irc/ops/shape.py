@@ -1,0 +1,558 @@
+"""Moving and selecting elements, and the logic that exporters compute shapes with.
+
+Ops that derive from `Moving` mean the same on reals and on integers: they keep their operands'
+quantization and are their own integer twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf, prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.errors import IRCError, TypeCheckError
+from irc.loops import (
+    Expr,
+    Int,
+    Load,
+    Loops,
+    Select,
+    clamp,
+    elementwise,
+    load,
+    load_broadcast,
+    maximum,
+)
+from irc.ops.core import Const
+from irc.ops.quantization import Requantize
+from irc.types import Array, DType, Quant, Shape, TensorType, broadcast_shapes
+from irc.value import Value, op
+
+Pads = tuple[tuple[int, int], ...]
+"""Elements before and after, per axis."""
+
+
+class Moving(Value):
+    """Base of ops whose result consists of elements of their operands, scale and all."""
+
+    moves: ClassVar[bool] = True
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """The same op over the integers, requantized where `result` has another scale."""
+        given = iter(operands)
+        return in_type(self.map_operands(lambda _: next(given)), result)
+
+
+class Joining(Moving):
+    """Base of ops that take elements from several operands, which must agree in scale."""
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """The same op over operands that are requantized first, each on its own."""
+        given = iter(operands)
+
+        def integer(old: Value) -> Value:
+            new = next(given)
+            return in_type(new, result) if old.type.dtype.is_float else new
+
+        return self.map_operands(integer)
+
+
+def in_type(v: Value, result: TensorType) -> Value:
+    """`v` with the dtype and quantization of `result`: itself, or a `requantize` of it."""
+    if (v.type.dtype, v.type.quant) == (result.dtype, result.quant):
+        return v
+    return Requantize.to(v, result, name=v.name)
+
+
+def moved(t: TensorType, shape: Shape) -> TensorType:
+    """The elements of `t` in another shape; raises `TypeCheckError` for scales along an axis."""
+    if t.quant is not None and t.quant.axis is not None:
+        raise TypeCheckError(f"{t} has scales along an axis, which this op can't move")
+    return t.with_shape(shape)
+
+
+def joined(operands: tuple[Value, ...]) -> TensorType:
+    """The dtype and quantization that the operands share, shape left empty; raises
+    `TypeCheckError` where they differ."""
+    first = moved(operands[0].type, ())
+    for v in operands[1:]:
+        if (v.type.dtype, v.type.quant) != (first.dtype, first.quant):
+            raise TypeCheckError(
+                f"operands must agree in dtype and scale: {operands[0].type} and {v.type}"
+            )
+    return first
+
+
+def need_axis(axis: int, rank: int) -> None:
+    """Raise `TypeCheckError` unless `axis` counts from the front and exists."""
+    if not 0 <= axis < rank:
+        raise TypeCheckError(f"axis {axis} of a tensor with {rank} axes")
+
+
+@op("reshape")
+class Reshape(Moving):
+    """The same elements, row-major, in another shape of equal size."""
+
+    x: Value
+    dims: Shape
+    declares: ClassVar[tuple[str, ...]] = ("dims",)
+
+    def infer(self) -> TensorType:
+        """As many elements before as after."""
+        if prod(self.dims) != self.x.type.size:
+            raise TypeCheckError(f"{self.x.type} does not fit shape {list(self.dims)}")
+        return moved(self.x.type, self.dims)
+
+    def evaluate(self, x: Array) -> Array:
+        """NumPy's reshape."""
+        return x.reshape(self.dims)
+
+    def loops(self) -> Loops:
+        """One load; division and remainder only between axes that really merge or split."""
+
+        def value(*i: Expr) -> Expr:
+            return load(self.x, *regrouped(i, self.dims, self.x.shape))
+
+        return elementwise(self.dims, value)
+
+
+def regrouped(index: tuple[Expr, ...], dims: Shape, source: Shape) -> list[Expr]:
+    """The index into `source` of the element at `index` of `dims`, both row-major."""
+    found: list[Expr] = []
+    a = b = 0
+    while b < len(source):
+        a_end, b_end = a, b + 1
+        while prod(dims[a:a_end]) != prod(source[b:b_end]):
+            smaller = prod(dims[a:a_end]) < prod(source[b:b_end]) and a_end < len(dims)
+            a_end, b_end = (a_end + 1, b_end) if smaller else (a_end, b_end + 1)
+        found += _unravel(_ravel(index[a:a_end], dims[a:a_end]), source[b:b_end])
+        a, b = a_end, b_end
+    return found
+
+
+def _ravel(index: tuple[Expr, ...], dims: Shape) -> Expr:
+    flat: Expr = Int(0, DType.I64)
+    for i, d in zip(index, dims, strict=True):
+        flat = (flat * d if not isinstance(flat, Int) else flat) + (i if d > 1 else 0)
+    return flat
+
+
+def _unravel(flat: Expr, dims: Shape) -> list[Expr]:
+    found: list[Expr] = []
+    for axis, d in enumerate(dims):
+        i = flat // max(1, prod(dims[axis + 1 :]))
+        outermost = prod(dims[:axis]) == 1
+        found.append(Int(0, DType.I64) if d == 1 else i if outermost else i % d)
+    return found
+
+
+@op("transpose")
+class Transpose(Moving):
+    """Axis `i` of the result is axis `perm[i]` of x."""
+
+    x: Value
+    perm: tuple[int, ...]
+
+    def infer(self) -> TensorType:
+        """`perm` names every axis once; scales along an axis move with it."""
+        t = self.x.type
+        if sorted(self.perm) != list(range(t.rank)):
+            raise TypeCheckError(f"perm {list(self.perm)} does not permute the axes of {t}")
+        quant = t.quant
+        if quant is not None and quant.axis is not None:
+            quant = Quant(quant.scale, quant.zero_point, self.perm.index(quant.axis))
+        return TensorType(t.dtype, tuple(t.shape[p] for p in self.perm), quant)
+
+    def evaluate(self, x: Array) -> Array:
+        """NumPy's transpose."""
+        return np.ascontiguousarray(x.transpose(self.perm))
+
+    def loops(self) -> Loops:
+        """One load."""
+        order = np.argsort(self.perm)
+        return elementwise(self.shape, lambda *i: load(self.x, *(i[a] for a in order)))
+
+
+@op("concat")
+class Concat(Joining):
+    """The operands one after another along `axis`; they must have one dtype and one scale."""
+
+    xs: tuple[Value, ...]
+    axis: int
+
+    def infer(self) -> TensorType:
+        """Equal shapes but for the axis."""
+        if not self.xs:
+            raise TypeCheckError("concat needs at least one operand")
+        common, first = joined(self.xs), self.xs[0].shape
+        need_axis(self.axis, len(first))
+        rests = {(*v.shape[: self.axis], -1, *v.shape[self.axis + 1 :]) for v in self.xs}
+        if len(rests) > 1:
+            listed = " and ".join(str(list(v.shape)) for v in self.xs)
+            raise TypeCheckError(f"shapes {listed} differ in more than axis {self.axis}")
+        total = sum(v.shape[self.axis] for v in self.xs)
+        return common.with_shape((*first[: self.axis], total, *first[self.axis + 1 :]))
+
+    def evaluate(self, xs: tuple[Array, ...]) -> Array:
+        """NumPy's concatenate."""
+        return np.concatenate(xs, self.axis)
+
+    def loops(self) -> Loops:
+        """A chain of selections; loads that are not selected may lie outside."""
+        return elementwise(self.shape, self._select)
+
+    def _select(self, *i: Expr) -> Expr:
+        start = self.shape[self.axis]
+        made: Expr | None = None
+        for v in reversed(self.xs):
+            start -= v.shape[self.axis]
+            here = i[self.axis] - start
+            index = (*i[: self.axis], here, *i[self.axis + 1 :])
+            part = load(v, *index, fill=0 if len(self.xs) > 1 else None)
+            inside = i[self.axis] < start + v.shape[self.axis]
+            made = part if made is None else Select(inside, part, made)
+        assert made is not None, "infer asks for an operand"
+        return made
+
+
+@op("slice")
+class Slice(Moving):
+    """Elements `start, start + step, …` short of `stop`, per axis. Normalised: no index counts from
+    the end; a stop of -1 with a negative step means that index 0 is still taken."""
+
+    x: Value
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    def infer(self) -> TensorType:
+        """One normalised entry per axis."""
+        shape = self.x.shape
+        if not len(self.starts) == len(self.stops) == len(self.steps) == len(shape):
+            raise TypeCheckError(f"one start, stop and step per axis of {self.x.type} are needed")
+        entries = zip(self.starts, self.stops, self.steps, shape, strict=True)
+        return moved(self.x.type, tuple(_slice_length(*e) for e in entries))
+
+    def evaluate(self, x: Array) -> Array:
+        """NumPy's slicing."""
+        entries = zip(self.starts, self.stops, self.steps, strict=True)
+        return x[tuple(slice(a, None if b < 0 else b, s) for a, b, s in entries)]
+
+    def loops(self) -> Loops:
+        """One load."""
+
+        def value(*i: Expr) -> Expr:
+            entries = zip(i, self.starts, self.steps, strict=True)
+            return load(self.x, *(v * step + start for v, start, step in entries))
+
+        return elementwise(self.shape, value)
+
+
+def _slice_length(start: int, stop: int, step: int, extent: int) -> int:
+    last = extent if step > 0 else max(0, extent - 1)
+    low = 0 if step > 0 else -1
+    if step == 0 or not 0 <= start <= last or not low <= stop <= extent:
+        raise TypeCheckError(f"slice {start}:{stop}:{step} is not normal for {extent} elements")
+    return len(range(start, stop, step))
+
+
+@op("pad")
+class Pad(Moving):
+    """Elements around x: `value` (a real; on a quantized tensor its quantized form), the nearest
+    element ("edge"), or the mirrored ones without the edge itself ("reflect")."""
+
+    x: Value
+    pads: Pads
+    value: float = 0.0
+    mode: str = "constant"
+
+    def infer(self) -> TensorType:
+        """A pair of pads per axis, not negative; a mirror must be large enough."""
+        if len(self.pads) != self.x.type.rank or any(len(p) != 2 or min(p) < 0 for p in self.pads):
+            raise TypeCheckError(f"pads {self.pads} are no pairs of sizes per axis of {self.x.type}")
+        if self.mode not in ("constant", "edge", "reflect"):
+            raise TypeCheckError(f"mode {self.mode!r} is none of constant, edge, reflect")
+        for d, pair in zip(self.x.shape, self.pads, strict=True):
+            room = {"constant": inf, "edge": inf if d else 0, "reflect": max(0, d - 1)}
+            if max(pair) > room[self.mode]:
+                raise TypeCheckError(f"{d} elements can't be padded by {pair} ({self.mode})")
+        grown = (d + a + b for d, (a, b) in zip(self.x.shape, self.pads, strict=True))
+        return moved(self.x.type, tuple(grown))
+
+    @property
+    def fill(self) -> Any:
+        """`value` as an element: quantized by equation (2) where x is quantized."""
+        t = self.x.type
+        if t.quant is not None:
+            return int(fixedpoint.quantize(self.value, t.with_shape(())))
+        return t.dtype.numpy.type(self.value).item()
+
+    def evaluate(self, x: Array) -> Array:
+        """NumPy's pad."""
+        if self.mode == "constant":
+            return np.pad(x, self.pads, constant_values=self.fill)
+        return np.pad(x, self.pads, mode="edge" if self.mode == "edge" else "reflect")
+
+    def loops(self) -> Loops:
+        """One load at a clamped or mirrored index, or one that may lie outside."""
+        fill = int(self.fill) if self.mode == "constant" else None
+
+        def value(*i: Expr) -> Expr:
+            entries = zip(i, self.pads, self.x.shape, strict=True)
+            return load(self.x, *(self._source(v, p, d) for v, p, d in entries), fill=fill)
+
+        return elementwise(self.shape, value)
+
+    def _source(self, i: Expr, pads: tuple[int, int], extent: int) -> Expr:
+        here = i - pads[0]
+        if self.mode == "constant" or pads == (0, 0):
+            return here
+        if self.mode == "edge":
+            return clamp(here, 0, extent - 1)
+        mirrored = (extent - 1) - maximum(here, 0 - here)
+        return (extent - 1) - maximum(mirrored, 0 - mirrored)
+
+
+@op("expand")
+class Expand(Moving):
+    """NumPy's broadcasting of x to a shape."""
+
+    x: Value
+    dims: Shape
+    declares: ClassVar[tuple[str, ...]] = ("dims",)
+
+    def infer(self) -> TensorType:
+        """The shape must be what x broadcasts to."""
+        if broadcast_shapes(self.x.shape, self.dims) != self.dims:
+            raise TypeCheckError(f"{self.x.type} does not broadcast to {list(self.dims)}")
+        return moved(self.x.type, self.dims)
+
+    def evaluate(self, x: Array) -> Array:
+        """NumPy's broadcast."""
+        return np.ascontiguousarray(np.broadcast_to(x, self.dims))
+
+    def loops(self) -> Loops:
+        """One load."""
+        return elementwise(self.dims, lambda *i: load_broadcast(self.x, i))
+
+
+@op("gather")
+class Gather(Moving):
+    """Slices of x along `axis`, by index: the indices' axes replace the axis. Negative indices
+    count from the end; constants must exist, indices computed at run time are clamped."""
+
+    x: Value
+    indices: Value
+    axis: int
+
+    def infer(self) -> TensorType:
+        """Integer indices without a scale; constant ones must exist."""
+        x, indices = self.x.type, self.indices.type
+        need_axis(self.axis, x.rank)
+        if indices.dtype not in (DType.I32, DType.I64) or indices.quant is not None:
+            raise TypeCheckError(f"indices must be i32 or i64, they are {indices}")
+        extent = x.shape[self.axis]
+        if isinstance(self.indices, Const):
+            a = self.indices.array
+            if a.size and not (-extent <= a.min() and a.max() < extent):
+                raise TypeCheckError(f"index {a.max()} or {a.min()} of {extent} elements")
+        return moved(x, (*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]))
+
+    def evaluate(self, x: Array, indices: Array) -> Array:
+        """NumPy's take."""
+        extent = x.shape[self.axis]
+        at = np.clip(np.where(indices < 0, indices + extent, indices), 0, extent - 1)
+        return np.take(x, at, self.axis)
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """The same over the integers."""
+        return in_type(self.replace(x=operands[0], indices=operands[1]), result)
+
+    def loops(self) -> Loops:
+        """Two loads."""
+        extent, rank = self.x.shape[self.axis], self.indices.type.rank
+
+        def value(*i: Expr) -> Expr:
+            after = self.axis + rank
+            at = load(self.indices, *i[self.axis : after]).cast(DType.I64)
+            at = clamp(Select(at < 0, at + extent, at), 0, extent - 1)
+            return load(self.x, *i[: self.axis], at, *i[after:])
+
+        return elementwise(self.shape, value)
+
+
+@op("cast")
+class Cast(Value):
+    """The same numbers in another dtype, by NumPy's rules: floats are truncated towards zero,
+    narrowed integers wrap, and booleans say what is not zero."""
+
+    x: Value
+    dtype: DType
+    declares: ClassVar[tuple[str, ...]] = ("dtype",)
+
+    def infer(self) -> TensorType:
+        """An operand without a scale."""
+        if self.x.type.quant is not None:
+            raise TypeCheckError(f"x must not be quantized, it is {self.x.type}")
+        return TensorType(self.dtype, self.x.shape)
+
+    @np.errstate(all="ignore")
+    def evaluate(self, x: Array) -> Array:
+        """NumPy's astype."""
+        return x.astype(self.dtype.numpy)
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """Between floats a cast is nothing; raises `IRCError` for other casts."""
+        if not (self.dtype.is_float and self.x.type.dtype.is_float):
+            raise IRCError(f"cast %{self.name} of {self.x.type} to {self.dtype.value} has no"
+                           " integer form")  # fmt: skip
+        return in_type(operands[0], result)
+
+    def loops(self) -> Loops:
+        """One load, for integers that need not be narrowed; raises `IRCError` for others."""
+        low, high = self.x.type.dtype, self.dtype
+        if low.is_float or high.is_float:
+            return super().loops()
+        if high is DType.BOOL:
+            return elementwise(self.shape, lambda *i: _nonzero(load(self.x, *i)))
+        if not high.min <= low.min <= low.max <= high.max:
+            raise IRCError(f"cast %{self.name}: no code for narrowing {low.value} to {high.value}")
+        return elementwise(self.shape, lambda *i: load(self.x, *i).cast(high))
+
+
+def _nonzero(a: Load) -> Expr:
+    if a.dtype is DType.BOOL:
+        return a
+    return Select(a.equals(0), Int(0, DType.BOOL), Int(1, DType.BOOL))
+
+
+@op("where")
+class Where(Joining):
+    """`condition ? a : b`, element by element, broadcast; a and b must share their scale."""
+
+    condition: Value
+    a: Value
+    b: Value
+
+    def infer(self) -> TensorType:
+        """A boolean condition; a and b of one dtype and one scale."""
+        if self.condition.type.dtype is not DType.BOOL:
+            raise TypeCheckError(f"the condition must be b1, it is {self.condition.type}")
+        shape = broadcast_shapes(self.condition.shape, self.a.shape, self.b.shape)
+        return joined((self.a, self.b)).with_shape(shape)
+
+    def evaluate(self, condition: Array, a: Array, b: Array) -> Array:
+        """NumPy's where."""
+        return np.where(condition, a, b)
+
+    def loops(self) -> Loops:
+        """Three loads."""
+
+        def value(*i: Expr) -> Expr:
+            a, b = load_broadcast(self.a, i), load_broadcast(self.b, i)
+            return Select(load_broadcast(self.condition, i), a, b)
+
+        return elementwise(self.shape, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Relation(Value):
+    """Base of ops from two operands, broadcast, to booleans."""
+
+    a: Value
+    b: Value
+    numpy: ClassVar[Callable[..., Any]]
+
+    def infer(self) -> TensorType:
+        """Operands of one dtype and one scale."""
+        joined((self.a, self.b))
+        return TensorType(DType.BOOL, broadcast_shapes(self.a.shape, self.b.shape))
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        """NumPy's comparison."""
+        return np.asarray(type(self).numpy(a, b))
+
+    def loops(self) -> Loops:
+        """Two loads, for integers."""
+        if self.a.type.dtype.is_float:
+            return super().loops()
+        return elementwise(
+            self.shape, lambda *i: self.relate(load_broadcast(self.a, i), load_broadcast(self.b, i))
+        )
+
+    def relate(self, a: Expr, b: Expr) -> Expr:
+        """The expression of one element."""
+        raise NotImplementedError
+
+
+@op("equal")
+class Equal(Relation):
+    """`a == b`."""
+
+    numpy: ClassVar[Callable[..., Any]] = np.equal
+
+    def relate(self, a: Expr, b: Expr) -> Expr:
+        """The comparison."""
+        return a.equals(b)
+
+
+@op("less")
+class Less(Relation):
+    """`a < b`."""
+
+    numpy: ClassVar[Callable[..., Any]] = np.less
+
+    def relate(self, a: Expr, b: Expr) -> Expr:
+        """The comparison."""
+        return a < b
+
+
+@op("less_or_equal")
+class LessOrEqual(Relation):
+    """`a <= b`."""
+
+    numpy: ClassVar[Callable[..., Any]] = np.less_equal
+
+    def relate(self, a: Expr, b: Expr) -> Expr:
+        """The comparison."""
+        return a <= b
+
+
+@op("and")
+class And(Relation):
+    """`a and b` of booleans."""
+
+    numpy: ClassVar[Callable[..., Any]] = np.logical_and
+
+    def infer(self) -> TensorType:
+        """Booleans."""
+        return _logical(self, super().infer())
+
+    def relate(self, a: Expr, b: Expr) -> Expr:
+        """The conjunction."""
+        return a & b
+
+
+@op("or")
+class Or(Relation):
+    """`a or b` of booleans."""
+
+    numpy: ClassVar[Callable[..., Any]] = np.logical_or
+
+    def infer(self) -> TensorType:
+        """Booleans."""
+        return _logical(self, super().infer())
+
+    def relate(self, a: Expr, b: Expr) -> Expr:
+        """The disjunction."""
+        return a | b
+
+
+def _logical(v: Relation, result: TensorType) -> TensorType:
+    if v.a.type.dtype is not DType.BOOL:
+        raise TypeCheckError(f"operands must be b1, they are {v.a.type}")
+    return result
