@@ -1,3 +1,18 @@
-"""irc: float models become integer-only, standalone CPU libraries."""
+"""irc: float models become integer-only, standalone CPU libraries.
+
+    graph = irc.load("model.onnx")
+    model = irc.compile(irc.quantize(graph, calibration=batches))
+    model.save("build/", name="net")
+"""
+
+import irc.ops as _ops  # registers every op
+from irc.driver import compile, load, open_library, quantize
+from irc.errors import IRCError
+from irc.graph import Graph, evaluate
+from irc.text import parse
 
 __version__ = "0.1.0"
+__all__ = [
+    "Graph", "IRCError", "compile", "evaluate", "load", "open_library", "parse", "quantize",
+]  # fmt: skip
+del _ops

@@ -1,0 +1,50 @@
+"""A compiled model: callable in this process, and a library to be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from irc.edge import to_integers, to_reals
+from irc.graph import Graph
+from irc.types import Array
+
+
+class Executable(Protocol):
+    """What a backend makes of a scheduled graph: integer arrays to integer arrays, by name."""
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run once. Reentrant."""
+        ...
+
+
+Saver = Callable[..., list[Path]]
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledModel:
+    """Made by `irc.compile`. `graph` is the scheduled integer graph that it executes."""
+
+    graph: Graph
+    backend: str
+    target: str
+    executable: Executable
+    saver: Saver
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The outputs by name, each of its type's shape.
+
+        Float arrays are quantized at the edge, integer arrays are taken as they are. If any input
+        came as floats the outputs are float32, else the model's own integers. Raises `DataError`
+        for inputs that don't fit.
+        """
+        integers, real = to_integers(self.graph.input_types, inputs)
+        outputs = self.executable(integers)
+        return to_reals(self.graph.output_types, outputs) if real else outputs
+
+    def save(self, directory: str | Path, name: str | None = None, **options: Any) -> list[Path]:
+        """Write the library, header and manifest (see `docs/`) into `directory`, whole or not at
+        all; returns the paths. `options`: `emit`, a tuple of kinds, and `float_io`."""
+        return self.saver(self.graph, Path(directory), name or self.graph.name, **options)
