@@ -104,19 +104,23 @@ def _as(array: Array, dtype: DType) -> Array:
     return np.asarray(array, dtype.numpy)
 
 
-def common_multipliers(factors: Sequence[float], bound: int) -> tuple[tuple[int, ...], int]:
+def common_multipliers(
+    factors: Sequence[float], bound: int | Sequence[int]
+) -> tuple[tuple[int, ...], int]:
     """Equation (7): one shift and one m per term, as wide as an i32 sum of the terms allows.
 
-    `bound` is the largest |x - z| of a term. With `F = sum |factor|`, s is the largest with
-    `bound * F * 2^s + 2^(s-1) + slack < 2^31`, so that the rounded sum stays an i32.
+    `bound` is the largest |x - z| of a term, one for all or one each. s is the largest with
+    `sum bound_i * |m_i| + 2^(s-1) < 2^31`, so that the rounded sum stays an i32.
     Factors may be negative (subtraction). Raises `IRCError` where no shift is left.
     """
+    bounds = [bound] * len(factors) if isinstance(bound, int) else bound
     total = sum(abs(f) for f in factors)
     if not math.isfinite(total):
         raise IRCError(f"rescaling factors {list(factors)} can't be expressed")
     for s in range(30, 0, -1):
         terms = tuple(_round_away(f * 2.0**s) for f in factors)
-        if bound * sum(abs(t) for t in terms) + 2 ** (s - 1) < 2**31:
+        largest = sum(b * abs(t) for b, t in zip(bounds, terms, strict=True))
+        if largest + 2 ** (s - 1) < 2**31:
             return terms, s
     raise IRCError(f"rescaling factors {list(factors)} are too far apart for an i32 sum")
 
@@ -142,3 +146,58 @@ def clamp_bounds(
     """A real clamp as integer bounds in the result's quantization (ReLU, ReLU6, Clip in (6))."""
     ends = quantize(np.array([lo, hi]), result.with_shape((2,)))
     return int(ends[0]), int(ends[1])
+
+
+QUOTIENT_SHIFT = 40
+"""The largest shift of a quotient's multiplier, so that divisor << shift stays within 64 bits."""
+
+
+def quotient_multiplier(factor: float) -> tuple[int, int]:
+    """Equation (5) for a division of two tensors, `factor = s_a / (s_b * s_y)`, but with
+    `s <= QUOTIENT_SHIFT`: a factor below 2^-10 keeps fewer bits of m, down to none."""
+    m, s = multiplier(factor)
+    if s > QUOTIENT_SHIFT:
+        m, s = int(mul_shift(m, 1, s - QUOTIENT_SHIFT)), QUOTIENT_SHIFT
+    return m, s
+
+
+def quotient(
+    a: Array, b: Array, m: int, s: int, zero: int, bounds: tuple[int, int], dtype: DType
+) -> Array:
+    """`clamp(zp + round_half_up(a*m / (b * 2^s)))` of i64 differences to their zero points.
+
+    Where b is 0: the upper bound for a > 0, the lower for a < 0, the zero point for a = 0.
+    """
+    sign = np.where(b < 0, -1, 1)
+    half = np.where(b == 0, 1, np.abs(b)) << s
+    y = (sign * a * (2 * m) + half) // (2 * half)
+    y = np.where(b == 0, np.sign(a) * np.int64(2**32), y)
+    return _as(np.clip(y + zero, *bounds), dtype)
+
+
+EXP_BITS = 30
+"""Fractional bits of the exponentials and of the probabilities of equation (9)."""
+RECIPROCAL_BITS = 61
+"""k of equation (9): `r = 2^61 // sum <= 2^31`, since a row's sum is at least `2^30`."""
+PROBABILITY_SHIFT = RECIPROCAL_BITS - EXP_BITS
+
+
+def softmax_table(scale: float) -> Array:
+    """T of equation (9), i32[256]: `T[i] = round(exp(-scale * i) * 2^30)`, i = max - q.
+
+    The sum of n entries is kept in 64 bits, exact for every n below 2^31; that its terms are
+    rounded moves it by less than n * 2^-31 of itself.
+    """
+    return _as(np.rint(np.exp(-scale * np.arange(256)) * 2.0**EXP_BITS), DType.I32)
+
+
+def softmax_multiplier(scale: float) -> tuple[int, int]:
+    """(m, s) that take a probability of 30 fractional bits to a result of `scale`."""
+    return multiplier(2.0**-EXP_BITS / scale)
+
+
+def softmax(q: Array, exp: Array, axis: int) -> Array:
+    """Equation (9): the probabilities, i64 of 30 fractional bits, of 8-bit `q` along `axis`."""
+    e = exp[q.max(axis, keepdims=True).astype(np.int64) - q].astype(np.int64)
+    r = np.int64(1 << RECIPROCAL_BITS) // e.sum(axis, keepdims=True)
+    return (e * r) >> PROBABILITY_SHIFT

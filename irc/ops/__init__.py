@@ -1,5 +1,31 @@
 """The ops, one file per family; importing this package registers all of them."""
 
-from irc.ops import conv, core, pool, quantization, resize, shape
+from irc.ops import (
+    activation,
+    conv,
+    core,
+    elementwise,
+    linear,
+    normalization,
+    pool,
+    quantization,
+    reduce,
+    resize,
+    shape,
+    softmax,
+)
 
-__all__ = ["conv", "core", "pool", "quantization", "resize", "shape"]
+__all__ = [
+    "activation",
+    "conv",
+    "core",
+    "elementwise",
+    "linear",
+    "normalization",
+    "pool",
+    "quantization",
+    "reduce",
+    "resize",
+    "shape",
+    "softmax",
+]

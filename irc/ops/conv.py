@@ -15,7 +15,6 @@ from irc.ops.quantization import (
     check_accumulator,
     check_bounds,
     constant,
-    folded_constants,
     full_range,
     need_quantized,
     requantized,
@@ -59,11 +58,8 @@ def folded(
 ) -> tuple[Const, Const, Const, Const]:
     """w, b, m, s of an integer convolution, from x, w and perhaps a bias: equations (4), (5)."""
     x, w = operands[0], constant(operands[1], f"the weights of %{name}")
-    channels = w.shape[0]
-    scales = x.type.scale * channel_scales(w.type, channels)
-    bias = accumulator_bias(operands[2] if len(operands) > 2 else None, scales, name)
-    bias = bias - x.type.zero * w.array.reshape(channels, -1).sum(1, dtype=np.int64)
-    return Const(w.array, name=w.name), *epilogue_constants(scales / result.scale, bias, name)
+    bias = operands[2] if len(operands) > 2 else None
+    return Const(w.array, name=w.name), *folded_constants(x, w, bias, result, name)
 
 
 def integer_result(

@@ -3,6 +3,7 @@ lookup. What other families share of equation (6) stands here too."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -153,6 +154,40 @@ def requantized(acc: Expr, m: Expr, s: Expr, bounds: Bounds, result: TensorType)
     return clamp(MulShift(acc, m, s) + result.zero, *bounds).cast(result.dtype)
 
 
+def magnitude(t: TensorType) -> int:
+    """The largest `|x - zp|` that a tensor of this type can hold."""
+    return max(t.dtype.max - t.zero, t.zero - t.dtype.min)
+
+
+def difference(x: Expr, t: TensorType, dtype: DType = DType.I32) -> Expr:
+    """`x - zp` of an element of a tensor of type `t`."""
+    return x.cast(dtype) - t.zero
+
+
+def accumulator(bound: int) -> DType:
+    """The dtype that holds sums of magnitude `bound`: i32 where that is proved, else i64."""
+    return DType.I32 if bound < 2**31 else DType.I64
+
+
+def check_product(bound: int, m: int, s: int) -> None:
+    """Raise `TypeCheckError` unless (6) of sums up to `bound` stays within its 64 bits."""
+    if not 1 <= s <= fixedpoint.MAX_SHIFT or not -(2**31) <= m < 2**31:
+        raise TypeCheckError(f"m = {m}, s = {s} is no multiplier")
+    if bound * abs(m) + 2 ** (s - 1) >= 2**63:
+        raise TypeCheckError(f"sums of up to {bound} are too large to rescale in 64 bits")
+
+
+def rescaled(
+    acc: Expr, bound: int, multiplier: tuple[int, int], bounds: Bounds, result: TensorType
+) -> Expr:
+    """Equation (6) with one constant (m, s), for an `acc` of at most `bound` in magnitude;
+    computed in 64 bits where 32 could overflow before the clamp."""
+    m, s = multiplier
+    largest = (bound * abs(m) >> s) + 1 + abs(result.zero)
+    wide = acc if largest < 2**31 else acc.cast(DType.I64)
+    return requantized(wide, *scalars(m, s), bounds, result)
+
+
 def constant(v: Value, what: str) -> Const:
     """`v` as the constant that it must be; raises `IRCError` where it is computed at run time."""
     if not isinstance(v, Const):
@@ -177,11 +212,7 @@ def accumulator_bias(bias: Value | None, scales: Array, what: str) -> Array:
     """
     if bias is None:
         return np.zeros(len(scales), np.int64)
-    const = constant(bias, "bias")
-    real = const.array.astype(np.float64)
-    if const.quant is not None:
-        real = fixedpoint.dequantize(const.array, const.type, DType.F64)
-    units = np.rint(real.reshape(-1) / scales)
+    units = np.rint(real_constant(bias, "bias").reshape(-1) / scales)
     if not np.all(np.abs(units) < 2.0**31):
         raise IRCError(
             f"{what}: the bias does not fit the 32-bit accumulator's scale; the weights of a"
@@ -201,7 +232,40 @@ def epilogue_constants(
     return Const(b, name=f"{name}.b"), Const(m, name=f"{name}.m"), Const(s, name=f"{name}.s")
 
 
+def folded_constants(
+    x: Value, w: Const, bias: Value | None, result: TensorType, name: str
+) -> tuple[Const, Const, Const]:
+    """b, m, s of a multiply-accumulate op with weights `w`, output channels on axis 0: equation
+    (4) with `-zp_x * sum(w)` folded into the bias, and (5) per output channel.
+
+    Raises `IRCError` for weights with a zero point, or a bias that does not fit.
+    """
+    channels = w.shape[0]
+    if np.any(np.asarray(fixedpoint.quant_of(w.type).zero_point)):
+        raise IRCError(f"%{name}: weights %{w.name} must be quantized with zero point 0")
+    scales = x.type.scale * channel_scales(w.type, channels)
+    b = accumulator_bias(bias, scales, f"%{name}")
+    b = b - x.type.zero * w.array.reshape(channels, -1).sum(1, dtype=np.int64)
+    return epilogue_constants(scales / result.scale, b, name)
+
+
+def real_constant(v: Value, what: str) -> Array:
+    """The reals that a constant stands for, float64; raises `IRCError` if it is computed."""
+    const = constant(v, what)
+    if const.quant is None:
+        return const.array.astype(np.float64)
+    return fixedpoint.dequantize(const.array, const.type, DType.F64)
+
+
+def tabulated(x: Value, f: Callable[[Array], Array], result: TensorType, what: str) -> Lookup:
+    """Equation (8): the lookup of `f`, reals to reals, over the 8-bit `x`; raises `IRCError` for
+    a wider one."""
+    if x.type.dtype not in (DType.U8, DType.I8):
+        raise IRCError(f"{what}: a table needs an 8-bit operand, %{x.name} is {x.type}")
+    table = Const(fixedpoint.table(f, x.type, result))
+    return Lookup(x, table, fixedpoint.quant_of(result))
+
+
 def full_range(t: TensorType) -> Bounds:
     """The clamp that does nothing."""
     return t.dtype.min, t.dtype.max
-

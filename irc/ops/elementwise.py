@@ -1,0 +1,396 @@
+"""Functions of two elements, with NumPy's broadcasting; their integer twins by equation (7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.errors import IRCError, TypeCheckError
+from irc.loops import (
+    BinaryKind,
+    Expr,
+    Int,
+    Loops,
+    Select,
+    binary,
+    clamp,
+    elementwise,
+    load_broadcast,
+)
+from irc.ops.core import Const
+from irc.ops.quantization import (
+    Bounds,
+    Requantize,
+    check_bounds,
+    check_product,
+    difference,
+    full_range,
+    magnitude,
+    need_quantized,
+    real_constant,
+    rescaled,
+    tabulated,
+)
+from irc.types import Array, DType, Quant, TensorType, broadcast_shapes
+from irc.value import Value, op
+
+
+@dataclass(frozen=True, eq=False)
+class Binary(Value):
+    """Base of the functions of two reals, or of two plain integers (index arithmetic)."""
+
+    a: Value
+    b: Value
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """The function in NumPy, in the dtype of its operands."""
+        raise NotImplementedError
+
+    def infer(self) -> TensorType:
+        """One dtype, no quantization, shapes that broadcast."""
+        a, b = self.a.type, self.b.type
+        if a.dtype is not b.dtype or a.dtype is DType.BOOL:
+            raise TypeCheckError(f"a {a} and b {b} must be numbers of one dtype")
+        if a.quant is not None or b.quant is not None:
+            raise TypeCheckError(f"a {a} and b {b} must not be quantized: use q{self.op}")
+        return TensorType(a.dtype, broadcast_shapes(a.shape, b.shape))
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        """`fn` in the operands' dtype."""
+        with np.errstate(all="ignore"):
+            return np.asarray(self.fn(a, b))
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """A table where one operand is a single constant, else the op's own twin."""
+        made = self._table(operands, result)
+        made = self.twin(operands[0], operands[1], result) if made is None else made
+        return made.replace(name=self.name)
+
+    def twin(self, a: Value, b: Value, result: TensorType) -> Value:
+        """The integer form for two tensors; raises `IRCError` where there is none."""
+        del a, b, result
+        raise IRCError(f"{self.op} %{self.name} of two tensors has no integer form")
+
+    def _table(self, operands: tuple[Value, ...], result: TensorType) -> Value | None:
+        a, b = operands
+        what = f"{self.op} %{self.name}"
+        if _single(b) and a.shape == self.shape and a.type.dtype.bits == 8:
+            right = real_constant(b, what).reshape(())
+            return tabulated(a, lambda real: self.fn(real, right), result, what)
+        if _single(a) and b.shape == self.shape and b.type.dtype.bits == 8:
+            left = real_constant(a, what).reshape(())
+            return tabulated(b, lambda real: self.fn(left, real), result, what)
+        return None
+
+
+def _single(v: Value) -> bool:
+    return isinstance(v, Const) and v.type.size == 1
+
+
+@op("add")
+class Add(Binary):
+    """`a + b`."""
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's."""
+        return np.add(a, b)
+
+    def twin(self, a: Value, b: Value, result: TensorType) -> Value:
+        """`qadd`."""
+        return QAdd.of(a, b, result)
+
+
+@op("sub")
+class Sub(Binary):
+    """`a - b`."""
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's."""
+        return np.subtract(a, b)
+
+    def twin(self, a: Value, b: Value, result: TensorType) -> Value:
+        """`qadd` with a negative multiplier for b."""
+        return QAdd.of(a, b, result, sign=-1)
+
+
+@op("mul")
+class Mul(Binary):
+    """`a * b`."""
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's."""
+        return np.multiply(a, b)
+
+    def twin(self, a: Value, b: Value, result: TensorType) -> Value:
+        """`qmul`."""
+        m, s = fixedpoint.multiplier(a.type.scale * b.type.scale / result.scale)
+        quant = fixedpoint.quant_of(result)
+        return QMul(a, b, m, s, full_range(result), result.dtype, quant)
+
+
+@op("div")
+class Div(Binary):
+    """`a / b`; of integers, rounded toward zero."""
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's for floats; truncating, as ONNX says, for integers."""
+        if np.issubdtype(a.dtype, np.floating):
+            return np.divide(a, b)
+        if not np.all(b):
+            raise IRCError(f"div %{self.name}: a whole number is divided by zero")
+        quotient = np.floor_divide(a, b)
+        inexact = (quotient * b != a) & ((a < 0) != (b < 0))
+        return np.asarray(quotient + inexact).astype(a.dtype)
+
+    def twin(self, a: Value, b: Value, result: TensorType) -> Value:
+        """`qdiv`."""
+        factor = a.type.scale / (b.type.scale * result.scale)
+        m, s = fixedpoint.quotient_multiplier(factor)
+        quant = fixedpoint.quant_of(result)
+        return QDiv(a, b, m, s, full_range(result), result.dtype, quant)
+
+
+@op("pow")
+class Pow(Binary):
+    """`a ** b`."""
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's; a negative exponent of integers rounds the result toward zero."""
+        if np.issubdtype(a.dtype, np.floating):
+            return np.power(a, b)
+        return np.power(a.astype(np.float64), b).astype(a.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice(Binary):
+    """Base of minimum and maximum, which also take two tensors of one quantization."""
+
+    kind: ClassVar[BinaryKind]
+
+    def infer(self) -> TensorType:
+        """One dtype and one quantization, which the result keeps."""
+        a, b = self.a.type, self.b.type
+        if a.quant is None and b.quant is None:
+            return super().infer()
+        need_quantized("a", a)
+        if (a.dtype, a.quant) != (b.dtype, b.quant):
+            raise TypeCheckError(f"a {a} and b {b} must be quantized alike")
+        return TensorType(a.dtype, broadcast_shapes(a.shape, b.shape), a.quant)
+
+    def loops(self) -> Loops:
+        """One comparison per element."""
+        if self.type.dtype.is_float:
+            return super().loops()
+        return elementwise(
+            self.shape,
+            lambda *i: binary(self.kind, load_broadcast(self.a, i), load_broadcast(self.b, i)),
+        )
+
+    def twin(self, a: Value, b: Value, result: TensorType) -> Value:
+        """The op itself, over operands in the result's quantization."""
+        return self.replace(a=_as_type(a, result), b=_as_type(b, result))
+
+
+def _as_type(v: Value, result: TensorType) -> Value:
+    """`v` in the dtype and quantization of `result`; a constant is converted here and now."""
+    if (v.type.dtype, v.type.quant) == (result.dtype, result.quant):
+        return v
+    if isinstance(v, Const):
+        real = real_constant(v, "the operand")
+        array = fixedpoint.quantize(real, result.with_shape(v.shape))
+        return Const(array, result.quant, name=v.name)
+    return Requantize.to(v, result, name=v.name)
+
+
+@op("minimum")
+class Minimum(_Choice):
+    """The smaller of two."""
+
+    kind: ClassVar[BinaryKind] = "min"
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's."""
+        return np.minimum(a, b)
+
+
+@op("maximum")
+class Maximum(_Choice):
+    """The larger of two."""
+
+    kind: ClassVar[BinaryKind] = "max"
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's."""
+        return np.maximum(a, b)
+
+
+@dataclass(frozen=True, eq=False)
+class _QBinary(Value):
+    """Base of the integer functions of two tensors, each quantized per tensor."""
+
+    a: Value
+    b: Value
+
+    def differences(self, i: tuple[Expr, ...], dtype: DType = DType.I32) -> tuple[Expr, Expr]:
+        """`a - z_a` and `b - z_b` at an index of the result."""
+        a = difference(load_broadcast(self.a, i), self.a.type, dtype)
+        return a, difference(load_broadcast(self.b, i), self.b.type, dtype)
+
+    def wide(self, a: Array, b: Array) -> tuple[Array, Array]:
+        """`a - z_a` and `b - z_b`, i64."""
+        return a.astype(np.int64) - self.a.type.zero, b.astype(np.int64) - self.b.type.zero
+
+    def result(self, dtype: DType, quant: Quant, bounds: Bounds) -> TensorType:
+        """The type rule that they share."""
+        need_quantized("a", self.a.type)
+        need_quantized("b", self.b.type)
+        check_bounds(bounds, dtype)
+        return TensorType(dtype, broadcast_shapes(self.a.shape, self.b.shape), quant)
+
+
+@op("qadd")
+class QAdd(_QBinary):
+    """Equation (7): `clamp(zp + (((a-z_a)*ma + (b-z_b)*mb + 2^(shift-1)) >> shift))`, in i32.
+
+    A negative multiplier subtracts.
+    """
+
+    ma: int
+    mb: int
+    shift: int
+    clamp: Bounds
+    dtype: DType
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    @classmethod
+    def of(cls, a: Value, b: Value, result: TensorType, *, sign: int = 1) -> QAdd:
+        """`a + sign * b` in the type `result`."""
+        factors = (a.type.scale / result.scale, sign * b.type.scale / result.scale)
+        bounds = (magnitude(a.type), magnitude(b.type))
+        (ma, mb), shift = fixedpoint.common_multipliers(factors, bounds)
+        quant = fixedpoint.quant_of(result)
+        return cls(a, b, ma, mb, shift, full_range(result), result.dtype, quant)
+
+    def infer(self) -> TensorType:
+        """Shapes that broadcast, and a sum that is proved to fit an i32."""
+        result = self.result(self.dtype, self.quant, self.clamp)
+        if not 1 <= self.shift <= 30:
+            raise TypeCheckError(f"shift {self.shift} is not in 1 to 30")
+        largest = magnitude(self.a.type) * abs(self.ma) + magnitude(self.b.type) * abs(self.mb)
+        if largest + 2 ** (self.shift - 1) >= 2**31:
+            raise TypeCheckError(f"sums with multipliers {self.ma}, {self.mb} may leave 32 bits")
+        return result
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        """Equation (7)."""
+        da, db = self.wide(a, b)
+        total = (da * self.ma + db * self.mb + (1 << (self.shift - 1))) >> self.shift
+        y = np.clip(total + self.type.zero, *self.clamp)
+        return np.asarray(y, self.dtype.numpy)
+
+    def loops(self) -> Loops:
+        """Two multiplications and a shift per element."""
+
+        def value(*i: Expr) -> Expr:
+            da, db = self.differences(i)
+            total = (da * self.ma + db * self.mb + (1 << (self.shift - 1))) >> self.shift
+            # The sum is below 2^30 by now, so that the zero point can't overflow it.
+            return clamp(total + self.type.zero, *self.clamp).cast(self.dtype)
+
+        return elementwise(self.shape, value)
+
+
+@op("qmul")
+class QMul(_QBinary):
+    """Equation (7): `(a - z_a) * (b - z_b)`, then (6)."""
+
+    m: int
+    s: int
+    clamp: Bounds
+    dtype: DType
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    @property
+    def bound(self) -> int:
+        """The largest magnitude of a product."""
+        return magnitude(self.a.type) * magnitude(self.b.type)
+
+    def infer(self) -> TensorType:
+        """Shapes that broadcast, products that fit an i32."""
+        result = self.result(self.dtype, self.quant, self.clamp)
+        check_product(self.bound, self.m, self.s)
+        if self.bound >= 2**31:
+            raise TypeCheckError(f"products of {self.a.type} and {self.b.type} may leave 32 bits")
+        return result
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        """The product, then (6)."""
+        da, db = self.wide(a, b)
+        zero = self.type.zero
+        return fixedpoint.requantize(da * db, self.m, self.s, zero, self.clamp, self.dtype)
+
+    def loops(self) -> Loops:
+        """Two multiplications and a shift per element."""
+
+        def value(*i: Expr) -> Expr:
+            da, db = self.differences(i)
+            return rescaled(da * db, self.bound, (self.m, self.s), self.clamp, self.type)
+
+        return elementwise(self.shape, value)
+
+
+@op("qdiv")
+class QDiv(_QBinary):
+    """`clamp(zp + round_half_up((a - z_a) * m / ((b - z_b) * 2^s)))`: one exact division.
+
+    A divisor that stands for 0 gives what the reals give: the bound of the dividend's sign (as if
+    infinite), or the zero point for 0 / 0.
+    """
+
+    m: int
+    s: int
+    clamp: Bounds
+    dtype: DType
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    def infer(self) -> TensorType:
+        """Shapes that broadcast, a division that is proved to fit 64 bits."""
+        result = self.result(self.dtype, self.quant, self.clamp)
+        if not 1 <= self.s <= fixedpoint.QUOTIENT_SHIFT or not 0 <= self.m < 2**31:
+            raise TypeCheckError(f"m = {self.m}, s = {self.s} is no multiplier of a quotient")
+        twice = 2 * magnitude(self.a.type) * self.m + magnitude(self.b.type) * 2**self.s
+        if max(twice, magnitude(self.b.type) * 2 ** (self.s + 1)) >= 2**63:
+            raise TypeCheckError(f"quotients of {self.a.type} by {self.b.type} may leave 64 bits")
+        return result
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        """The formula, over a divisor made positive."""
+        da, db = self.wide(a, b)
+        return fixedpoint.quotient(da, db, self.m, self.s, self.type.zero, self.clamp, self.dtype)
+
+    def loops(self) -> Loops:
+        """One 64-bit division per element."""
+        lo, hi = self.clamp
+        zero = self.type.zero
+
+        def value(*i: Expr) -> Expr:
+            da, db = self.differences(i, DType.I64)
+            negative = db < 0
+            dividend, size = Select(negative, 0 - da, da), Select(negative, 0 - db, db)
+            divisor = Select(db.equals(0), Int(1, DType.I64), size)
+            half = divisor << self.s
+            quotient = clamp((dividend * (2 * self.m) + half) // (half << 1) + zero, lo, hi)
+            ends = Select(da < 0, Int(lo, DType.I64), Int(hi, DType.I64))
+            nothing = Int(min(max(zero, lo), hi), DType.I64)
+            at_zero = Select(da.equals(0), nothing, ends)
+            return Select(db.equals(0), at_zero, quotient).cast(self.dtype)
+
+        return elementwise(self.shape, value)
+
+

@@ -1,0 +1,116 @@
+"""Softmax, float and integer (equation (9))."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.errors import TypeCheckError
+from irc.loops import Expr, Int, Loops, Nest, Reduce, Temp, Var, axes, load
+from irc.ops.core import Const
+from irc.ops.quantization import check_product, full_range, need_quantized, requantized, scalars
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value, op
+
+
+@op("softmax")
+class Softmax(Value):
+    """`exp(x) / sum(exp(x))` along one axis."""
+
+    x: Value
+    axis: int
+
+    def infer(self) -> TensorType:
+        """The operand's own type."""
+        if not self.x.type.dtype.is_float:
+            raise TypeCheckError(f"x must be float, it is {self.x.type}")
+        check_axis(self.axis, self.x.type)
+        return self.x.type
+
+    def evaluate(self, x: Array) -> Array:
+        """Over differences to the maximum, so that exp can't overflow."""
+        with np.errstate(all="ignore"):
+            e = np.exp(x - x.max(self.axis, keepdims=True))
+            return np.asarray(e / e.sum(self.axis, keepdims=True))
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """`qsoftmax`, with the table of exp for the operand's scale."""
+        x = operands[0]
+        need_quantized("x", x.type)
+        table = Const(fixedpoint.softmax_table(x.type.scale), name=f"{self.name}.exp")
+        m, s = fixedpoint.softmax_multiplier(result.scale)
+        quant = fixedpoint.quant_of(result)
+        return QSoftmax(x, table, self.axis, m, s, result.dtype, quant, name=self.name)
+
+
+@op("qsoftmax")
+class QSoftmax(Value):
+    """Equation (9): one division per row.
+
+    With `e = table[max - x]` of 30 fractional bits and `r = 2^61 // sum(e)`, the probability is
+    `p = (e * r) >> 31`, again of 30 fractional bits, which (6) takes to the result's scale.
+    """
+
+    x: Value
+    table: Value
+    axis: int
+    m: int
+    s: int
+    dtype: DType
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    def infer(self) -> TensorType:
+        """The operand's shape; 8 bits, and a table of 256 entries."""
+        need_quantized("x", self.x.type)
+        check_axis(self.axis, self.x.type)
+        if self.x.type.dtype not in (DType.U8, DType.I8):
+            raise TypeCheckError(f"x must be u8 or i8, it is {self.x.type}")
+        if self.table.shape != (256,) or self.table.type.dtype is not DType.I32:
+            raise TypeCheckError(f"the table must be i32[256], it is {self.table.type}")
+        check_product(2**fixedpoint.EXP_BITS, self.m, self.s)
+        return TensorType(self.dtype, self.x.shape, self.quant)
+
+    def evaluate(self, x: Array, table: Array) -> Array:
+        """Equation (9)."""
+        p = fixedpoint.softmax(x, table, self.axis)
+        bounds = full_range(self.type)
+        return fixedpoint.requantize(p, self.m, self.s, self.type.zero, bounds, self.dtype)
+
+    def loops(self) -> Loops:
+        """The maximum of each row, the reciprocal of its sum, then the probabilities."""
+        outer_shape = self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        largest = Temp("max", self.x.type.dtype, outer_shape)
+        reciprocal = Temp("reciprocal", DType.I64, outer_shape)
+
+        def row(variables: tuple[Expr, ...], j: Expr) -> Expr:
+            return load(self.x, *variables[: self.axis], j, *variables[self.axis :])
+
+        def exponential(variables: tuple[Expr, ...], j: Expr) -> Expr:
+            top = load(largest, *variables).cast(DType.I64)
+            return load(self.table, top - row(variables, j).cast(DType.I64)).cast(DType.I64)
+
+        i = axes(outer_shape)
+        j = Var("j", self.shape[self.axis])
+        first = Nest(i, Reduce("max", (j,), row(i, j)), largest)
+
+        i = axes(outer_shape)
+        j = Var("j", self.shape[self.axis])
+        one = Int(1 << fixedpoint.RECIPROCAL_BITS, DType.I64)
+        second = Nest(i, one // Reduce("add", (j,), exponential(i, j)), reciprocal)
+
+        every = axes(self.shape)
+        i, j = every[: self.axis] + every[self.axis + 1 :], every[self.axis]
+        p = (exponential(i, j) * load(reciprocal, *i)) >> fixedpoint.PROBABILITY_SHIFT
+        value = requantized(p, *scalars(self.m, self.s), full_range(self.type), self.type)
+        return Loops((first, second, Nest(every, value)))
+
+
+def check_axis(axis: int, t: TensorType) -> None:
+    """Raise `TypeCheckError` unless `axis` is an axis of `t` that is not empty."""
+    if not 0 <= axis < t.rank:
+        raise TypeCheckError(f"axis {axis} is not an axis of {t}")
+    if t.shape[axis] == 0:
+        raise TypeCheckError(f"axis {axis} of {t} is empty")
