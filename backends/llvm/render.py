@@ -1,0 +1,498 @@
+"""Expressions become LLVM instructions, on scalars or on vectors.
+
+One renderer does both tiers. With `lanes > 1` one loop variable is the vector's lane: what depends
+on it is a vector, all else stays scalar until it meets a vector. A micro-kernel that has computed a
+node by itself binds the node to its value, and the rest of the expression is rendered around it.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.loop import counted, splat
+from irc.backends.llvm.ranges import Ranges
+from irc.errors import CompileError
+from irc.loops import (
+    Binary,
+    Cast,
+    Compare,
+    Expr,
+    Int,
+    Load,
+    MulShift,
+    Reduce,
+    Select,
+    Source,
+    Var,
+    children,
+    walk,
+)
+from irc.types import DType, Shape
+
+I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+_SIGNED = (DType.I8, DType.I16, DType.I32, DType.I64)
+_LIKE = {"lt": "<", "le": "<=", "eq": "=="}
+_PLAIN = {"and": "and_", "or": "or_", "xor": "xor", "shl": "shl"}
+
+
+def int_type(dtype: DType) -> Any:
+    """The LLVM type of a computed value (a boolean is an i1)."""
+    return I1 if dtype is DType.BOOL else ir.IntType(dtype.bits)
+
+
+def is_vector(value: Any) -> bool:
+    """Whether an LLVM value is a vector."""
+    return isinstance(value.type, ir.VectorType)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies: a pointer to its first element, and strides in elements."""
+
+    pointer: Any
+    strides: Shape
+    dtype: DType
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of an element."""
+        return self.dtype.bits // 8
+
+    def address(self, builder: Any, offset: Any) -> Any:
+        """Pointer to the element at `offset` (an i64, in elements)."""
+        return builder.gep(
+            self.pointer, [offset], inbounds=True, source_etype=ir.IntType(self.dtype.bits)
+        )
+
+
+def flat_index(index: Sequence[Expr], strides: Shape) -> Expr:
+    """The offset in elements as one expression."""
+    flat: Expr = Int(0, DType.I64)
+    for i, stride in zip(index, strides, strict=True):
+        flat = flat + i * stride
+    return flat
+
+
+def slope(e: Expr, variable: Var) -> int | None:
+    """How much `e` grows per step of `variable`; None where it is not linear in it."""
+    if e is variable:
+        return 1
+    match e:
+        case Int() | Var():
+            return 0
+        case Binary(kind="add" | "sub", a=a, b=b):
+            p, q = slope(a, variable), slope(b, variable)
+            if p is None or q is None:
+                return None
+            return p + q if e.kind == "add" else p - q
+        case Binary(kind="mul", a=a, b=Int(value=factor)) | Binary(
+            kind="mul", a=Int(value=factor), b=a
+        ):
+            p = slope(a, variable)
+            return None if p is None else p * factor
+    return None if variable in walk(e) else 0
+
+
+class Renderer:
+    """Renders expressions at the builder's position.
+
+    `bindings` gives values to nodes that are already computed: loop variables, and whatever a
+    micro-kernel has by itself (scalars, or vectors of `lanes`). With `lanes > 1`, `lane_var` must
+    be bound to the scalar index of the first lane.
+    """
+
+    def __init__(
+        self,
+        builder: Any,
+        places: Mapping[Source, Place],
+        bindings: Mapping[Expr, Any],
+        *,
+        ranges: Ranges | None = None,
+        lanes: int = 1,
+        lane_var: Var | None = None,
+        x86: bool = True,
+    ) -> None:
+        self.builder = builder
+        self.places = places
+        self.ranges = ranges or Ranges()
+        self.lanes = lanes
+        self.lane_var = lane_var
+        self.x86 = x86
+        self.memo: ChainMap[Expr, Any] = ChainMap(dict(bindings))
+        self._varies: dict[Expr, bool] = {e: is_vector(v) for e, v in bindings.items()}
+        self.base: Renderer | None = None
+        if lanes > 1:
+            self._open_lanes(bindings)
+
+    def _open_lanes(self, bindings: Mapping[Expr, Any]) -> None:
+        scalars = {e: v for e, v in bindings.items() if not is_vector(v)}
+        self.base = Renderer(self.builder, self.places, scalars, ranges=self.ranges, x86=self.x86)
+        if self.lane_var is not None:
+            del self.memo[self.lane_var]
+            self._varies[self.lane_var] = True
+
+    def varies(self, e: Expr) -> bool:
+        """Whether `e` differs from lane to lane."""
+        if e not in self._varies:
+            self._varies[e] = any(self.varies(c) for c in children(e))
+        return self._varies[e]
+
+    def render(self, e: Expr) -> Any:
+        """The value of `e`: a vector if it differs from lane to lane, else a scalar."""
+        if e in self.memo:
+            return self.memo[e]
+        if self.base is not None and not self.varies(e):
+            return self.base.render(e)
+        self.memo[e] = value = self._compute(e)
+        return value
+
+    def render_vector(self, e: Expr) -> Any:
+        """The value of `e` as a vector of `lanes` (as it is, with one lane)."""
+        return self.wide(self.render(e))
+
+    def wide(self, value: Any) -> Any:
+        """`value` on every lane."""
+        if self.lanes == 1 or is_vector(value):
+            return value
+        return splat(self.builder, value, self.lanes)
+
+    def _type(self, dtype: DType) -> Any:
+        scalar = int_type(dtype)
+        return scalar if self.lanes == 1 else ir.VectorType(scalar, self.lanes)
+
+    def constant(self, value: int, like: Any) -> Any:
+        """A constant of an LLVM type, on every lane."""
+        if isinstance(like, ir.VectorType):
+            return ir.Constant(like, [value] * like.count)
+        return ir.Constant(like, value)
+
+    def _compute(self, e: Expr) -> Any:
+        match e:
+            case Int(value=value):
+                return ir.Constant(int_type(e.dtype), value)
+            case Var():
+                return self._variable(e)
+            case Load():
+                return self._load(e)
+            case Binary():
+                return self._binary(e)
+            case Compare():
+                return self._compare(e)
+            case Select():
+                condition, a, b = (self.render_vector(x) for x in (e.condition, e.a, e.b))
+                return self.builder.select(condition, a, b)
+            case Cast():
+                return self._cast(self.render(e.a), e.a.dtype, e.to)
+            case MulShift():
+                return self._mul_shift(e)
+            case Reduce():
+                return self._reduce(e)
+        raise CompileError(f"no code for a {type(e).__name__}")
+
+    def _variable(self, e: Var) -> Any:
+        if e is not self.lane_var or self.base is None:
+            raise CompileError(f"loop variable {e.label} is not bound")
+        steps = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+        return self.builder.add(self.wide(self.base.render(e)), steps, flags=("nsw",))
+
+    # ------------------------------------------------------------ arithmetic
+
+    def _binary(self, e: Binary) -> Any:
+        a, b = self.render_vector(e.a), self.render_vector(e.b)
+        build, signed = self.builder, e.dtype in _SIGNED
+        match e.kind:
+            case "add" | "sub" | "mul":
+                if e.dtype is DType.BOOL:
+                    raise CompileError(f"{e.kind} of booleans")
+                flags = ("nsw",) if signed else ("nuw",)
+                return getattr(build, e.kind)(a, b, flags=flags)
+            case "min" | "max":
+                compare = build.icmp_signed if signed else build.icmp_unsigned
+                return build.select(compare("<" if e.kind == "min" else ">", a, b), a, b)
+            case "shr":
+                return build.ashr(a, b) if signed else build.lshr(a, b)
+            case "floordiv" | "mod":
+                return self._divide(e, a, b)
+        return getattr(build, _PLAIN[e.kind])(a, b)
+
+    def _divide(self, e: Binary, a: Any, b: Any) -> Any:
+        quotient = e.kind == "floordiv"
+        power = _power_of_two(e.b)
+        if power is not None and quotient:
+            shift = self.constant(power, a.type)
+            return self.builder.ashr(a, shift) if e.dtype in _SIGNED else self.builder.lshr(a, shift)
+        if power is not None:
+            return self.builder.and_(a, self.constant((1 << power) - 1, a.type))
+        if self.ranges.of(e.a)[0] >= 0 and self.ranges.of(e.b)[0] >= 0:
+            return self._divide_natural(e, a, b)
+        return self._divide_floor(a, b, quotient)
+
+    def _divide_natural(self, e: Binary, a: Any, b: Any) -> Any:
+        """Neither side negative; in 32 bits where both fit: cheaper, and no call on 32-bit CPUs."""
+        build, full = self.builder, a.type
+        narrow = e.dtype.bits == 64 and max(self.ranges.of(x)[1] for x in (e.a, e.b)) < 2**32
+        if narrow:
+            small = I32 if self.lanes == 1 else ir.VectorType(I32, self.lanes)
+            a, b = build.trunc(a, small), build.trunc(b, small)
+        result = build.udiv(a, b) if e.kind == "floordiv" else build.urem(a, b)
+        return build.zext(result, full) if narrow else result
+
+    def _divide_floor(self, a: Any, b: Any, quotient: bool) -> Any:
+        build = self.builder
+        zero = self.constant(0, a.type)
+        q, r = build.sdiv(a, b), build.srem(a, b)
+        opposite = build.icmp_signed("<", build.xor(r, b), zero)
+        down = build.and_(opposite, build.icmp_signed("!=", r, zero))
+        if quotient:
+            return build.select(down, build.sub(q, self.constant(1, q.type)), q)
+        return build.select(down, build.add(r, b), r)
+
+    def _compare(self, e: Compare) -> Any:
+        a, b = self.render_vector(e.a), self.render_vector(e.b)
+        if e.a.dtype in _SIGNED:
+            return self.builder.icmp_signed(_LIKE[e.kind], a, b)
+        return self.builder.icmp_unsigned(_LIKE[e.kind], a, b)
+
+    def _cast(self, value: Any, source: DType, to: DType) -> Any:
+        """The same integer in another width."""
+        element = int_type(to)
+        full = ir.VectorType(element, value.type.count) if is_vector(value) else element
+        before = int_type(source).width
+        if to is DType.BOOL:
+            return self.builder.icmp_unsigned("!=", value, self.constant(0, value.type))
+        if element.width < before:
+            return self.builder.trunc(value, full)
+        if element.width == before:
+            return value
+        return self.builder.sext(value, full) if source in _SIGNED else self.builder.zext(value, full)
+
+    # ------------------------------------------------------------ equation (6)
+
+    def _mul_shift(self, e: MulShift) -> Any:
+        a, m, s = (self.render_vector(x) for x in (e.a, e.m, e.s))
+        if self.lanes % 2 == 0 and self.lanes > 1 and e.a.dtype is DType.I32:
+            shift = self._cast(s, e.s.dtype, DType.I32)
+            return mul_shift_vector(self.builder, a, m, shift, self.ranges.of(e.s), x86=self.x86)
+        wide = DType.I64
+        a, m, s = (
+            self._cast(v, x.dtype, wide) for v, x in zip((a, m, s), (e.a, e.m, e.s), strict=True)
+        )
+        one = self.constant(1, a.type)
+        half = self.builder.shl(one, self.builder.sub(s, one))
+        total = self.builder.add(self.builder.mul(a, m, flags=("nsw",)), half, flags=("nsw",))
+        return self._cast(self.builder.ashr(total, s), wide, e.dtype)
+
+    # ------------------------------------------------------------ loads
+
+    def _load(self, e: Load) -> Any:
+        if e.fill is not None and prod(e.source.shape) == 0:
+            return self.render_vector(e.fill)
+        place = self.places[e.source]
+        tests = [] if e.fill is None else self._tests(e)
+        flat = flat_index(e.index, place.strides)
+        if self.lanes == 1:
+            return self._load_scalar(e, place, flat, tests)
+        assert self.base is not None
+        inside_varies = any(is_vector(t) for t in tests)
+        if self.lane_var is not None and not inside_varies and slope(flat, self.lane_var) == 1:
+            return self._load_vector(e, place, flat, tests)
+        return self._gather(e, place, flat, tests)
+
+    def _tests(self, e: Load) -> list[Any]:
+        """The bounds tests that are not known to hold."""
+        tests: list[Any] = []
+        for i, extent in zip(e.index, e.source.shape, strict=True):
+            if not self.ranges.within(i, 0, extent - 1):
+                value = self.render(i)
+                bound = self.constant(extent, value.type)
+                tests.append(self.builder.icmp_unsigned("<", value, bound))
+        return tests
+
+    def _all(self, tests: Sequence[Any]) -> Any:
+        wide = any(is_vector(t) for t in tests)
+        together = None
+        for test in tests:
+            t = self.wide(test) if wide else test
+            together = t if together is None else self.builder.and_(together, t)
+        return together
+
+    def _load_scalar(self, e: Load, place: Place, flat: Expr, tests: Sequence[Any]) -> Any:
+        offset = self.render(flat)
+        return self._guarded(e, tests, offset, lambda o: self._read(place, o, 1))
+
+    def _load_vector(self, e: Load, place: Place, flat: Expr, tests: Sequence[Any]) -> Any:
+        """Neighbouring elements. Where a test fails, the tensor's first elements are read in
+        their stead: as many exist, because the lane's axis is as long."""
+        assert self.base is not None
+        offset = self.base.render(flat)
+        return self._guarded(e, tests, offset, lambda o: self._read(place, o, self.lanes))
+
+    def _guarded(
+        self, e: Load, tests: Sequence[Any], offset: Any, read: Callable[[Any], Any]
+    ) -> Any:
+        inside = self._all(tests)
+        if inside is None or e.fill is None:
+            return read(offset)
+        value = read(self.builder.select(inside, offset, self.constant(0, offset.type)))
+        return self.builder.select(inside, value, self.render_vector(e.fill))
+
+    def _gather(self, e: Load, place: Place, flat: Expr, tests: Sequence[Any]) -> Any:
+        offsets = self.render_vector(flat)
+        wide_tests = [self.wide(t) for t in tests]
+        return self._guarded(e, wide_tests, offsets, lambda o: self._read_each(place, o))
+
+    def _read_each(self, place: Place, offsets: Any) -> Any:
+        element = int_type(place.dtype)
+        result = ir.Constant(ir.VectorType(element, self.lanes), ir.Undefined)
+        for lane in range(self.lanes):
+            at = ir.Constant(I32, lane)
+            value = self._read(place, self.builder.extract_element(offsets, at), 1)
+            result = self.builder.insert_element(result, value, at)
+        return result
+
+    def _read(self, place: Place, offset: Any, lanes: int) -> Any:
+        stored = ir.IntType(place.dtype.bits)
+        full = stored if lanes == 1 else ir.VectorType(stored, lanes)
+        address = place.address(self.builder, offset)
+        value = self.builder.load(address, typ=full, align=place.bytes)
+        if place.dtype is DType.BOOL:
+            return self.builder.icmp_unsigned("!=", value, self.constant(0, full))
+        return value
+
+    def store(self, place: Place, index: Sequence[Expr], value: Any) -> None:
+        """Store what `render` gave at an index; vectors go to neighbouring elements."""
+        scalar = self.base or self
+        offset = scalar.render(flat_index(index, place.strides))
+        value = self.wide(value)
+        if place.dtype is DType.BOOL:
+            value = self.builder.zext(value, ir.VectorType(I8, self.lanes) if self.lanes > 1 else I8)
+        self.builder.store(value, place.address(self.builder, offset), align=place.bytes)
+
+    # ------------------------------------------------------------ reductions
+
+    def _reduce(self, e: Reduce) -> Any:
+        """Inner loops with the accumulator in a phi; the last axis is the innermost."""
+        return self._reduce_axes(e, e.axes, self._neutral(e))
+
+    def _neutral(self, e: Reduce) -> Any:
+        value = {"add": 0, "max": e.dtype.min, "min": e.dtype.max}[e.kind]
+        return self.constant(value, self._type(e.dtype))
+
+    def _reduce_axes(self, e: Reduce, axes: Sequence[Var], acc: Any) -> Any:
+        if not axes:
+            return self._combine(e, acc, self.render_vector(e.body))
+        with counted(self.builder, axes[0].extent, carry=acc, label=axes[0].label) as loop:
+            self.push(axes[0], loop.index)
+            loop.carry = self._reduce_axes(e, axes[1:], loop.carry)
+            self.pop()
+        return loop.carry
+
+    def _combine(self, e: Reduce, acc: Any, value: Any) -> Any:
+        if e.kind == "add":
+            return self.builder.add(acc, value)
+        compare = self.builder.icmp_signed if e.dtype in _SIGNED else self.builder.icmp_unsigned
+        return self.builder.select(compare("<" if e.kind == "min" else ">", acc, value), acc, value)
+
+    def push(self, variable: Var, index: Any) -> None:
+        """Enter a loop: bind its variable. What is rendered inside is forgotten by `pop`."""
+        self.memo = self.memo.new_child({variable: index})
+        if self.base is not None:
+            self._varies[variable] = False
+            self.base.push(variable, index)
+
+    def pop(self) -> None:
+        """Leave the innermost loop."""
+        self.memo = self.memo.parents
+        if self.base is not None:
+            self.base.pop()
+
+
+def _power_of_two(e: Expr) -> int | None:
+    if isinstance(e, Int) and e.value > 0 and e.value & (e.value - 1) == 0:
+        return e.value.bit_length() - 1
+    return None
+
+
+def mul_shift_vector(
+    builder: Any, a: Any, m: Any, s: Any, shifts: tuple[int, int], *, x86: bool = True
+) -> Any:
+    """Equation (6) on vectors of i32, an even number of lanes; `shifts` bounds s.
+
+    With p = a*m, `(p + 2^(s-1)) >> s` is taken in two steps, by t = min(s, 32) in 64 bits and by
+    s - t in 32 bits: floor(floor(x / 2^t) / 2^(s-t)) = floor(x / 2^s), and the low word of the
+    first step is the same for a logical shift, since t <= 32. If s > 32 throughout, 2^(s-1) is a
+    multiple of 2^32 and is added to the high word instead.
+    """
+    low, high = shifts
+    count = a.type.count
+    const = lambda v: ir.Constant(ir.VectorType(I32, count), [v] * count)  # noqa: E731
+    products = _products(builder, a, m, x86=x86)
+    if low > 32:
+        word = _words(builder, products, None, x86=x86)
+        half = builder.shl(const(1), builder.sub(s, const(33)))
+        return builder.ashr(builder.add(word, half), builder.sub(s, const(32)))
+    halves = _split(builder, s, x86=x86)
+    products = tuple(_add_half(builder, p, t) for p, t in zip(products, halves, strict=True))
+    if low == 32:
+        word = _words(builder, products, None, x86=x86)
+        return word if high == 32 else builder.ashr(word, builder.sub(s, const(32)))
+    first = s
+    if high > 32:
+        first = builder.select(builder.icmp_signed("<", s, const(32)), s, const(32))
+    word = _words(builder, products, _split(builder, first, x86=x86), x86=x86)
+    return word if high <= 32 else builder.ashr(word, builder.sub(s, first))
+
+
+def _add_half(builder: Any, product: Any, s: Any) -> Any:
+    one = ir.Constant(s.type, [1] * s.type.count)
+    return builder.add(product, builder.shl(one, builder.sub(s, one)))
+
+
+def _split(builder: Any, v: Any, *, x86: bool) -> tuple[Any, Any]:
+    """A vector of i32, sign-extended to two of i64: even and odd lanes on x86, whose products
+    sit so in registers; else the lower and the upper half."""
+    count = v.type.count
+    wide = ir.VectorType(I64, count // 2)
+    if x86:
+        pairs = builder.bitcast(v, wide)
+        word = ir.Constant(wide, [32] * (count // 2))
+        return builder.ashr(builder.shl(pairs, word), word), builder.ashr(pairs, word)
+    half = count // 2
+    return (
+        builder.sext(_take(builder, v, v, range(half)), wide),
+        builder.sext(_take(builder, v, v, range(half, count)), wide),
+    )
+
+
+def _products(builder: Any, a: Any, m: Any, *, x86: bool) -> tuple[Any, Any]:
+    pairs = zip(_split(builder, a, x86=x86), _split(builder, m, x86=x86), strict=True)
+    first, second = (builder.mul(x, y) for x, y in pairs)
+    return first, second
+
+
+def _words(builder: Any, products: tuple[Any, Any], shifts: Any, *, x86: bool) -> Any:
+    """One word of each 64-bit product, back in lane order: the high one, or with `shifts` the low
+    one after shifting."""
+    count = products[0].type.count * 2
+    words = ir.VectorType(I32, count)
+    pick = 1
+    if shifts is not None:
+        shifted = [builder.lshr(p, s) for p, s in zip(products, shifts, strict=True)]
+        products, pick = (shifted[0], shifted[1]), 0
+    first, second = (builder.bitcast(p, words) for p in products)
+    if x86:
+        order = [i // 2 * 2 + pick + (count if i % 2 else 0) for i in range(count)]
+    else:
+        order = [2 * i + pick for i in range(count)]
+    return _take(builder, first, second, order)
+
+
+def _take(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
+    return builder.shuffle_vector(a, b, mask)

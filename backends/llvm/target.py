@@ -1,0 +1,226 @@
+"""Targets: what a CPU can do, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from llvmlite import binding
+
+from irc.errors import CompileError
+
+
+class Dot(Enum):
+    """The dot-product instruction of a target, and its exact meaning."""
+
+    NONE = "none"
+    MADDUBS = "maddubs"
+    """x86 `vpmaddubsw`: u8*i8 pairs summed into a *saturating* i16."""
+    VPDPBUSD = "vpdpbusd"
+    """x86 (AVX-)VNNI: four u8*i8 products added to an i32; wraps, so exact."""
+    SDOT = "sdot"
+    """AArch64 `sdot`/`udot`: four i8*i8 (or u8*u8) products added to an i32."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPU to generate code for. `vector_bytes` is the widest vector register worth using, 0
+    for none; `registers` counts vector registers."""
+
+    name: str
+    triple: str
+    cpu: str
+    features: str = ""
+    vector_bytes: int = 0
+    registers: int = 16
+    dot: Dot = Dot.NONE
+    pointer_bits: int = 64
+    abi: str = ""
+    hardware_double: bool = True
+    """Whether double precision is done in hardware, as the float edge needs."""
+
+    @property
+    def arch(self) -> str:
+        """First word of the triple."""
+        return self.triple.partition("-")[0]
+
+    @property
+    def is_x86(self) -> bool:
+        """Whether this is x86-64."""
+        return self.arch == "x86_64"
+
+    @property
+    def system(self) -> str:
+        """The operating system of the triple: linux, windows, macosx, none, …"""
+        parts = self.triple.split("-")
+        systems = [p for p in parts[1:] if re.match(r"linux|windows|macosx|darwin|none|wasi", p)]
+        return re.sub(r"[\d.]+\Z", "", systems[-1]) if systems else "unknown"
+
+    @property
+    def is_elf(self) -> bool:
+        """Whether object files are ELF."""
+        return self.system in ("linux", "none", "unknown") and not self.arch.startswith("wasm")
+
+    def machine(self, opt: int = 3) -> Any:
+        """LLVM's target machine: position independent, small code model."""
+        initialize()
+        try:
+            return binding.Target.from_triple(self.triple).create_target_machine(
+                cpu=self.cpu, features=self.features, opt=opt, reloc="pic", codemodel="small",
+                abiname=self.abi,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise CompileError(f"target {self.name}: LLVM refuses {self.triple}: {error}") from None
+
+
+_LINUX = "unknown-linux-gnu"
+_X86 = f"x86_64-{_LINUX}"
+_V3 = "x86-64-v3"
+_V4 = "x86-64-v4"
+_RISCV = "+m,+a,+f,+d,+c"
+
+NAMED: dict[str, Target] = {
+    t.name: t
+    for t in (
+        Target("x86-64-v2", _X86, "x86-64-v2", "", 16, 16, Dot.MADDUBS),
+        Target(_V3, _X86, _V3, "", 32, 16, Dot.MADDUBS),
+        Target("x86-64-v3+avxvnni", _X86, _V3, "+avxvnni", 32, 16, Dot.VPDPBUSD),
+        Target(_V4, _X86, _V4, "", 64, 32, Dot.MADDUBS),
+        Target("x86-64-v4+avx512vnni", _X86, _V4, "+avx512vnni", 64, 32, Dot.VPDPBUSD),
+        Target("aarch64", f"aarch64-{_LINUX}", "generic", "+neon", 16, 32),
+        Target("aarch64+dotprod", f"aarch64-{_LINUX}", "generic", "+neon,+dotprod", 16, 32,
+               Dot.SDOT),
+        Target("armv7", f"armv7-{_LINUX}eabihf", "generic", "+neon,+vfp3", 16, 16,
+               pointer_bits=32),
+        Target("cortex-m4", "thumbv7em-none-eabi", "cortex-m4", "", 0, 0, pointer_bits=32,
+               hardware_double=False),
+        Target("cortex-m55", "thumbv8.1m.main-none-eabi", "cortex-m55", "+mve", 16, 8,
+               pointer_bits=32, hardware_double=False),
+        Target("riscv64", f"riscv64-{_LINUX}", "generic-rv64", _RISCV, 0, 0, abi="lp64d"),
+        Target("riscv64+v", f"riscv64-{_LINUX}", "generic-rv64", f"{_RISCV},+v", 16, 32,
+               abi="lp64d"),
+        Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128", 16, 16,
+               pointer_bits=32),
+    )
+}  # fmt: skip
+"""Targets that have a name of their own."""
+
+_LIKE: dict[str, str] = {
+    **dict.fromkeys(("nehalem", "westmere", "sandybridge", "ivybridge"), "x86-64-v2"),
+    **dict.fromkeys(("haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"), _V3),
+    **dict.fromkeys(("alderlake", "raptorlake", "meteorlake"), "x86-64-v3+avxvnni"),
+    **dict.fromkeys(("skylake-avx512", "x86-64-v4"), _V4),
+    **dict.fromkeys(
+        ("cascadelake", "icelake-client", "icelake-server", "tigerlake", "rocketlake",
+         "sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5"),
+        "x86-64-v4+avx512vnni",
+    ),
+    "x86-64-v2": "x86-64-v2",
+    "x86-64-v3": _V3,
+}  # fmt: skip
+"""CPUs that LLVM knows by name, and the named target whose abilities they have at least."""
+
+
+def parse_target(text: str) -> Target:
+    """A target by name (`host`, a key of `NAMED`) or as LLVM's `triple:cpu:features`.
+
+    Raises `CompileError` for a target that does not exist.
+    """
+    if text == "host":
+        return host()
+    if text in NAMED:
+        return NAMED[text]
+    if text == "x86-64":
+        raise CompileError(
+            "target x86-64 (all levels in one file) is not available: name a level, for instance"
+            " x86-64-v3"
+        )
+    if text.count(":") in (1, 2) and "-" in text.partition(":")[0]:
+        return custom(text)
+    raise CompileError(
+        f"target {text!r} does not exist; there are host, {', '.join(NAMED)}, and LLVM's"
+        " triple:cpu:features"
+    )
+
+
+def custom(text: str) -> Target:
+    """`triple:cpu:features` with the abilities that its CPU and features are known to have."""
+    triple, cpu, features = (*text.split(":"), "")[:3]
+    initialize()
+    try:
+        binding.Target.from_triple(triple)
+    except RuntimeError as error:
+        raise CompileError(f"target {text!r}: {str(error).strip()}") from None
+    words = {f[1:] for f in features.split(",") if f.startswith("+")}
+    arch = triple.partition("-")[0]
+    if arch == "x86_64":
+        base = NAMED[_LIKE[cpu]] if cpu in _LIKE else Target("", triple, cpu, "", 16, 16)
+        base = x86(dataclasses.replace(base, triple=triple), words)
+    else:
+        base = _like_arch(triple, words)
+    return dataclasses.replace(
+        base, name=text, triple=triple, cpu=cpu or base.cpu, features=features
+    )
+
+
+def _like_arch(triple: str, words: set[str]) -> Target:
+    arch = triple.partition("-")[0]
+    if arch in ("aarch64", "arm64"):
+        return NAMED["aarch64+dotprod" if "dotprod" in words else "aarch64"]
+    if arch.startswith(("arm", "thumb")):
+        bits = 16 if words & {"neon", "mve"} else 0
+        double = "eabihf" in triple and "linux" in triple
+        return dataclasses.replace(NAMED["armv7"], vector_bytes=bits, hardware_double=double)
+    if arch == "riscv64":
+        return NAMED["riscv64+v" if "v" in words else "riscv64"]
+    if arch.startswith("wasm"):
+        bits = 16 if "simd128" in words else 0
+        return dataclasses.replace(NAMED["wasm32"], vector_bytes=bits)
+    return Target("", triple, "", "", 0, 0, pointer_bits=64 if "64" in arch else 32)
+
+
+@cache
+def host() -> Target:
+    """This machine, as LLVM detects it."""
+    initialize()
+    triple, cpu = binding.get_process_triple(), binding.get_host_cpu_name()
+    present = binding.get_host_cpu_features()
+    words = {name for name, on in present.items() if on}
+    features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(present.items()))
+    if triple.startswith("x86_64"):
+        base = x86(Target("host", triple, cpu, "", 16, 16), words)
+    else:
+        base = _like_arch(triple, words)
+    return dataclasses.replace(base, name="host", triple=triple, cpu=cpu, features=features)
+
+
+def x86(base: Target, features: set[str]) -> Target:
+    """`base` with the vector abilities that a set of x86-64 features gives on top."""
+    if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
+        dot = Dot.VPDPBUSD if "avx512vnni" in features else Dot.MADDUBS
+        return _at_least(base, 64, 32, dot)
+    if "avx2" in features or base.vector_bytes >= 32:
+        vnni = "avxvnni" in features or ("avx512vnni" in features and base.vector_bytes == 64)
+        return _at_least(base, 32, 16, Dot.VPDPBUSD if vnni else Dot.MADDUBS)
+    return _at_least(base, 16, 16, Dot.MADDUBS if "ssse3" in features else Dot.NONE)
+
+
+def _at_least(base: Target, vector_bytes: int, registers: int, dot: Dot) -> Target:
+    rank = [Dot.NONE, Dot.MADDUBS, Dot.VPDPBUSD]
+    return dataclasses.replace(
+        base,
+        vector_bytes=max(base.vector_bytes, vector_bytes),
+        registers=max(base.registers, registers),
+        dot=max(base.dot, dot, key=rank.index),
+    )
+
+
+@cache
+def initialize() -> None:
+    """Make all of LLVM's targets known, once."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()

@@ -1,0 +1,104 @@
+"""The seam between the backend and its micro-kernels.
+
+A `Work` is one kernel to be emitted: its nests, the constants behind its operands, the strides of
+everything. `irc.backends.llvm.kernels.select(work, target)` answers with a `MicroKernel` that
+emits the function, or None: then the generic renderer does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from irc.backends.llvm.ranges import Range
+from irc.backends.llvm.render import Place
+from irc.backends.llvm.target import Target
+from irc.graph import Graph
+from irc.loops import Loops, Source
+from irc.ops.core import Const, Kernel
+from irc.types import Array, Shape
+from irc.value import Value
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kernel of a scheduled graph, ready to be emitted.
+
+    `loops` load the body's inputs (one for one for `kernel.args`), constants inside of the body,
+    and temporaries. `strides` are in elements, per body input; `aliased` says that the result may
+    share memory with an operand, element on element, so neither may be assumed unaliased.
+    """
+
+    kernel: Kernel
+    loops: Loops
+    strides: tuple[Shape, ...]
+    result_strides: Shape
+    aliased: bool = False
+
+    @property
+    def body(self) -> Graph:
+        """The body graph."""
+        return self.kernel.body
+
+    def constant(self, source: Source) -> Array | None:
+        """The array behind a body input or constant; None for what is computed at run time."""
+        if isinstance(source, Const):
+            return source.array
+        for formal, actual in zip(self.body.inputs, self.kernel.args, strict=True):
+            if formal is source and isinstance(actual, Const):
+                return actual.array
+        return None
+
+    @cached_property
+    def facts(self) -> Mapping[Source, Range]:
+        """Smallest and largest element of every constant operand that is not empty."""
+        found: dict[Source, Range] = {}
+        for source in (*self.body.inputs, *self.body.constants):
+            array = self.constant(source)
+            if array is not None and array.size and array.dtype.kind in "iub":
+                found[source] = (int(array.min()), int(array.max()))
+        return found
+
+
+@dataclass(frozen=True)
+class KernelFunction:
+    """What a function is emitted into. `builder` stands in its entry block; the block where
+    `emit` leaves it is closed by the caller with `ret void`."""
+
+    builder: Any
+    places: Mapping[Source, Place]
+    """Where each body input, inner constant and temporary lies."""
+    result: Place
+    arrays: tuple[Any, ...]
+    """Pointers to `MicroKernel.arrays`, 64-byte aligned."""
+    scratch: Any
+    """Pointer to `MicroKernel.scratch` bytes, 64-byte aligned, garbage at entry."""
+    work: Work
+    target: Target
+
+
+@dataclass(frozen=True)
+class MicroKernel:
+    """A fast way to do a `Work`.
+
+    Kernels with equal `name`, `key`, loops and strides share one function: `name` and `key` must
+    tell everything that `emit` depends on besides those, the contents of `arrays` excepted.
+    """
+
+    name: str
+    """Its specification: type, op, tile, instruction (u8i8 conv 4x16 maddubs)."""
+    emit: Callable[[KernelFunction], None]
+    key: str = ""
+    arrays: tuple[Array, ...] = ()
+    """Constants in the layout that `emit` wants (packed weights); stored in the library."""
+    replaces: tuple[Value, ...] = ()
+    """Body inputs that `emit` does not read because `arrays` stand for them: they are passed as
+    null and not stored."""
+    scratch: int = 0
+    """Bytes of scratch memory that `emit` needs, temporaries of `loops` aside."""
+    reason: str = ""
+    """Why this one was chosen, for the report."""
+    proof: str = ""
+    """What was proved, for the manifest."""
