@@ -15,6 +15,7 @@ from irc.ops.quantization import (
     check_accumulator,
     check_bounds,
     constant,
+    folded_constants,
     full_range,
     need_quantized,
     requantized,
@@ -32,7 +33,9 @@ from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op
 
 
-def conv_shape(x: TensorType, w: TensorType, window: Window | TransposedWindow, groups: int) -> Shape:
+def conv_shape(
+    x: TensorType, w: TensorType, window: Window | TransposedWindow, groups: int
+) -> Shape:
     """Result shape of a convolution; raises `TypeCheckError` where operands don't fit."""
     need_nhwc("x", x.shape)
     need_nhwc("w", w.shape)
@@ -74,9 +77,7 @@ def integer_result(
     return shape
 
 
-def accumulation(
-    v: QConv2d | QConvTranspose2d, n: Expr, y: Expr, x: Expr, o: Expr
-) -> Expr:
+def accumulation(v: QConv2d | QConvTranspose2d, n: Expr, y: Expr, x: Expr, o: Expr) -> Expr:
     """The i32 sum of equation (4) for one result element, over taps and channels."""
     (kh, kw), per_group = v.window.kernel, v.w.shape[3]
     ky, kx, c = Var("ky", kh), Var("kx", kw), Var("c", per_group)
