@@ -53,7 +53,7 @@ class Sampling:
     def nearest(self, i: Array, rounding: str) -> Array:
         """The pixel nearest to each coordinate, indices i64."""
         a, b, d = self.rounded(rounding)
-        return np.clip((i * a + b) // d, 0, self.extent - 1)
+        return np.asarray(np.clip((i * a + b) // d, 0, self.extent - 1))
 
     def nearest_of(self, i: Expr, rounding: str) -> Expr:
         """`nearest`, as an expression."""
@@ -260,9 +260,7 @@ class QResizeLinear(Value):
             weight = along(s.weight(part), axis)
             below, above = np.take(acc, low, axis), np.take(acc, high, axis)
             acc = (below << WEIGHT_BITS) + (above - below) * weight
-        return fixedpoint.requantize(
-            acc, self.m, self.s, self.type.zero, self.clamp, self.dtype
-        )
+        return fixedpoint.requantize(acc, self.m, self.s, self.type.zero, self.clamp, self.dtype)
 
     def loops(self) -> Loops:
         """Four loads, in i32 where x has 8 bits: its weighted sum stays below 2^30."""

@@ -273,7 +273,9 @@ class Pad(Moving):
     def infer(self) -> TensorType:
         """A pair of pads per axis, not negative; a mirror must be large enough."""
         if len(self.pads) != self.x.type.rank or any(len(p) != 2 or min(p) < 0 for p in self.pads):
-            raise TypeCheckError(f"pads {self.pads} are no pairs of sizes per axis of {self.x.type}")
+            raise TypeCheckError(
+                f"pads {self.pads} are no pairs of sizes per axis of {self.x.type}"
+            )
         if self.mode not in ("constant", "edge", "reflect"):
             raise TypeCheckError(f"mode {self.mode!r} is none of constant, edge, reflect")
         for d, pair in zip(self.x.shape, self.pads, strict=True):
