@@ -16,7 +16,6 @@ from irc.ops.quantization import (
     check_bounds,
     constant,
     folded_constants,
-    folded_constants,
     full_range,
     need_quantized,
     requantized,
