@@ -16,7 +16,8 @@ Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 """Top, left, bottom, right."""
 
-CHUNK_BYTES = 1 << 25
+CHUNK_BYTES = 1 << 23
+CACHE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -167,27 +168,43 @@ def correlate(x: Array, w: Array, window: Window, groups: int, fill: float = 0) 
     [N,Ho,Wo,O] in it. In float64 this is exact for integers whose sums stay below 2^53."""
     out = window.output(x.shape[1], x.shape[2])
     padded = window.pad(x, fill)
-    if w.shape[3] == 1 and groups == w.shape[0] == x.shape[3]:
+    if w.shape[3] == 1 and groups == x.shape[3]:
         return _depthwise(padded, w, window, out)
+    dense = _pointwise if window.kernel == (1, 1) else _by_columns
     parts = [
-        _dense(xs, ws, window, out)
+        dense(xs, ws, window, out)
         for xs, ws in zip(np.split(padded, groups, 3), np.split(w, groups, 0), strict=True)
     ]
     return parts[0] if groups == 1 else np.concatenate(parts, axis=3)
 
 
 def _depthwise(padded: Array, w: Array, window: Window, out: Pair) -> Array:
-    acc = np.zeros((padded.shape[0], *out, padded.shape[3]), padded.dtype)
-    for ky, kx, view in window.taps(padded, out):
-        acc += view * w[:, ky, kx, 0]
-    return acc
+    """Tap by tap, some rows at a time so that the sums stay in the cache; each channel may give
+    several."""
+    n, channels, made = padded.shape[0], padded.shape[3], w.shape[0]
+    result = np.zeros((n, *out, channels, made // channels), padded.dtype)
+    taps = w[..., 0].reshape(channels, made // channels, *window.kernel)
+    rows = max(1, CACHE_BYTES // max(1, n * out[1] * made * padded.itemsize))
+    for y in range(0, out[0], rows):
+        acc = result[:, y : y + rows]
+        part = padded[:, y * window.strides[0] :]
+        for ky, kx, view in window.taps(part, (acc.shape[1], out[1])):
+            acc += view[..., None] * np.ascontiguousarray(taps[..., ky, kx])
+    return result.reshape(n, *out, made)
 
 
-def _dense(padded: Array, w: Array, window: Window, out: Pair) -> Array:
+def _pointwise(padded: Array, w: Array, window: Window, out: Pair) -> Array:
+    """A 1x1 kernel is one matrix product; without strides not even a copy is made."""
+    _, _, pixels = next(window.taps(padded, out))
+    columns = np.ascontiguousarray(pixels).reshape(-1, padded.shape[3])
+    return (columns @ w[:, 0, 0].T).reshape(padded.shape[0], *out, w.shape[0])
+
+
+def _by_columns(padded: Array, w: Array, window: Window, out: Pair) -> Array:
     """By columns and BLAS, some output rows at a time so that the columns stay small."""
     n, channels = padded.shape[0], padded.shape[3]
     depth = window.kernel[0] * window.kernel[1] * channels
-    matrix = np.ascontiguousarray(w.reshape(w.shape[0], depth).T)
+    matrix = w.reshape(w.shape[0], depth).T
     result = np.empty((n, *out, w.shape[0]), padded.dtype)
     rows = max(1, CHUNK_BYTES // max(1, n * out[1] * depth * padded.itemsize))
     for y in range(0, out[0], rows):
@@ -196,9 +213,8 @@ def _dense(padded: Array, w: Array, window: Window, out: Pair) -> Array:
         columns = np.empty((n, count, out[1], *window.kernel, channels), padded.dtype)
         for ky, kx, view in window.taps(part, (count, out[1])):
             columns[:, :, :, ky, kx] = view
-        result[:, y : y + count] = (columns.reshape(-1, depth) @ matrix).reshape(
-            n, count, out[1], -1
-        )
+        product = columns.reshape(-1, depth) @ matrix
+        result[:, y : y + count] = product.reshape(n, count, out[1], -1)
     return result
 
 
