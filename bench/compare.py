@@ -9,11 +9,12 @@ from typing import Any
 
 import onnx
 
-from bench.macs import count_macs, pin_shapes
+from bench.macs import count_macs
 from bench.models import Model
 from bench.ours import Irc
 from bench.peers import peers
 from bench.runners import Runner, Task
+from bench.shapes import pin_shapes
 from bench.timing import Summary, Timings, interleaved, ratio
 
 OURS = "irc"

@@ -10,8 +10,9 @@ import pytest
 
 from bench import images, models
 from bench.cache import ObtainError, Wheel
-from bench.macs import count_macs, pin_shapes
+from bench.macs import count_macs
 from bench.models import MODELS, model_named
+from bench.shapes import pin_shapes
 
 EXAMPLES = ("fashion_resnet8", "fashion_dscnn")
 WHEELS = [
