@@ -200,4 +200,4 @@ def softmax(q: Array, exp: Array, axis: int) -> Array:
     """Equation (9): the probabilities, i64 of 30 fractional bits, of 8-bit `q` along `axis`."""
     e = exp[q.max(axis, keepdims=True).astype(np.int64) - q].astype(np.int64)
     r = np.int64(1 << RECIPROCAL_BITS) // e.sum(axis, keepdims=True)
-    return (e * r) >> PROBABILITY_SHIFT
+    return np.asarray((e * r) >> PROBABILITY_SHIFT)

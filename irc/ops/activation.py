@@ -186,8 +186,8 @@ class Gelu(Unary):
         """Hendrycks and Gimpel, Gaussian Error Linear Units, arXiv:1606.08415."""
         if self.approximate == "tanh":
             inner = math.sqrt(2 / math.pi) * (real + 0.044715 * real**3)
-            return real * 0.5 * (1 + np.tanh(inner))
-        return real * 0.5 * (1 + erf(real / math.sqrt(2)))
+            return np.asarray(real * 0.5 * (1 + np.tanh(inner)))
+        return np.asarray(real * 0.5 * (1 + erf(real / math.sqrt(2))))
 
 
 @op("elu")
@@ -210,7 +210,7 @@ class Selu(Unary):
 
     def fn(self, real: Array) -> Array:
         """The formula."""
-        return self.gamma * np.where(real > 0, real, self.alpha * np.expm1(real))
+        return np.asarray(self.gamma * np.where(real > 0, real, self.alpha * np.expm1(real)))
 
 
 @op("softplus")

@@ -42,4 +42,5 @@ class BatchNorm(Value):
             offset = bias - mean * factor
         shape = [1] * x.ndim
         shape[self.axis] = -1
-        return x * factor.astype(x.dtype).reshape(shape) + offset.astype(x.dtype).reshape(shape)
+        scaled = x * factor.astype(x.dtype).reshape(shape)
+        return np.asarray(scaled + offset.astype(x.dtype).reshape(shape))

@@ -1,0 +1,195 @@
+"""Samples of matrix products, elementwise ops, activations, reductions and softmax."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+
+from irc import fixedpoint
+from irc.ops.activation import QPRelu
+from irc.ops.core import Const
+from irc.ops.elementwise import Maximum, Minimum, QAdd, QDiv, QMul
+from irc.ops.linear import QLinear, QMatMul
+from irc.ops.quantization import Lookup, Requantize, magnitude
+from irc.ops.reduce import QReduceSum, ReduceMax, ReduceMin
+from irc.ops.softmax import QSoftmax
+from irc.types import DType, Shape
+from tests.ops.sampling import (
+    EIGHT_BITS,
+    Draw,
+    Feed,
+    Sample,
+    array,
+    broadcastable,
+    clamp,
+    integer,
+    multiplier,
+    multipliers,
+    operand,
+    pick,
+    quant,
+    sample,
+    sample_of,
+    scale,
+    shape,
+    weights,
+)
+
+MIXED = (DType.U8, DType.I8, DType.I16)
+
+
+@sample("qlinear")
+def qlinear(draw: Draw) -> Sample:
+    x = operand(draw, "x", (*shape(draw, 0, 3), integer(draw, 1, 40)))
+    out, dtype = integer(draw, 1, 9), pick(draw, EIGHT_BITS)
+    w = weights(draw, (out, x.value.shape[-1]))
+    b = Const(array(draw, DType.I32, (out,), (-(2**24), 2**24)), name="b")
+    m, s = multipliers(draw, out, 27, 50)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    return sample_of(QLinear(x.value, w, b, m, s, bounds, dtype, q), x)
+
+
+@sample("qmatmul")
+def qmatmul(draw: Draw) -> Sample:
+    batch, k = shape(draw, 0, 2, 3), integer(draw, 1, 40)
+    rows = (integer(draw, 1, 4),) if draw(st.booleans()) else ()
+    columns = (integer(draw, 1, 4),) if draw(st.booleans()) else ()
+    a_shape: Shape = (*(broadcastable(draw, batch) if rows else ()), *rows, k)
+    b_shape: Shape = (*(broadcastable(draw, batch) if columns else ()), k, *columns)
+    a = operand(draw, "a", a_shape, constant=True)
+    b = operand(draw, "b", b_shape, constant=isinstance(a.value, Const) is False)
+    m, s = multiplier(draw, 22, 50)
+    dtype = pick(draw, EIGHT_BITS)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    return sample_of(QMatMul(a.value, b.value, m, s, bounds, dtype, q), a, b)
+
+
+def pair(draw: Draw, dtypes: tuple[DType, ...] = MIXED) -> tuple[Feed, Feed]:
+    """Two operands that broadcast; at least one of them an input."""
+    full = shape(draw, 0, 4)
+    a, b = operand(draw, "a", full, dtypes), operand(
+        draw, "b", broadcastable(draw, full), dtypes, constant=True
+    )
+    return (a, b) if draw(st.booleans()) else (b, a)
+
+
+@sample("qadd")
+def qadd(draw: Draw) -> Sample:
+    a, b = pair(draw)
+    dtype = pick(draw, EIGHT_BITS)
+    q = quant(draw, dtype)
+    sign = pick(draw, [1, -1])
+    factors = (scale(draw), sign * scale(draw))
+    (ma, mb), shift = fixedpoint.common_multipliers(
+        factors, (magnitude(a.value.type), magnitude(b.value.type))
+    )
+    return sample_of(QAdd(a.value, b.value, ma, mb, shift, clamp(draw, dtype), dtype, q), a, b)
+
+
+@sample("qmul")
+def qmul(draw: Draw) -> Sample:
+    a, b = pair(draw, EIGHT_BITS)
+    m, s = multiplier(draw, 1, 62)
+    dtype = pick(draw, EIGHT_BITS)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    return sample_of(QMul(a.value, b.value, m, s, bounds, dtype, q), a, b)
+
+
+@sample("qdiv")
+def qdiv(draw: Draw) -> Sample:
+    a, b = pair(draw, EIGHT_BITS)
+    m, s = fixedpoint.quotient_multiplier(2.0 ** draw(st.floats(-45, 20)))
+    dtype = pick(draw, EIGHT_BITS)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    return sample_of(QDiv(a.value, b.value, m, s, bounds, dtype, q), a, b)
+
+
+def choice(draw: Draw, cls: type[Minimum] | type[Maximum]) -> Sample:
+    """Two operands of one quantization."""
+    full = shape(draw, 0, 4)
+    a = operand(draw, "a", full)
+    b = operand(draw, "b", broadcastable(draw, full), constant=True, like=a.value.type)
+    first, second = (a, b) if draw(st.booleans()) else (b, a)
+    return sample_of(cls(first.value, second.value), first, second)
+
+
+@sample("minimum")
+def minimum(draw: Draw) -> Sample:
+    return choice(draw, Minimum)
+
+
+@sample("maximum")
+def maximum(draw: Draw) -> Sample:
+    return choice(draw, Maximum)
+
+
+@sample("qprelu")
+def qprelu(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw, 1, 4))
+    slopes = broadcastable(draw, x.value.shape)
+    count = int(np.prod(slopes))
+    m, s = multipliers(draw, count, 20, 45)
+    signs = np.asarray(draw(st.lists(st.sampled_from([1, -1]), min_size=count, max_size=count)))
+    m_neg = Const((m.array * signs).astype(np.int32).reshape(slopes), name="m_neg")
+    s_neg = Const(s.array.reshape(slopes), name="s_neg")
+    dtype = pick(draw, EIGHT_BITS)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    node = QPRelu(x.value, *multiplier(draw, 20, 45), m_neg, s_neg, bounds, dtype, q)
+    return sample_of(node, x)
+
+
+def reduced(draw: Draw) -> tuple[Feed, tuple[int, ...], bool]:
+    """An operand, the axes to reduce, and whether to keep them."""
+    x = operand(draw, "x", shape(draw, 1, 4, 5))
+    rank = len(x.value.shape)
+    over = draw(st.sets(st.integers(0, rank - 1), max_size=rank))
+    return x, tuple(sorted(over)), draw(st.booleans())
+
+
+@sample("reduce_max")
+def reduce_max(draw: Draw) -> Sample:
+    x, over, keepdims = reduced(draw)
+    return sample_of(ReduceMax(x.value, over, keepdims), x)
+
+
+@sample("reduce_min")
+def reduce_min(draw: Draw) -> Sample:
+    x, over, keepdims = reduced(draw)
+    return sample_of(ReduceMin(x.value, over, keepdims), x)
+
+
+@sample("qreduce_sum")
+def qreduce_sum(draw: Draw) -> Sample:
+    x, over, keepdims = reduced(draw)
+    m, s = multiplier(draw, 1, 50)
+    dtype = pick(draw, EIGHT_BITS)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    return sample_of(QReduceSum(x.value, over, keepdims, m, s, bounds, dtype, q), x)
+
+
+@sample("qsoftmax")
+def qsoftmax(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw, 1, 4, 9))
+    axis = integer(draw, 0, len(x.value.shape) - 1)
+    table = Const(fixedpoint.softmax_table(x.value.type.scale), name="exp")
+    dtype = pick(draw, EIGHT_BITS)
+    q = quant(draw, dtype)
+    m, s = fixedpoint.softmax_multiplier(q.tensor_scale)
+    return sample_of(QSoftmax(x.value, table, axis, m, s, dtype, q), x)
+
+
+@sample("requantize")
+def requantize(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw, 0, 4), MIXED)
+    m, s = multiplier(draw, 18, 62)
+    dtype = pick(draw, EIGHT_BITS)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    return sample_of(Requantize(x.value, m, s, bounds, dtype, q), x)
+
+
+@sample("lookup")
+def lookup(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw, 0, 4))
+    dtype = pick(draw, EIGHT_BITS)
+    table = Const(array(draw, dtype, (256,)), name="table")
+    return sample_of(Lookup(x.value, table, quant(draw, dtype)), x)
