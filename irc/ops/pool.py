@@ -7,10 +7,17 @@ from typing import ClassVar
 import numpy as np
 
 from irc import fixedpoint
-from irc.errors import TypeCheckError
+from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Loops, Nest, Reduce, Var, axes, load
 from irc.ops.core import Const
-from irc.ops.quantization import Bounds, check_bounds, full_range, need_quantized, requantized
+from irc.ops.quantization import (
+    Bounds,
+    check_bounds,
+    full_range,
+    magnitude,
+    need_quantized,
+    requantized,
+)
 from irc.ops.shape import Moving, moved
 from irc.ops.windows import Pads, Pair, Window, need_nhwc
 from irc.types import Array, DType, Quant, Shape, TensorType
@@ -103,7 +110,12 @@ class AvgPool2d(Value):
         x, taps = operands[0], self.kernel[0] * self.kernel[1]
         by_count = self.window.padded and not self.count_include_pad
         counts = np.arange(1, taps + 1) if by_count else np.array([taps])
-        m, s = fixedpoint.multipliers(x.type.scale / result.scale / counts)
+        ratio = x.type.scale / result.scale
+        if magnitude(x.type) * ratio >= 2**30:
+            raise IRCError(
+                f"{self.op} %{self.name}: the scales of {x.type} and {result} are too far apart"
+            )
+        m, s = fixedpoint.multipliers(ratio / counts)
         return QAvgPool2d(
             x, Const(m, name=f"{self.name}.m"), Const(s, name=f"{self.name}.s"),
             kernel=self.kernel, strides=self.strides, pads=self.pads, dilations=self.dilations,

@@ -19,11 +19,14 @@ from irc.errors import TypeCheckError
 from irc.loops import Expr, Loops, Nest, axes, clamp, load, minimum
 from irc.ops.quantization import (
     Bounds,
+    accumulator,
     check_bounds,
+    check_product,
+    difference,
     full_range,
+    magnitude,
     need_quantized,
-    requantized,
-    scalars,
+    rescaled,
 )
 from irc.ops.shape import Moving, in_type, moved
 from irc.ops.windows import Pair, need_nhwc
@@ -244,6 +247,7 @@ class QResizeLinear(Value):
         """x and the result quantized per tensor."""
         need_quantized("x", self.x.type)
         check_bounds(self.clamp, self.dtype)
+        check_product(self.bound, self.m, self.s)
         shape = resize_shape(self.x.type, self.size, self.coordinates, self.scales)
         return TensorType(self.dtype, shape, self.quant)
 
@@ -251,6 +255,11 @@ class QResizeLinear(Value):
     def samplings(self) -> tuple[Sampling, Sampling]:
         """The sampling of rows and of columns."""
         return samplings(self.x.type, self.size, self.coordinates, self.scales)
+
+    @property
+    def bound(self) -> int:
+        """What the weighted sum of four pixels can reach."""
+        return magnitude(self.x.type) << 2 * WEIGHT_BITS
 
     def evaluate(self, x: Array) -> Array:
         """Rows first, then columns, in whole numbers."""
@@ -263,15 +272,15 @@ class QResizeLinear(Value):
         return fixedpoint.requantize(acc, self.m, self.s, self.type.zero, self.clamp, self.dtype)
 
     def loops(self) -> Loops:
-        """Four loads, in i32 where x has 8 bits: its weighted sum stays below 2^30."""
+        """Four loads; in i32 where x has 8 bits, whose weighted sum stays below 2^30."""
         n, y, x, c = axes(self.shape, "n y x c")
-        wide = DType.I32 if self.x.type.dtype.bits == 8 else DType.I64
+        wide = accumulator(self.bound)
         rows, columns = self.samplings
         top, bottom, down = rows.between_of(y)
         left, right, across = columns.between_of(x)
 
         def pixel(row: Expr, column: Expr) -> Expr:
-            return load(self.x, n, row, column, c).cast(wide) - self.x.type.zero
+            return difference(load(self.x, n, row, column, c), self.x.type, wide)
 
         def blend(below: Expr, above: Expr, weight: Expr) -> Expr:
             return below * (1 << WEIGHT_BITS) + (above - below) * weight.cast(wide)
@@ -279,7 +288,7 @@ class QResizeLinear(Value):
         upper = blend(pixel(top, left), pixel(top, right), across)
         lower = blend(pixel(bottom, left), pixel(bottom, right), across)
         acc = blend(upper, lower, down)
-        value = requantized(acc, *scalars(self.m, self.s), self.clamp, self.type)
+        value = rescaled(acc, self.bound, (self.m, self.s), self.clamp, self.type)
         return Loops((Nest((n, y, x, c), value),))
 
 
