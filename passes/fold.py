@@ -1,0 +1,108 @@
+"""Constant folding, common subexpressions, and nodes that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from irc.graph import Graph
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
+from irc.ops.quantization import Dequantize
+from irc.ops.shape import Expand
+from irc.passes import identities
+from irc.pipeline import Pass
+from irc.rewrite import rewrite
+from irc.value import Value, attribute_fields, operand_fields
+
+MAX_BYTES = 64 << 20
+"""A folded constant may be this large, or as large as what it is computed from."""
+
+
+@dataclass(frozen=True)
+class Fold(Pass):
+    """Compute what depends on constants alone, once what occurs twice, and nothing for nothing."""
+
+    name: ClassVar[str] = "fold"
+
+    def run(self, graph: Graph) -> Graph:
+        """To a fixed point of the rules, then common subexpressions."""
+        return share(rewrite(graph, RULES))
+
+
+def expanded_operand(v: Value) -> Value | None:
+    """Elementwise ops broadcast by themselves.
+
+        (%x: f32[2,3], %s: f32[1,3])
+        %e = expand(%s) : f32[2,3]
+        %y = mul(%x, %e) : f32[2,3]
+        ->
+        %y = mul(%x, %s) : f32[2,3]
+    """
+    if not isinstance(v, Add | Sub | Mul | Div | Minimum | Maximum | Pow):
+        return None
+    for a, b in ((_unexpanded(v.a), v.b), (v.a, _unexpanded(v.b))):
+        if (a is not v.a or b is not v.b) and np.broadcast_shapes(a.shape, b.shape) == v.shape:
+            return v.replace(a=a, b=b)
+    return None
+
+
+def _unexpanded(v: Value) -> Value:
+    return v.x if isinstance(v, Expand) else v
+
+
+def constant(v: Value) -> Value | None:
+    """A node over constants is a constant; quantized weights stay `dequantize` of integers.
+
+        ()
+        %a = const [1.0, 2.0] : f32[2]
+        %b = const [3.0] : f32[1]
+        %y = add(%a, %b) : f32[2]
+        ->
+        %y = const [4.0, 5.0] : f32[2]
+    """
+    operands = v.operands
+    if not operands or isinstance(v, Dequantize) or v.op == "kernel":
+        return None
+    if not all(isinstance(o, Const) for o in operands):
+        return None
+    if v.type.nbytes > max(MAX_BYTES, *(o.type.nbytes for o in operands)):
+        return None
+    with np.errstate(all="ignore"):
+        array = np.asarray(v.call(lambda o: o.evaluate()))
+    return Const(np.ascontiguousarray(array).reshape(v.shape), v.type.quant, name=v.name)
+
+
+RULES = (expanded_operand, *identities.RULES, constant)
+
+
+def share(graph: Graph) -> Graph:
+    """Common subexpressions: of nodes with equal ops, operands and attributes, only the first
+    stays. Constants are equal by their bits."""
+    known: dict[Hashable, Value] = {}
+    new: dict[Value, Value] = {}
+    for v in graph.order:
+        made = v.map_operands(new.__getitem__)
+        new[v] = made if isinstance(v, Input) else known.setdefault(_key(made), made)
+    if all(new[v] is v for v in graph.order):
+        return graph
+    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+
+def _key(v: Value) -> Hashable:
+    if isinstance(v, Const):
+        return ("const", v.digest, v.quant)
+    operands = tuple(_identity(getattr(v, f)) for f in operand_fields(type(v)))
+    attributes = tuple(_attribute(getattr(v, f)) for f in attribute_fields(type(v)))
+    return (v.op, operands, attributes)
+
+
+def _identity(entry: Value | tuple[Value, ...] | None) -> Hashable:
+    return tuple(map(id, entry)) if isinstance(entry, tuple) else id(entry)
+
+
+def _attribute(a: object) -> Hashable:
+    return (type(a), a) if isinstance(a, Hashable) else id(a)
