@@ -1,0 +1,303 @@
+"""ONNX models become graphs: `load`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.inliner
+from google.protobuf.message import EncodeError
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
+
+from irc.errors import IRCError, ModelError
+from irc.graph import Graph
+from irc.ops.core import Const, Input
+from irc.types import DType, Quant, Shape, TensorType
+from irc.value import Value
+
+from .builder import Builder, check_size
+from .onnx_file import Tensors, element_type, read_model
+from .onnx_ops import HANDLERS, Node
+from .onnx_ops.quantization import input_quant
+from .onnx_structure import (
+    check_names,
+    check_supported,
+    needed_in_order,
+    opset_of,
+    subgraphs,
+    where,
+)
+
+Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+Scope = dict[str, Value]
+
+
+def load(
+    model: Source, shapes: Mapping[str, Shape] | None = None, name: str | None = None
+) -> Graph:
+    """The graph of an ONNX model: NHWC inside, constants folded, every shape known.
+
+    `shapes` pins dynamic dimensions, input by input; a batch that alone is dynamic becomes 1.
+    Inputs and outputs keep the model's names and shapes; float16, bfloat16 and float64 become f32.
+    The graph is called `name`, or by the file, or by the model's own name. Raises `ModelError`
+    for files that are no model, and for what is not supported, all operators at once.
+    """
+    proto = _inlined(read_model(model))
+    path = Path(model) if isinstance(model, str | os.PathLike) else None
+    importer = _Importer(proto, Tensors(None if path is None else path.parent))
+    title = name or (path.stem if path is not None else "") or proto.graph.name
+    return importer.graph(identifier(title), shapes or {})
+
+
+def identifier(text: str) -> str:
+    """A name that C and file systems take: letters, digits, underscores."""
+    made = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "model"
+    return f"m_{made}" if made[0].isdigit() else made
+
+
+def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Without functions of the model's own."""
+    if not proto.functions:
+        return proto
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except (RuntimeError, ValueError, TypeError, EncodeError) as error:
+        raise ModelError(f"the model's own functions can't be inlined: {error}") from None
+
+
+class _Importer:
+    """Imports one model."""
+
+    def __init__(self, proto: onnx.ModelProto, tensors: Tensors) -> None:
+        self.proto = proto
+        self.tensors = tensors
+        self.builder = Builder()
+        self.opset = opset_of(proto)
+        self.versions = {i.domain: i.version for i in proto.opset_import}
+
+    def graph(self, name: str, shapes: Mapping[str, Shape]) -> Graph:
+        """The whole model."""
+        proto = self.proto.graph
+        check_names(proto)
+        nodes = needed_in_order(proto)
+        self.check_supported(nodes)
+        constants = self.initializers(proto)
+        types = _input_types(proto, shapes)
+        scope: Scope = {**constants}
+        inputs = [self.input(v, types[v.name], nodes, constants) for v in _inputs(proto)]
+        scope.update({v.name: v for v in inputs})
+        self.run(nodes, scope)
+        outputs = tuple(scope[o.name] for o in proto.output)
+        graph = Graph(name, tuple(inputs), outputs, tuple(o.name for o in proto.output))
+        _check_constants(graph)
+        return graph
+
+    def check_supported(self, nodes: Iterable[NodeProto]) -> None:
+        """Every operator that is not supported, at once."""
+        check_supported(nodes, {*HANDLERS, "If"}, self.opset, self.versions)
+
+    def initializers(self, proto: GraphProto) -> Scope:
+        """The constants that a graph stores."""
+        return {
+            t.name: Const(self.tensors.array(t, f"initializer {t.name!r}"), name=t.name)
+            for t in proto.initializer
+        }
+
+    def input(
+        self, info: ValueInfoProto, type_: TensorType, nodes: Iterable[NodeProto], known: Scope
+    ) -> Input:
+        """An input of the graph; integers that are dequantized at once carry that scale."""
+        readers = [n for n in nodes if info.name in n.input]
+        for reader in readers:
+            if reader.op_type == "DequantizeLinear" and reader.input[0] == info.name:
+                quant = self.quant_of(reader, Input.of(type_, info.name), known)
+                return Input(type_.dtype, type_.shape, quant, name=info.name)
+        return Input.of(type_, info.name)
+
+    def quant_of(self, reader: NodeProto, x: Input, known: Scope) -> Quant | None:
+        """What a DequantizeLinear says about its input."""
+        found = (x, *(known.get(name) for name in list(reader.input)[1:]))
+        return input_quant(self.node(reader, found))
+
+    def node(self, proto: NodeProto, inputs: tuple[Value | None, ...]) -> Node:
+        """A node for its handler."""
+        what = where(proto)
+        return Node(
+            proto, inputs, self.builder, self.opset,
+            lambda t: self.tensors.array(t, f"{what}: tensor {t.name!r}"),
+        )  # fmt: skip
+
+    def run(self, nodes: Iterable[NodeProto], scope: Scope) -> None:
+        """Import nodes in order; their outputs enter the scope."""
+        for proto in nodes:
+            inputs = tuple(scope[name] if name else None for name in proto.input)
+            try:
+                results = self.results(proto, inputs, scope)
+            except ModelError as error:
+                placed = str(error).startswith(where(proto))
+                raise error if placed else ModelError(f"{where(proto)}: {error}") from None
+            except IRCError as error:
+                raise ModelError(f"{where(proto)}: {error}") from None
+            except (ValueError, ArithmeticError, LookupError, MemoryError, TypeError) as error:
+                kind = type(error).__name__
+                raise ModelError(f"{where(proto)}: can't be imported ({kind}: {error})") from error
+            self.bind(proto, results, inputs, scope)
+
+    def results(
+        self, proto: NodeProto, inputs: tuple[Value | None, ...], scope: Scope
+    ) -> tuple[Value, ...]:
+        """The values of a node's outputs, as many as its handler makes."""
+        self.builder.name = next((o for o in proto.output if o), "")
+        node = self.node(proto, inputs)
+        node.check_schema()
+        if proto.op_type == "If":
+            return self.branch(node, scope)
+        made = HANDLERS[proto.op_type](node)
+        node.refuse_unread()
+        return made if isinstance(made, tuple) else (made,)
+
+    def branch(self, node: Node, scope: Scope) -> tuple[Value, ...]:
+        """An If whose condition is known: the branch that it takes, in place."""
+        taken = "then_branch" if node.scalar(0, "condition") else "else_branch"
+        (proto,) = (a.g for a in node.proto.attribute if a.name == taken)
+        check_names(proto, scope)
+        nodes = needed_in_order(proto)
+        self.check_supported(nodes)
+        inner = {**scope, **self.initializers(proto)}
+        self.run(nodes, inner)
+        return tuple(inner[o.name] for o in proto.output)
+
+    def bind(
+        self,
+        proto: NodeProto,
+        results: tuple[Value, ...],
+        inputs: tuple[Value | None, ...],
+        scope: Scope,
+    ) -> None:
+        """Name the results and enter them; what only passes through keeps its name."""
+        for name, value in zip(proto.output, results, strict=False):
+            passes = any(value is v for v in inputs) or proto.op_type == "If"
+            scope[name] = value if passes or value.name == name else value.replace(name=name)
+        missing = [o for o in list(proto.output)[len(results) :] if o]
+        for name in missing:
+            if self.is_read(name):
+                raise ModelError(f"{where(proto)}: its output {name!r} is not supported")
+
+    def is_read(self, name: str) -> bool:
+        """Whether any node or output of the model reads a value, subgraphs included."""
+
+        def read(graph: GraphProto) -> bool:
+            return any(o.name == name for o in graph.output) or any(
+                name in n.input or any(map(read, subgraphs(n))) for n in graph.node
+            )
+
+        return read(self.proto.graph)
+
+
+# ---------------------------------------------------------------- inputs
+
+
+def _inputs(proto: GraphProto) -> list[ValueInfoProto]:
+    """The inputs that a caller gives: those that no initializer stands for."""
+    stored = {t.name for t in proto.initializer}
+    return [v for v in proto.input if v.name not in stored]
+
+
+def _input_types(proto: GraphProto, shapes: Mapping[str, Shape]) -> dict[str, TensorType]:
+    inputs = _inputs(proto)
+    names = [v.name for v in inputs]
+    for name in shapes:
+        if name not in names:
+            raise ModelError(f"a shape is given for {name!r}, the model's inputs are {names}")
+    symbols = _symbols(inputs, shapes)
+    return {v.name: _input_type(v, shapes.get(v.name), symbols) for v in inputs}
+
+
+def _symbols(inputs: list[ValueInfoProto], shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """What the pinned shapes say about symbolic dimensions, for the other inputs too."""
+    known: dict[str, int] = {}
+    for v in inputs:
+        dims = v.type.tensor_type.shape.dim
+        for dim, size in zip(dims, shapes.get(v.name, ()), strict=False):
+            symbol = dim.dim_param
+            if symbol and symbol != "?" and known.setdefault(symbol, size) != size:
+                raise ModelError(
+                    f"input {v.name!r}: dimension {symbol!r} is pinned to {size} here and to"
+                    f" {known[symbol]} elsewhere"
+                )
+    return known
+
+
+def _input_type(v: ValueInfoProto, pinned: Shape | None, symbols: dict[str, int]) -> TensorType:
+    what = f"input {v.name!r}"
+    if not v.type.HasField("tensor_type"):
+        raise ModelError(f"{what}: is no tensor; sequences, maps and optionals are not supported")
+    tensor = v.type.tensor_type
+    if tensor.elem_type == TensorProto.UNDEFINED:
+        raise ModelError(f"{what}: has no element type")
+    dtype = DType.of(element_type(tensor.elem_type, what))
+    shape = _pinned_shape(v, pinned) if pinned is not None else _own_shape(v, symbols)
+    try:
+        check_size(dtype.numpy.itemsize, shape)
+    except ModelError as error:
+        raise ModelError(f"{what}: {error}") from None
+    return TensorType(dtype, shape)
+
+
+def _dims(v: ValueInfoProto) -> list[int | str] | None:
+    """A number or a symbol for each axis, None where even their number is unknown."""
+    if not v.type.tensor_type.HasField("shape"):
+        return None
+    dims = v.type.tensor_type.shape.dim
+    return [d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in dims]
+
+
+def _pinned_shape(v: ValueInfoProto, pinned: Shape) -> Shape:
+    """The shape that the user gives, which must fit the model's."""
+    given, dims = tuple(int(d) for d in pinned), _dims(v)
+    shown = f"input {v.name!r}: shape {list(given)} is given"
+    if any(d < 1 for d in given):
+        raise ModelError(f"{shown}; every dimension must be positive")
+    if dims is None:
+        return given
+    fits = len(dims) == len(given) and all(
+        isinstance(d, str) or d == g for d, g in zip(dims, given, strict=True)
+    )
+    if not fits:
+        raise ModelError(f"{shown}, the model says [{', '.join(map(str, dims))}]")
+    return given
+
+
+def _own_shape(v: ValueInfoProto, symbols: dict[str, int]) -> Shape:
+    """The shape that the model states; a batch that alone is dynamic is 1."""
+    dims = _dims(v)
+    if dims is None:
+        raise ModelError(
+            f"input {v.name!r}: the model does not state its shape; pin it:"
+            f" --shape {v.name}=1,... (shapes={{{v.name!r}: (1, ...)}})"
+        )
+    known = [symbols.get(d, d) if isinstance(d, str) else d for d in dims]
+    open_axes = [i for i, d in enumerate(known) if isinstance(d, str)]
+    if open_axes == [0]:
+        known[0] = 1
+    elif open_axes:
+        example = ",".join(str(d) if isinstance(d, int) else "N" for d in known)
+        raise ModelError(
+            f"input {v.name!r}: shape [{', '.join(map(str, dims))}] has dynamic dimensions; pin"
+            f" them: --shape {v.name}={example} with a number for each N"
+            f" (shapes={{{v.name!r}: (...)}})"
+        )
+    return tuple(int(d) for d in known)
+
+
+def _check_constants(graph: Graph) -> None:
+    """No NaN, no infinity in what is left of the weights after folding."""
+    for c in graph.constants:
+        if c.array.dtype.kind == "f" and not np.isfinite(c.array).all():
+            raise ModelError(
+                f"constant {c.name!r}: NaN or infinite values; the model's weights are broken"
+            )

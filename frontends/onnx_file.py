@@ -1,0 +1,222 @@
+"""Reading ONNX files: the model itself and its tensors, with nothing in them trusted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from math import prod
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from irc.errors import ModelError
+from irc.types import Array
+
+from .builder import check_size
+
+_DTYPES: dict[int, np.dtype[Any]] = {
+    TensorProto.FLOAT: np.dtype(np.float32),
+    TensorProto.DOUBLE: np.dtype(np.float64),
+    TensorProto.FLOAT16: np.dtype(np.float16),
+    TensorProto.BFLOAT16: np.dtype(np.uint16),
+    TensorProto.INT8: np.dtype(np.int8),
+    TensorProto.UINT8: np.dtype(np.uint8),
+    TensorProto.INT16: np.dtype(np.int16),
+    TensorProto.UINT16: np.dtype(np.uint16),
+    TensorProto.INT32: np.dtype(np.int32),
+    TensorProto.UINT32: np.dtype(np.uint32),
+    TensorProto.INT64: np.dtype(np.int64),
+    TensorProto.UINT64: np.dtype(np.uint64),
+    TensorProto.BOOL: np.dtype(np.bool_),
+}
+"""How each element type is stored in a file; a bfloat16 as the upper half of a float32."""
+
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx.ModelProto:
+    """The model of a path, of a file's bytes, or as it is; raises `ModelError` for what is none."""
+    if isinstance(source, onnx.ModelProto):
+        return _checked(source, "the given model")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _checked(_parse(bytes(source), "the given bytes"), "the given bytes")
+    path = Path(source)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror}") from None
+    return _checked(_parse(data, str(path)), str(path))
+
+
+def _parse(data: bytes, what: str) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    if not data:
+        raise ModelError(f"{what}: empty, not an ONNX model")
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(f"{what}: not an ONNX model, or truncated") from None
+    return model
+
+
+def _checked(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
+    if not model.HasField("graph") or not model.ir_version:
+        raise ModelError(f"{what}: not an ONNX model: it holds no graph")
+    if not model.graph.node or not model.graph.output:
+        raise ModelError(f"{what}: the graph is empty, it has no nodes or no outputs")
+    if model.graph.sparse_initializer:
+        raise ModelError(f"{what}: sparse initializers are not supported; store them dense")
+    return model
+
+
+def type_name(elem_type: int) -> str:
+    """ONNX's name of an element type."""
+    try:
+        return TensorProto.DataType.Name(cast(Any, elem_type))
+    except ValueError:
+        return f"element type {elem_type}"
+
+
+def element_type(elem_type: int, what: str) -> np.dtype[Any]:
+    """The NumPy dtype that stands for an ONNX element type at import: all floats are float32.
+
+    Raises `ModelError` for types that have no place here (strings, complex numbers, 4 and
+    float8 bits).
+    """
+    if elem_type in FLOATS:
+        return np.dtype(np.float32)
+    if elem_type not in _DTYPES:
+        raise ModelError(f"{what}: element type {type_name(elem_type)} is not supported")
+    return _DTYPES[elem_type]
+
+
+class Tensors:
+    """Turns `TensorProto`s into arrays. `folder` is where external data may lie, None where the
+    model did not come from a file."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def array(self, t: TensorProto, what: str) -> Array:
+        """The tensor, floats as float32. Raises `ModelError`, naming `what`, where shape, dtype
+        and data don't fit each other, or floats are NaN or (unless it is a scalar) infinite."""
+        dtype = element_type(t.data_type, what)
+        shape = tuple(t.dims)
+        if any(d < 0 for d in shape):
+            raise ModelError(f"{what}: shape {list(shape)} has a negative dimension")
+        try:
+            check_size(dtype.itemsize, shape)
+        except ModelError as error:
+            raise ModelError(f"{what}: {error}") from None
+        stored = self._stored(t, prod(shape), what)
+        with np.errstate(over="ignore"):
+            array = _widened(stored, t.data_type).astype(dtype, copy=False).reshape(shape)
+        if dtype.kind == "f":
+            _need_finite(array, what)
+        return array
+
+    def _stored(self, t: TensorProto, count: int, what: str) -> Array:
+        """The elements as they are stored, flat."""
+        dtype = _DTYPES[t.data_type].newbyteorder("<")
+        if t.data_location == TensorProto.EXTERNAL:
+            data = self._external(t, count * dtype.itemsize, what)
+        elif t.HasField("raw_data"):
+            data = t.raw_data
+        else:
+            return _typed(t, count, what)
+        if len(data) != count * dtype.itemsize:
+            raise ModelError(
+                f"{what}: {len(data)} bytes of data, shape {list(t.dims)} of"
+                f" {type_name(t.data_type)} takes {count * dtype.itemsize}"
+            )
+        return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False)
+
+    def _external(self, t: TensorProto, nbytes: int, what: str) -> bytes:
+        entries = {e.key: e.value for e in t.external_data}
+        path = self._external_path(entries.get("location", ""), what)
+        offset = _entry(entries, "offset", 0, what)
+        length = _entry(entries, "length", nbytes, what)
+        if length != nbytes or offset + length > path.stat().st_size:
+            raise ModelError(
+                f"{what}: needs {nbytes} bytes at offset {offset} of {path.name}, which holds"
+                f" {path.stat().st_size} bytes, {length} of them declared"
+            )
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def _external_path(self, location: str, what: str) -> Path:
+        """The file of external data, which must lie inside of the model's folder."""
+        if self.folder is None:
+            raise ModelError(
+                f"{what}: its data is in an external file {location!r}; give the model by its path"
+            )
+        root = Path(os.path.realpath(self.folder))
+        if "\0" in location or not location:
+            raise ModelError(f"{what}: no file name for its external data")
+        path = Path(os.path.realpath(root / location))
+        if Path(location).is_absolute() or not path.is_relative_to(root):
+            raise ModelError(
+                f"{what}: external data {location!r} lies outside of the model's folder"
+            )
+        if not path.is_file():
+            raise ModelError(f"{what}: external data {location!r} is missing next to the model")
+        return path
+
+
+def _entry(entries: dict[str, str], key: str, default: int, what: str) -> int:
+    text = entries.get(key, str(default))
+    if not text.isdecimal() or len(text) > 18:
+        raise ModelError(f"{what}: external data has {key} {text!r}, a number was expected")
+    return int(text)
+
+
+def _typed(t: TensorProto, count: int, what: str) -> Array:
+    """Elements from the typed fields; 16-bit floats are stored there as integers."""
+    kind = t.data_type
+    field: Iterable[Any]
+    if kind == TensorProto.FLOAT:
+        field = t.float_data
+    elif kind == TensorProto.DOUBLE:
+        field = t.double_data
+    elif kind == TensorProto.INT64:
+        field = t.int64_data
+    elif kind in (TensorProto.UINT32, TensorProto.UINT64):
+        field = t.uint64_data
+    else:
+        field = t.int32_data
+    values = list(field)
+    if len(values) != count:
+        raise ModelError(
+            f"{what}: {len(values)} elements of data, shape {list(t.dims)} takes {count}"
+        )
+    dtype = np.dtype(np.uint16) if kind == TensorProto.FLOAT16 else _DTYPES[kind]
+    wide = np.asarray(values, np.float64 if dtype.kind == "f" else None)
+    if dtype.kind in "iu" and count and not _fits(wide, dtype):
+        raise ModelError(f"{what}: data that is no {type_name(kind)}")
+    return wide.astype(dtype).view(_DTYPES[kind])
+
+
+def _fits(values: Array, dtype: np.dtype[Any]) -> bool:
+    info = np.iinfo(dtype)
+    return bool(int(values.min()) >= info.min and int(values.max()) <= info.max)
+
+
+def _widened(stored: Array, elem_type: int) -> Array:
+    if elem_type == TensorProto.BFLOAT16:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored
+
+
+def _need_finite(array: Array, what: str) -> None:
+    """A scalar may be infinite: an open end of a Clip."""
+    bad = np.isnan(array) if array.size == 1 else ~np.isfinite(array)
+    if bad.any():
+        raise ModelError(
+            f"{what}: {int(bad.sum())} of {array.size} values are NaN or infinite;"
+            " the model's weights are broken"
+        )

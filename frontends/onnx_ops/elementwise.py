@@ -1,0 +1,226 @@
+"""Element by element: arithmetic, activations, comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from irc.ops import activation as act
+from irc.ops import elementwise as ew
+from irc.ops import shape as logic
+from irc.ops.core import Const
+from irc.types import Array, DType
+from irc.value import Value
+
+from .. import normal_forms as forms
+from .table import Node, Results, handles
+
+BINARY: dict[str, Callable[[Value, Value], Value]] = {
+    "Add": ew.Add,
+    "Sub": ew.Sub,
+    "Mul": ew.Mul,
+    "Pow": ew.Pow,
+    "Equal": logic.Equal,
+    "Less": logic.Less,
+    "LessOrEqual": logic.LessOrEqual,
+    "Greater": lambda a, b: logic.Less(b, a),
+    "GreaterOrEqual": lambda a, b: logic.LessOrEqual(b, a),
+    "And": logic.And,
+    "Or": logic.Or,
+}
+
+VARIADIC: dict[str, Callable[[Value, Value], Value]] = {
+    "Sum": ew.Add,
+    "Max": ew.Maximum,
+    "Min": ew.Minimum,
+}
+
+UNARY: dict[str, Callable[[Value], Value]] = {
+    "Relu": act.Relu,
+    "Sigmoid": act.Sigmoid,
+    "Tanh": act.Tanh,
+    "HardSwish": act.HardSwish,
+    "Softplus": act.Softplus,
+    "Softsign": act.Softsign,
+    "Mish": act.Mish,
+    "Exp": act.Exp,
+    "Log": act.Log,
+    "Sqrt": act.Sqrt,
+    "Neg": act.Neg,
+    "Abs": act.Abs,
+    "Erf": act.Erf,
+    "Reciprocal": act.Reciprocal,
+    "Floor": act.Floor,
+    "Ceil": act.Ceil,
+    "Round": act.Round,
+    "Sign": act.Sign,
+    "Sin": act.Sin,
+    "Cos": act.Cos,
+    "Not": act.Not,
+}
+
+
+@handles(*BINARY)
+def binary(node: Node) -> Results:
+    """Two operands with broadcasting."""
+    a, b = node.x(0), node.x(1)
+    if node.op == "Pow" and b.type.dtype is not a.type.dtype and isinstance(b, Const):
+        b = node.builder.const(b.array.astype(a.type.dtype.numpy), name=b.name)
+    return node.builder.add(BINARY[node.op](a, b))
+
+
+@handles("Div")
+def divide(node: Node) -> Results:
+    """Integers are divided towards zero, as shapes are computed."""
+    a, b = node.x(0), node.x(1)
+    if a.type.dtype.is_integer and isinstance(b, Const) and not np.all(b.array):
+        node.fail(f"divides by zero ({b.name!r})")
+    return node.builder.add(ew.Div(a, b))
+
+
+@handles("Mod")
+def modulo(node: Node) -> Results:
+    """Of constants: part of shape arithmetic."""
+    a, b = node.constant(0, "dividend"), node.constant(1, "divisor")
+    if not np.all(b):
+        node.fail("divides by zero")
+    f: Callable[[Array, Array], Array] = np.fmod if node.integer("fmod") else np.mod
+    return node.builder.const(f(a, b))
+
+
+@handles(*VARIADIC)
+def variadic(node: Node) -> Results:
+    """Any number of operands, from the left."""
+    result = node.x()
+    for i in range(1, len(node.inputs)):
+        result = node.builder.add(VARIADIC[node.op](result, node.x(i)))
+    return result
+
+
+@handles("Mean")
+def mean(node: Node) -> Results:
+    """The sum, divided by the number of operands."""
+    count = len(node.inputs)
+    values = [node.x(i) for i in range(count)]
+    return forms.scaled(node.builder, forms.total(node.builder, values), 1 / count)
+
+
+@handles("Xor")
+def exclusive_or(node: Node) -> Results:
+    """One of both, not both."""
+    a, b, build = node.x(0), node.x(1), node.builder
+    both = build.add(act.Not(build.add(logic.And(a, b))))
+    return build.add(logic.And(build.add(logic.Or(a, b)), both))
+
+
+@handles(*UNARY)
+def unary(node: Node) -> Results:
+    """One operand, no attribute."""
+    return node.builder.add(UNARY[node.op](node.x()))
+
+
+@handles("LeakyRelu")
+def leaky_relu(node: Node) -> Results:
+    """`alpha * x` below zero."""
+    return node.builder.add(act.LeakyRelu(node.x(), node.real("alpha")))
+
+
+@handles("Elu")
+def elu(node: Node) -> Results:
+    """`alpha * (exp(x) - 1)` below zero."""
+    return node.builder.add(act.Elu(node.x(), node.real("alpha")))
+
+
+@handles("Celu")
+def celu(node: Node) -> Results:
+    """`alpha * elu(x / alpha)`."""
+    alpha, build = node.real("alpha"), node.builder
+    inner = build.add(act.Elu(forms.scaled(build, node.x(), 1 / alpha), 1.0))
+    return forms.scaled(build, inner, alpha)
+
+
+@handles("Selu")
+def selu(node: Node) -> Results:
+    """`gamma * elu(x, alpha)`."""
+    alpha, gamma = node.real("alpha"), node.real("gamma")
+    return node.builder.add(act.Selu(node.x(), alpha, gamma))
+
+
+@handles("HardSigmoid")
+def hard_sigmoid(node: Node) -> Results:
+    """`clip(alpha * x + beta, 0, 1)`."""
+    return node.builder.add(act.HardSigmoid(node.x(), node.real("alpha"), node.real("beta")))
+
+
+@handles("Gelu")
+def gelu(node: Node) -> Results:
+    """Exact, or by tanh."""
+    return node.builder.add(act.Gelu(node.x(), node.text("approximate")))
+
+
+@handles("Swish")
+def swish(node: Node) -> Results:
+    """`x * sigmoid(alpha * x)`."""
+    x, alpha, build = node.x(), node.real("alpha"), node.builder
+    if alpha == 1.0:
+        return build.add(act.Silu(x))
+    return build.add(ew.Mul(x, build.add(act.Sigmoid(forms.scaled(build, x, alpha)))))
+
+
+@handles("PRelu")
+def prelu(node: Node) -> Results:
+    """`slope * x` below zero; the slope broadcasts to x."""
+    return node.builder.add(act.PRelu(node.x(0), node.x(1)))
+
+
+@handles("Clip")
+def clip(node: Node) -> Results:
+    """Bounds as attributes, since opset 11 as inputs; either may be missing."""
+    x = node.x()
+    if node.opset < 11:
+        return node.builder.add(act.Clip(x, node.real("min"), node.real("max")))
+    low = node.scalar(1, "lower bound") if node.has(1) else None
+    high = node.scalar(2, "upper bound") if node.has(2) else None
+    if x.type.dtype.is_float:
+        lo, hi = -math.inf if low is None else low, math.inf if high is None else high
+        return node.builder.add(act.Clip(x, float(lo), float(hi)))
+    return _clip_integers(node, x, low, high)
+
+
+def _clip_integers(node: Node, x: Value, low: int | None, high: int | None) -> Value:
+    dtype, result = x.type.dtype.numpy, x
+    if low is not None:
+        result = node.builder.add(ew.Maximum(result, node.builder.const(np.asarray(low, dtype))))
+    if high is not None:
+        result = node.builder.add(ew.Minimum(result, node.builder.const(np.asarray(high, dtype))))
+    return result
+
+
+@handles("Where")
+def where(node: Node) -> Results:
+    """A choice, element by element."""
+    return node.builder.add(logic.Where(node.x(0), node.x(1), node.x(2)))
+
+
+@handles("IsNaN")
+def is_nan(node: Node) -> Results:
+    """Of constants alone; weights are never NaN."""
+    return node.builder.const(np.isnan(node.constant(0, "input")))
+
+
+@handles("Cast", "CastLike")
+def cast(node: Node) -> Results:
+    """Between element types; all floats are f32 here."""
+    from ..onnx_file import element_type
+
+    node.ignore("saturate", "round_mode")
+    x = node.x()
+    if node.op == "Cast":
+        wanted = DType.of(element_type(node.integer("to"), "Cast"))
+    else:
+        wanted = node.x(1).type.dtype
+    if wanted is x.type.dtype:
+        return x
+    return node.builder.add(logic.Cast(x, wanted))

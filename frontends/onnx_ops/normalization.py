@@ -1,0 +1,50 @@
+"""Batch normalization, softmax, and what exporters leave in of training."""
+
+from __future__ import annotations
+
+from irc.ops.core import Const
+from irc.ops.normalization import BatchNorm
+
+from .. import normal_forms as forms
+from .table import Node, Results, handles
+
+
+@handles("BatchNormalization")
+def batch_norm(node: Node) -> Results:
+    """Inference form: the statistics are inputs."""
+    node.ignore("momentum", "spatial")
+    for name in ("training_mode", "spatial"):
+        found = node.attribute(name)
+        wanted = 1 if name == "spatial" else 0
+        if found is not None and found.i != wanted:
+            node.fail(f"{name} = {found.i} is not supported")
+    x = node.x()
+    if x.type.rank < 2:
+        node.fail(f"its input {x.type} has no channel axis")
+    scale, bias, mean, var = (node.x(i) for i in range(1, 5))
+    return node.builder.add(BatchNorm(x, scale, bias, mean, var, node.real("epsilon"), 1))
+
+
+@handles("Softmax", "LogSoftmax")
+def softmax(node: Node) -> Results:
+    """Before opset 13 over all axes from `axis` on, since then along `axis`."""
+    x = node.x()
+    axis = node.axis(node.integer("axis"), x.type.rank)
+    form = forms.softmax if node.op == "Softmax" else forms.log_softmax
+    return form(node.builder, x, axis, flatten=node.opset < 13)
+
+
+@handles("Identity")
+def identity(node: Node) -> Results:
+    """Nothing."""
+    return node.x()
+
+
+@handles("Dropout")
+def dropout(node: Node) -> Results:
+    """Nothing at inference; refuses the training mode."""
+    node.ignore("ratio", "seed")
+    mode = node.optional(2)
+    if mode is not None and (not isinstance(mode, Const) or mode.array.any()):
+        node.fail("training_mode is not supported; export the model for inference")
+    return node.x()

@@ -1,0 +1,86 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from irc.ops.activation import Abs, Exp, Log, Sqrt
+from irc.ops.elementwise import Mul
+from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
+from irc.types import Shape
+from irc.value import Value
+
+from .table import Node, Results, handles
+
+Reduction = Callable[[Value, Shape, bool], Value]
+
+DIRECT: dict[str, Reduction] = {
+    "ReduceMean": ReduceMean,
+    "ReduceSum": ReduceSum,
+    "ReduceMax": ReduceMax,
+    "ReduceMin": ReduceMin,
+}
+
+
+def _axes(node: Node) -> tuple[Shape, bool]:
+    """The axes, by input or attribute, all if left out; and whether they stay with extent 1."""
+    keep = bool(node.integer("keepdims"))
+    rank = node.x().type.rank
+    empty_is_none = node.attribute("noop_with_empty_axes")
+    axes: Shape | None = None
+    if node.has(1):
+        axes = node.whole(1, "axes")
+    elif "axes" in node.schema.attributes:
+        axes = node.integers("axes")
+    if axes:
+        return tuple(sorted(node.axes(axes, rank))), keep
+    if empty_is_none is not None and empty_is_none.i:
+        return (), keep
+    return tuple(range(rank)), keep
+
+
+def _applied(node: Node, op: Reduction, x: Value) -> Value:
+    """The reduction, or x where there are no axes; an empty axis is refused."""
+    axes, keep = _axes(node)
+    if not axes:
+        return x
+    if prod(x.shape[a] for a in axes) == 0:
+        node.fail(f"reduces {x.type} over an axis without elements")
+    return node.builder.add(op(x, axes, keep))
+
+
+@handles(*DIRECT)
+def reduce(node: Node) -> Results:
+    """Mean, sum, maximum, minimum."""
+    return _applied(node, DIRECT[node.op], node.x())
+
+
+@handles("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
+def reduce_norm(node: Node) -> Results:
+    """Sums of a function of the elements, or a function of the sum."""
+    build, x = node.builder, node.x()
+    if node.op == "ReduceL1":
+        return _applied(node, ReduceSum, build.add(Abs(x)))
+    squares = x if node.op == "ReduceLogSum" else build.add(Mul(x, x))
+    total = _applied(node, ReduceSum, squares)
+    if node.op == "ReduceSumSquare":
+        return total
+    return build.add(Sqrt(total) if node.op == "ReduceL2" else Log(total))
+
+
+@handles("ReduceProd")
+def reduce_product(node: Node) -> Results:
+    """Of constants: part of shape arithmetic."""
+    array = node.constant(0, "input")
+    axes, keep = _axes(node)
+    return node.builder.const(np.prod(array, axis=axes, keepdims=keep, dtype=array.dtype))
+
+
+@handles("ReduceLogSumExp")
+def reduce_log_sum_exp(node: Node) -> Results:
+    """`log(sum(exp(x)))`."""
+    total = _applied(node, ReduceSum, node.builder.add(Exp(node.x())))
+    return node.builder.add(Log(total))
