@@ -1,0 +1,225 @@
+"""Calibration: what range each float value takes, measured on data in one streaming pass.
+
+Memory does not depend on the number of samples: per value a minimum, a maximum, a histogram
+whose bins grow with the range, and moments per channel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from irc.errors import DataError
+from irc.graph import Graph, evaluate
+from irc.ops.core import Const
+from irc.text import print_graph
+from irc.types import Array
+from irc.value import Value
+
+BINS = 2048
+Progress = Callable[[int], None]
+"""Called after each sample with the number of samples seen so far."""
+
+
+@dataclass
+class Statistics:
+    """What is known of one value. Bin i of `counts` covers `[i + first, i + first + 1) * width`.
+
+    `width` is a power of two and bins are anchored at zero, so growing the range merges
+    neighbours exactly, and the result does not depend on the order of the samples once the
+    range is known. Moments are summed over all but the last axis.
+    """
+
+    low: float = math.inf
+    high: float = -math.inf
+    width: float = 0.0
+    first: int = 0
+    counts: Array = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    rows: int = 0
+    total: Array = field(default_factory=lambda: np.zeros(1))
+    squares: Array = field(default_factory=lambda: np.zeros(1))
+
+    def add(self, array: Array) -> None:
+        """Take in one sample of the value; the array must be finite and not empty."""
+        self.low = min(self.low, float(array.min()))
+        self.high = max(self.high, float(array.max()))
+        self._cover(self.low, self.high)
+        bins = np.floor(array.reshape(-1) * (1 / self.width)).astype(np.int64) - self.first
+        self.counts += np.bincount(bins, minlength=BINS)
+        channels = array.reshape(-1, array.shape[-1] if array.ndim else 1)
+        self.rows += len(channels)
+        self.total = self.total + channels.sum(0, dtype=np.float64)
+        self.squares = self.squares + np.einsum("nc,nc->c", channels, channels, dtype=np.float64)
+
+    def _cover(self, low: float, high: float) -> None:
+        if self.width == 0:
+            largest = max(abs(low), abs(high), 1e-30)
+            self.width = 2.0 ** (math.ceil(math.log2(largest)) - int(math.log2(BINS)))
+        while not self._fits(low, high):
+            if self._span(low, high) < BINS:
+                self._shift(self._place(low, high))
+            else:
+                self._double()
+
+    def _span(self, low: float, high: float) -> int:
+        return math.floor(high / self.width) - math.floor(low / self.width)
+
+    def _fits(self, low: float, high: float) -> bool:
+        begin, end = math.floor(low / self.width), math.floor(high / self.width)
+        return self.first <= begin and end < self.first + BINS
+
+    def _place(self, low: float, high: float) -> int:
+        """The first bin that leaves equal room on both sides, or none below zero if positive."""
+        begin, end = math.floor(low / self.width), math.floor(high / self.width)
+        if low >= 0:
+            return 0 if end < BINS else begin
+        return (begin + end - BINS + 1) // 2
+
+    def _shift(self, first: int) -> None:
+        moved = np.zeros(BINS, np.int64)
+        used = np.nonzero(self.counts)[0]
+        moved[used + self.first - first] = self.counts[used]
+        self.counts, self.first = moved, first
+
+    def _double(self) -> None:
+        """Bins of twice the width: bin j becomes j // 2."""
+        first = self.first // 2
+        merged = np.zeros(BINS, np.int64)
+        np.add.at(merged, (np.arange(BINS) + self.first) // 2 - first, self.counts)
+        self.counts, self.first, self.width = merged, first, self.width * 2
+
+    @property
+    def centres(self) -> Array:
+        """The middle of each bin, within [low, high]; an exact 0 stands for the bin of zeros."""
+        edges = np.arange(self.first, self.first + BINS)
+        middle = (edges + 0.5) * self.width
+        return np.clip(np.where(edges == 0, 0.0, middle), self.low, self.high)
+
+    @property
+    def mean(self) -> Array:
+        """Mean per channel (last axis)."""
+        return self.total / max(self.rows, 1)
+
+    @property
+    def mean_square(self) -> Array:
+        """Mean of squares per channel (last axis)."""
+        return self.squares / max(self.rows, 1)
+
+    def quantile(self, fraction: float) -> float:
+        """The value below which that fraction of the elements lies, to a bin's width."""
+        cumulative = np.cumsum(self.counts)
+        bin_ = int(np.searchsorted(cumulative, fraction * cumulative[-1]))
+        edge = (self.first + bin_ + (fraction > 0.5)) * self.width
+        return min(max(edge, self.low), self.high)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The statistics of a graph's values by their keys, and the hash of that graph."""
+
+    graph_hash: str
+    samples: int
+    values: Mapping[str, Statistics]
+
+    def check(self, graph: Graph) -> None:
+        """Raise `DataError` unless the profile was taken of exactly this graph."""
+        if self.graph_hash != graph_hash(graph):
+            raise DataError(
+                f"the calibration profile was taken of another graph than {graph.name}:"
+                " calibrate again"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as an `.npz`, exactly at `path`."""
+        arrays: dict[str, Array] = {
+            "graph_hash": np.array(self.graph_hash),
+            "samples": np.array(self.samples),
+            "keys": np.array(list(self.values), dtype=np.str_),
+        }
+        for i, s in enumerate(self.values.values()):
+            arrays[f"{i}.range"] = np.array([s.low, s.high, s.width])
+            arrays[f"{i}.counts"] = np.array([s.first, s.rows, *s.counts])
+            arrays[f"{i}.moments"] = np.stack([s.total, s.squares])
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Profile:
+        """Read what `save` wrote; raises `DataError` where it is something else."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                values = {str(k): _restore(archive, i) for i, k in enumerate(archive["keys"])}
+                return cls(str(archive["graph_hash"]), int(archive["samples"]), values)
+        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+            raise DataError(f"{path} is no calibration profile: {error}") from None
+
+
+def _restore(archive: Mapping[str, Array], i: int) -> Statistics:
+    low, high, width = (float(x) for x in archive[f"{i}.range"])
+    counts, moments = archive[f"{i}.counts"], archive[f"{i}.moments"]
+    return Statistics(
+        low, high, width, int(counts[0]), counts[2:].copy(), int(counts[1]), moments[0], moments[1]
+    )
+
+
+def graph_hash(graph: Graph) -> str:
+    """Identifies a graph by its text, which names constants by their content."""
+    return hashlib.sha256(print_graph(graph).encode()).hexdigest()[:16]
+
+
+def keys(graph: Graph) -> dict[Value, str]:
+    """A unique key per value: its name, numbered where it is missing or taken."""
+    found: dict[Value, str] = {}
+    taken: set[str] = set()
+    for i, v in enumerate(graph.order):
+        key = v.name or f"#{i}"
+        found[v] = key if key not in taken else f"{key}#{i}"
+        taken.add(found[v])
+    return found
+
+
+def calibrate(
+    graph: Graph,
+    batches: Iterable[Mapping[str, Array]],
+    values: Collection[Value] | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Run the float graph over all batches and measure `values` (default: every float result).
+
+    Each batch is one feed of the graph's inputs, already checked (see `irc.passes.data`).
+    Raises `DataError` where there is no batch, or where a value becomes NaN or infinite.
+    """
+    wanted = _floats(graph) if values is None else set(values)
+    statistics = {v: Statistics() for v in graph.order if v in wanted}
+    count = 0
+    for feed in batches:
+        evaluate(graph, feed, observe=partial(_take, statistics, count))
+        count += 1
+        if progress is not None:
+            progress(count)
+    if not count:
+        raise DataError(f"calibration data for {graph.name} holds no sample")
+    names = keys(graph)
+    return Profile(graph_hash(graph), count, {names[v]: s for v, s in statistics.items()})
+
+
+def _floats(graph: Graph) -> set[Value]:
+    return {v for v in graph.order if v.type.dtype.is_float and not isinstance(v, Const)}
+
+
+def _take(statistics: Mapping[Value, Statistics], sample: int, v: Value, array: Array) -> None:
+    if v not in statistics or array.size == 0:
+        return
+    # One pass tells the common case: the sum is finite only if every element is.
+    if not np.isfinite(array.sum(dtype=np.float64)) and not np.all(np.isfinite(array)):
+        raise DataError(
+            f"{v.op} %{v.name} becomes NaN or infinite in sample {sample}: the float model itself"
+            " overflows there"
+        )
+    statistics[v].add(array)

@@ -1,0 +1,150 @@
+"""Calibration data: whatever the caller has, as checked batches of exactly the inputs' shapes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc.errors import DataError
+from irc.graph import Graph
+from irc.ops.core import Input
+from irc.types import Array
+
+Batch = dict[str, Array]
+Source = str | Path | Array | Mapping[str, Any] | Iterable[Any]
+"""A path of an `.npz`, `"random:N"`, an array (one input), a mapping of arrays with samples on
+the first axis, or an iterable whose items are one sample each (mapping, or array)."""
+
+SEED = 0
+
+
+def batches(graph: Graph, source: Source) -> Iterator[Batch]:
+    """The samples of `source`, one feed of the graph's inputs at a time.
+
+    An array may hold samples on its first axis in place of the input's batch axis, or whole
+    inputs on an axis of its own. Raises `DataError` for a missing file, wrong names, shapes or
+    dtypes, NaN or infinity, and where there is no sample at all.
+    """
+    made = _batches(graph, source)
+    try:
+        first = next(made)
+    except StopIteration:
+        raise DataError(f"calibration data for {graph.name} holds no sample") from None
+    return itertools.chain([first], made)
+
+
+def _batches(graph: Graph, source: Source) -> Iterator[Batch]:
+    if isinstance(source, str) and source.startswith("random:"):
+        return random_batches(graph, source.removeprefix("random:"))
+    if isinstance(source, str | Path):
+        return _split(graph, read_npz(Path(source)))
+    if isinstance(source, np.ndarray):
+        return _split(graph, {_only_input(graph).name: source})
+    if isinstance(source, Mapping):
+        return _split(graph, source)
+    if not isinstance(source, Iterable):
+        raise DataError(f"calibration data of type {type(source).__name__} can't be read")
+    return _items(graph, source)
+
+
+def read_npz(path: Path) -> Batch:
+    """The arrays of an `.npz`; raises `DataError` where it can't be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataError(f"{path} is no .npz archive: save it with np.savez(path, name=...)")
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"can't read calibration data {path}: {error}") from None
+
+
+def random_batches(graph: Graph, count: str) -> Iterator[Batch]:
+    """N samples of standard normal noise (integers: all zero): good for trying out, no more."""
+    if not count.isdecimal() or int(count) < 1:
+        raise DataError(f"calibration 'random:{count}' needs a positive number, as in random:16")
+    rng = np.random.default_rng(SEED)
+    return ({v.name: _noise(v, rng) for v in graph.inputs} for _ in range(int(count)))
+
+
+def _noise(v: Input, rng: np.random.Generator) -> Array:
+    if v.type.dtype.is_float:
+        return rng.standard_normal(v.shape).astype(v.type.dtype.numpy)
+    return np.zeros(v.shape, v.type.dtype.numpy)
+
+
+def _only_input(graph: Graph) -> Input:
+    if len(graph.inputs) != 1:
+        names = [v.name for v in graph.inputs]
+        raise DataError(f"{graph.name} has the inputs {names}: give calibration data by name")
+    return graph.inputs[0]
+
+
+def _check_names(graph: Graph, given: Mapping[str, Any]) -> None:
+    expected = {v.name for v in graph.inputs}
+    if set(given) != expected:
+        raise DataError(
+            f"calibration data is for {sorted(map(str, given))}, {graph.name} takes"
+            f" {sorted(expected)}"
+        )
+
+
+def _split(graph: Graph, arrays: Mapping[str, Any]) -> Iterator[Batch]:
+    """Arrays with samples on the first axis, cut into inputs."""
+    _check_names(graph, arrays)
+    parts = {v: _samples(v, np.asarray(arrays[v.name])) for v in graph.inputs}
+    counts = {v.name: len(p) for v, p in parts.items()}
+    if len(set(counts.values())) > 1:
+        raise DataError(f"calibration data holds unlike numbers of samples: {counts}")
+    for i in range(next(iter(counts.values()), 0)):
+        yield {v.name: _checked(v, p[i], i) for v, p in parts.items()}
+
+
+def _samples(v: Input, array: Array) -> Array:
+    """`array` as [samples, *shape of the input]; a last incomplete batch is left out."""
+    if array.ndim == len(v.shape) + 1 and array.shape[1:] == v.shape:
+        return array
+    if v.shape and array.ndim == len(v.shape) and array.shape[1:] == v.shape[1:]:
+        batch = max(v.shape[0], 1)
+        count = len(array) // batch
+        if len(array) and not count:
+            raise DataError(f"input {v.name}: {len(array)} samples do not fill one batch of {batch}")
+        return array[: count * batch].reshape(count, *v.shape)
+    raise DataError(
+        f"input {v.name}: calibration data of shape {list(array.shape)} given; samples on the first"
+        f" axis of {v.type} are wanted"
+    )
+
+
+def _items(graph: Graph, items: Iterable[Any]) -> Iterator[Batch]:
+    index = 0
+    for item in items:
+        given = item if isinstance(item, Mapping) else {_only_input(graph).name: np.asarray(item)}
+        _check_names(graph, given)
+        parts = {v: _fit(v, np.asarray(given[v.name])) for v in graph.inputs}
+        for i in range(min(map(len, parts.values()), default=0)):
+            yield {v.name: _checked(v, p[i], index) for v, p in parts.items()}
+            index += 1
+
+
+def _fit(v: Input, array: Array) -> Array:
+    """An item is one input, one sample without the batch axis, or a batch of samples."""
+    if array.shape == v.shape or (v.shape[:1] == (1,) and array.shape == v.shape[1:]):
+        return array.reshape(1, *v.shape)
+    return _samples(v, array)
+
+
+def _checked(v: Input, array: Array, index: int) -> Array:
+    """One feed of an input in its dtype; raises `DataError` for other kinds, NaN and infinity."""
+    if not v.type.dtype.is_float:
+        if array.dtype != v.type.dtype.numpy:
+            raise DataError(f"input {v.name}: dtype {array.dtype} given, {v.type} wanted")
+        return array
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise DataError(f"input {v.name}: dtype {array.dtype} given, numbers are wanted")
+    if not np.all(np.isfinite(array)):
+        raise DataError(f"input {v.name}: sample {index} holds NaN or infinity")
+    return array.astype(v.type.dtype.numpy, copy=False)

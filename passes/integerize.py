@@ -1,0 +1,351 @@
+"""QDQ form to integers: the only pass that does it.
+
+`quantize(op(dequantize(a), dequantize(b)))` becomes the op's integer twin; clamps in between
+become the twin's clamp; chains of functions of one value become a table; ops that only move
+elements work on the integers themselves.
+
+    %y = quantize(clip(conv2d(dequantize(%x), dequantize(%w), dequantize(%b))))
+ -> %y = qconv2d(%x, %w, %b', %m, %s) {clamp = [lo, hi]}
+
+A float output that is not quantized (as other tools leave it) gets a type that loses nothing of
+note: the accumulator, i32 with the coarsest channel's scale, after a convolution or linear layer;
+the op's natural 8 bits after softmax or sigmoid; else 16 bits over the interval that it is proved
+to lie in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.errors import CompileError, IRCError
+from irc.graph import Graph
+from irc.ops.core import Const, Input
+from irc.ops.quantization import (
+    Dequantize,
+    Lookup,
+    Quantize,
+    Requantize,
+    constant,
+    tabulated,
+)
+from irc.ops.shape import Concat, Reshape, in_type
+from irc.passes.intervals import output_type
+from irc.passes.pointwise import apply, is_clamp, roots
+from irc.passes.quantize.scales import asymmetric
+from irc.pipeline import Pass
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value, operand_fields
+
+EXACT = (2**30, 30)
+"""The multiplier of 1: a requantize with it changes zero point and dtype alone."""
+
+
+@dataclass(frozen=True)
+class Integerize(Pass):
+    """The pass; raises `CompileError` listing every node that is left without an integer form."""
+
+    name = "integerize"
+    requires = ("qdq",)
+    ensures = ("integer",)
+
+    def run(self, graph: Graph) -> Graph:
+        """See the module."""
+        return integerize(graph)
+
+
+def integerize(graph: Graph) -> Graph:
+    """The integer graph of a QDQ graph: inputs and outputs are integers that carry their scale.
+
+    Raises `CompileError` that lists all float nodes without a quantize after them.
+    """
+    work = _Work(_share_dequantize(graph))
+    result = work.graph()
+    if work.problems:
+        listed = "\n  ".join(dict.fromkeys(work.problems))
+        raise CompileError(
+            f"{graph.name}: {len(dict.fromkeys(work.problems))} nodes stay float:\n  {listed}\n"
+            "quantize the float model with irc.quantize, or quantize these values in the model too"
+        )
+    return result
+
+
+def _share_dequantize(graph: Graph) -> Graph:
+    """One dequantize per value: exporters write one per use."""
+    known: dict[Value, Value] = {}
+    new: dict[Value, Value] = {v: v for v in graph.inputs}
+    for v in graph.order:
+        if v in new:
+            continue
+        made = v.map_operands(new.__getitem__)
+        new[v] = known.setdefault(made.x, made) if isinstance(made, Dequantize) else made
+    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+
+Key = tuple[Value, DType, Quant | None]
+
+
+@dataclass
+class _Work:
+    """The rewriting of one graph. `forms` are integers that stand for float values; `made` are
+    float values computed in a quantization that was asked for."""
+
+    source: Graph
+    problems: list[str] = field(default_factory=list)
+    forms: dict[Value, Value | None] = field(default_factory=dict)
+    made: dict[Key, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.root = roots(self.source.order, lambda v: False)
+
+    def graph(self) -> Graph:
+        inputs = tuple(self.input(v) for v in self.source.inputs)
+        self.forms.update(zip(self.source.inputs, inputs, strict=True))
+        for v in self.source.order:
+            if v not in self.forms:
+                self.forms[v] = self.form(v)
+        outputs = tuple(self.output(v) for v in self.source.outputs)
+        names = self.source.output_names
+        return Graph(self.source.name, inputs, outputs, names)
+
+    def input(self, v: Input) -> Input:
+        """A float input in the type of the first quantize that reads it."""
+        if not v.type.dtype.is_float:
+            return v
+        target = _first_quantize(self.source, v)
+        if target is not None:
+            return Input(target.dtype, v.dims, target.quant, name=v.name)
+        if self.source.uses(v):
+            self.problems.append(f"input %{v.name}: is not quantized")
+        return Input(DType.U8, v.dims, Quant(1.0), name=v.name)
+
+    def output(self, v: Value) -> Value:
+        form = self.forms[v]
+        if form is not None:
+            return form
+        try:
+            return self.compute(v, output_type(v, self.forms.__getitem__, self.root))
+        except IRCError as error:
+            self.problems.append(str(error))
+            return _placeholder(v.type)
+
+    def form(self, v: Value) -> Value | None:
+        """What a node becomes: itself over integers, the integers behind a dequantize, or None
+        for floats that have yet to be quantized."""
+        match v:
+            case Quantize():
+                return self.quantized(v)
+            case Dequantize():
+                return self.forms[v.x]
+        if not v.type.dtype.is_float:
+            return self.plain(v)
+        if not v.moves:
+            return None
+        operands = [self.forms[o] for o in v.operands]
+        known = [o for o in operands if o is not None]
+        if len(known) < len(operands):
+            return None
+        if all(isinstance(o, Const) for o in known):
+            return _moved_constant(v, [constant(o, "a moved operand") for o in known])
+        agreed = {(o.type.dtype, o.type.quant) for o in known if o.type.quant is not None}
+        return _over(v, known) if len(agreed) == 1 else None
+
+    def plain(self, v: Value) -> Value:
+        """A node over plain integers (indices, booleans)."""
+        operands = [self.forms[o] for o in v.operands]
+        known = [o for o in operands if o is not None]
+        if len(known) == len(operands) and not any(o.type.dtype.is_float for o in v.operands):
+            return _over(v, known)
+        self.problems.append(f"{v.op} %{v.name}: makes {v.type} from floats")
+        return _placeholder(v.type)
+
+    def quantized(self, q: Quantize) -> Value:
+        """The integers of a quantize node."""
+        if isinstance(q.x, Const):
+            return Const(q.evaluate(q.x.array), q.quant, name=q.x.name)
+        return self.compute(q.x, q.type)
+
+    def compute(self, v: Value, target: TensorType) -> Value:
+        """The float value `v` in the quantization `target`."""
+        key = (v, target.dtype, target.quant)
+        if key not in self.made:
+            self.made[key] = self._compute(v, target)
+        return self.made[key]
+
+    def _compute(self, v: Value, target: TensorType) -> Value:
+        form = self.forms.get(v)
+        if form is not None:
+            return _converted(form, target)
+        source = self.forms.get(self.root[v])
+        if source is not None and not isinstance(v, Const) and not _only_clamps(v, self.root[v]):
+            return self.table(v, source, target)
+        if is_clamp(v):
+            (inner,) = v.operands
+            return _clamped(self.compute(inner, target), v, target)
+        if v.moves:
+            made = [self.part(o, target) for o in v.operands]
+            return _over(v, made)
+        return self.twin(v, target)
+
+    def part(self, o: Value, target: TensorType) -> Value:
+        """An operand of a moving op, computed straight into the result's quantization."""
+        if not o.type.dtype.is_float:
+            return self.forms[o] or o
+        wanted = TensorType(target.dtype, o.shape, target.quant)
+        if isinstance(o, Const):
+            return Const(fixedpoint.quantize(o.array, wanted), wanted.quant, name=o.name)
+        return self.compute(o, wanted)
+
+    def table(self, v: Value, source: Value, target: TensorType) -> Value:
+        """A chain of functions of one 8-bit value, equation (8)."""
+        root = self.root[v]
+        made = tabulated(source, lambda real: apply(v, root, real), target, f"{v.op} %{v.name}")
+        return made.replace(name=v.name)
+
+    def twin(self, v: Value, target: TensorType) -> Value:
+        """The op's integer twin over the integers of its operands."""
+        missing = [o for o in v.operands if self.forms[o] is None and not isinstance(o, Const)]
+        for o in missing:
+            self.problems.append(f"{o.op} %{o.name}: {v.op} %{v.name} reads it unquantized")
+        if missing:
+            return _placeholder(target)
+        try:
+            made = v.quantized(tuple(self.operands(v)), target)
+        except IRCError as error:
+            self.problems.append(f"{v.op} %{v.name}: {error}")
+            return _placeholder(target)
+        return made.replace(name=v.name)
+
+    def operands(self, v: Value) -> Iterable[Value]:
+        """The integer operands of a twin, weights as i8 around zero."""
+        fields = [f for f in operand_fields(type(v)) if getattr(v, f) is not None]
+        found = {f: self.forms[getattr(v, f)] or getattr(v, f) for f in fields}
+        if "w" in found:
+            found["x"], found["w"] = _centred(v, found["x"], constant(found["w"], "weights"))
+        return [v if f in ("w", "b") else _as_tensor(v) for f, v in found.items()]
+
+
+def _first_quantize(graph: Graph, v: Value) -> TensorType | None:
+    """The type of the first quantize that reads a value, directly or moved."""
+    for user in graph.users[v]:
+        if isinstance(user, Quantize):
+            return user.type
+    moved = (_first_quantize(graph, u) for u in graph.users[v] if u.moves)
+    return next((t for t in moved if t is not None), None)
+
+
+def _over(v: Value, operands: list[Value]) -> Value:
+    given = iter(operands)
+    return v.map_operands(lambda _: next(given))
+
+
+def _placeholder(t: TensorType) -> Value:
+    """Stands in for what could not be made, so that all problems are found at once."""
+    dtype = DType.I8 if t.dtype.is_float else t.dtype
+    return Const(np.zeros(t.shape, dtype.numpy), t.quant or Quant(1.0))
+
+
+def _converted(form: Value, target: TensorType) -> Value:
+    """Integers in another quantization; constants are converted here and now."""
+    if (form.type.dtype, form.type.quant) == (target.dtype, target.quant):
+        return form
+    if isinstance(form, Const):
+        real = fixedpoint.dequantize(form.array, form.type, DType.F64)
+        return Const(fixedpoint.quantize(real, target), target.quant, name=form.name)
+    return in_type(form, target)
+
+
+def _only_clamps(v: Value, root: Value) -> bool:
+    while v is not root and is_clamp(v):
+        (v,) = v.operands
+    return v is root
+
+
+def _clamped(made: Value, clip: Value, target: TensorType) -> Value:
+    """A value with one more clamp, in its kernel where that has one."""
+    lo, hi = fixedpoint.clamp_bounds(target, *clip.range)  # type: ignore[attr-defined]
+    node: Any = made
+    if isinstance(made, Lookup):
+        table = np.clip(constant(made.table, "a table").array, lo, hi)
+        return made.replace(table=Const(table), name=clip.name)
+    if hasattr(made, "clamp"):
+        bounds = tuple(int(np.clip(end, lo, hi)) for end in node.clamp)
+        return made.replace(clamp=bounds, name=clip.name)
+    quant = fixedpoint.quant_of(target)
+    return Requantize(made, *EXACT, (lo, hi), target.dtype, quant, name=clip.name)
+
+
+def _as_tensor(v: Value) -> Value:
+    """A float constant that is more than one number, quantized per tensor for its op."""
+    if not isinstance(v, Const) or not v.type.dtype.is_float or v.type.size == 1:
+        return v
+    quant = asymmetric(float(v.array.min(initial=0)), float(v.array.max(initial=0)))
+    type_ = TensorType(DType.U8, v.shape, quant)
+    return Const(fixedpoint.quantize(v.array, type_), quant, name=v.name)
+
+
+def _moved_constant(v: Value, operands: list[Const]) -> Value | None:
+    """A moving op over constants, done here; scales along an axis move along."""
+    if any(o.quant is None for o in operands) or len(operands) != 1:
+        return None
+    (c,) = operands
+    if c.quant is None or c.quant.axis is None:
+        return Const(np.asarray(v.evaluate(c.array)), c.quant, name=v.name)
+    # Tell where each channel goes by moving its number.
+    shape = [1] * c.type.rank
+    shape[c.quant.axis] = -1
+    channel = np.arange(len(c.quant.scales)).reshape(shape)
+    moved = np.asarray(v.evaluate(np.broadcast_to(channel, c.shape)))
+    axis = _axis_of(moved)
+    if axis is None:
+        return None
+    index = np.moveaxis(moved, axis, 0).reshape(moved.shape[axis], -1)[:, 0]
+    return Const(np.asarray(v.evaluate(c.array)), _picked(c.quant, index, axis), name=v.name)
+
+
+def _axis_of(channel: Array) -> int | None:
+    """The one axis along which an array varies (0 if it doesn't), or None."""
+    varying = [a for a in range(channel.ndim) if np.any(channel != channel.take([0], axis=a))]
+    if len(varying) > 1 or not channel.ndim:
+        return None
+    return varying[0] if varying else 0
+
+
+def _picked(quant: Quant, index: Array, axis: int) -> Quant:
+    zero = quant.zero_point
+    picked = zero if isinstance(zero, int) else tuple(zero[i] for i in index)
+    return Quant(tuple(quant.scales[i] for i in index), picked, axis)
+
+
+def _centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
+    """Weights as i8 with zero point 0, and the x to go with them.
+
+    Weights with a zero point may need nine bits: then they are the sum of two i8 tensors, side by
+    side over channels that are given twice. This is exact.
+    """
+    if w.quant is None:
+        raise IRCError("its weights are not quantized")
+    quant = Quant(w.quant.scale, 0, w.quant.axis)
+    if w.type.dtype is DType.I8 and not np.any(np.asarray(w.quant.zero_point)):
+        return x, w
+    _, zero = fixedpoint.along_axis(w.quant, w.type.rank)
+    wide = w.array.astype(np.int64) - np.asarray(zero, np.int64)
+    if wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127:
+        return x, Const(wide.astype(np.int8), quant, name=w.name)
+    half = np.clip(wide, -127, 127)
+    both = np.concatenate([half, wide - half], axis=-1).astype(np.int8)
+    return _twice(x, getattr(v, "groups", 1)), Const(both, quant, name=w.name)
+
+
+def _twice(x: Value, groups: int) -> Value:
+    """Each group's channels (last axis) twice, side by side."""
+    channels = x.shape[-1]
+    if groups == 1:
+        return Concat((x, x), axis=len(x.shape) - 1)
+    apart = Reshape(x, (*x.shape[:-1], groups, channels // groups))
+    joined = Concat((apart, apart), axis=len(x.shape))
+    return Reshape(joined, (*x.shape[:-1], 2 * channels))

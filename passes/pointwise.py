@@ -1,0 +1,77 @@
+"""Functions of one value: chains and small DAGs of elementwise ops with scalar constants, which
+equation (8) turns into one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from irc.ops.core import Const
+from irc.types import Array
+from irc.value import Value
+
+BINARY = frozenset({"add", "sub", "mul", "div", "minimum", "maximum", "pow"})
+
+
+def is_unary(v: Value) -> bool:
+    """Whether the op is a function of one real (it says which by `fn`)."""
+    return hasattr(v, "fn")
+
+
+def is_clamp(v: Value) -> bool:
+    """Whether the op is a clamp, which integer kernels do for free."""
+    return v.op in ("clip", "relu")
+
+
+def pointwise(v: Value) -> bool:
+    """Whether each element depends on the same element of its operands alone, scalars aside."""
+    if not v.type.dtype.is_float:
+        return False
+    return is_unary(v) or (
+        v.op in BINARY and all(o.shape == v.shape or _is_scalar(o) for o in v.operands)
+    )
+
+
+def _is_scalar(v: Value) -> bool:
+    return isinstance(v, Const) and v.type.size == 1
+
+
+def roots(order: Iterable[Value], stop: Callable[[Value], bool]) -> dict[Value, Value]:
+    """For each value, the one value that it is a function of: itself unless it is pointwise and
+    all its operands (scalars aside) have one root. `stop(v)` keeps v its own root."""
+    root: dict[Value, Value] = {}
+    for v in order:
+        sources = {root[o] for o in v.operands if not _is_scalar(o)}
+        through = pointwise(v) and len(sources) == 1 and not stop(v)
+        root[v] = sources.pop() if through else v
+    return root
+
+
+def apply(v: Value, root: Value, real: Array) -> Array:
+    """`v` as a function of its root, in float64, elementwise over any array of reals."""
+    known: dict[Value, Array] = {root: real}
+    _fill(v, known)
+    return known[v]
+
+
+def _fill(v: Value, known: dict[Value, Array]) -> None:
+    stack = [v]
+    while stack:
+        top = stack[-1]
+        missing = [o for o in top.operands if o not in known] if top not in known else []
+        if missing:
+            stack.extend(missing)
+            continue
+        stack.pop()
+        if top not in known:
+            known[top] = _compute(top, [known[o] for o in top.operands])
+
+
+def _compute(v: Value, operands: list[Array]) -> Array:
+    if isinstance(v, Const):
+        return np.asarray(v.array.reshape(-1)[0], np.float64)
+    function: Callable[[Array], Array] | None = getattr(v, "fn", None)
+    if function is not None:
+        return np.asarray(function(operands[0]), np.float64)
+    return np.asarray(v.evaluate(*operands), np.float64)

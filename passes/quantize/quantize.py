@@ -1,0 +1,175 @@
+"""Float graph in, QDQ graph out: calibrate, choose scales, write quantize/dequantize pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.graph import Graph
+from irc.ops.core import Const, Input
+from irc.ops.quantization import Dequantize
+from irc.ops.quantization import Quantize as QuantizeOp
+from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
+from irc.passes.data import Source, batches
+from irc.passes.quantize import weights as weighting
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.scales import asymmetric, stored_as
+from irc.passes.quantize.sites import Scales, Sites, assign, is_float, weighted
+from irc.pipeline import Pass
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value, operand_fields
+
+
+def quantize(
+    graph: Graph,
+    data: Source | Profile,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Graph:
+    """The float graph in QDQ form, every activation between kernels in 8 bits.
+
+    `data` is whatever `irc.passes.data.batches` reads, or what `profile` measured before. Options are the fields of `Options`. Raises `CompileError` listing all nodes
+    without an integer form, `DataError` for data that does not fit.
+    """
+    chosen = Options(**options)
+    sites = Sites(graph)
+    sites.check()
+    if not isinstance(data, Profile):
+        data = calibrate(graph, batches(graph, data), sites.observed, progress)
+    data.check(graph)
+    names = keys(graph)
+    statistics = {v: data.values[names[v]] for v in sites.observed}
+    return _Writer(sites, statistics, assign(sites, statistics, chosen), chosen).graph()
+
+
+def profile(graph: Graph, data: Source, progress: Progress | None = None) -> Profile:
+    """What `quantize` needs to know of the data, to be saved and replayed with any options."""
+    sites = Sites(graph)
+    sites.check()
+    return calibrate(graph, batches(graph, data), sites.observed, progress)
+
+
+@dataclass(frozen=True)
+class Quantize(Options, Pass):
+    """The pass: float to QDQ, calibrated on `calibration` (a path of an `.npz` or `random:N`) or
+    replayed from `profile` (a path that `Profile.save` wrote)."""
+
+    calibration: str = "random:16"
+    profile: str = ""
+    name = "quantize"
+    requires = ("float",)
+    ensures = ("qdq",)
+
+    def run(self, graph: Graph) -> Graph:
+        """See `quantize`."""
+        options = {f.name: getattr(self, f.name) for f in fields(Options)}
+        if self.profile:
+            return quantize(graph, Profile.load(self.profile), **options)
+        return quantize(graph, self.calibration, **options)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    sites: Sites
+    statistics: Mapping[Value, Statistics]
+    scales: Scales
+    options: Options
+
+    def graph(self) -> Graph:
+        old = self.sites.graph
+        new: dict[Value, Value] = {}
+        for v in old.order:
+            new[v] = self.quantized(v, self.rebuilt(v, new))
+        outputs = tuple(self.output(v, new[v]) for v in old.outputs)
+        return old.with_outputs(outputs)
+
+    def rebuilt(self, v: Value, new: Mapping[Value, Value]) -> Value:
+        """The same op over what its operands have become."""
+        if isinstance(v, Const | Input):
+            return v
+        if weighted(v):
+            return self.with_weights(v, new)
+        if v.moves and is_float(v):
+            return v.map_operands(lambda o: self.moved(o, v, new))
+        if self.sites.root[v] is not v or v.op == "prelu":  # tables and slopes take reals
+            return v.map_operands(new.__getitem__)
+        return v.map_operands(lambda o: self.operand(o, new))
+
+    def quantized(self, v: Value, made: Value) -> Value:
+        """The value behind its quantize/dequantize pair, if this is where it is quantized."""
+        if not is_float(v) or v.moves or v in self.sites.fused:
+            return made
+        return pair(made, self.scales[v], v.name)
+
+    def output(self, v: Value, made: Value) -> Value:
+        """Outputs are i8."""
+        if not is_float(v) or self.scales[v].dtype is DType.I8:
+            return made
+        quant = fixedpoint.quant_of(self.scales[v])
+        return pair(made, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)), v.name)
+
+    def operand(self, o: Value, new: Mapping[Value, Value]) -> Value:
+        """An operand of a computing op; constants get a scale of their own."""
+        if not isinstance(o, Const) or not o.type.dtype.is_float:
+            return new[o]
+        quant = asymmetric(float(o.array.min(initial=0)), float(o.array.max(initial=0)))
+        return constant(o, TensorType(DType.U8, o.shape, quant))
+
+    def moved(self, o: Value, result: Value, new: Mapping[Value, Value]) -> Value:
+        """An operand of a moving op; it takes the scale of the result."""
+        if not o.type.dtype.is_float:
+            return new[o]
+        type_ = TensorType(self.scales[result].dtype, o.shape, self.scales[result].quant)
+        if isinstance(o, Const):
+            return constant(o, type_)
+        return new[o] if self.scales[o] == type_ else pair(new[o], type_, o.name)
+
+    def with_weights(self, v: Value, new: Mapping[Value, Value]) -> Value:
+        """The op over i8 weights and an i32 bias, both behind a dequantize."""
+        node: Any = v
+        x, w, bias = node.x, node.w, node.b
+        groups = getattr(v, "groups", 1)
+        real, x_scale = w.array.astype(np.float64), self.scales[x].scale
+        offset = np.zeros(len(real)) if bias is None else bias.array.astype(np.float64)
+        statistics = self.statistics[x]
+        q = weighting.quantize_weights(
+            real,
+            weighting.importance(statistics, real.shape, groups),
+            np.abs(offset) / (x_scale * weighting.BIAS_LIMIT),
+            self.options,
+        )
+        if self.options.bias_correction and v.op in ("conv2d", "linear"):
+            offset = weighting.corrected_bias(offset, real, q.real, statistics, groups)
+        changes: dict[str, Any] = {"x": new[x], "w": _weights(w, q), "b": None}
+        if bias is not None or np.any(offset):
+            changes["b"] = _bias(offset, q.scales * x_scale, f"{v.name}.bias")
+        others = {f: new[getattr(v, f)] for f in operand_fields(type(v)) if f not in changes}
+        return v.replace(**changes, **others)
+
+
+def pair(v: Value, type_: TensorType, name: str) -> Value:
+    """`dequantize(quantize(v))`."""
+    quant = fixedpoint.quant_of(type_)
+    return Dequantize(QuantizeOp(v, type_.dtype, quant, name=f"{name}.q"), name=f"{name}.dq")
+
+
+def constant(c: Const, type_: TensorType) -> Value:
+    """A float constant as `dequantize` of a quantized one."""
+    array = fixedpoint.quantize(c.array, type_)
+    return Dequantize(Const(array, type_.quant, name=f"{c.name}.q"), name=f"{c.name}.dq")
+
+
+def _weights(w: Const, q: weighting.Weights) -> Value:
+    scales = tuple(float(s) for s in q.scales)
+    return Dequantize(Const(q.array, Quant(scales, 0, 0), name=f"{w.name}.q"), name=f"{w.name}.dq")
+
+
+def _bias(offset: Array, scales: Array, name: str) -> Value:
+    units = np.clip(np.rint(offset / scales), DType.I32.min, DType.I32.max).astype(np.int32)
+    quant = Quant(tuple(float(s) for s in scales), 0, 0)
+    return Dequantize(Const(units, quant, name=f"{name}.q"), name=f"{name}.dq")

@@ -1,0 +1,128 @@
+"""From float weights to i8: a scale per output channel, safe pairs, corrected biases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from irc.passes.calibrate import Statistics
+from irc.passes.quantize.options import Options
+from irc.proofs import PAIR_LIMIT, kernel_rows, uses_pairs
+from irc.types import Array
+
+LARGEST = 127
+SHARES = np.linspace(1.0, 0.6, 21)
+"""Candidate scales, as shares of the smallest that needs no saturation."""
+BIAS_LIMIT = 2.0**29
+"""Biases stay below this in accumulator units, so that they leave the products room."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Quantized weights i8 in the shape of the float ones, and f64 scales per output channel."""
+
+    array: Array
+    scales: Array
+
+    @property
+    def real(self) -> Array:
+        """What the integers stand for, in float64."""
+        shape = (-1,) + (1,) * (self.array.ndim - 1)
+        return np.asarray(self.array * self.scales.reshape(shape), np.float64)
+
+
+def quantize_weights(
+    w: Array, importance: Array, smallest: Array, options: Options
+) -> Weights:
+    """Weights [O, ...] as i8 in [-127, 127], symmetric.
+
+    `importance` (like w) weighs the squared errors that the scales minimise; `smallest`, f64[O],
+    is a lower bound of each scale. With `pair_safe`, no like-signed neighbours of a kernel row sum
+    to more than 128: where the best scale breaks a pair, the pair is saturated together.
+    """
+    safe = options.pair_safe and uses_pairs(w)
+    rows = kernel_rows(w.astype(np.float64)).reshape(len(w), -1)
+    weight = kernel_rows(importance.astype(np.float64)).reshape(len(w), -1)
+    base = np.maximum(_largest(rows, safe) / LARGEST, smallest)
+    if not options.per_channel:
+        base = np.full_like(base, base.max())
+    base = np.where(base > 0, base, max(float(base.max()), 1e-8))
+    errors = np.stack(
+        [_errors(rows, weight, _rounded(base * t, smallest), safe) for t in SHARES]
+    )
+    if not options.per_channel:
+        errors = np.broadcast_to(errors.sum(1, keepdims=True), errors.shape)
+    scales = _rounded(base * SHARES[np.argmin(errors, axis=0)], smallest)
+    q = _integers(rows, scales, safe).reshape(kernel_rows(w).shape)
+    length = int(np.prod(w.shape[2:])) if w.ndim == 4 else q.shape[2]
+    return Weights(_unpadded(q, w.shape, length), scales)
+
+
+def _unpadded(q: Array, shape: tuple[int, ...], length: int) -> Array:
+    used = length if len(shape) == 4 else int(np.prod(shape[1:]))
+    return np.ascontiguousarray(q[:, :, :used]).reshape(shape).astype(np.int8)
+
+
+def _rounded(scales: Array, smallest: Array) -> Array:
+    """Scales as f32 numbers, so that a QDQ model in ONNX says the same."""
+    return np.maximum(scales, smallest).astype(np.float32).astype(np.float64)
+
+
+def _largest(rows: Array, safe: bool) -> Array:
+    """What a channel's scale must map to 127: its largest weight or like-signed pair."""
+    largest = np.abs(rows).max(1, initial=0)
+    if not safe:
+        return np.asarray(largest)
+    pairs = rows.reshape(len(rows), -1, 2)
+    sums = np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2))
+    return np.maximum(largest, sums.max(1, initial=0))
+
+
+def _errors(rows: Array, weight: Array, scales: Array, safe: bool) -> Array:
+    q = _integers(rows, scales, safe)
+    return np.einsum("ok,ok->o", weight, (q * scales[:, None] - rows) ** 2)
+
+
+def _integers(rows: Array, scales: Array, safe: bool) -> Array:
+    q = np.clip(np.rint(rows / scales[:, None]), -LARGEST, LARGEST)
+    if safe:
+        pairs, real = q.reshape(len(q), -1, 2), (rows / scales[:, None]).reshape(len(q), -1, 2)
+        _saturate(pairs, real, 1)
+        _saturate(pairs, real, -1)
+    return q
+
+
+def _saturate(pairs: Array, real: Array, sign: int) -> None:
+    """Lower the pairs whose like-signed sum exceeds the limit, both by half of the excess; an odd
+    one comes off the weight that was rounded up further. In place."""
+    excess = np.maximum(sign * pairs, 0).sum(2) - PAIR_LIMIT
+    where = np.nonzero(excess > 0)
+    if not len(where[0]):
+        return
+    q, over = pairs[where], excess[where]
+    up = sign * (q - real[where])
+    first = np.where(up[:, 0] >= up[:, 1], np.ceil(over / 2), np.floor(over / 2))
+    pairs[where] = q - sign * np.stack([first, over - first], axis=1)
+
+
+def per_weight(channel: Array, shape: tuple[int, ...], groups: int) -> Array:
+    """A number per input channel, f64[C], as one per weight of [O, ..., C/groups]."""
+    outs, per_group = shape[0], shape[-1]
+    group = np.arange(outs) // max(outs // groups, 1)
+    index = group[:, None] * per_group + np.arange(per_group)
+    middle = (outs, *(1,) * (len(shape) - 2), per_group)
+    return np.broadcast_to(channel[index].reshape(middle), shape)
+
+
+def importance(x: Statistics, shape: tuple[int, ...], groups: int) -> Array:
+    """How much an error of each weight matters: the mean square of what it multiplies, and a
+    little everywhere, for channels that calibration never woke."""
+    square = x.mean_square
+    return per_weight(square + 1e-3 * float(square.mean()) + 1e-30, shape, groups)
+
+
+def corrected_bias(bias: Array, w: Array, rounded: Array, x: Statistics, groups: int) -> Array:
+    """The bias with the mean error of rounded weights folded in: `b + sum (w - w') E[x]`."""
+    error = (w - rounded) * per_weight(x.mean, w.shape, groups)
+    return np.asarray(bias + error.reshape(len(w), -1).sum(1))
