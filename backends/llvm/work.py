@@ -16,7 +16,7 @@ from irc.backends.llvm.ranges import Range
 from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
-from irc.loops import Loops, Source
+from irc.loops import Load, Loops, MulShift, Source, walk
 from irc.ops.core import Const, Kernel
 from irc.types import Array, Shape
 from irc.value import Value
@@ -53,13 +53,29 @@ class Work:
 
     @cached_property
     def facts(self) -> Mapping[Source, Range]:
-        """Smallest and largest element of every constant operand that is not empty."""
+        """Intervals of constants that code may rely on: of the shifts of equation (6), rounded to
+        the classes that matter (`SHIFT_CLASSES`), so that few kernels differ by them."""
         found: dict[Source, Range] = {}
-        for source in (*self.body.inputs, *self.body.constants):
+        for source in _shifts(self.loops):
             array = self.constant(source)
-            if array is not None and array.size and array.dtype.kind in "iub":
-                found[source] = (int(array.min()), int(array.max()))
+            if array is not None and array.size:
+                low, high = int(array.min()), int(array.max())
+                found[source] = next(c for c in SHIFT_CLASSES if c[0] <= low and high <= c[1])
         return found
+
+
+SHIFT_CLASSES: tuple[Range, ...] = ((33, 62), (32, 62), (1, 32), (1, 62), (-128, 127))
+"""All above 32: the half is added to the high word. All at least 32, all at most 32: one step."""
+
+
+def _shifts(loops: Loops) -> list[Source]:
+    """What the shifts of the nests are loaded from, in order of first use."""
+    found: dict[Source, None] = {}
+    for nest in loops.nests:
+        for e in walk(nest.value):
+            if isinstance(e, MulShift) and isinstance(e.s, Load):
+                found[e.s.source] = None
+    return list(found)
 
 
 @dataclass(frozen=True)

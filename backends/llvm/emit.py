@@ -1,0 +1,236 @@
+"""Kernels become functions: one per different work, shared by all kernels that do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from irc.backends.llvm.functions import PTR, bytes_global, declare, offset
+from irc.backends.llvm.generic import emit_loops
+from irc.backends.llvm.kernels import select
+from irc.backends.llvm.render import Place
+from irc.backends.llvm.target import Target
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.compose import compose, describe
+from irc.errors import CompileError
+from irc.graph import Graph
+from irc.loops import Source, Temp
+from irc.ops.core import Const, Kernel
+from irc.plan import Buffer, Plan, aligned, dense_strides
+from irc.types import Array
+from irc.value import Value
+
+ALIGN = 64
+
+
+@dataclass
+class Constants:
+    """The read-only data of a library: every array once, each 64-byte aligned."""
+
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+    offsets: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, array: Array) -> int:
+        """Where the array lies, in bytes from the start."""
+        content = np.ascontiguousarray(array).tobytes()
+        if content not in self.offsets:
+            padding = aligned(self.size, ALIGN) - self.size
+            self.offsets[content] = self.size + padding
+            self.parts += [bytes(padding), content]
+            self.size += padding + len(content)
+        return self.offsets[content]
+
+    @property
+    def content(self) -> bytes:
+        """All of it; never empty."""
+        return b"".join(self.parts) or bytes(1)
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """What became of one kernel: told in the manifest and the report."""
+
+    name: str
+    function: str
+    kernel: str
+    reason: str
+    proof: str
+
+
+@dataclass
+class Emitter:
+    """Emits the kernels of one scheduled graph into a module."""
+
+    module: Any
+    graph: Graph
+    target: Target
+    prefix: str
+    constants: Constants = field(default_factory=Constants)
+    functions: dict[str, Any] = field(default_factory=dict)
+    emitted: list[Emitted] = field(default_factory=list)
+    scratch: int = 0
+    """Bytes of scratch that micro-kernels need, behind the arena."""
+
+    def __post_init__(self) -> None:
+        self.data = bytes_global(self.module, f"{self.prefix}_constants", 1)
+
+    @property
+    def plan(self) -> Plan:
+        """The graph's memory plan."""
+        if self.graph.plan is None:
+            raise CompileError(f"graph {self.graph.name} has no memory plan: schedule it first")
+        return self.graph.plan
+
+    @property
+    def buffers(self) -> Mapping[Value, Buffer | None]:
+        """Each node's place by the plan."""
+        return dict(zip(self.graph.order, self.plan.buffers, strict=True))
+
+    def body(self) -> Any:
+        """`void body(inputs…, outputs…, workspace)`: the calls, one after the other."""
+        names = [f"input {v.name}" for v in self.graph.inputs]
+        names += [f"output {n}" for n in self.graph.output_names]
+        function = declare(
+            self.module, f"{self.prefix}_body", [PTR] * (len(names) + 1), self.target
+        )
+        for argument in function.args:
+            argument.add_attribute("noalias")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        bases = dict(zip((*names, "arena"), function.args, strict=True))
+        call = _Caller(self, builder, bases, self.buffers)
+        for index, v in enumerate(self.graph.order):
+            if isinstance(v, Kernel):
+                call.kernel(v, self.plan.scratch[index])
+        builder.ret_void()
+        return function
+
+    def function(self, work: Work, micro: MicroKernel | None) -> Any:
+        """The function that does this work, emitted at first need."""
+        key = _key(work, micro)
+        if key not in self.functions:
+            self.functions[key] = self._define(work, micro)
+        return self.functions[key]
+
+    def _define(self, work: Work, micro: MicroKernel | None) -> Any:
+        arrays = len(micro.arrays) if micro else 0
+        count = 3 + len(work.body.inputs) + arrays
+        label = "_".join(dict.fromkeys(v.op for v in work.body.order if v.operands))[:40]
+        name = f"{self.prefix}_k{len(self.functions)}_{label}"
+        function = declare(self.module, name, [PTR] * count, self.target)
+        if not work.aliased:
+            for own in function.args[:3]:
+                own.add_attribute("noalias")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        out, temps, scratch, *rest = function.args
+        inputs = rest[: len(work.body.inputs)]
+        emit = micro.emit if micro else emit_loops
+        emit(
+            KernelFunction(
+                builder=builder,
+                places=self._places(builder, work, inputs, temps),
+                result=Place(out, work.result_strides, work.kernel.type.dtype),
+                arrays=tuple(rest[len(inputs) :]),
+                scratch=scratch,
+                work=work,
+                target=self.target,
+            )
+        )
+        builder.ret_void()
+        return function
+
+    def _places(
+        self, builder: Any, work: Work, inputs: Sequence[Any], temps: Any
+    ) -> dict[Source, Place]:
+        places: dict[Source, Place] = {}
+        for v, pointer, strides in zip(work.body.inputs, inputs, work.strides, strict=True):
+            places[v] = Place(pointer, strides, v.type.dtype)
+        for const in work.body.constants:
+            pointer = self.constant(builder, const.array)
+            places[const] = Place(pointer, dense_strides(const.shape), const.type.dtype)
+        start = 0
+        for temp in work.loops.temps:
+            pointer = offset(builder, temps, start)
+            places[temp] = Place(pointer, dense_strides(temp.shape), temp.element)
+            start += aligned(_nbytes(temp), ALIGN)
+        return places
+
+    def constant(self, builder: Any, array: Array) -> Any:
+        """Pointer to an array in the read-only data."""
+        return offset(builder, self.data, self.constants.add(array))
+
+
+def _nbytes(temp: Temp) -> int:
+    return int(np.prod(temp.shape, dtype=np.int64)) * temp.element.numpy.itemsize
+
+
+@dataclass
+class _Caller:
+    emitter: Emitter
+    builder: Any
+    bases: Mapping[str, Any]
+    buffers: Mapping[Value, Buffer | None]
+
+    def kernel(self, v: Kernel, temps: int | None) -> None:
+        """Emit the call of one kernel (and its function, if it is new)."""
+        e = self.emitter
+        work = self.work(v)
+        micro = select(work, e.target)
+        function = e.function(work, micro)
+        replaced = set(micro.replaces) if micro else set()
+        actuals = [
+            ir.Constant(PTR, None) if formal in replaced else self.pointer(actual)
+            for formal, actual in zip(v.body.inputs, v.args, strict=True)
+        ]
+        arrays = [e.constant(self.builder, a) for a in (micro.arrays if micro else ())]
+        workspace = self.bases["arena"]
+        temporary = offset(self.builder, workspace, temps or 0)
+        scratch = offset(self.builder, workspace, aligned(e.plan.arena, ALIGN))
+        e.scratch = max(e.scratch, aligned(micro.scratch if micro else 0, ALIGN))
+        self.builder.call(function, [self.pointer(v), temporary, scratch, *actuals, *arrays])
+        told = (micro.name, micro.reason, micro.proof) if micro else ("generic loops", "", "")
+        e.emitted.append(Emitted(v.name, function.name, *told))
+
+    def work(self, v: Kernel) -> Work:
+        """The kernel with what the plan says of its operands and result."""
+        result = self.buffers[v]
+        assert result is not None
+        places = [self.buffers[a] for a in v.args]
+        strides = tuple(
+            dense_strides(a.shape) if p is None else p.strides
+            for a, p in zip(v.args, places, strict=True)
+        )
+        aliased = any(
+            p is not None and _overlap(result, v, p, a)
+            for a, p in zip(v.args, places, strict=True)
+        )
+        return Work(v, compose(v.body), strides, result.strides, aliased)
+
+    def pointer(self, v: Value) -> Any:
+        """Pointer to the first element of a node."""
+        if isinstance(v, Const):
+            return self.emitter.constant(self.builder, v.array)
+        place = self.buffers[v]
+        if place is None:
+            raise CompileError(f"{v.op} %{v.name} has no place in the memory plan")
+        return offset(self.builder, self.bases[place.base], place.offset)
+
+
+def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:
+    return a.base == b.base and (
+        a.offset < b.offset + b.extent(w.type) and b.offset < a.offset + a.extent(v.type)
+    )
+
+
+def _key(work: Work, micro: MicroKernel | None) -> str:
+    """All that the function's code depends on."""
+    names: dict[Value, str] = {v: f"arg{i}" for i, v in enumerate(work.body.inputs)}
+    names |= {v: f"const#{v.digest}" for v in work.body.constants}
+    facts = sorted((names[s], r) for s, r in work.facts.items() if isinstance(s, Value))
+    told = (micro.name, micro.key) if micro else ("generic", "")
+    layout = (work.strides, work.result_strides, work.aliased, work.kernel.type.dtype.value)
+    return f"{told} {layout} {facts}\n{describe(work.loops, names)}"

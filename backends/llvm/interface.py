@@ -1,0 +1,115 @@
+"""The C interface of a library: its name, its tensors under C names, its workspace."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from irc.errors import CompileError
+from irc.graph import Graph
+from irc.plan import aligned
+from irc.types import DType, TensorType
+
+ALIGN = 64
+C_TYPES: dict[DType, str] = {
+    DType.I8: "int8_t", DType.U8: "uint8_t", DType.I16: "int16_t", DType.U16: "uint16_t",
+    DType.I32: "int32_t", DType.U32: "uint32_t", DType.I64: "int64_t", DType.U64: "uint64_t",
+    DType.BOOL: "uint8_t",
+}  # fmt: skip
+KEYWORDS = frozenset(
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
+    char8_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
+    constinit continue decltype default delete do double dynamic_cast else enum explicit export
+    extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq
+    nullptr operator or or_eq private protected public register reinterpret_cast requires restrict
+    return short signed sizeof static static_assert static_cast struct switch template this
+    thread_local throw true try typedef typeid typename typeof union unsigned using virtual void
+    volatile wchar_t while xor xor_eq""".split()
+)
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the library: its model name, its C argument, its type."""
+
+    kind: str
+    name: str
+    c_name: str
+    type: TensorType
+
+    @property
+    def c_type(self) -> str:
+        """C type of an element."""
+        return C_TYPES[self.type.dtype]
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it stands for reals, so that the float edge converts it."""
+        return self.type.quant is not None
+
+
+@dataclass(frozen=True)
+class Interface:
+    """All that a caller must know. Offsets are where the float edge and the self test keep the
+    integer form of each port in the workspace."""
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    offsets: tuple[int, ...] = ()
+    workspace: int = ALIGN
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """Inputs, then outputs: the order of arguments."""
+        return (*self.inputs, *self.outputs)
+
+    @classmethod
+    def of(cls, graph: Graph, name: str) -> Interface:
+        """The interface of a graph under a name; raises `CompileError` where C has none for it."""
+        name = c_identifier(name)
+        taken = {"workspace", *KEYWORDS}
+        inputs = _ports("input", graph.input_types.items(), taken)
+        outputs = _ports("output", graph.output_types.items(), taken)
+        return cls(name, inputs, outputs)
+
+    def with_workspace(self, arena: int) -> Interface:
+        """The same with memory laid out: the arena, then every port."""
+        start, offsets = aligned(arena, ALIGN), []
+        for port in self.ports:
+            offsets.append(start)
+            start += aligned(port.type.nbytes, ALIGN)
+        return Interface(self.name, self.inputs, self.outputs, tuple(offsets), max(start, ALIGN))
+
+
+def _ports(
+    kind: str, types: Iterable[tuple[str, TensorType]], taken: set[str]
+) -> tuple[Port, ...]:
+    listed = list(types)
+    ports: list[Port] = []
+    for index, (name, type_) in enumerate(listed):
+        if type_.dtype not in C_TYPES:
+            raise CompileError(f"{kind} {name} is {type_}: only integers cross the interface")
+        word = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_")
+        if len(listed) == 1:
+            word = kind
+        elif not word or word[0].isdigit() or word in taken:
+            word = f"{kind}_{word}" if word and f"{kind}_{word}" not in taken else f"{kind}{index}"
+        taken.add(word)
+        ports.append(Port(kind, name, word, type_))
+    return tuple(ports)
+
+
+def c_identifier(name: str) -> str:
+    """A library's name with what C does not allow turned into `_`.
+
+    Raises `CompileError` where nothing usable is left.
+    """
+    word = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    if not re.match(r"[A-Za-z]", word) or word.lower() in KEYWORDS:
+        raise CompileError(
+            f"{name!r} can't name a library: a C identifier is needed that begins with a letter"
+            " and is no keyword"
+        )
+    return word

@@ -1,0 +1,69 @@
+"""In process: the same object code that `save` writes, loaded by LLVM's JIT linker."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from llvmlite import binding
+
+from irc.backends.llvm.module import Code, generate, workspace_array
+from irc.backends.llvm.target import initialize, parse_target
+from irc.errors import CompileError
+from irc.graph import Graph, check_inputs
+from irc.types import Array
+
+NAME = "net"
+
+
+class Executable:
+    """A compiled graph: call it with integer arrays by name. Threads may share it."""
+
+    def __init__(self, graph: Graph, code: Code) -> None:
+        self.graph = graph
+        self.code = code
+        self._engine = _load(code.object_code())
+        address = self._engine.get_function_address(f"{code.interface.name}_run")
+        count = len(code.interface.ports) + 1
+        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * count)(address)
+        self._local = threading.local()
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run; raises `DataError` for inputs that don't fit."""
+        arrays = [np.ascontiguousarray(a) for a in check_inputs(self.graph, inputs)]
+        outputs = {
+            n: np.empty(t.shape, t.dtype.numpy) for n, t in self.graph.output_types.items()
+        }
+        pointers = [a.ctypes.data for a in (*arrays, *outputs.values())]
+        status = self._run(*pointers, self._workspace().ctypes.data)
+        if status:
+            raise CompileError(f"{self.graph.name}: the compiled code returned {status}")
+        return outputs
+
+    def _workspace(self) -> Array:
+        if not hasattr(self._local, "workspace"):
+            self._local.workspace = workspace_array(self.code.interface.workspace)
+        return np.asarray(self._local.workspace)
+
+
+def compile_graph(graph: Graph, target: str = "host", threads: int = 1) -> Executable:
+    """Compile a scheduled graph for this process.
+
+    Raises `CompileError` for a target that this machine is not, or more than one thread.
+    """
+    if threads != 1:
+        raise CompileError("the llvm backend runs on one thread so far: leave out threads")
+    return Executable(graph, generate(graph, parse_target(target), NAME))
+
+
+def _load(code: bytes) -> Any:
+    initialize()
+    binding.initialize_native_asmprinter()
+    machine = binding.Target.from_default_triple().create_target_machine(jit=True)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine

@@ -1,0 +1,247 @@
+"""A scheduled graph becomes one LLVM module: kernels, constants, and the C interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+
+from irc.backends.llvm.edge import dequantize_function, needs_edge, quantize_function
+from irc.backends.llvm.emit import Emitted, Emitter
+from irc.backends.llvm.functions import (
+    I32,
+    I64,
+    PTR,
+    bytes_global,
+    declare,
+    export,
+    module_text,
+    offset,
+)
+from irc.backends.llvm.interface import ALIGN, Interface
+from irc.backends.llvm.manifest import manifest, to_json
+from irc.backends.llvm.selftest import (
+    STORED,
+    checksum,
+    emit_checksum,
+    emit_compare,
+    emit_fill,
+    golden_outputs,
+)
+from irc.backends.llvm.target import Target
+from irc.errors import CompileError
+from irc.graph import Graph
+from irc.properties import require
+
+OK, ERROR_NULL, ERROR_ALIGN = 0, -1, -2
+
+
+@dataclass(frozen=True)
+class Code:
+    """A library before it is files: LLVM text, its interface, what it says of itself."""
+
+    text: str
+    interface: Interface
+    target: Target
+    manifest: dict[str, Any] = field(default_factory=dict)
+    float_io: bool = False
+
+    def optimized(self) -> Any:
+        """The parsed module after LLVM's passes, and the target machine that it is meant for."""
+        machine = self.target.machine()
+        try:
+            module = binding.parse_assembly(self.text)
+            module.verify()
+        except RuntimeError as error:
+            raise CompileError(f"{self.interface.name}: LLVM rejects the code: {error}") from None
+        options = binding.create_pipeline_tuning_options(speed_level=3)
+        builder = binding.create_pass_builder(machine, options)
+        builder.getModulePassManager().run(module, builder)
+        return module, machine
+
+    def object_code(self) -> bytes:
+        """One relocatable object."""
+        module, machine = self.optimized()
+        return bytes(machine.emit_object(module))
+
+
+def generate(graph: Graph, target: Target, name: str) -> Code:
+    """Only `NAME_run`: what runs in process."""
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name))
+    builder.run()
+    return builder.code({}, float_io=False)
+
+
+def generate_library(
+    graph: Graph,
+    target: Target,
+    name: str,
+    *,
+    float_io: bool = True,
+    notes: Mapping[str, Any] | None = None,
+) -> Code:
+    """The whole C interface: run, run_f32 (unless left out, or beyond the target's hardware),
+    self_test, manifest."""
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name))
+    float_io = float_io and target.hardware_double
+    builder.run()
+    if float_io:
+        builder.run_f32()
+    builder.self_test()
+    content = builder.describe(notes or {}, float_io=float_io)
+    builder.manifest(to_json(content))
+    return builder.code(content, float_io=float_io)
+
+
+class _ModuleBuilder:
+    def __init__(self, graph: Graph, target: Target, interface: Interface) -> None:
+        require(graph, ("scheduled",), "code generation")
+        self.graph = graph
+        self.target = target
+        self.module = ir.Module(interface.name)
+        self.module.triple = target.triple
+        self.emitter = Emitter(self.module, graph, target, interface.name)
+        self.body = self.emitter.body()
+        arena = self.emitter.plan.arena
+        self.interface = interface.with_workspace(-(-arena // ALIGN) * ALIGN + self.emitter.scratch)
+        constants = self.emitter.constants.content
+        self.blobs: dict[str, tuple[bytes, int]] = {
+            self.emitter.data.name: (constants, ALIGN)
+        }
+
+    @property
+    def kernels(self) -> list[Emitted]:
+        """What was emitted."""
+        return self.emitter.emitted
+
+    def code(self, content: dict[str, Any], *, float_io: bool) -> Code:
+        """The finished module."""
+        text = module_text(self.module, self.blobs)
+        return Code(text, self.interface, self.target, content, float_io)
+
+    def describe(self, notes: Mapping[str, Any], *, float_io: bool) -> dict[str, Any]:
+        """The manifest's content."""
+        facts = {
+            "constant_bytes": self.emitter.constants.size,
+            "functions": len(self.emitter.functions),
+            "float_io": float_io,
+        }
+        return manifest(self.graph, self.interface, self.target, self.kernels, facts, notes)
+
+    def run(self) -> None:
+        """`int NAME_run(inputs…, outputs…, workspace)`: checks, then the body."""
+        function = self._exported("run", len(self.interface.ports) + 1)
+        builder = self._checked(function)
+        builder.call(self.body, function.args)
+        builder.ret(ir.Constant(I32, OK))
+
+    def run_f32(self) -> None:
+        """`int NAME_run_f32(…)`: the same with floats where a port is quantized."""
+        function = self._exported("run_f32", len(self.interface.ports) + 1)
+        builder = self._checked(function)
+        *pointers, workspace = function.args
+        count = len(self.interface.inputs)
+        inner = [self._inner(builder, workspace, i, p) for i, p in enumerate(pointers)]
+        for i in range(count):
+            if inner[i] is not pointers[i]:
+                builder.call(self._convert(i), [pointers[i], inner[i]])
+        builder.call(self.body, [*inner, workspace])
+        for i in range(count, len(pointers)):
+            if inner[i] is not pointers[i]:
+                builder.call(self._convert(i), [inner[i], pointers[i]])
+        builder.ret(ir.Constant(I32, OK))
+
+    def self_test(self) -> None:
+        """`int NAME_self_test(workspace)`: 0 if the outputs are the reference's, bit by bit."""
+        function = self._exported("self_test", 1)
+        builder = self._checked(function)
+        (workspace,) = function.args
+        places = [offset(builder, workspace, start) for start in self.interface.offsets]
+        for number, port in enumerate(self.interface.inputs):
+            emit_fill(builder, number, port, places[number])
+        builder.call(self.body, [*places, workspace])
+        outputs = places[len(self.interface.inputs) :]
+        builder.ret(self._verdict(builder, outputs, golden_outputs(self.graph)))
+
+    def _verdict(self, builder: Any, outputs: list[Any], golden: bytes) -> Any:
+        sizes = [port.type.nbytes for port in self.interface.outputs]
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        places = list(zip(starts, sizes, outputs, strict=True))
+        if len(golden) <= STORED:
+            stored = self._bytes("golden", golden or bytes(1), 1)
+            verdict = ir.Constant(I32, 0)
+            for start, size, place in places:
+                verdict = builder.or_(verdict, emit_compare(builder, stored, start, size, place))
+            return builder.zext(builder.icmp_unsigned("!=", verdict, ir.Constant(I32, 0)), I32)
+        total = ir.Constant(I64, 0)
+        for start, size, place in places:
+            total = emit_checksum(builder, total, start, size, place)
+        wrong = builder.icmp_unsigned("!=", total, ir.Constant(I64, checksum(golden)))
+        return builder.zext(wrong, I32)
+
+    def manifest(self, text: str) -> None:
+        """`const char *NAME_manifest(void)`."""
+        content = text.encode("ascii") + b"\0"
+        stored = self._bytes("manifest_text", content, 1)
+        function = export(self.module, f"{self.interface.name}_manifest", [], self.target, PTR)
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        builder.ret(stored)
+
+    def _bytes(self, what: str, content: bytes, align: int) -> Any:
+        name = f"{self.interface.name}_{what}"
+        self.blobs[name] = (content, align)
+        return bytes_global(self.module, name, len(content), align)
+
+    def _exported(self, what: str, arguments: int) -> Any:
+        name = f"{self.interface.name}_{what}"
+        return export(self.module, name, [PTR] * arguments, self.target)
+
+    def _checked(self, function: Any) -> Any:
+        """A builder behind the checks: no pointer is null, the workspace (last) is aligned."""
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        word = ir.IntType(self.target.pointer_bits)
+        null = ir.Constant(ir.IntType(1), 0)
+        for argument in function.args:
+            is_null = builder.icmp_unsigned("==", argument, ir.Constant(PTR, None))
+            null = builder.or_(null, is_null)
+        self._return_if(builder, null, ERROR_NULL)
+        low = builder.and_(builder.ptrtoint(function.args[-1], word), ir.Constant(word, ALIGN - 1))
+        self._return_if(
+            builder, builder.icmp_unsigned("!=", low, ir.Constant(word, 0)), ERROR_ALIGN
+        )
+        return builder
+
+    def _return_if(self, builder: Any, condition: Any, status: int) -> None:
+        with builder.if_then(condition, likely=False):
+            builder.ret(ir.Constant(I32, status))
+
+    def _inner(self, builder: Any, workspace: Any, index: int, pointer: Any) -> Any:
+        """Where the integer form of a port lies: in the workspace, or where the caller has it."""
+        if not needs_edge(self.interface.ports[index].type):
+            return pointer
+        return offset(builder, workspace, self.interface.offsets[index])
+
+    def _convert(self, index: int) -> Any:
+        port = self.interface.ports[index]
+        quantize = port.kind == "input"
+        name = f"{self.interface.name}_{'quantize' if quantize else 'dequantize'}{index}"
+        if port.type.size == 0:
+            return _nothing(self.module, name, self.target)
+        make = quantize_function if quantize else dequantize_function
+        return make(self.module, name, port.type, self.target)
+
+
+def _nothing(module: Any, name: str, target: Target) -> Any:
+    function = declare(module, name, [PTR, PTR], target)
+    ir.IRBuilder(function.append_basic_block("entry")).ret_void()
+    return function
+
+
+def workspace_array(nbytes: int) -> Any:
+    """A fresh workspace as NumPy bytes, aligned as the library wants it."""
+    raw = np.empty(nbytes + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start : start + nbytes]
