@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench.cache import ObtainError
 from bench.compare import compare, select
+from bench.isa import LEVELS, hold_to
 from bench.machine import describe, pin
 from bench.models import MODELS, model_named
 from bench.report import comparison_markdown, machine_markdown, write_json
@@ -24,6 +25,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--rounds", type=int, default=10, help="turns of each runner")
+    made.add_argument(
+        "--isa", choices=LEVELS, default="native", help="hold all to this level (not onnxruntime)"
+    )
     made.add_argument("--calibration", type=int, default=16, help="samples to calibrate with")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     return made
@@ -34,8 +38,10 @@ def main() -> int:
     given = parser().parse_args()
     progress = Console(stderr=True)
     cores = pin(given.threads)
+    level = LEVELS[given.isa]
+    hold_to(level)
     machine = describe()
-    print(machine_markdown(machine), flush=True)
+    print(f"{machine_markdown(machine)}\nInstruction sets: {level.name}", flush=True)
     results = []
     try:
         names = list(MODELS) if given.models == ["all"] else given.models
@@ -43,7 +49,7 @@ def main() -> int:
             with progress.status(f"{model.name}: building and timing"):
                 result = compare(
                     model,
-                    select([name for name in given.against.split(",") if name]),
+                    select([name for name in given.against.split(",") if name], level),
                     threads=given.threads,
                     rounds=given.rounds,
                     calibration=given.calibration,
@@ -52,7 +58,7 @@ def main() -> int:
             print(f"\n{comparison_markdown(result)}", flush=True)
             results.append(result.as_json())
             if given.json:
-                write_json(given.json, machine, {"comparisons": results})
+                write_json(given.json, machine, {"isa": level.name, "comparisons": results})
     except (ObtainError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

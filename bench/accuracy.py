@@ -24,7 +24,7 @@ from bench.images import Floats
 from bench.machine import describe
 from bench.models import Model, model_named
 from bench.peers import OnnxRuntime
-from bench.report import machine_markdown, markdown_table, write_json
+from bench.report import machine_markdown, markdown_table, skipped_lines, write_json
 from bench.runners import Runner, Task
 
 REFERENCE = "onnxruntime-fp32"
@@ -139,9 +139,8 @@ def accuracy_markdown(result: Accuracy) -> str:
         for each in result.scores
     ]
     table = markdown_table(("runner", "top-1 = float", "accuracy", "SQNR dB"), rows)
-    notes = [f"\nleft out: {name}: {reason}" for name, reason in result.skipped.items()]
     heading = f"### {result.model}: {result.samples} samples, {result.calibration} for calibration"
-    return "\n".join([heading, "", table, *notes])
+    return "\n".join([heading, "", table, *skipped_lines(result.skipped)])
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from bench.isa import NATIVE, Level
 from bench.macs import count_macs
 from bench.models import Model
 from bench.ours import Irc
@@ -63,17 +64,17 @@ class Comparison:
         return asdict(self)
 
 
-def select(names: Sequence[str]) -> list[Runner]:
+def select(names: Sequence[str], level: Level = NATIVE) -> list[Runner]:
     """Return irc and the peers whose name, or the part before its dash, is in `names`.
 
     Raises ValueError for a name that fits no peer.
     """
-    every = peers()
+    every = peers(level)
     known = {name for peer in every for name in (peer.name, peer.name.partition("-")[0])}
     if unknown := [name for name in names if name not in known and name != OURS]:
         raise ValueError(f"no peer is called {unknown[0]}; there are {', '.join(sorted(known))}")
     chosen = [p for p in every if p.name in names or p.name.partition("-")[0] in names]
-    return [Irc(), *chosen]
+    return [Irc(target=level.target), *chosen]
 
 
 def make_task(model: Model, folder: Path, *, threads: int, samples: int = 16) -> tuple[Task, int]:

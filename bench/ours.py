@@ -16,6 +16,7 @@ class Irc:
     """irc: quantized, compiled ahead of time for this CPU, and run from the shared library."""
 
     name: str = "irc"
+    target: str = "host"
     _library: Any = None
 
     def missing(self) -> str:
@@ -32,7 +33,7 @@ class Irc:
         irc = importlib.import_module("irc")
         graph = irc.load(task.path, shapes={task.input: task.shape})
         quantized = irc.quantize(graph, calibration=task.feeds(task.calibration))
-        model = irc.compile(quantized, target="host", backend="llvm", threads=task.threads)
+        model = irc.compile(quantized, target=self.target, backend="llvm", threads=task.threads)
         model.save(folder, name=task.name)
         return (folder / f"lib{task.name}.so",)
 

@@ -17,6 +17,7 @@ import onnx
 import onnx.version_converter
 from numpy.typing import NDArray
 
+from bench.isa import NATIVE, Level
 from bench.runners import Arrays, Runner, Task
 
 PER_CHANNEL_OPSET = 13  # the first whose DequantizeLinear has an axis
@@ -63,10 +64,13 @@ class OnnxRuntime:
     name: str
     activations: Literal["float", "u8", "s8"] = "float"
     exact: bool = False
+    level: Level = NATIVE
     _session: Any = None
 
     def missing(self) -> str:
-        """Return a reason if onnxruntime is not installed."""
+        """Return a reason if onnxruntime is not installed, or would use more than the level."""
+        if self.level != NATIVE:
+            return f"onnxruntime can't be held to {self.level.name}: it always uses the whole CPU"
         return absent("onnxruntime")
 
     def build(self, task: Task, folder: Path) -> tuple[Path, ...]:
@@ -117,11 +121,12 @@ class OnnxRuntime:
 class OpenVino:
     """OpenVINO for latency: as it comes, held to fp32, or int8 by NNCF's post-training quantizer.
 
-    Unless held to fp32 it may compute in bf16 where the CPU has that: its default.
+    Unless held to fp32, or to a level, it may compute in bf16 where the CPU has that: its default.
     """
 
     name: str
     precision: Literal["default", "f32", "int8"] = "default"
+    level: Level = NATIVE
     _request: Any = None
     _outputs: tuple[str, ...] = ()
 
@@ -152,7 +157,8 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": task.threads,
             "NUM_STREAMS": 1,
         }
-        if self.precision == "f32":
+        # Under a limit it would still choose bf16, which the limit then emulates or refuses.
+        if self.precision == "f32" or self.level != NATIVE:
             settings["INFERENCE_PRECISION_HINT"] = "f32"
         core = importlib.import_module("openvino").Core()
         compiled = core.compile_model(files[0], "CPU", settings)
@@ -165,14 +171,14 @@ class OpenVino:
         return {name: results[i] for i, name in enumerate(self._outputs)}
 
 
-def peers() -> tuple[Runner, ...]:
-    """Return a fresh runner of every peer configuration."""
+def peers(level: Level = NATIVE) -> tuple[Runner, ...]:
+    """Return a fresh runner of every peer configuration, held to a level."""
     return (
-        OnnxRuntime("onnxruntime-fp32"),
-        OnnxRuntime("onnxruntime-u8s8", "u8"),
-        OnnxRuntime("onnxruntime-s8s8", "s8"),
-        OnnxRuntime("onnxruntime-exact", "u8", exact=True),
-        OpenVino("openvino-fp32", "f32"),
-        OpenVino("openvino-auto"),
-        OpenVino("openvino-int8", "int8"),
+        OnnxRuntime("onnxruntime-fp32", level=level),
+        OnnxRuntime("onnxruntime-u8s8", "u8", level=level),
+        OnnxRuntime("onnxruntime-s8s8", "s8", level=level),
+        OnnxRuntime("onnxruntime-exact", "u8", exact=True, level=level),
+        OpenVino("openvino-fp32", "f32", level),
+        OpenVino("openvino-auto", "default", level),
+        OpenVino("openvino-int8", "int8", level),
     )

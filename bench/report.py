@@ -1,7 +1,7 @@
 """Results as Markdown tables and as a JSON file."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,15 @@ def comparison_markdown(result: Comparison) -> str:
         "",
         markdown_table(HEADINGS, map(_cells, result.rows)),
     ]
-    lines += [f"\nleft out: {name}: {reason}" for name, reason in result.skipped.items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *skipped_lines(result.skipped)])
+
+
+def skipped_lines(skipped: Mapping[str, str]) -> list[str]:
+    """Return one paragraph per reason, naming the runners that were left out for it."""
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        names.setdefault(reason, []).append(name)
+    return [f"\nleft out: {', '.join(each)}: {reason}" for reason, each in names.items()]
 
 
 def machine_markdown(machine: Machine) -> str:

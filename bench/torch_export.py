@@ -80,6 +80,19 @@ def export(module: Any, shape: tuple[int, ...], path: Path) -> None:
         external_data=False,
         verbose=False,
     )
+    strip_traces(path)
+
+
+def strip_traces(path: Path) -> None:
+    """Take out the exporter's stack traces, so that the bytes don't depend on where torch lives."""
+    onnx = importlib.import_module("onnx")
+    model = onnx.load(path)
+    parts = (model, model.graph, *model.graph.node, *model.graph.value_info)
+    values = (*model.graph.input, *model.graph.output, *model.graph.initializer)
+    for part in (*parts, *values):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    onnx.save(model, path)
 
 
 def main() -> None:

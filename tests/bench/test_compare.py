@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from numpy.typing import NDArray
 
 from bench.compare import OURS, compare, fastest_peer, prepare_all, select
 from bench.images import Floats
+from bench.isa import LEVELS, ONEDNN_VARIABLE, hold_to
 from bench.machine import Machine
 from bench.models import MODELS, Model
-from bench.report import comparison_markdown, markdown_table, write_json
+from bench.ours import Irc
+from bench.report import comparison_markdown, markdown_table, skipped_lines, write_json
 from bench.runners import Arrays, Task
 from bench.timing import Timings
 
@@ -124,6 +127,11 @@ def test_feeds_have_the_models_shape() -> None:
     assert [feed["x"].shape for feed in feeds] == [(1, 1, 2, 2)] * 3
 
 
+def test_runners_left_out_for_one_reason_share_a_line() -> None:
+    lines = skipped_lines({"a": "no wheel", "b": "boom", "c": "no wheel"})
+    assert lines == ["\nleft out: a, c: no wheel", "\nleft out: b: boom"]
+
+
 def test_markdown_columns_line_up() -> None:
     table = markdown_table(("name", "ms"), [("a", "1.0"), ("long name", "10.25")])
     assert table.splitlines() == [
@@ -132,3 +140,19 @@ def test_markdown_columns_line_up() -> None:
         "| a         |   1.0 |",
         "| long name | 10.25 |",
     ]
+
+
+def test_a_level_holds_irc_and_leaves_out_what_cannot_be_held() -> None:
+    ours, *theirs = select(["onnxruntime", "openvino"], LEVELS["avx2"])
+    assert isinstance(ours, Irc)
+    assert ours.target == "x86-64-v3"
+    held = [peer.name for peer in theirs if "can't be held to avx2" not in peer.missing()]
+    assert held == ["openvino-fp32", "openvino-auto", "openvino-int8"]
+
+
+def test_only_a_limit_reaches_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ONEDNN_VARIABLE, raising=False)
+    hold_to(LEVELS["native"])
+    assert ONEDNN_VARIABLE not in os.environ
+    hold_to(LEVELS["avx2"])
+    assert os.environ.pop(ONEDNN_VARIABLE) == "AVX2"

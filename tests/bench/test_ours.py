@@ -1,0 +1,63 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import irc
+from bench.ours import Irc
+from bench.runners import Task
+
+
+class Recorder:
+    """Stands for irc's public functions; remembers how each was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Any]] = []
+
+    def load(self, path: Path, *, shapes: dict[str, tuple[int, ...]]) -> str:
+        self.calls.append(("load", shapes))
+        return f"graph of {path.name}"
+
+    def quantize(self, graph: str, *, calibration: list[dict[str, Any]]) -> str:
+        self.calls.append(("quantize", [feed["x"].shape for feed in calibration]))
+        return f"quantized {graph}"
+
+    def compile(self, graph: str, *, target: str, backend: str, threads: int) -> "Recorder":
+        self.calls.append(("compile", (graph, target, backend, threads)))
+        return self
+
+    def save(self, folder: Path, *, name: str) -> None:
+        (folder / f"lib{name}.so").write_bytes(b"code")
+        (folder / f"{name}.h").write_bytes(b"text")
+
+    def open_library(self, path: Path) -> Any:
+        self.calls.append(("open_library", path.name))
+        return lambda inputs: {"y": inputs["x"] + 1}
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    made = Recorder()
+    for name in ("load", "quantize", "compile", "open_library"):
+        monkeypatch.setattr(irc, name, getattr(made, name), raising=False)
+    return made
+
+
+def test_only_public_names_are_used_as_the_interface_has_them(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    samples = np.zeros((3, 1, 2, 2), np.float32)
+    task = Task("net", tmp_path / "model.onnx", "x", (1, 1, 2, 2), samples, threads=2)
+    runner = Irc(target="x86-64-v3")
+    assert runner.missing() == ""
+    files = runner.build(task, tmp_path)
+    assert [file.name for file in files] == ["libnet.so"]  # what a program ships, no header
+    runner.load(task, files)
+    assert runner.run(task.feeds(samples)[0])["y"].tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
+    assert recorder.calls == [
+        ("load", {"x": (1, 1, 2, 2)}),
+        ("quantize", [(1, 1, 2, 2)] * 3),
+        ("compile", ("quantized graph of model.onnx", "x86-64-v3", "llvm", 2)),
+        ("open_library", "libnet.so"),
+    ]
