@@ -169,7 +169,7 @@ class Transpose(Moving):
 
     def evaluate(self, x: Array) -> Array:
         """NumPy's transpose."""
-        return np.ascontiguousarray(x.transpose(self.perm))
+        return np.asarray(x.transpose(self.perm), order="C")
 
     def loops(self) -> Loops:
         """One load."""
@@ -335,7 +335,7 @@ class Expand(Moving):
 
     def evaluate(self, x: Array) -> Array:
         """NumPy's broadcast."""
-        return np.ascontiguousarray(np.broadcast_to(x, self.dims))
+        return np.array(np.broadcast_to(x, self.dims))
 
     def loops(self) -> Loops:
         """One load."""
