@@ -228,7 +228,7 @@ class Softsign(Unary):
 
     def fn(self, real: Array) -> Array:
         """The formula."""
-        return real / (1 + np.abs(real))
+        return np.asarray(real / (1 + np.abs(real)))
 
 
 @op("mish")

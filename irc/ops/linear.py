@@ -33,7 +33,7 @@ def matmul_shape(a: Shape, b: Shape) -> Shape:
     """NumPy's matmul of shapes; raises `TypeCheckError` where they don't fit."""
     if not a or not b:
         raise TypeCheckError("a scalar has no matrix product")
-    depth = b[-2] if len(b) > 1 else b[0]
+    (depth, *_) = b[-2:]
     if a[-1] != depth:
         raise TypeCheckError(f"a {list(a)} ends in {a[-1]}, b {list(b)} takes {depth}")
     rows = a[-2:-1]

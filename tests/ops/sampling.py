@@ -6,7 +6,7 @@ A file `tests/ops/samples_*.py` registers a family's strategies:
     def qlinear(draw: Draw) -> Sample:
         x = operand(draw, "x", shape(draw, 1, 3))
         ...
-        return x.sample(QLinear(...))
+        return sample_of(QLinear(...), x)
 
 `load_samples()` imports these files and gives the filled registry. Every suite that holds code to
 the reference runs over it: loops against `evaluate`, text against graph, backend against backend.
@@ -77,9 +77,9 @@ class Feed:
 
 def sample_of(node: Value, *feeds: Feed) -> Sample:
     """The graph that has `node` as its output; constants among the operands need no feed."""
-    inputs = [f for f in feeds if isinstance(f.value, Input)]
-    graph = Graph("sample", tuple(f.value for f in inputs), (node,), ("result",))  # type: ignore[misc]
-    return Sample(graph, {f.value.name: f.array for f in inputs})
+    inputs = {f.value: f.array for f in feeds if isinstance(f.value, Input)}
+    graph = Graph("sample", tuple(inputs), (node,), ("result",))
+    return Sample(graph, {v.name: array for v, array in inputs.items()})
 
 
 # ---------------------------------------------------------------- what strategies are made of

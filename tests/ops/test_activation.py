@@ -1,0 +1,210 @@
+"""Functions of one element: against onnxruntime, and their tables against the reals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irc import fixedpoint
+from irc.errors import IRCError, TypeCheckError
+from irc.ops import activation as ops
+from irc.ops.core import Const, Input
+from irc.ops.normalization import BatchNorm
+from irc.ops.quantization import Lookup, Requantize
+from irc.types import Array, DType, Quant, Shape, TensorType
+from irc.value import OPS, Value
+from tests.ops.peer import run
+from tests.ops.real_steps import fitted, quantized_input, steps_off
+
+# Op, attributes (ONNX has them by the same names), ONNX operator.
+CASES: list[tuple[type[ops.Unary], dict[str, Any], str]] = [
+    (ops.Relu, {}, "Relu"),
+    (ops.LeakyRelu, {"alpha": 0.3}, "LeakyRelu"),
+    (ops.Sigmoid, {}, "Sigmoid"),
+    (ops.Tanh, {}, "Tanh"),
+    (ops.HardSigmoid, {"alpha": 0.3, "beta": 0.4}, "HardSigmoid"),
+    (ops.HardSigmoid, {}, "HardSigmoid"),
+    (ops.HardSwish, {}, "HardSwish"),
+    (ops.Gelu, {}, "Gelu"),
+    (ops.Gelu, {"approximate": "tanh"}, "Gelu"),
+    (ops.Elu, {"alpha": 0.7}, "Elu"),
+    (ops.Selu, {}, "Selu"),
+    (ops.Selu, {"alpha": 1.5, "gamma": 1.2}, "Selu"),
+    (ops.Softplus, {}, "Softplus"),
+    (ops.Softsign, {}, "Softsign"),
+    (ops.Mish, {}, "Mish"),
+    (ops.Exp, {}, "Exp"),
+    (ops.Log, {}, "Log"),
+    (ops.Sqrt, {}, "Sqrt"),
+    (ops.Neg, {}, "Neg"),
+    (ops.Abs, {}, "Abs"),
+    (ops.Sign, {}, "Sign"),
+    (ops.Erf, {}, "Erf"),
+    (ops.Reciprocal, {}, "Reciprocal"),
+    (ops.Floor, {}, "Floor"),
+    (ops.Ceil, {}, "Ceil"),
+    (ops.Round, {}, "Round"),
+    (ops.Sin, {}, "Sin"),
+    (ops.Cos, {}, "Cos"),
+]
+
+
+def real_input(name: str, shape: Shape) -> Input:
+    return Input(DType.F32, shape, name=name)
+
+
+@pytest.mark.parametrize(("cls", "attributes", "op_type"), CASES)
+def test_function_is_the_onnx_operator(
+    cls: type[ops.Unary], attributes: dict[str, Any], op_type: str
+) -> None:
+    special = [0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, 60.0, -60.0, 1e-6, -3.0, 3.0]
+    x = np.concatenate([special, np.random.default_rng(0).normal(0, 4, 500)]).astype(np.float32)
+    x = x.reshape(16, 32)
+    node = cls(real_input("x", x.shape), **attributes)
+    found = node.evaluate(x)
+    assert (found.shape, found.dtype) == (x.shape, np.float32)
+    expected = run(op_type, [x], **attributes)
+    # onnxruntime's polynomials of tanh, erf and exp are good to a few 1e-6 in absolute terms.
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)
+
+
+def test_no_function_is_left_out() -> None:
+    tested = {cls for cls, *_ in CASES} | {ops.Clip, ops.Silu}
+    assert {cls for cls in OPS.values() if issubclass(cls, ops.Unary)} == tested
+
+
+def test_silu_is_x_times_sigmoid() -> None:
+    x = np.random.default_rng(0).normal(0, 9, 300).astype(np.float32)
+    expected = x * run("Sigmoid", [x])
+    np.testing.assert_allclose(ops.Silu(real_input("x", x.shape)).evaluate(x), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(0.0, 6.0), (-1.5, math.inf), (-math.inf, 0.1), (2.0, 1.0)])
+def test_clip_is_the_onnx_operator(lo: float, hi: float) -> None:
+    x = np.random.default_rng(0).normal(0, 9, 300).astype(np.float32)
+    expected = run("Clip", [x, np.array(lo, np.float32), np.array(hi, np.float32)])
+    found = ops.Clip(real_input("x", x.shape), lo, hi).evaluate(x)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_clamps_keep_nan() -> None:
+    x = np.array([np.nan, 1.0], np.float32)
+    np.testing.assert_array_equal(ops.Relu(real_input("x", (2,))).evaluate(x), x)
+
+
+def test_plain_integers_stay_exact() -> None:
+    x = Input(DType.I64, (3,), name="x")
+    large = np.array([2**62 + 1, -(2**62) - 1, 0])
+    np.testing.assert_array_equal(ops.Neg(x).evaluate(large), -large)
+    np.testing.assert_array_equal(ops.Abs(x).evaluate(large), abs(large))
+    np.testing.assert_array_equal(ops.Sign(x).evaluate(large), [1, -1, 0])
+    assert ops.Neg(x).type.dtype is DType.I64
+    with pytest.raises(TypeCheckError, match="must be float"):
+        ops.Exp(x)
+    with pytest.raises(TypeCheckError, match="must be float"):
+        ops.Neg(Input(DType.U8, (3,), Quant(1.0, 0), name="q"))
+
+
+def test_not_negates_booleans() -> None:
+    node = ops.Not(Input(DType.BOOL, (2,), name="x"))
+    np.testing.assert_array_equal(node.evaluate(np.array([True, False])), [False, True])
+    with pytest.raises(TypeCheckError, match="must be b1"):
+        ops.Not(real_input("x", (2,)))
+
+
+def test_gelu_names_its_formulas() -> None:
+    with pytest.raises(TypeCheckError, match='"none" or "tanh"'):
+        ops.Gelu(real_input("x", (1,)), "erf")
+
+
+@pytest.mark.parametrize(("cls", "attributes"), [(c[0], c[1]) for c in CASES])
+@pytest.mark.parametrize("source", [DType.U8, DType.I8])
+@pytest.mark.parametrize("target", [DType.U8, DType.I8])
+def test_twin_is_the_rounded_function(
+    cls: type[ops.Unary], attributes: dict[str, Any], source: DType, target: DType
+) -> None:
+    x, q, real = quantized_input("x", np.linspace(-7.3, 5.1, 256), source)
+    node = cls(real_input("x", x.shape), **attributes, name="f")
+    with np.errstate(all="ignore"):
+        expected = node.fn(real)
+    usable = expected[np.isfinite(expected)]
+    made = node.quantized((x,), fitted(usable, target).with_shape(x.shape))
+    assert made.name == "f"
+    assert made.type.dtype is target
+    # Tables round once by (2); a clamp goes through (6), whose halves round up.
+    allowed = 1 if isinstance(made, Requantize) else 0
+    assert steps_off(made, {x: q}, expected).max() <= allowed
+
+
+@pytest.mark.parametrize("target", [DType.U8, DType.I8])
+def test_clip_becomes_the_clamp_of_requantize(target: DType) -> None:
+    x, q, real = quantized_input("x", np.linspace(-7.3, 9.1, 256), DType.U8)
+    result = TensorType(target, x.shape, Quant(0.05, target.min + 20))
+    made = ops.Clip(real_input("x", x.shape), 0.0, 6.0).quantized((x,), result)
+    assert isinstance(made, Requantize)
+    assert made.clamp == (target.min + 20, target.min + 140)
+    assert steps_off(made, {x: q}, np.clip(real, 0, 6)).max() <= 1
+
+
+def test_wider_than_eight_bits_has_no_table() -> None:
+    x = Input(DType.I16, (2,), Quant(0.1, 0), name="x")
+    result = TensorType(DType.I16, (2,), Quant(0.1, 0))
+    with pytest.raises(IRCError, match="8-bit"):
+        ops.Tanh(real_input("x", (2,))).quantized((x,), result)
+
+
+@pytest.mark.parametrize("slope", [(), (1,), (5,), (3, 1), (2, 3, 5)])
+def test_prelu_is_the_onnx_operator(slope: Shape) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, 5)).astype(np.float32)
+    a = rng.normal(size=slope).astype(np.float32)
+    found = ops.PRelu(real_input("x", x.shape), real_input("slope", slope)).evaluate(x, a)
+    np.testing.assert_allclose(found, run("PRelu", [x, a]), rtol=1e-6)
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    slope=st.sampled_from([(), (1,), (5,), (3, 1), (2, 3, 5)]),
+    source=st.sampled_from([DType.U8, DType.I8]),
+    target=st.sampled_from([DType.U8, DType.I8]),
+    quantize=st.booleans(),
+)
+def test_prelu_twin_is_within_a_step(
+    seed: int, slope: Shape, source: DType, target: DType, quantize: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, q, real = quantized_input("x", rng.normal(size=(2, 3, 5)), source)
+    a = Const(rng.normal(size=slope).astype(np.float32))
+    given: Const = a
+    slopes: Array = a.array.astype(np.float64)
+    if quantize:
+        quant = Quant(float(np.abs(slopes).max()) / 127)
+        given = Const(np.rint(slopes / quant.tensor_scale).astype(np.int8), quant)
+        slopes = fixedpoint.dequantize(given.array, given.type, DType.F64)
+    expected = np.where(real < 0, slopes * real, real)
+    node: Value = ops.PRelu(real_input("x", x.shape), a)
+    made = node.quantized((x, given), fitted(expected, target))
+    assert isinstance(made, Lookup if a.type.size == 1 else ops.QPRelu)
+    assert steps_off(made, {x: q}, expected).max() <= 1
+
+
+def test_batch_norm_is_the_onnx_operator() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 4, 3, 5)).astype(np.float32)
+    scale, bias, mean = (rng.normal(size=4).astype(np.float32) for _ in range(3))
+    var = rng.uniform(0.1, 2, 4).astype(np.float32)
+    vectors = [real_input(n, (4,)) for n in ("scale", "bias", "mean", "var")]
+    found = BatchNorm(real_input("x", x.shape), *vectors, 1e-3, 1).evaluate(
+        x, scale, bias, mean, var
+    )
+    expected = run("BatchNormalization", [x, scale, bias, mean, var], epsilon=1e-3)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(TypeCheckError, match="scale must be"):
+        BatchNorm(real_input("x", x.shape), *vectors, 1e-3, 3)
