@@ -1,1 +1,9 @@
-"""x"""
+"""The LLVM backend: scheduled graphs become machine code, in process or as files for any CPU."""
+
+from irc.backends.llvm.aot import save
+from irc.backends.llvm.jit import compile_graph
+from irc.backends.llvm.jit import compile_graph as compile
+from irc.backends.llvm.library import Library, open_library
+from irc.backends.llvm.target import Target, parse_target
+
+__all__ = ["Library", "Target", "compile", "compile_graph", "open_library", "parse_target", "save"]

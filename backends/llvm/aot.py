@@ -1,0 +1,123 @@
+"""Ahead of time: the files of a library, all of them or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from irc.backends.llvm.archive import Member, archive
+from irc.backends.llvm.header import cmake_config, header, pkg_config
+from irc.backends.llvm.link import link_shared
+from irc.backends.llvm.manifest import to_json
+from irc.backends.llvm.module import Code, generate_library
+from irc.backends.llvm.target import parse_target
+from irc.errors import CompileError
+from irc.graph import Graph
+
+KINDS = ("so", "a", "o", "ll", "s", "irc")
+DEFAULT = ("so", "a", "o")
+
+
+def save(
+    graph: Graph,
+    directory: str | Path,
+    name: str,
+    target: str = "host",
+    *,
+    emit: Sequence[str] | None = None,
+    float_io: bool = True,
+    notes: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Compile a scheduled graph into `directory`; returns the paths written.
+
+    Header, manifest, CMake and pkg-config files always come; `emit` lists what else, of `KINDS`
+    (default: `so`, `a`, `o`; without `so` where the target has no shared libraries). `notes` are
+    added to the manifest. Raises `CompileError` or `ToolError`, and then nothing is written.
+    """
+    aimed = parse_target(target)
+    kinds = tuple(emit) if emit is not None else DEFAULT[aimed.system != "linux" :]
+    unknown = [k for k in kinds if k not in KINDS]
+    if unknown:
+        raise CompileError(f"can't emit {unknown}: there are {', '.join(KINDS)}")
+    code = generate_library(graph, aimed, name, float_io=float_io, notes=notes)
+    return together(Path(directory), lambda folder: write_files(folder, graph, code, kinds))
+
+
+def write_files(folder: Path, graph: Graph, code: Code, kinds: Sequence[str]) -> None:
+    """Write every file into a folder of its own."""
+    name = code.interface.name
+    (folder / f"{name}.h").write_text(header(code.interface, float_io=code.float_io))
+    (folder / f"{name}.json").write_text(to_json(code.manifest))
+    (folder / f"{name}Config.cmake").write_text(cmake_config(code.interface, kinds))
+    (folder / f"{name}.pc").write_text(pkg_config(code.interface))
+    if "irc" in kinds:
+        from irc.text import write
+
+        write(graph, folder / f"{name}.irc")
+    _write_code(folder, code, kinds)
+
+
+def _write_code(folder: Path, code: Code, kinds: Sequence[str]) -> None:
+    name = code.interface.name
+    if "ll" in kinds:
+        (folder / f"{name}.ll").write_text(code.text)
+    if not {"so", "a", "o", "s"} & set(kinds):
+        return
+    module, machine = code.optimized()
+    if "s" in kinds:
+        (folder / f"{name}.s").write_text(machine.emit_assembly(module))
+    content = bytes(machine.emit_object(module))
+    path = folder / f"{name}.o"
+    path.write_bytes(content)
+    if "a" in kinds:
+        member = Member(f"{name}.o", content, symbols(code))
+        (folder / f"lib{name}.a").write_bytes(archive([member]))
+    if "so" in kinds:
+        link_shared([path], folder / f"lib{name}.so", code.target)
+    if "o" not in kinds:
+        path.unlink()
+
+
+def symbols(code: Code) -> list[str]:
+    """The library's public symbols."""
+    functions = ["run", *(["run_f32"] if code.float_io else []), "self_test", "manifest"]
+    return [f"{code.interface.name}_{f}" for f in functions]
+
+
+def together(directory: Path, write: Callable[[Path], None]) -> list[Path]:
+    """Let `write` fill a temporary folder, then move all its files into `directory`: either
+    everything appears or nothing does. Raises `CompileError` where it can't be written."""
+    created = [p for p in (directory, *directory.parents) if not p.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".irc-") as temporary:
+            write(Path(temporary))
+            return _move(Path(temporary), directory)
+    except OSError as error:
+        _remove_empty(created)
+        raise CompileError(f"can't write to {directory}: {error.strerror or error}") from None
+    except BaseException:
+        _remove_empty(created)
+        raise
+
+
+def _move(source: Path, directory: Path) -> list[Path]:
+    names = sorted(p.name for p in source.iterdir())
+    blocked = [n for n in names if (directory / n).is_dir()]
+    if blocked:
+        raise CompileError(f"can't write {directory / blocked[0]}: a folder has this name")
+    for n in names:
+        os.chmod(source / n, 0o755 if n.endswith(".so") else 0o644)
+        os.replace(source / n, directory / n)
+    return [directory / n for n in names]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Take away the folders that were made for nothing, innermost first."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""The C header, and the files by which CMake and pkg-config find a library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+import irc
+from irc.backends.llvm.interface import ALIGN, Interface, Port
+from irc.backends.llvm.edge import needs_edge
+
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701  (C, not HTML)
+)
+
+
+@dataclass(frozen=True)
+class Macros:
+    """The macros of one tensor under one prefix."""
+
+    prefix: str
+    port: Port
+
+    @property
+    def shape(self) -> str:
+        """The shape as a C initializer."""
+        return "{" + ",".join(map(str, self.port.type.shape or (1,))) + "}"
+
+
+def header(interface: Interface, *, float_io: bool) -> str:
+    """`NAME.h`: C99 and C++, nothing else needed."""
+    return _render(
+        "header.h.j2",
+        interface,
+        upper=interface.name.upper(),
+        align=ALIGN,
+        macros=[*_macros(interface, interface.inputs), *_macros(interface, interface.outputs)],
+        integer=_parameters(interface, real=False),
+        real=_parameters(interface, real=True),
+        float_io=float_io,
+    )
+
+
+def cmake_config(interface: Interface, kinds: Sequence[str]) -> str:
+    """`NAMEConfig.cmake`: imported targets `NAME::NAME` (static) and `NAME::shared`."""
+    return _render("config.cmake.j2", interface, kinds=kinds)
+
+
+def pkg_config(interface: Interface) -> str:
+    """`NAME.pc`, relocatable."""
+    return _render("library.pc.j2", interface, version=irc.__version__)
+
+
+def _render(template: str, interface: Interface, **values: object) -> str:
+    return _templates.get_template(template).render(
+        interface=interface, name=interface.name, **values
+    )
+
+
+def _macros(interface: Interface, ports: Sequence[Port]) -> list[Macros]:
+    """One set per tensor under its name; where there is only one, also under no name."""
+    found: list[Macros] = []
+    taken: set[str] = set()
+    for index, port in enumerate(ports):
+        prefix = f"{interface.name}_{port.kind}".upper()
+        label = re.sub(r"\W", "_", port.name, flags=re.ASCII).strip("_").upper()
+        if not label or label in taken:
+            label = f"{label}{index}"
+        taken.add(label)
+        if len(ports) == 1:
+            found.append(Macros(prefix, port))
+        found.append(Macros(f"{prefix}_{label}", port))
+    return found
+
+
+def _parameters(interface: Interface, *, real: bool) -> str:
+    """The parameter list of `run` or of `run_f32`."""
+    listed = []
+    for port in interface.ports:
+        element = "float" if real and needs_edge(port.type) else port.c_type
+        const = "const " if port.kind == "input" else ""
+        listed.append(f"{const}{element} *{port.c_name}")
+    return ", ".join([*listed, "void *workspace"])
