@@ -1,12 +1,24 @@
-"""Micro-kernels: hot work in vector code that its target's instructions were made for."""
+"""Micro-kernels: vector code for the ops that networks spend their time in.
+
+Each candidate looks at a `Work` and answers with a `MicroKernel`, or None where it does not fit;
+what no candidate takes is emitted by the generic renderer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from irc.backends.llvm.kernels.gemm import gemm
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
+CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (gemm,)
+
 
 def select(work: Work, target: Target) -> MicroKernel | None:
-    """The cheapest proved micro-kernel for a work; None leaves it to the generic loops."""
-    del work, target
+    """The first candidate that fits."""
+    for candidate in CANDIDATES:
+        made = candidate(work, target)
+        if made is not None:
+            return made
     return None

@@ -1,0 +1,97 @@
+"""The dot products of x86: four u8*i8 products added into each i32 lane.
+
+| kind | instructions per vector | exact |
+|---|---|---|
+| vpdpbusd | `vpdpbusd` | always: it wraps in 32 bits |
+| maddubs | `vpmaddubsw, vpmaddwd(1), vpaddd` | if no pair of products leaves an i16 |
+| split | the same twice, even and odd weights apart | always: |255 * 127| < 2^15 |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from irc.backends.llvm.target import Dot, Target
+from irc.types import Array
+
+I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+_BITS = {16: "128", 32: "256", 64: "512"}
+_MADDUBS = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
+_MADDWD = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
+
+
+@dataclass(frozen=True)
+class DotProduct:
+    """One way to multiply and accumulate on vectors of `nbytes`."""
+
+    kind: str
+    nbytes: int
+
+    @property
+    def lanes(self) -> int:
+        """Accumulators, i32, in one vector."""
+        return self.nbytes // 4
+
+    @property
+    def streams(self) -> int:
+        """Weight vectors per step: two where even and odd weights are kept apart."""
+        return 2 if self.kind == "split" else 1
+
+    @property
+    def cycles(self) -> float:
+        """Cycles per vector of products on two multiply ports."""
+        return {"vpdpbusd": 0.5, "maddubs": 1.0, "split": 2.0}[self.kind]
+
+    @property
+    def temporaries(self) -> int:
+        """Registers besides accumulators, weights and the broadcast activation."""
+        return 0 if self.kind == "vpdpbusd" else 2
+
+    def accumulate(self, builder: Any, acc: Any, x: Any, w: Any) -> Any:
+        """`acc + dot(x, w)`: x and w are vectors of bytes, acc of i32."""
+        words = ir.VectorType(I32, self.lanes)
+        if self.kind == "vpdpbusd":
+            name = f"llvm.x86.avx512.vpdpbusd.{_BITS[self.nbytes]}"
+            return _call(builder, name, words, [acc, x, w])
+        halves = ir.VectorType(I16, self.lanes * 2)
+        pairs = _call(builder, f"llvm.x86.{_MADDUBS[self.nbytes]}", halves, [x, w])
+        ones = ir.Constant(halves, [1] * halves.count)
+        sums = _call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
+        return builder.add(acc, sums)
+
+
+def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    types = [a.type for a in arguments]
+    declared = builder.module.globals.get(name)
+    if declared is None:
+        declared = ir.Function(builder.module, ir.FunctionType(result, types), name)
+    return builder.call(declared, arguments)
+
+
+def choose(target: Target, packed: Array) -> tuple[DotProduct, str] | None:
+    """The dot product for a target and weights packed in groups of four along the last axis, and
+    what was proved of it; None for a target that has none here."""
+    if not target.is_x86 or target.vector_bytes < 16:
+        return None
+    if target.dot is Dot.VPDPBUSD:
+        return DotProduct("vpdpbusd", target.vector_bytes), "vpdpbusd wraps in 32 bits: exact"
+    if target.dot is not Dot.MADDUBS:
+        return None
+    broken = broken_pairs(packed)
+    if broken == 0:
+        return DotProduct("maddubs", target.vector_bytes), "every vpmaddubsw pair fits 16 bits"
+    proof = f"{broken} pairs could saturate: even and odd weights are multiplied apart"
+    return DotProduct("split", target.vector_bytes), proof
+
+
+def broken_pairs(packed: Array) -> int:
+    """Pairs of neighbours on the last axis whose products with u8 can leave an i16: those whose
+    like-signed weights sum to more than 128 (arithmetic.md)."""
+    pairs = packed.reshape(-1, 2).astype(np.int32)
+    positive = np.maximum(pairs, 0).sum(1)
+    negative = np.maximum(-pairs, 0).sum(1)
+    return int(np.count_nonzero((positive > 128) | (negative > 128)))

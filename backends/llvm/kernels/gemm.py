@@ -1,0 +1,408 @@
+"""Convolutions and linear layers as an implicit matrix product, u8 activations by i8 weights.
+
+A tile is `rows` pixels by `vectors` vectors of output channels; its accumulators stay in
+registers. Per step of four products a word of each pixel is broadcast and meets each vector of
+packed weights; nothing is gathered into columns first: a pixel's taps are read where they lie.
+
+    for each image, block of pixel rows          (the block stays in the cache)
+        for each block of channels               (its weights stay in the cache)
+            for each tile of pixels
+                for each tap, for each word:  acc[r][v] += dot(broadcast(x[r]), w[v])
+                epilogue: the expression around the reduction, on vectors, and a store
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from irc.backends.llvm.kernels.dot import DotProduct, choose
+from irc.backends.llvm.kernels.memory import at, copy, fill, times
+from irc.backends.llvm.kernels.product import Copy, Product, flatten, match
+from irc.backends.llvm.loop import I32, I64, counted
+from irc.backends.llvm.ranges import Ranges
+from irc.backends.llvm.render import Renderer
+from irc.backends.llvm.target import Target
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.loops import Expr
+from irc.types import Array
+
+I8 = ir.IntType(8)
+BLOCK_BYTES = 128 * 1024
+"""Activations of a block of pixel rows: a part of the second-level cache."""
+EPILOGUE_CYCLES = 12
+"""Per vector of results, roughly: bias, multiply, shift, clamp, pack, store."""
+
+
+def gemm(work: Work, target: Target) -> MicroKernel | None:
+    """A kernel for one convolution or linear layer with its elementwise tail."""
+    product = match(work)
+    if product is None:
+        return None
+    chosen = choose(target, product.packed)
+    if chosen is None:
+        return None
+    dot, proof = chosen
+    dot = _narrow(dot, product.columns)
+    product = flatten(work, product)
+    tile, cycles = best_tile(product, dot, target.registers)
+    name = f"qgemm_u8i8_{tile.rows}x{tile.vectors * dot.lanes}_{dot.kind}_{dot.nbytes * 8}"
+    ideal = product.depth * dot.cycles * np.prod(product.pixels) * _vectors(product, dot)
+    return MicroKernel(
+        name=name,
+        key=f"{product.pixels} {product.pixel} {product.taps} {product.run} {product.copy}",
+        emit=_Gemm(product, dot, tile).emit,
+        arrays=(pack(product, dot, tile.vectors),),
+        replaces=(product.weights,),
+        scratch=product.copy.nbytes if product.copy else 0,
+        reason=f"tile of {tile.rows} pixels x {tile.vectors * dot.lanes} channels:"
+        f" {100 * ideal / max(cycles, 1):.0f} % of its cycles multiply",
+        proof=proof,
+    )
+
+
+def _narrow(dot: DotProduct, columns: int) -> DotProduct:
+    """Narrower vectors where the channels don't fill wide ones."""
+    while dot.nbytes > 16 and columns <= dot.lanes // 2:
+        dot = dataclasses.replace(dot, nbytes=dot.nbytes // 2)
+    return dot
+
+
+# ------------------------------------------------------------ choice
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Pixels and vectors of channels whose accumulators are in registers at one time."""
+
+    rows: int
+    vectors: int
+
+
+def best_tile(p: Product, dot: DotProduct, registers: int) -> tuple[Tile, float]:
+    """The tile of fewest estimated cycles, and these."""
+    tiles = (
+        Tile(rows, vectors)
+        for vectors in range(1, 5)
+        for rows in range(1, 15)
+        if rows * vectors + vectors * dot.streams + 1 + dot.temporaries <= registers
+    )
+    costs = [(_cost(p, dot, tile), -tile.rows * tile.vectors, tile) for tile in tiles]
+    cycles, _, tile = min(costs, key=lambda c: c[:2])
+    return tile, cycles
+
+
+def _cost(p: Product, dot: DotProduct, tile: Tile) -> float:
+    columns = sum(
+        _tile_cycles(p.depth, rows, vectors, dot) * many_rows * many_vectors
+        for rows, many_rows in _split(p.pixels[2], tile.rows)
+        for vectors, many_vectors in _split(_vectors(p, dot), tile.vectors)
+    )
+    return columns * p.groups * p.pixels[0] * p.pixels[1]
+
+
+def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct) -> float:
+    """Two multiply ports, two load ports, and the latency of a chain of dot products."""
+    multiply = rows * vectors * dot.cycles
+    load = (rows + vectors * dot.streams) / 2
+    latency = 5.0 if dot.kind == "vpdpbusd" else 1.0
+    return depth * max(multiply, load, latency) + rows * vectors * EPILOGUE_CYCLES + 10
+
+
+def _vectors(p: Product, dot: DotProduct) -> int:
+    return ceil(p.columns / dot.lanes)
+
+
+def _split(extent: int, step: int) -> list[tuple[int, int]]:
+    """(size, how many): whole steps, and what is left."""
+    parts = [(step, extent // step), (extent % step, 1)]
+    return [(size, count) for size, count in parts if size and count]
+
+
+def pack(p: Product, dot: DotProduct, vectors: int) -> Array:
+    """Weights in the order of use: per group and block of channels, per word, per stream, the
+    channels of the block with four bytes each. Missing channels are 0."""
+    blocks: list[Array] = []
+    for group in p.packed:
+        for start in range(0, _vectors(p, dot), vectors):
+            count = min(vectors, _vectors(p, dot) - start)
+            lanes = count * dot.lanes
+            block = np.zeros((lanes, p.depth, 4), np.int8)
+            part = group[start * dot.lanes : start * dot.lanes + lanes]
+            block[: len(part)] = part
+            blocks.append(_streams(block, dot).reshape(-1))
+    return np.concatenate(blocks)
+
+
+def _streams(block: Array, dot: DotProduct) -> Array:
+    """[words, streams, lanes, 4]."""
+    words = np.ascontiguousarray(block.transpose(1, 0, 2))
+    if dot.streams == 1:
+        return words[:, None]
+    even, odd = words.copy(), words.copy()
+    even[..., 1::2] = 0
+    odd[..., 0::2] = 0
+    return np.stack([even, odd], axis=1)
+
+
+# ------------------------------------------------------------ emission
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The block of channels being emitted: its first channel (i64), its packed weights, and how
+    many vectors and channels it has."""
+
+    first: Any
+    weights: Any
+    vectors: int
+    channels: int
+
+
+class _Gemm:
+    def __init__(self, product: Product, dot: DotProduct, tile: Tile) -> None:
+        self.p = product
+        self.dot = dot
+        self.tile = tile
+
+    def emit(self, f: KernelFunction) -> None:
+        """Emit the loops of the module's docstring."""
+        self.f, self.builder = f, f.builder
+        self.ranges = Ranges(f.work.facts)
+        images, rows, _ = self.p.pixels
+        source = f.places[self.p.source].pointer
+        with counted(self.builder, images, label="n") as image:
+            base = source
+            if self.p.copy is not None:
+                copy_image(self.builder, self.p.copy, source, image.index, f.scratch,
+                           f.target.vector_bytes)  # fmt: skip
+                base = f.scratch
+            height = self._block_rows()
+            with counted(self.builder, rows, step=height, label="yb") as block:
+                for channels in self._blocks():
+                    with counted(self.builder, height, label="y") as row:
+                        y = self.builder.add(block.index, row.index, flags=("nsw",))
+                        self._row(base, image.index, y, channels)
+
+    def _block_rows(self) -> int:
+        """Rows of a block: a divisor, so that all blocks are alike."""
+        rows, columns = self.p.pixels[1:]
+        bytes_per_row = max(1, columns * self.p.pixel[2])
+        fit = [d for d in range(1, rows + 1) if rows % d == 0 and d * bytes_per_row <= BLOCK_BYTES]
+        return max(fit, default=1)
+
+    def _blocks(self) -> Iterator[_Block]:
+        """The blocks of channels of every group: a loop over whole blocks, then the rest."""
+        p, builder, pointer = self.p, self.builder, self.f.arrays[0]
+        lanes = self.tile.vectors * self.dot.lanes
+        size = p.depth * self.dot.streams * lanes * 4
+        whole = p.columns // lanes
+        rest = _vectors(p, self.dot) - whole * self.tile.vectors
+        group_bytes = whole * size + rest * size // self.tile.vectors
+        with counted(builder, p.groups, label="g") as group:
+            self.group = group.index
+            start = at(builder, pointer, times(builder, group.index, group_bytes))
+            first = times(builder, group.index, p.columns)
+            if whole:
+                with counted(builder, whole, label="o") as block:
+                    weights = at(builder, start, times(builder, block.index, size))
+                    channel = builder.add(first, times(builder, block.index, lanes))
+                    yield _Block(channel, weights, self.tile.vectors, lanes)
+            if rest:
+                channel = builder.add(first, ir.Constant(I64, whole * lanes))
+                weights = at(builder, start, whole * size)
+                yield _Block(channel, weights, rest, p.columns - whole * lanes)
+
+    def _row(self, base: Any, n: Any, y: Any, block: _Block) -> None:
+        """One row of pixels: whole tiles, then a narrower one."""
+        builder, p = self.builder, self.p
+        start = at(builder, base, times(builder, n, p.pixel[0]))
+        start = at(builder, start, times(builder, y, p.pixel[1]))
+        start = at(builder, start, times(builder, self.group, p.run if p.groups > 1 else 0))
+        whole = p.pixels[2] // self.tile.rows * self.tile.rows
+        if whole:
+            with counted(builder, whole, step=self.tile.rows, label="x") as pixel:
+                self._tile(start, (n, y, pixel.index), self.tile.rows, block)
+        if whole < p.pixels[2]:
+            x = ir.Constant(I64, whole)
+            self._tile(start, (n, y, x), p.pixels[2] - whole, block)
+
+    def _tile(self, start: Any, pixel: tuple[Any, Any, Any], rows: int, block: _Block) -> None:
+        builder = self.builder
+        first = at(builder, start, times(builder, pixel[2], self.p.pixel[2]))
+        zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
+        sums = [zero] * (rows * block.vectors)
+        sums = self._taps(0, first, block.weights, block, rows, sums)
+        self._epilogue(pixel, rows, block, sums)
+
+    def _taps(
+        self, level: int, x: Any, w: Any, block: _Block, rows: int, sums: list[Any]
+    ) -> list[Any]:
+        """The loops over taps, outermost first; then the words of a run."""
+        if level == len(self.p.taps):
+            return self._run(x, w, block, rows, sums)
+        extent, step = self.p.taps[level]
+        inner = self.p.words
+        for count, _ in self.p.taps[level + 1 :]:
+            inner *= count
+
+        def body(index: Any, carried: list[Any]) -> list[Any]:
+            source = at(self.builder, x, times(self.builder, index, step))
+            weights = at(self.builder, w, times(self.builder, index, inner * self._step(block)))
+            return self._taps(level + 1, source, weights, block, rows, carried)
+
+        return carrying(self.builder, extent, 1, sums, body)
+
+    def _step(self, block: _Block) -> int:
+        """Bytes of packed weights per word."""
+        return self.dot.streams * block.vectors * self.dot.nbytes
+
+    def _run(self, x: Any, w: Any, block: _Block, rows: int, sums: list[Any]) -> list[Any]:
+        words = self.p.words
+        unroll = next(u for u in (4, 3, 2, 1) if words % u == 0 or words > 4 * u)
+        unroll = min(unroll, words)
+
+        def body(index: Any, carried: list[Any]) -> list[Any]:
+            source = at(self.builder, x, times(self.builder, index, 4))
+            weights = at(self.builder, w, times(self.builder, index, self._step(block)))
+            for word in range(unroll):
+                carried = self._word(source, weights, word, block, rows, carried)
+            return carried
+
+        whole = words // unroll * unroll
+        sums = carrying(self.builder, whole, unroll, sums, body)
+        for word in range(whole, words):
+            sums = self._word(x, w, word, block, rows, sums)
+        return sums
+
+    def _word(
+        self, x: Any, w: Any, word: int, block: _Block, rows: int, sums: list[Any]
+    ) -> list[Any]:
+        """One step of four products on every accumulator of the tile."""
+        builder, dot = self.builder, self.dot
+        vector = ir.VectorType(I8, dot.nbytes)
+        base = word * self._step(block)
+        weights = [
+            builder.load(at(builder, w, base + i * dot.nbytes), typ=vector, align=16)
+            for i in range(dot.streams * block.vectors)
+        ]
+        result = list(sums)
+        for r in range(rows):
+            address = at(builder, x, word * 4 + r * self.p.pixel[2])
+            pixel = self._broadcast(builder.load(address, typ=I32, align=1))
+            for i, weight in enumerate(weights):
+                at_sum = r * block.vectors + i % block.vectors
+                result[at_sum] = dot.accumulate(builder, result[at_sum], pixel, weight)
+        return result
+
+    def _broadcast(self, word: Any) -> Any:
+        full = ir.VectorType(I32, self.dot.lanes)
+        empty = ir.Constant(full, ir.Undefined)
+        first = self.builder.insert_element(empty, word, ir.Constant(I32, 0))
+        zeros = ir.Constant(full, [0] * self.dot.lanes)
+        spread = self.builder.shuffle_vector(first, empty, zeros)
+        return self.builder.bitcast(spread, ir.VectorType(I8, self.dot.nbytes))
+
+    def _epilogue(
+        self, pixel: tuple[Any, Any, Any], rows: int, block: _Block, sums: list[Any]
+    ) -> None:
+        """The expression around the reduction, two vectors at a time; loads before stores."""
+        lanes = self.dot.lanes
+        for start in range(0, block.vectors, 2):
+            channel = self.builder.add(block.first, ir.Constant(I64, start * lanes))
+            stores = []
+            for r in range(rows):
+                at_row = sums[r * block.vectors : (r + 1) * block.vectors][start : start + 2]
+                width = min(len(at_row) * lanes, block.channels - start * lanes)
+                x = self.builder.add(pixel[2], ir.Constant(I64, r), flags=("nsw",))
+                value = join(self.builder, at_row, width)
+                stores.append(self._finish((pixel[0], pixel[1], x), channel, value, width))
+            for store in stores:
+                store()
+
+    def _finish(
+        self, pixel: tuple[Any, Any, Any], channel: Any, total: Any, width: int
+    ) -> Callable[[], None]:
+        *places, last = self.p.axes
+        indices = [ir.Constant(I64, 0)] * max(0, len(places) - 3) + list(pixel)
+        indices = indices[len(indices) - len(places) :]
+        bindings: dict[Expr, Any] = {v: i for v, i in zip(places, indices, strict=True)}  # noqa: C416
+        bindings |= {last: channel, self.p.reduce: total}
+        renderer = Renderer(
+            self.builder, self.f.places, bindings, ranges=self.ranges, lanes=width,
+            lane_var=last if width > 1 else None, x86=self.f.target.is_x86,
+        )  # fmt: skip
+        nest = self.f.work.loops.result
+        value = renderer.render(nest.value)
+        return lambda: renderer.store(self.f.result, nest.axes, value)
+
+
+def join(builder: Any, vectors: list[Any], width: int) -> Any:
+    """The first `width` lanes of vectors side by side; a scalar if that is one."""
+    if width == 1:
+        return builder.extract_element(vectors[0], ir.Constant(I32, 0))
+    first, second = vectors[0], vectors[-1]
+    if len(vectors) == 1 and first.type.count == width:
+        return first
+    mask = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+    return builder.shuffle_vector(first, second, mask)
+
+
+def carrying(
+    builder: Any,
+    extent: int,
+    step: int,
+    values: list[Any],
+    body: Callable[[Any, list[Any]], list[Any]],
+) -> list[Any]:
+    """A counted loop that carries several values in phis; returns the last round's."""
+    if extent <= step:
+        return body(ir.Constant(I64, 0), values)
+    before = builder.block
+    inside, after = builder.append_basic_block("k"), builder.append_basic_block("k.end")
+    builder.branch(inside)
+    builder.position_at_end(inside)
+    index = builder.phi(I64)
+    index.add_incoming(ir.Constant(I64, 0), before)
+    phis = [builder.phi(v.type) for v in values]
+    for phi, v in zip(phis, values, strict=True):
+        phi.add_incoming(v, before)
+    results = body(index, list(phis))
+    following = builder.add(index, ir.Constant(I64, step), flags=("nuw", "nsw"))
+    index.add_incoming(following, builder.block)
+    for phi, v in zip(phis, results, strict=True):
+        phi.add_incoming(v, builder.block)
+    again = builder.icmp_unsigned("<", following, ir.Constant(I64, extent))
+    builder.cbranch(again, inside, after)
+    builder.position_at_end(after)
+    return results
+
+
+def copy_image(builder: Any, c: Copy, source: Any, image: Any, to: Any, width: int) -> None:
+    """Copy one image into scratch, its padding filled with the zero point."""
+    (height, columns, channels), (top, left, bottom, right) = c.extent, c.pads
+    row_bytes = c.padded[1] * channels
+    start = at(builder, source, times(builder, image, c.strides[0]))
+    fill(builder, to, top * row_bytes, c.fill, width)
+    with counted(builder, height, label="copy") as row:
+        target = at(builder, to, times(builder, row.index, row_bytes))
+        target = at(builder, target, top * row_bytes)
+        line = at(builder, start, times(builder, row.index, c.strides[1]))
+        fill(builder, target, left * channels, c.fill, width)
+        inner = at(builder, target, left * channels)
+        if c.strides[2] == channels or columns == 1:
+            copy(builder, inner, line, columns * channels, width)
+        else:
+            with counted(builder, columns, label="pixel") as pixel:
+                into = at(builder, inner, times(builder, pixel.index, channels))
+                copy(builder, into, at(builder, line, times(builder, pixel.index, c.strides[2])),
+                     channels, width)  # fmt: skip
+        fill(builder, at(builder, inner, columns * channels), right * channels, c.fill, width)
+    below = at(builder, to, (top + height) * row_bytes)
+    fill(builder, below, bottom * row_bytes, c.fill, width)

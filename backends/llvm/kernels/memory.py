@@ -1,0 +1,57 @@
+"""Copies and fills of known size, without libc."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.functions import I8, I64
+from irc.backends.llvm.loop import counted
+
+
+def at(builder: Any, pointer: Any, offset: Any) -> Any:
+    """`pointer` moved by bytes: a number, or an i64."""
+    if isinstance(offset, int):
+        if offset == 0:
+            return pointer
+        offset = ir.Constant(I64, offset)
+    return builder.gep(pointer, [offset], inbounds=True, source_etype=I8)
+
+
+def times(builder: Any, index: Any, factor: int) -> Any:
+    """`index * factor` without overflow."""
+    return builder.mul(index, ir.Constant(I64, factor), flags=("nsw",))
+
+
+def copy(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:
+    """Copy bytes with vectors of up to `width`; the last one may overlap the one before."""
+    _pieces(builder, nbytes, width, lambda offset, size: _move(builder, to, source, offset, size))
+
+
+def fill(builder: Any, to: Any, nbytes: int, value: int, width: int) -> None:
+    """Set bytes with vectors of up to `width`."""
+
+    def store(offset: Any, size: int) -> None:
+        vector = ir.VectorType(I8, size)
+        builder.store(ir.Constant(vector, [value] * size), at(builder, to, offset), align=1)
+
+    _pieces(builder, nbytes, width, store)
+
+
+def _move(builder: Any, to: Any, source: Any, offset: Any, size: int) -> None:
+    vector = ir.VectorType(I8, size)
+    value = builder.load(at(builder, source, offset), typ=vector, align=1)
+    builder.store(value, at(builder, to, offset), align=1)
+
+
+def _pieces(builder: Any, nbytes: int, width: int, piece: Any) -> None:
+    """Call `piece(offset, size)` so that the pieces cover the bytes."""
+    if nbytes <= 0:
+        return
+    size = min(width, 1 << (nbytes.bit_length() - 1))
+    whole = nbytes // size * size
+    with counted(builder, whole, step=size, label="byte") as loop:
+        piece(loop.index, size)
+    if whole != nbytes:
+        piece(nbytes - size, size)

@@ -1,0 +1,257 @@
+"""A convolution or linear layer seen as a matrix product: rows of bytes times packed weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from math import ceil, prod
+
+import numpy as np
+
+from irc.backends.llvm.render import flat_index, slope
+from irc.backends.llvm.work import Work
+from irc.loops import Expr, Load, Reduce, Var, children
+from irc.ops.conv import QConv2d
+from irc.ops.linear import QLinear
+from irc.ops.windows import Pads, Pair, Window
+from irc.plan import dense_strides
+from irc.types import Array, DType, Shape
+from irc.value import Value
+
+SLACK = 64
+"""Bytes behind a copied image that a word of four may reach into."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The image copied to scratch with its padding around it, dense, before it is read."""
+
+    extent: Shape
+    """Rows, columns and channels of the image as it is."""
+    strides: Shape
+    """Bytes per image, row and column of it."""
+    pads: Pads
+    fill: int
+
+    @property
+    def padded(self) -> Shape:
+        """Rows, columns and channels of the copy."""
+        top, left, bottom, right = self.pads
+        return self.extent[0] + top + bottom, self.extent[1] + left + right, self.extent[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of scratch for one image."""
+        return prod(self.padded) + SLACK
+
+
+@dataclass(frozen=True)
+class Product:
+    """`acc[pixel, o] = sum x[pixel + tap] * w[o, tap]` over u8 activations and i8 weights.
+
+    Output pixel (n, y, x) reads, for every tap, `run` bytes from
+    `n*pixel[0] + y*pixel[1] + x*pixel[2] + tap[0]*taps[0][1] + tap[1]*taps[1][1] + group*channels`.
+    """
+
+    source: Value
+    weights: Value
+    reduce: Reduce
+    pixels: Shape
+    """Images, rows and columns of the result."""
+    pixel: Shape
+    """Bytes from one image, row and column to the next in what is read."""
+    taps: tuple[tuple[int, int], ...]
+    """Extent and byte step of the loops over taps, outermost first."""
+    run: int
+    matrix: Array
+    """Weights i8 [groups, O/groups, taps, run]."""
+    axes: tuple[Var, ...]
+    """The result's image, row, column and channel variables; absent ones are no variables."""
+    copy: Copy | None = None
+
+    @property
+    def words(self) -> int:
+        """Words of four bytes in a run."""
+        return ceil(self.run / 4)
+
+    @property
+    def depth(self) -> int:
+        """Words of four bytes in all."""
+        return self.words * prod(extent for extent, _ in self.taps)
+
+    @property
+    def groups(self) -> int:
+        """Groups of channels that are products of their own."""
+        return int(self.matrix.shape[0])
+
+    @property
+    def columns(self) -> int:
+        """Output channels of a group."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def packed(self) -> Array:
+        """The matrix in words: i8 [groups, O/groups, taps * words, 4], runs filled up with 0."""
+        groups, columns, taps, run = self.matrix.shape
+        wide = np.zeros((groups, columns, taps, self.words * 4), np.int8)
+        wide[..., :run] = self.matrix
+        return wide.reshape(groups, columns, taps * self.words, 4)
+
+
+def match(work: Work) -> Product | None:
+    """The work as a product, where it is one: a body of one convolution or linear layer over u8
+    with constant weights, and elementwise nodes behind it."""
+    anchors = [v for v in work.body.order if isinstance(v, QConv2d | QLinear)]
+    reduces = _reductions(work.loops.result.value)
+    if len(anchors) != 1 or len(reduces) != 1 or len(work.loops.nests) != 1:
+        return None
+    anchor = anchors[0]
+    if anchor.x not in work.body.inputs or anchor.x.type.dtype is not DType.U8:
+        return None
+    weights = work.constant(anchor.w)
+    if weights is None or anchor.w not in work.body.inputs or work.kernel.shape != anchor.shape:
+        return None
+    strides = work.strides[[i is anchor.x for i in work.body.inputs].index(True)]
+    if strides[-1] != 1 or work.result_strides[-1] != 1 or 0 in work.kernel.shape:
+        return None
+    if isinstance(anchor, QConv2d):
+        return _conv(work, anchor, weights, strides, reduces[0])
+    return _linear(work, anchor, weights, strides, reduces[0])
+
+
+def _reductions(e: Expr) -> list[Reduce]:
+    """The outermost reductions of an expression, each once."""
+    found: dict[Reduce, None] = {}
+    seen: set[Expr] = set()
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        if isinstance(x, Reduce):
+            found[x] = None
+        elif x not in seen:
+            seen.add(x)
+            stack.extend(children(x))
+    return list(found)
+
+
+def _conv(
+    work: Work, v: QConv2d, weights: Array, strides: Shape, reduce: Reduce
+) -> Product | None:
+    out, channels = v.shape, v.w.shape[3]
+    if channels == 1 and v.groups > 1:
+        return None
+    copy = None
+    window = v.window
+    rows_together = window.dilations[1] == 1 and v.groups == 1
+    if window.padded or _reads_past(channels, window, strides, rows_together):
+        extent = v.x.shape[1:]
+        copy = Copy(extent, strides[:3], window.pads, v.x.type.zero)
+        strides = dense_strides((out[0], *copy.padded))
+    return Product(
+        source=v.x, weights=v.w, reduce=reduce, pixels=out[:3], copy=copy,
+        pixel=(0 if copy else strides[0], strides[1] * v.strides[0], strides[2] * v.strides[1]),
+        axes=work.loops.result.axes,
+        **_taps(weights, window, strides, v.groups, rows_together),
+    )  # fmt: skip
+
+
+def _reads_past(channels: int, window: Window, strides: Shape, rows_together: bool) -> bool:
+    """Whether the last word of a run holds bytes of what comes next, maybe past the tensor."""
+    together = rows_together and strides[2] == channels
+    return bool((channels * (window.kernel[1] if together else 1)) % 4)
+
+
+def _taps(
+    weights: Array, window: Window, strides: Shape, groups: int, rows_together: bool
+) -> dict[str, object]:
+    """Loops over taps. The taps of a kernel row are one run where they lie side by side."""
+    (kh, kw), channels = window.kernel, weights.shape[3]
+    down = (kh, window.dilations[0] * strides[1])
+    per_group = weights.reshape(groups, -1, kh, kw, channels)
+    columns = per_group.shape[1]
+    if rows_together and strides[2] == channels:
+        matrix = per_group.reshape(groups, columns, kh, kw * channels)
+        return {"taps": (down,), "run": kw * channels, "matrix": matrix}
+    across: Pair = (kw, window.dilations[1] * strides[2])
+    matrix = per_group.reshape(groups, columns, kh * kw, channels)
+    return {"taps": (down, across), "run": channels, "matrix": matrix}
+
+
+def _linear(
+    work: Work, v: QLinear, weights: Array, strides: Shape, reduce: Reduce
+) -> Product | None:
+    """Rows of a linear layer are the columns of one image row; they must lie evenly."""
+    lead, depth = v.x.shape[:-1], v.x.shape[-1]
+    if not _one_row(work, lead, strides[:-1]):
+        return None
+    rows, step = prod(lead), _step(lead, strides[:-1])
+    copy = None
+    if depth % 4:
+        copy = Copy((1, rows, depth), (0, 0, step), (0, 0, 0, 0), 0)
+        step = depth
+    return Product(
+        source=v.x, weights=v.w, reduce=reduce, pixels=(1, 1, rows), pixel=(0, 0, step),
+        taps=((1, 0),), run=depth, matrix=weights.reshape(1, -1, 1, depth),
+        axes=work.loops.result.axes, copy=copy,
+    )  # fmt: skip
+
+
+def flatten(work: Work, p: Product) -> Product:
+    """All pixels as one row, where what is read, added and written is evenly spaced: then tiles
+    need not end with an image row."""
+    if p.copy is not None or p.pixels[0] * p.pixels[1] == 1:
+        return p
+    if not _one_row(work, p.pixels, p.pixel):
+        return p
+    step = _step(p.pixels, p.pixel)
+    return dataclasses.replace(p, pixels=(1, 1, prod(p.pixels)), pixel=(0, 0, step))
+
+
+def _one_row(work: Work, extents: Shape, source: Shape) -> bool:
+    """Whether all positions may be counted along the last axis alone: in what is read (its
+    strides are `source`), in the result, and in every other operand."""
+    other = [_slopes(e, work) for e in _other_loads(work.loops.result.value)]
+    return all(
+        s is not None and _even(extents, s)
+        for s in (source, work.result_strides[:-1], *other)
+    )
+
+
+def _even(extents: Shape, strides: Shape) -> bool:
+    """Whether the positions of all axes together are the last axis's, going on."""
+    if prod(extents) == 1:
+        return True
+    last = strides[-1] if strides else 0
+    dense = [d * last for d in dense_strides(extents)]
+    return all(s == d or e == 1 for s, d, e in zip(strides, dense, extents, strict=True))
+
+
+def _step(extents: Shape, strides: Shape) -> int:
+    return strides[-1] if prod(extents) > 1 else 0
+
+
+def _other_loads(e: Expr) -> list[Load]:
+    """Loads outside of reductions."""
+    found: dict[Load, None] = {}
+    stack = [e]
+    seen: set[Expr] = set()
+    while stack:
+        x = stack.pop()
+        if x in seen or isinstance(x, Reduce):
+            continue
+        seen.add(x)
+        if isinstance(x, Load):
+            found[x] = None
+        stack.extend(children(x))
+    return list(found)
+
+
+def _slopes(e: Load, work: Work) -> Shape | None:
+    """Elements from one position to the next on each axis but the last; None if not linear."""
+    strides = dense_strides(e.source.shape)
+    for formal, actual in zip(work.body.inputs, work.strides, strict=True):
+        if formal is e.source:
+            strides = actual
+    flat = flat_index(e.index, strides)
+    slopes = [slope(flat, axis) for axis in work.loops.result.axes[:-1]]
+    return None if e.fill is not None or None in slopes else tuple(s or 0 for s in slopes)
