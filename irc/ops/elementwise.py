@@ -66,7 +66,8 @@ class Binary(Value):
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """A table where one operand is a single constant, else the op's own twin."""
         made = self._table(operands, result)
-        made = self.twin(operands[0], operands[1], result) if made is None else made
+        if made is None:
+            made = self.twin(_per_tensor(operands[0]), _per_tensor(operands[1]), result)
         return made.replace(name=self.name)
 
     def twin(self, a: Value, b: Value, result: TensorType) -> Value:
@@ -88,6 +89,17 @@ class Binary(Value):
 
 def _single(v: Value) -> bool:
     return isinstance(v, Const) and v.type.size == 1
+
+
+def _per_tensor(v: Value) -> Value:
+    """A constant without a scale, or with many, as i16 of one scale: fine enough for either."""
+    if not isinstance(v, Const) or (v.quant is not None and v.quant.axis is None):
+        return v
+    real = real_constant(v, "the operand")
+    scale = float(np.abs(real).max(initial=0)) / DType.I16.max
+    quant = Quant(scale if scale > 0 else 1.0)
+    array = fixedpoint.quantize(real, TensorType(DType.I16, v.shape, quant))
+    return Const(array, quant, name=v.name)
 
 
 @op("add")
@@ -392,5 +404,3 @@ class QDiv(_QBinary):
             return Select(db.equals(0), at_zero, quotient).cast(self.dtype)
 
         return elementwise(self.shape, value)
-
-

@@ -82,16 +82,17 @@ class Requantize(Value):
 
     def evaluate(self, x: Array) -> Array:
         """Equation (6)."""
-        difference = x.astype(np.int64) - self.x.type.zero
+        d = x.astype(np.int64) - self.x.type.zero
         zero = self.type.zero
-        return fixedpoint.requantize(difference, self.m, self.s, zero, self.clamp, self.dtype)
+        return fixedpoint.requantize(d, self.m, self.s, zero, self.clamp, self.dtype)
 
     def loops(self) -> Loops:
         """One multiplication per element."""
 
         def value(*i: Expr) -> Expr:
-            difference = load(self.x, *i).cast(DType.I32) - self.x.type.zero
-            return requantized(difference, *scalars(self.m, self.s), self.clamp, self.type)
+            d = difference(load(self.x, *i), self.x.type)
+            bound = magnitude(self.x.type)
+            return rescaled(d, bound, (self.m, self.s), self.clamp, self.type)
 
         return elementwise(self.shape, value)
 

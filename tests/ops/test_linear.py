@@ -42,7 +42,8 @@ def test_matmul_is_onnx_matmul(a: Shape, b: Shape) -> None:
     x, y = normal(0, a), normal(1, b)
     node = MatMul(real_input("a", a), real_input("b", b))
     found = node.evaluate(x, y)
-    assert (found.shape, found.dtype) == (node.shape, np.float32)
+    assert found.shape == node.shape
+    assert found.dtype == np.float32
     np.testing.assert_allclose(found, run("MatMul", [x, y]), rtol=1e-5, atol=1e-6)
 
 
@@ -60,7 +61,8 @@ def test_linear_is_onnx_gemm(outer: Shape, bias: bool) -> None:
         real_input("x", x.shape), real_input("w", w.shape), real_input("b", (5,)) if bias else None
     )
     found = node.evaluate(x, w, b if bias else None)
-    assert (found.shape, found.dtype) == (node.shape, np.float32)
+    assert found.shape == node.shape
+    assert found.dtype == np.float32
     terms = (b,) if bias else ()
     expected = run("Gemm", [x.reshape(-1, 7), w, *terms], transB=1).reshape(node.shape)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -79,9 +81,9 @@ def test_qlinear_is_within_a_step(seed: int, source: DType, target: DType, k: in
     w, w_real = quantized_weights(rng.normal(size=(9, k)) * rng.uniform(0.01, 10, (9, 1)))
     bias = rng.normal(size=9).astype(np.float32)
     real = x_real @ w_real.T + bias
-    made = Linear(
-        real_input("x", x.shape), real_input("w", w.shape), Const(bias)
-    ).quantized((x, w, Const(bias)), fitted(real, target))
+    made = Linear(real_input("x", x.shape), real_input("w", w.shape), Const(bias)).quantized(
+        (x, w, Const(bias)), fitted(real, target)
+    )
     assert isinstance(made, QLinear)
     # The bias is rounded to the accumulator's step, which is far finer than the result's.
     assert steps_off(made, {x: xq}, real).max() <= 1
@@ -93,9 +95,7 @@ def test_qlinear_is_within_a_step(seed: int, source: DType, target: DType, k: in
     dtypes=st.tuples(*[st.sampled_from([DType.U8, DType.I8])] * 3),
     k=st.integers(1, 200),
 )
-def test_qmatmul_is_within_a_step(
-    seed: int, dtypes: tuple[DType, DType, DType], k: int
-) -> None:
+def test_qmatmul_is_within_a_step(seed: int, dtypes: tuple[DType, DType, DType], k: int) -> None:
     rng = np.random.default_rng(seed)
     a, aq, a_real = quantized_input("a", rng.normal(1, 2, (2, 1, 3, k)), dtypes[0])
     b, bq, b_real = quantized_input("b", rng.normal(-1, 2, (4, k, 2)), dtypes[1])

@@ -33,7 +33,8 @@ def test_reduction_is_the_onnx_operator(
     x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     node = cls(Input(DType.F32, x.shape, name="x"), over, keepdims)
     found = node.evaluate(x)
-    assert (found.shape, found.dtype) == (node.shape, np.float32)
+    assert found.shape == node.shape
+    assert found.dtype == np.float32
     axes = np.array(over, np.int64)
     expected = run(op_type, [x, axes], keepdims=int(keepdims))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
