@@ -12,6 +12,7 @@ from bench.isa import LEVELS, hold_to
 from bench.machine import describe, pin
 from bench.models import MODELS, model_named
 from bench.report import comparison_markdown, machine_markdown, write_json
+from bench.worker import WorkerError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +60,7 @@ def main() -> int:
             results.append(result.as_json())
             if given.json:
                 write_json(given.json, machine, {"isa": level.name, "comparisons": results})
-    except (ObtainError, ValueError) as error:
+    except (ObtainError, ValueError, WorkerError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

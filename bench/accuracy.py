@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench.cache import ObtainError
-from bench.compare import make_task, prepare_all, select
+from bench.compare import make_task, select
 from bench.fashion import fashion, fashion_normalized
 from bench.images import Floats
 from bench.machine import describe
@@ -26,6 +26,7 @@ from bench.models import Model, model_named
 from bench.peers import OnnxRuntime
 from bench.report import machine_markdown, markdown_table, skipped_lines, write_json
 from bench.runners import Runner, Task
+from bench.worker import prepare
 
 REFERENCE = "onnxruntime-fp32"
 DEFAULT_MODELS = ("fashion_resnet8", "fashion_dscnn", "efficientnet_lite0")
@@ -82,6 +83,25 @@ def logits_of(runner: Runner, feeds: Iterable[dict[str, Floats]]) -> Floats:
     return np.stack([row.astype(np.float32) for row in rows])  # a copy: outputs may be reused
 
 
+def prepare_all(
+    runners: Iterable[Runner], task: Task, folder: Path
+) -> tuple[list[Runner], dict[str, str]]:
+    """Prepare every runner that can be; return them, and the reasons of the others by name."""
+    ready: list[Runner] = []
+    skipped: dict[str, str] = {}
+    for runner in runners:
+        if reason := runner.missing():
+            skipped[runner.name] = reason
+            continue
+        try:
+            prepare(runner, task, folder / runner.name)
+        except Exception as error:  # a runner's failure is a result, not the end of the run
+            skipped[runner.name] = f"failed: {type(error).__name__}: {error}"[:400]
+        else:
+            ready.append(runner)
+    return ready, skipped
+
+
 def unseen_samples(model: Model, count: int) -> tuple[Floats, NDArray[np.uint8] | None]:
     """Return inputs f32[n, ...] that calibration has not seen, and labels if there are any."""
     if not model.name.startswith("fashion"):
@@ -110,7 +130,7 @@ def measure(
         if REFERENCE in skipped:
             raise ValueError(f"{model.name}: no reference: {REFERENCE}: {skipped[REFERENCE]}")
         samples, labels = unseen_samples(model, count)
-        scores = _scores([each.runner for each in ready], task, samples, labels)
+        scores = _scores(ready, task, samples, labels)
     return Accuracy(model.name, len(samples), len(task.calibration), scores, skipped)
 
 

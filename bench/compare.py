@@ -1,7 +1,7 @@
 """Compare runners on a model in one interleaved, pinned run."""
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from bench.images import Floats
 from bench.isa import NATIVE, Level
 from bench.macs import count_macs
 from bench.models import Model
@@ -17,18 +18,9 @@ from bench.peers import peers
 from bench.runners import Runner, Task
 from bench.shapes import pin_shapes
 from bench.timing import Summary, Timings, interleaved, ratio
+from bench.worker import Worker, WorkerError
 
 OURS = "irc"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A runner that is loaded, and what it took to get there."""
-
-    runner: Runner
-    build_seconds: float
-    artefact_bytes: int
-    start_ms: float  # load and first inference
 
 
 @dataclass(frozen=True)
@@ -89,34 +81,26 @@ def make_task(model: Model, folder: Path, *, threads: int, samples: int = 16) ->
     return task, count_macs(proto)
 
 
-def prepare(runner: Runner, task: Task, folder: Path) -> Prepared:
-    """Build, load and run once, each step timed."""
-    folder.mkdir(parents=True)
-    start = time.perf_counter()
-    files = runner.build(task, folder)
-    built = time.perf_counter()
-    runner.load(task, files)
-    runner.run(task.feeds(task.calibration[:1])[0])
-    started = time.perf_counter()
-    size = sum(file.stat().st_size for file in files)
-    return Prepared(runner, built - start, size, (started - built) * 1e3)
+def start_all(
+    runners: Iterable[Runner], task: Task, folder: Path, feed: dict[str, Floats], stack: ExitStack
+) -> tuple[list[Worker], dict[str, str]]:
+    """Start every runner that can be; return them, and the reasons of the others by name.
 
-
-def prepare_all(
-    runners: Iterable[Runner], task: Task, folder: Path
-) -> tuple[list[Prepared], dict[str, str]]:
-    """Prepare every runner that can be; return them, and the reasons of the others by name."""
-    ready: list[Prepared] = []
+    One runner's failure is a result, not the end of the run. The workers end with `stack`.
+    """
+    workers: list[Worker] = []
     skipped: dict[str, str] = {}
     for runner in runners:
         if reason := runner.missing():
             skipped[runner.name] = reason
             continue
         try:
-            ready.append(prepare(runner, task, folder / runner.name))
-        except Exception as error:  # a peer's failure is a result, not the end of the run
-            skipped[runner.name] = f"failed: {type(error).__name__}: {error}"[:400]
-    return ready, skipped
+            worker = Worker(runner, task, folder / runner.name, feed)
+        except WorkerError as error:
+            skipped[runner.name] = f"failed: {error}"[:400]
+        else:
+            workers.append(stack.enter_context(worker))
+    return workers, skipped
 
 
 def fastest_peer(timings: dict[str, Timings]) -> str:
@@ -125,22 +109,20 @@ def fastest_peer(timings: dict[str, Timings]) -> str:
     return min(rivals, key=lambda name: rivals[name].summary().median)
 
 
-def make_rows(ready: Sequence[Prepared], timings: dict[str, Timings], macs: int) -> tuple[Row, ...]:
-    """Return one row per prepared runner, with ratios to the fastest peer."""
+def make_rows(workers: Sequence[Worker], timings: dict[str, Timings], macs: int) -> tuple[Row, ...]:
+    """Return one row per worker, with ratios to the fastest peer."""
     baseline = timings[fastest_peer(timings)]
     rows = []
-    for each in ready:
-        mine = timings[each.runner.name]
+    for worker in workers:
+        mine = timings[worker.name]
         latency = mine.summary()
         rows.append(
             Row(
-                each.runner.name,
+                worker.name,
                 latency,
                 ratio(mine, baseline),
                 macs / latency.median / 1e6,
-                each.build_seconds,
-                each.artefact_bytes,
-                each.start_ms,
+                **asdict(worker.prepared),
             )
         )
     return tuple(rows)
@@ -157,17 +139,16 @@ def compare(
 ) -> Comparison:
     """Time the runners on a model, interleaved. `cores` only records what the process is pinned to.
 
-    Raises ValueError if no runner could be prepared.
+    Raises ValueError if no runner could be prepared, WorkerError if one ends while being timed.
     """
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         task, macs = make_task(model, folder, threads=threads, samples=calibration)
-        ready, skipped = prepare_all(runners, task, folder)
-        if not ready:
-            raise ValueError(f"{model.name}: nothing could run: {skipped}")
         feed = task.feeds(model.evaluation(1))[0]
-        calls = {each.runner.name: _caller(each.runner, feed) for each in ready}
-        timings = interleaved(calls, rounds=rounds)
+        workers, skipped = start_all(runners, task, folder, feed, stack)
+        if not workers:
+            raise ValueError(f"{model.name}: nothing could run: {skipped}")
+        timings = interleaved({each.name: each.turn for each in workers}, rounds=rounds)
     return Comparison(
         model.name,
         model.trained,
@@ -177,10 +158,6 @@ def compare(
         cores,
         rounds,
         fastest_peer(timings),
-        make_rows(ready, timings, macs),
+        make_rows(workers, timings, macs),
         skipped,
     )
-
-
-def _caller(runner: Runner, feed: dict[str, Any]) -> Callable[[], object]:
-    return lambda: runner.run(feed)

@@ -12,6 +12,7 @@ import numpy as np
 
 Clock = Callable[[], int]  # nanoseconds, as time.perf_counter_ns
 Call = Callable[[], object]
+Turn = Callable[[int], Sequence[float]]  # calls to their milliseconds, as timed_turn
 
 
 @dataclass(frozen=True)
@@ -66,32 +67,30 @@ def milliseconds(call: Call, clock: Clock = time.perf_counter_ns) -> float:
     return (clock() - start) / 1e6
 
 
-def calls_per_turn(call: Call, turn_ms: float, clock: Clock = time.perf_counter_ns) -> int:
+def timed_turn(call: Call, calls: int, clock: Clock = time.perf_counter_ns) -> list[float]:
+    """Return the milliseconds of `calls` calls, after one that is not timed.
+
+    That one brings back the caches that others have used.
+    """
+    call()
+    return [milliseconds(call, clock) for _ in range(calls)]
+
+
+def calls_per_turn(turn: Turn, turn_ms: float) -> int:
     """Return how many calls fill a turn of about `turn_ms`: at least 1, at most 200."""
-    once = min(milliseconds(call, clock) for _ in range(3))
-    return max(1, min(200, round(turn_ms / max(once, 1e-6))))
+    return max(1, min(200, round(turn_ms / max(min(turn(3)), 1e-6))))
 
 
 def interleaved(
-    contestants: Mapping[str, Call],
-    *,
-    rounds: int,
-    turn_ms: float = 40.0,
-    warmup: int = 3,
-    clock: Clock = time.perf_counter_ns,
+    contestants: Mapping[str, Turn], *, rounds: int, turn_ms: float = 40.0
 ) -> dict[str, Timings]:
     """Time the contestants in turns, A, B, C, A, B, C, …, and return the timings of each.
 
-    A turn is one call that is not timed, which brings back the caches that the others used, and
-    then as many timed calls as take about `turn_ms`.
+    Finding out how many calls fill a turn of about `turn_ms` warms each of them up.
     """
-    for call in contestants.values():
-        for _ in range(warmup):
-            call()
-    calls = {name: calls_per_turn(call, turn_ms, clock) for name, call in contestants.items()}
+    calls = {name: calls_per_turn(turn, turn_ms) for name, turn in contestants.items()}
     turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in contestants}
     for _ in range(rounds):
-        for name, call in contestants.items():
-            call()
-            turns[name].append(tuple(milliseconds(call, clock) for _ in range(calls[name])))
+        for name, turn in contestants.items():
+            turns[name].append(tuple(turn(calls[name])))
     return {name: Timings(tuple(each)) for name, each in turns.items()}

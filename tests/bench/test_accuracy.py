@@ -1,7 +1,20 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from bench.accuracy import Accuracy, accuracy_markdown, score, share_equal, sqnr_db, top1
+from bench.accuracy import (
+    Accuracy,
+    accuracy_markdown,
+    prepare_all,
+    score,
+    share_equal,
+    sqnr_db,
+    top1,
+)
+from bench.runners import Arrays, Task
 
 
 def test_top1_is_the_largest_logit() -> None:
@@ -29,3 +42,32 @@ def test_score_with_and_without_labels() -> None:
     text = accuracy_markdown(Accuracy("net", 4, 16, (plain, labelled), {"gone": "no wheel"}))
     assert "75.00%" in text
     assert "left out: gone: no wheel" in text
+
+
+class Faulty:
+    """A runner that cannot be built, or is absent."""
+
+    def __init__(self, name: str, reason: str = "") -> None:
+        self.name = name
+        self.reason = reason
+
+    def missing(self) -> str:
+        return self.reason
+
+    def build(self, task: Task, folder: Path) -> tuple[Path, ...]:
+        raise RuntimeError("boom")
+
+    def load(self, task: Task, files: tuple[Path, ...]) -> None:
+        raise AssertionError("never built")
+
+    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        raise AssertionError("never loaded")
+
+
+def test_a_failing_runner_does_not_stop_the_others(tmp_path: Path) -> None:
+    task = Task("t", tmp_path, "x", (1, 1), np.zeros((1, 1), np.float32))
+    runners = [Faulty("bad"), Faulty("gone", "no wheel")]
+    assert prepare_all(runners, task, tmp_path) == (
+        [],
+        {"bad": "failed: RuntimeError: boom", "gone": "no wheel"},
+    )

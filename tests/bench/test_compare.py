@@ -1,6 +1,7 @@
 import json
 import os
-from dataclasses import dataclass, field
+import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.compare import OURS, compare, fastest_peer, prepare_all, select
+from bench.compare import OURS, compare, fastest_peer, select
 from bench.images import Floats
 from bench.isa import LEVELS, ONEDNN_VARIABLE, hold_to
 from bench.machine import Machine
@@ -21,13 +22,13 @@ from bench.timing import Timings
 
 @dataclass
 class FakeRunner:
-    """Writes a file of `size` bytes and echoes; or is missing; or fails."""
+    """Writes a file of `size` bytes and echoes; or is missing, or fails, or crashes."""
 
     name: str
     size: int = 10
     reason: str = ""
     fault: str = ""
-    log: list[str] = field(default_factory=list)
+    crashes: bool = False
 
     def missing(self) -> str:
         return self.reason
@@ -37,15 +38,14 @@ class FakeRunner:
             raise RuntimeError(self.fault)
         path = folder / task.name
         path.write_bytes(bytes(self.size))
-        self.log.append("build")
         return (path,)
 
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         assert all(file.exists() for file in files)
-        self.log.append(f"load {task.threads}")
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        self.log.append("run")
+        if self.crashes:
+            os.kill(os.getpid(), signal.SIGKILL)
         return {"y": inputs["x"]}
 
 
@@ -90,8 +90,6 @@ def test_comparison_of_fakes(model: Model, tmp_path: Path) -> None:
     assert (ours.artefact_bytes, peer.artefact_bytes) == (7, 10)
     assert peer.ratio.median == 1.0
     assert ours.gmacs == pytest.approx(result.macs / ours.latency.median / 1e6)
-    assert runners[0].log[:3] == ["build", "load 1", "run"]
-    assert runners[2].log == []
 
     text = comparison_markdown(result)
     assert "ratios to peer" in text
@@ -114,11 +112,10 @@ def test_macs_are_those_of_the_float_model(model: Model) -> None:
     assert 1e6 < result.macs < 1e8
 
 
-def test_a_failing_peer_does_not_stop_the_others(model: Model, tmp_path: Path) -> None:
-    task = Task("t", tmp_path, "x", (1, 1, 28, 28), model.calibration(1))
-    ready, skipped = prepare_all([FakeRunner("bad", fault="boom"), FakeRunner("a")], task, tmp_path)
-    assert [each.runner.name for each in ready] == ["a"]
-    assert list(skipped) == ["bad"]
+def test_a_crash_ends_one_runner_only(model: Model) -> None:
+    result = compare(model, [FakeRunner("bad", crashes=True), FakeRunner("peer")], rounds=1)
+    assert [row.runner for row in result.rows] == ["peer"]
+    assert result.skipped == {"bad": f"failed: crashed with exit code {-signal.SIGKILL}"}
 
 
 def test_feeds_have_the_models_shape() -> None:

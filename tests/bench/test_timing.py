@@ -1,6 +1,15 @@
 import pytest
 
-from bench.timing import Timings, calls_per_turn, interleaved, milliseconds, ratio, summarize
+from bench.timing import (
+    Timings,
+    Turn,
+    calls_per_turn,
+    interleaved,
+    milliseconds,
+    ratio,
+    summarize,
+    timed_turn,
+)
 
 
 class FakeClock:
@@ -57,24 +66,22 @@ def test_milliseconds_reads_the_clock_around_the_call() -> None:
     assert milliseconds(lambda: clock.work("a", 2.5), clock) == 2.5
 
 
+def turn_of(clock: FakeClock, name: str, ms: float) -> Turn:
+    return lambda calls: timed_turn(lambda: clock.work(name, ms), calls, clock)
+
+
 @pytest.mark.parametrize(("ms", "calls"), [(100.0, 1), (10.0, 4), (0.001, 200)])
 def test_calls_fill_a_turn(ms: float, calls: int) -> None:
-    clock = FakeClock()
-    assert calls_per_turn(lambda: clock.work("a", ms), 40.0, clock) == calls
+    assert calls_per_turn(turn_of(FakeClock(), "a", ms), 40.0) == calls
 
 
 def test_rounds_interleave_and_the_first_call_of_a_turn_is_not_timed() -> None:
     clock = FakeClock()
-    calls = {
-        "a": lambda: clock.work("a", 10.0),
-        "b": lambda: clock.work("b", 20.0),
-        "c": lambda: clock.work("c", 40.0),
-    }
-    result = interleaved(calls, rounds=2, turn_ms=20.0, warmup=2, clock=clock)
-    warmup, probes = 2 * 3, 3 * 3
+    costs = {"a": 10.0, "b": 20.0, "c": 40.0}
+    contestants = {name: turn_of(clock, name, ms) for name, ms in costs.items()}
+    result = interleaved(contestants, rounds=2, turn_ms=20.0)
     # Turns of 20 ms hold two, one and one timed calls, after one that is not timed.
-    assert "".join(clock.log[warmup + probes :]) == "aaabbcc" * 2
-    assert "".join(clock.log[:warmup]) == "aabbcc"
+    assert "".join(clock.log) == "aaaabbbbcccc" + "aaabbcc" * 2
     assert {name: each.turns for name, each in result.items()} == {
         "a": ((10.0, 10.0), (10.0, 10.0)),
         "b": ((20.0,), (20.0,)),
@@ -89,6 +96,9 @@ def test_cold_calls_stay_out_of_the_samples() -> None:
         last = clock.log[-1] if clock.log else ""
         clock.work("x", 1.0 if last == "x" else 50.0)
 
-    calls = {"x": cold_then_warm, "y": lambda: clock.work("y", 1.0)}
-    result = interleaved(calls, rounds=3, turn_ms=4.0, clock=clock)
+    contestants: dict[str, Turn] = {
+        "x": lambda calls: timed_turn(cold_then_warm, calls, clock),
+        "y": turn_of(clock, "y", 1.0),
+    }
+    result = interleaved(contestants, rounds=3, turn_ms=4.0)
     assert max(sample for turn in result["x"].turns for sample in turn) == 1.0
