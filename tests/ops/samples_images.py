@@ -151,12 +151,12 @@ def resized(draw: Draw, dtypes: tuple[DType, ...]) -> tuple[Feed, Pair, str, Sca
     height, width = pair(draw, 1, 5)
     x = operand(draw, "x", (integer(draw, 1, 2), height, width, integer(draw, 1, 3)), dtypes)
     coordinates = pick(draw, COORDINATES)
-    if draw(st.booleans()):
-        return x, pair(draw, 1, 11), coordinates, None
     factors = st.sampled_from([0.5, 0.6, 1.0, 1.5, 2.0, 2.3, 3.0])
-    down, across = draw(factors), draw(factors)
-    size = (max(1, int(height * down)), max(1, int(width * across)))
-    return x, size, coordinates, (down, across)
+    scales = draw(factors), draw(factors)
+    size = int(height * scales[0]), int(width * scales[1])
+    if min(size) < 1 or draw(st.booleans()):
+        return x, pair(draw, 1, 11), coordinates, None
+    return x, size, coordinates, scales
 
 
 @sample("resize_nearest")
