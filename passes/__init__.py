@@ -5,3 +5,40 @@ if __name__ != "irc.passes":
         f"this package is 'irc.passes', imported as {__name__!r}: "
         "a second copy would mean a second op registry; import it by its full name"
     )
+
+from irc.passes.batch_norm import FoldBatchNorm
+from irc.passes.canonicalize import Canonicalize
+from irc.passes.fold import Fold
+from irc.passes.fuse_kernels import FuseKernels
+from irc.passes.integerize import Integerize
+from irc.passes.layout import Layout
+from irc.passes.plan import PlanMemory
+from irc.passes.prove import Prove
+from irc.passes.quantize import Quantize
+from irc.pipeline import Pass
+
+PIPELINES: dict[str, list[Pass]] = {
+    # Any imported graph, float or QDQ, in its normal form; the interface stays.
+    "float": [
+        Fold(),  # what can be computed now is; duplicates and no-ops go
+        Canonicalize(),  # one spelling for each meaning, what exporters took apart put together
+        FoldBatchNorm(),  # scale and shift into the weights before them
+        Layout(),  # NHWC inside: the frontends' transposes cancel
+        Canonicalize(),  # patterns that the transposes hid
+        FoldBatchNorm(),
+        Fold(),  # what the others left behind
+    ],
+    # QDQ to integers: the one step that does it, and what it promises.
+    "integer": [
+        Integerize(),
+        Fold(),  # equal tables and weights once
+        Prove(),  # no accumulator overflows, or the layer is refused by name
+    ],
+    # Integers to kernels in memory.
+    "schedule": [
+        FuseKernels(),  # elementwise tails into the kernels that they follow
+        PlanMemory(),  # every value its place
+    ],
+}
+
+__all__ = ["PIPELINES", "Quantize"]
