@@ -55,7 +55,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule], use_rules: Sequence[UseRule] = 
         if changed is graph:
             return graph
         graph = changed
-    names = [_name(r) for r in (*rules, *use_rules)]
+    names = [*map(_name, rules), *map(_name, use_rules)]
     raise GraphError(f"rewriting {graph.name} does not come to rest: {names}")
 
 

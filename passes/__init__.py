@@ -22,10 +22,9 @@ PIPELINES: dict[str, list[Pass]] = {
     "float": [
         Fold(),  # what can be computed now is; duplicates and no-ops go
         Canonicalize(),  # one spelling for each meaning, what exporters took apart put together
-        FoldBatchNorm(),  # scale and shift into the weights before them
-        Layout(),  # NHWC inside: the frontends' transposes cancel
-        Canonicalize(),  # patterns that the transposes hid
-        FoldBatchNorm(),
+        Layout(),  # NHWC inside: the frontends' transposes cancel, and neighbours meet
+        FoldBatchNorm(),  # scales and offsets into the weights beside them
+        Canonicalize(),  # what the transposes had hidden
         Fold(),  # what the others left behind
     ],
     # QDQ to integers: the one step that does it, and what it promises.

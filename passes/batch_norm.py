@@ -85,12 +85,14 @@ def after_weights(v: Value, uses: Uses) -> Value | None:
         %w = const [1.0, 2.0] : f32[2,1,1,1]
         %b = const [1.0, 1.0] : f32[2]
         %s = const [0.5, 4.0] : f32[2]
-        %c = conv2d(%x, %w, %b) {strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1} : f32[1,2,2,2]
+        %c = conv2d(%x, %w, %b)
+            {strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1} : f32[1,2,2,2]
         %y = mul(%c, %s) : f32[1,2,2,2]
         ->
         %w = const [0.5, 8.0] : f32[2,1,1,1]
         %b = const [0.5, 4.0] : f32[2]
-        %y = conv2d(%x, %w, %b) {strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1} : f32[1,2,2,2]
+        %y = conv2d(%x, %w, %b)
+            {strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1} : f32[1,2,2,2]
     """
     found = affine(v)
     if found is None or found.x.shape != v.shape:

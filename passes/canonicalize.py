@@ -16,7 +16,7 @@ from irc.passes.constants import is_uniform, real, uniform
 from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share
 from irc.pipeline import Pass
-from irc.rewrite import rewrite
+from irc.rewrite import Uses, rewrite
 from irc.types import Array
 from irc.value import Value
 
@@ -204,7 +204,7 @@ def square(v: Value) -> Value | None:
     return None
 
 
-def merge_constants(v: Value) -> Value | None:
+def merge_constants(v: Value, uses: Uses) -> Value | None:
     """Two added constants are one, two factors likewise.
 
         (%x: f32[2,2])
@@ -217,21 +217,24 @@ def merge_constants(v: Value) -> Value | None:
         %y = add(%x, %b) : f32[2,2]
     """
     match v:
-        case Add(a=Add(a=x, b=Const() as a), b=Const() as b):
+        case Add(a=Add(a=x, b=Const() as a) as inner, b=Const() as b):
             array = a.array.astype(np.float64) + b.array
-        case Mul(a=Mul(a=x, b=Const() as a), b=Const() as b):
+        case Mul(a=Mul(a=x, b=Const() as a) as inner, b=Const() as b):
             array = a.array.astype(np.float64) * b.array
         case _:
             return None
+    # A shared sum is worth more: (x + b) + 3 is part of the hard-swish of x + b.
+    if not uses.single(inner) or not v.type.dtype.is_float:
+        return None
     # A row and a column would make a whole matrix.
-    if not v.type.dtype.is_float or array.size > max(a.array.size, b.array.size):
+    if array.size > max(a.array.size, b.array.size):
         return None
     return v.replace(a=x, b=real(array, v.type.dtype, b.name))
 
 
 RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
-    subtract_constant, negate, one_over, square, merge_constants,
+    subtract_constant, negate, one_over, square,
     *patterns.RULES, *linear.RULES, *pooling.RULES,
 )  # fmt: skip
-USE_RULES = linear.USE_RULES
+USE_RULES = (merge_constants, *linear.USE_RULES)

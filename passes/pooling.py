@@ -23,7 +23,10 @@ def global_pool(v: Value) -> Value | None:
     """A pool whose one window is the whole image is a reduction.
 
         (%x: f32[1,4,6,3])
-        %y = avg_pool2d(%x) {kernel = [4, 6], strides = [1, 1], pads = [0, 0, 0, 0], count_include_pad = false, dilations = [1, 1]} : f32[1,1,1,3]
+        %y = avg_pool2d(%x)
+            {kernel = [4, 6], strides = [1, 1], pads = [0, 0, 0, 0],
+             count_include_pad = false, dilations = [1, 1]}
+            : f32[1,1,1,3]
         ->
         %y = reduce_mean(%x) {axes = [1, 2], keepdims = true} : f32[1,1,1,3]
     """
@@ -123,11 +126,14 @@ def pad_into_window(v: Value) -> Value | None:
 
         (%x: f32[1,4,4,1])
         %w = const [1.0, 2.0, 3.0, 4.0] : f32[1,2,2,1]
-        %p = pad(%x) {pads = [[0, 0], [1, 0], [0, 1], [0, 0]], value = 0.0, mode = "constant"} : f32[1,5,5,1]
-        %y = conv2d(%p, %w, -) {strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1} : f32[1,4,4,1]
+        %p = pad(%x)
+            {pads = [[0, 0], [1, 0], [0, 1], [0, 0]], value = 0.0, mode = "constant"} : f32[1,5,5,1]
+        %y = conv2d(%p, %w, -)
+            {strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1} : f32[1,4,4,1]
         ->
         %w = const [1.0, 2.0, 3.0, 4.0] : f32[1,2,2,1]
-        %y = conv2d(%x, %w, -) {strides = [1, 1], pads = [1, 0, 0, 1], dilations = [1, 1], groups = 1} : f32[1,4,4,1]
+        %y = conv2d(%x, %w, -)
+            {strides = [1, 1], pads = [1, 0, 0, 1], dilations = [1, 1], groups = 1} : f32[1,4,4,1]
     """
     match v:
         case Conv2d(x=Pad(value=0.0) as pad):
@@ -155,8 +161,9 @@ def _padded(v: Conv2d | AvgPool2d | MaxPool2d, pad: Pad) -> Value | None:
 def _harmless(v: MaxPool2d, pad: Pad) -> bool:
     """Whether zeros around x never win: x is not negative, and each window sees some of it."""
     positive = isinstance(pad.x, Clip) and pad.x.range[0] >= 0
-    sizes = [max(p) + q for p, q in zip(pad.pads[1:3], (max(v.pads[::2]), max(v.pads[1::2])))]
-    small = all(s < k for s, k in zip(sizes, v.kernel, strict=True)) and v.dilations == (1, 1)
+    rows = max(pad.pads[1]) + max(v.pads[::2])
+    columns = max(pad.pads[2]) + max(v.pads[1::2])
+    small = rows < v.kernel[0] and columns < v.kernel[1] and v.dilations == (1, 1)
     return pad.value == 0.0 and positive and small
 
 

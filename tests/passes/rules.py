@@ -1,11 +1,13 @@
 """The harness of rewrite rules: what a rule's docstring draws is what it does.
 
 A drawing is IR text without its frame, indented in the docstring: the inputs in parentheses, the
-nodes, `->`, and the nodes after the rule came to rest; a rule may draw several, with empty lines
-between. The last line's value is the output; a
-line that is a value alone stands for that value. From it every rule is tested for: that it does
-what is drawn, in types, nodes and names; that both sides have one interface and, on random
-inputs, equal results; and that it leaves alone what it has made.
+nodes (a long one goes on in a line of attributes, or of its type), `->`, and the nodes after the
+rule came to rest. The last line's value is the output; a line that is a value alone stands for
+that value. A rule may draw several, with empty lines between.
+
+From them every rule is tested for: that it does what is drawn, in types, nodes and names; that
+both sides have one interface and, on random inputs, equal results; and that it leaves alone what
+it has made.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ def drawn(rule: AnyRule) -> list[tuple[Graph, Graph]]:
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(rule.__doc__ or ""))
     drawings = [p for p in paragraphs if re.match(r" *\([%)]", p)]
     assert drawings, f"{rule.__name__} draws no rewriting in its docstring"
-    return [_sides([line.strip() for line in p.splitlines()]) for p in drawings]
+    return [_sides(re.sub(r"\n\s*(?=[{:]|count_)", " ", p).splitlines()) for p in drawings]
 
 
 def _sides(lines: list[str]) -> tuple[Graph, Graph]:
+    lines = [line.strip() for line in lines]
     arrow = lines.index("->")
     return framed(lines[0], lines[1:arrow]), framed(lines[0], lines[arrow + 1 :])
 

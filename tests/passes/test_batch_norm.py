@@ -16,7 +16,6 @@ from irc.passes import batch_norm
 from irc.passes.batch_norm import FoldBatchNorm
 from irc.types import DType
 from irc.value import Value
-
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 
@@ -55,7 +54,8 @@ def test_around_a_convolution(
 ) -> None:
     rng = np.random.default_rng(0)
     b = const(rng, 8) if bias else None
-    conv = Conv2d(normalized(rng, image), const(rng, 8, 3, 3, 4 // groups), b, pads=pads, groups=groups)
+    w = const(rng, 8, 3, 3, 4 // groups)
+    conv = Conv2d(normalized(rng, image), w, b, pads=pads, groups=groups)
     kept = ["mul", "add", "conv2d"] if any(pads) else ["conv2d"]
     assert folded(image, normalized(rng, conv)) == kept
 

@@ -6,7 +6,6 @@ import pytest
 from irc.passes import canonicalize
 from irc.passes.canonicalize import Canonicalize
 from irc.text import parse
-
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 
@@ -132,19 +131,28 @@ def test_shared_linear_keeps_its_add() -> None:
 
 def test_padded_average_counts_the_padding() -> None:
     text = """graph @g(%x: f32[1,4,4,1]) {
-      %p = pad(%x) {pads = [[0, 0], [1, 1], [1, 1], [0, 0]], value = 0.0, mode = "constant"} : f32[1,6,6,1]
-      %y = avg_pool2d(%p) {kernel = [3, 3], strides = [1, 1], pads = [0, 0, 0, 0], count_include_pad = false, dilations = [1, 1]} : f32[1,4,4,1]
+      %p = pad(%x)
+          {pads = [[0, 0], [1, 1], [1, 1], [0, 0]], value = 0.0, mode = "constant"} : f32[1,6,6,1]
+      %y = avg_pool2d(%p)
+          {kernel = [3, 3], strides = [1, 1], pads = [0, 0, 0, 0],
+           count_include_pad = false, dilations = [1, 1]}
+          : f32[1,4,4,1]
       return %y
     }"""
     assert ops(text) == ["avg_pool2d"]
 
 
-@pytest.mark.parametrize(("clamped", "count"), [("clip(%x) {lo = 0.0, hi = inf}", 2), ("tanh(%x)", 3)])
+@pytest.mark.parametrize(
+    ("clamped", "count"), [("clip(%x) {lo = 0.0, hi = inf}", 2), ("tanh(%x)", 3)]
+)
 def test_zero_padding_before_a_maximum(clamped: str, count: int) -> None:
     text = f"""graph @g(%x: f32[1,4,4,1]) {{
       %c = {clamped} : f32[1,4,4,1]
-      %p = pad(%c) {{pads = [[0, 0], [1, 1], [1, 1], [0, 0]], value = 0.0, mode = "constant"}} : f32[1,6,6,1]
-      %y = max_pool2d(%p) {{kernel = [3, 3], strides = [2, 2], pads = [0, 0, 0, 0], dilations = [1, 1]}} : f32[1,2,2,1]
+      %p = pad(%c)
+          {{pads = [[0, 0], [1, 1], [1, 1], [0, 0]], value = 0.0, mode = "constant"}} : f32[1,6,6,1]
+      %y = max_pool2d(%p)
+          {{kernel = [3, 3], strides = [2, 2], pads = [0, 0, 0, 0], dilations = [1, 1]}}
+          : f32[1,2,2,1]
       return %y
     }}"""
     assert len(ops(text)) == count

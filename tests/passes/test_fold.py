@@ -11,7 +11,6 @@ from irc.passes.fold import Fold
 from irc.rewrite import Rule
 from irc.text import parse
 from irc.types import DType
-
 from tests.passes.rules import check_equal, check_rule, parametrize
 
 
