@@ -222,11 +222,14 @@ def slice_(node: Node) -> Results:
 
 
 def _normal(start: int, end: int, step: int, extent: int) -> tuple[int, int, int]:
-    """Python's reading of a slice; a stop of -1 with a negative step lies before element 0."""
-    begin, stop, step = slice(start, end, step).indices(extent)
-    if len(range(begin, stop, step)) == 0:
+    """Counted from the front and clamped as ONNX says; a stop of -1 with a negative step lies
+    before element 0."""
+    start, end = (v + extent if v < 0 else v for v in (start, end))
+    low, high = (0, extent) if step > 0 else (-1, extent - 1)
+    start, end = min(max(start, 0), max(high, 0)), min(max(end, low), high)
+    if len(range(start, end, step)) == 0:
         return 0, 0, 1
-    return begin, stop, step
+    return start, end, step
 
 
 @handles("Pad")

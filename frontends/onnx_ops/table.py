@@ -171,6 +171,8 @@ class Node:
         try:
             schema = self.schema
         except onnx.defs.SchemaError:
+            schema = None
+        if schema is None or schema.deprecated:
             self.fail(f"the operator does not exist in opset {self.opset}")
         count = len(self.proto.input)
         if not schema.min_input <= count <= schema.max_input:

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 
 from irc.frontends.onnx import load
 from irc.graph import Graph, evaluate
 from irc.types import Array
-
-OPSETS = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22)
-"""What onnxruntime implements of every operator here."""
 
 IR_VERSION = 8
 
@@ -103,6 +100,3 @@ def f32(*values: float) -> Array:
 def i64(*values: int) -> Array:
     """A list of int64."""
     return np.asarray(values, np.int64)
-
-
-FLOAT = TensorProto.FLOAT
