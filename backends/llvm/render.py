@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.division import divide_signed, divide_unsigned, lacks_division
 from irc.backends.llvm.loop import counted, splat
 from irc.backends.llvm.ranges import Ranges
 from irc.errors import CompileError
@@ -222,16 +224,15 @@ class Renderer:
         return getattr(build, _PLAIN[e.kind])(a, b)
 
     def _divide(self, e: Binary, a: Any, b: Any) -> Any:
-        quotient = e.kind == "floordiv"
         power = _power_of_two(e.b)
-        if power is not None and quotient:
+        if power is not None and e.kind == "floordiv":
             shift = self.constant(power, a.type)
             return self.builder.ashr(a, shift) if e.dtype in _SIGNED else self.builder.lshr(a, shift)
         if power is not None:
             return self.builder.and_(a, self.constant((1 << power) - 1, a.type))
         if self.ranges.of(e.a)[0] >= 0 and self.ranges.of(e.b)[0] >= 0:
             return self._divide_natural(e, a, b)
-        return self._divide_floor(a, b, quotient)
+        return self._divide_floor(e, a, b)
 
     def _divide_natural(self, e: Binary, a: Any, b: Any) -> Any:
         """Neither side negative; in 32 bits where both fit: cheaper, and no call on 32-bit CPUs."""
@@ -240,16 +241,22 @@ class Renderer:
         if narrow:
             small = I32 if self.lanes == 1 else ir.VectorType(I32, self.lanes)
             a, b = build.trunc(a, small), build.trunc(b, small)
-        result = build.udiv(a, b) if e.kind == "floordiv" else build.urem(a, b)
+        soft = not isinstance(e.b, Int) and lacks_division(build, a.type)
+        divide = partial(divide_unsigned, build) if soft else build.udiv
+        result = divide(a, b) if e.kind == "floordiv" or soft else build.urem(a, b)
+        if soft and e.kind == "mod":
+            result = build.sub(a, build.mul(result, b))
         return build.zext(result, full) if narrow else result
 
-    def _divide_floor(self, a: Any, b: Any, quotient: bool) -> Any:
-        build = self.builder
-        zero = self.constant(0, a.type)
-        q, r = build.sdiv(a, b), build.srem(a, b)
+    def _divide_floor(self, e: Binary, a: Any, b: Any) -> Any:
+        """Rounded down: the machine rounds toward zero, which is one more where signs differ."""
+        build, zero = self.builder, self.constant(0, a.type)
+        soft = not isinstance(e.b, Int) and lacks_division(build, a.type)
+        q = divide_signed(build, a, b) if soft else build.sdiv(a, b)
+        r = build.sub(a, build.mul(q, b))
         opposite = build.icmp_signed("<", build.xor(r, b), zero)
         down = build.and_(opposite, build.icmp_signed("!=", r, zero))
-        if quotient:
+        if e.kind == "floordiv":
             return build.select(down, build.sub(q, self.constant(1, q.type)), q)
         return build.select(down, build.add(r, b), r)
 
@@ -277,8 +284,7 @@ class Renderer:
     def _mul_shift(self, e: MulShift) -> Any:
         a, m, s = (self.render_vector(x) for x in (e.a, e.m, e.s))
         if self.lanes % 2 == 0 and self.lanes > 1 and e.a.dtype is DType.I32:
-            shift = self._cast(s, e.s.dtype, DType.I32)
-            return mul_shift_vector(self.builder, a, m, shift, self.ranges.of(e.s), x86=self.x86)
+            return self._mul_shift_words(e, a, m, self._cast(s, e.s.dtype, DType.I32))
         wide = DType.I64
         a, m, s = (
             self._cast(v, x.dtype, wide) for v, x in zip((a, m, s), (e.a, e.m, e.s), strict=True)
@@ -287,6 +293,18 @@ class Renderer:
         half = self.builder.shl(one, self.builder.sub(s, one))
         total = self.builder.add(self.builder.mul(a, m, flags=("nsw",)), half, flags=("nsw",))
         return self._cast(self.builder.ashr(total, s), wide, e.dtype)
+
+    def _mul_shift_words(self, e: MulShift, a: Any, m: Any, s: Any) -> Any:
+        """On vectors of i32. Where the interval of a allows it, a is shifted left first, so that
+        every shift is above 32: the cheapest form."""
+        low, high = self.ranges.of(e.s)
+        left = max(33 - low, 0)
+        bound = 2**31 >> left
+        if left and high + left <= 63 and self.ranges.within(e.a, -bound, bound - 1):
+            a = self.builder.shl(a, self.constant(left, a.type), flags=("nsw",))
+            s = self.builder.add(s, self.constant(left, s.type))
+            low, high = low + left, high + left
+        return mul_shift_vector(self.builder, a, m, s, (low, high), x86=self.x86)
 
     # ------------------------------------------------------------ loads
 
@@ -437,7 +455,7 @@ def mul_shift_vector(
         word = _words(builder, products, None, x86=x86)
         half = builder.shl(const(1), builder.sub(s, const(33)))
         return builder.ashr(builder.add(word, half), builder.sub(s, const(32)))
-    halves = _split(builder, s, x86=x86)
+    halves = _split(builder, s, signed=False, x86=x86)
     products = tuple(_add_half(builder, p, t) for p, t in zip(products, halves, strict=True))
     if low == 32:
         word = _words(builder, products, None, x86=x86)
@@ -445,7 +463,7 @@ def mul_shift_vector(
     first = s
     if high > 32:
         first = builder.select(builder.icmp_signed("<", s, const(32)), s, const(32))
-    word = _words(builder, products, _split(builder, first, x86=x86), x86=x86)
+    word = _words(builder, products, _split(builder, first, signed=False, x86=x86), x86=x86)
     return word if high <= 32 else builder.ashr(word, builder.sub(s, first))
 
 
@@ -454,19 +472,23 @@ def _add_half(builder: Any, product: Any, s: Any) -> Any:
     return builder.add(product, builder.shl(one, builder.sub(s, one)))
 
 
-def _split(builder: Any, v: Any, *, x86: bool) -> tuple[Any, Any]:
-    """A vector of i32, sign-extended to two of i64: even and odd lanes on x86, whose products
-    sit so in registers; else the lower and the upper half."""
+def _split(builder: Any, v: Any, *, x86: bool, signed: bool = True) -> tuple[Any, Any]:
+    """A vector of i32, extended to two of i64: even and odd lanes on x86, whose products sit so
+    in registers; else the lower and the upper half."""
     count = v.type.count
-    wide = ir.VectorType(I64, count // 2)
+    half = count // 2
+    wide = ir.VectorType(I64, half)
     if x86:
         pairs = builder.bitcast(v, wide)
-        word = ir.Constant(wide, [32] * (count // 2))
-        return builder.ashr(builder.shl(pairs, word), word), builder.ashr(pairs, word)
-    half = count // 2
+        word = ir.Constant(wide, [32] * half)
+        if signed:
+            return builder.ashr(builder.shl(pairs, word), word), builder.ashr(pairs, word)
+        low = ir.Constant(wide, [0xFFFFFFFF] * half)
+        return builder.and_(pairs, low), builder.lshr(pairs, word)
+    extend = builder.sext if signed else builder.zext
     return (
-        builder.sext(_take(builder, v, v, range(half)), wide),
-        builder.sext(_take(builder, v, v, range(half, count)), wide),
+        extend(_take(builder, v, v, range(half)), wide),
+        extend(_take(builder, v, v, range(half, count)), wide),
     )
 
 

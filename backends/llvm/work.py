@@ -64,8 +64,11 @@ class Work:
         return found
 
 
-SHIFT_CLASSES: tuple[Range, ...] = ((33, 62), (32, 62), (1, 32), (1, 62), (-128, 127))
-"""All above 32: the half is added to the high word. All at least 32, all at most 32: one step."""
+SHIFT_CLASSES: tuple[Range, ...] = (
+    *((low, min(30 + low, 62)) for low in range(33, 24, -1)), (1, 32), (1, 62), (-128, 127),
+)  # fmt: skip
+"""By the smallest shift, which tells how far an accumulator must be shifted left to make all of
+them exceed 32; else all at most 32, which is one step; else any."""
 
 
 def _shifts(loops: Loops) -> list[Source]:
