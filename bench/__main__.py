@@ -7,12 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.cache import ObtainError
-from bench.compare import compare, select
+from bench.compare import Comparison, compare, select
 from bench.isa import LEVELS, hold_to
 from bench.machine import describe, pin
-from bench.models import MODELS, model_named
+from bench.models import MODELS, Model, model_named
 from bench.report import comparison_markdown, machine_markdown, write_json
-from bench.worker import WorkerError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,36 +33,48 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main() -> int:
-    """Run the comparisons, print tables, and return the exit status."""
-    given = parser().parse_args()
-    progress = Console(stderr=True)
-    cores = pin(given.threads)
-    level = LEVELS[given.isa]
-    hold_to(level)
-    machine = describe()
-    print(f"{machine_markdown(machine)}\nInstruction sets: {level.name}", flush=True)
-    results = []
+def run(model: Model, given: argparse.Namespace, cores: tuple[int, ...]) -> Comparison | None:
+    """Compare on one model and print its table; on failure print why and return None."""
     try:
-        names = list(MODELS) if given.models == ["all"] else given.models
-        for model in [model_named(name) for name in names]:
-            with progress.status(f"{model.name}: building and timing"):
-                result = compare(
-                    model,
-                    select([name for name in given.against.split(",") if name], level),
-                    threads=given.threads,
-                    rounds=given.rounds,
-                    calibration=given.calibration,
-                    cores=cores,
-                )
-            print(f"\n{comparison_markdown(result)}", flush=True)
-            results.append(result.as_json())
-            if given.json:
-                write_json(given.json, machine, {"isa": level.name, "comparisons": results})
-    except (ObtainError, ValueError, WorkerError) as error:
+        runners = select([name for name in given.against.split(",") if name], LEVELS[given.isa])
+        with Console(stderr=True).status(f"{model.name}: building and timing"):
+            result = compare(
+                model,
+                runners,
+                threads=given.threads,
+                rounds=given.rounds,
+                calibration=given.calibration,
+                cores=cores,
+            )
+    except (ObtainError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return None
+    print(f"\n{comparison_markdown(result)}", flush=True)
+    return result
+
+
+def main() -> int:
+    """Run the comparisons, print tables, and return the exit status: 1 if any model failed."""
+    given = parser().parse_args()
+    try:
+        models = [model_named(name) for name in given.models] if given.models != ["all"] else []
+    except ObtainError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    cores = pin(given.threads)
+    hold_to(LEVELS[given.isa])
+    machine = describe()
+    print(f"{machine_markdown(machine)}\nInstruction sets: {given.isa}", flush=True)
+    results = []
+    failures = 0
+    for model in models or MODELS.values():
+        if (result := run(model, given, cores)) is None:
+            failures += 1
+            continue
+        results.append(result.as_json())
+        if given.json:
+            write_json(given.json, machine, {"isa": given.isa, "comparisons": results})
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

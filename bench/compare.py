@@ -103,6 +103,20 @@ def start_all(
     return workers, skipped
 
 
+def time_all(workers: Sequence[Worker], rounds: int) -> tuple[dict[str, Timings], dict[str, str]]:
+    """Time the workers, interleaved; without those that fail meanwhile, whose reasons come second.
+
+    A failure starts the rounds anew, so that all that are left were timed together.
+    """
+    failed: dict[str, str] = {}
+    while left := [each for each in workers if each.name not in failed]:
+        try:
+            return interleaved({each.name: each.turn for each in left}, rounds=rounds), failed
+        except WorkerError as error:
+            failed[error.name] = f"failed: {error}"[:400]
+    return {}, failed
+
+
 def fastest_peer(timings: dict[str, Timings]) -> str:
     """Return the name of the peer with the least median, or irc's where it ran alone."""
     rivals = {name: each for name, each in timings.items() if name != OURS} or timings
@@ -110,10 +124,10 @@ def fastest_peer(timings: dict[str, Timings]) -> str:
 
 
 def make_rows(workers: Sequence[Worker], timings: dict[str, Timings], macs: int) -> tuple[Row, ...]:
-    """Return one row per worker, with ratios to the fastest peer."""
+    """Return one row per worker that was timed, with ratios to the fastest peer."""
     baseline = timings[fastest_peer(timings)]
     rows = []
-    for worker in workers:
+    for worker in (each for each in workers if each.name in timings):
         mine = timings[worker.name]
         latency = mine.summary()
         rows.append(
@@ -139,16 +153,16 @@ def compare(
 ) -> Comparison:
     """Time the runners on a model, interleaved. `cores` only records what the process is pinned to.
 
-    Raises ValueError if no runner could be prepared, WorkerError if one ends while being timed.
+    Raises ValueError if no runner could be timed.
     """
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         task, macs = make_task(model, folder, threads=threads, samples=calibration)
         feed = task.feeds(model.evaluation(1))[0]
         workers, skipped = start_all(runners, task, folder, feed, stack)
-        if not workers:
-            raise ValueError(f"{model.name}: nothing could run: {skipped}")
-        timings = interleaved({each.name: each.turn for each in workers}, rounds=rounds)
+        timings, failed = time_all(workers, rounds)
+        if not timings:
+            raise ValueError(f"{model.name}: nothing could run: {skipped | failed}")
     return Comparison(
         model.name,
         model.trained,
@@ -159,5 +173,5 @@ def compare(
         rounds,
         fastest_peer(timings),
         make_rows(workers, timings, macs),
-        skipped,
+        skipped | failed,
     )

@@ -19,7 +19,12 @@ _SPAWN = multiprocessing.get_context("spawn")  # a fork would share what runtime
 
 
 class WorkerError(RuntimeError):
-    """The runner failed, or its process ended."""
+    """The runner `name` failed, or its process ended."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        """Keep the runner's name beside the reason."""
+        super().__init__(reason)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,12 @@ class Worker:
     def _answer(self) -> Any:
         try:
             answer = self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._process.join()
-            raise WorkerError(f"crashed with exit code {self._process.exitcode}") from None
+            code = self._process.exitcode
+            raise WorkerError(self.name, f"crashed with exit code {code}") from None
         if isinstance(answer, str):
-            raise WorkerError(answer)
+            raise WorkerError(self.name, answer)
         return answer
 
     def turn(self, calls: int) -> list[float]:

@@ -28,7 +28,8 @@ class FakeRunner:
     size: int = 10
     reason: str = ""
     fault: str = ""
-    crashes: bool = False
+    crashes: int = -1  # at this run, counted from 0
+    runs: int = 0
 
     def missing(self) -> str:
         return self.reason
@@ -44,7 +45,8 @@ class FakeRunner:
         assert all(file.exists() for file in files)
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        if self.crashes:
+        self.runs += 1
+        if self.runs > self.crashes >= 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return {"y": inputs["x"]}
 
@@ -112,8 +114,9 @@ def test_macs_are_those_of_the_float_model(model: Model) -> None:
     assert 1e6 < result.macs < 1e8
 
 
-def test_a_crash_ends_one_runner_only(model: Model) -> None:
-    result = compare(model, [FakeRunner("bad", crashes=True), FakeRunner("peer")], rounds=1)
+@pytest.mark.parametrize("at", [0, 3, 6])
+def test_a_crash_ends_one_runner_only(at: int, model: Model) -> None:
+    result = compare(model, [FakeRunner("bad", crashes=at), FakeRunner("peer")], rounds=1)
     assert [row.runner for row in result.rows] == ["peer"]
     assert result.skipped == {"bad": f"failed: crashed with exit code {-signal.SIGKILL}"}
 
