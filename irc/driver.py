@@ -3,24 +3,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irc.errors import CompileError, GraphError
 from irc.graph import Graph
-from irc.model import CompiledModel
-from irc.pipeline import Pipeline
+from irc.history import Source, derived, history_of, imported
+from irc.model import CompiledModel, Executable
+from irc.outputs import whole
+from irc.pipeline import Pass, Pipeline, Step, parse_passes
+from irc.pixels import Pixels, take_pixels
+from irc.progress import bar
 from irc.properties import is_float, is_integer, is_qdq, is_scheduled
-from irc.types import Shape
+from irc.types import Array, Shape
 
 if TYPE_CHECKING:
     import onnx
 
+    from irc.compare import LayerError
+    from irc.report import Findings
+
 BACKENDS = ("llvm", "numba", "reference")
-Progress = Callable[[str, int], None]
-"""Told what is being done and how many samples are behind it."""
+NOISE_WARNING = (
+    "calibrated on random noise: good for a first try, not for use; calibrate with real inputs"
+)
 
 
 def load(
@@ -31,13 +43,33 @@ def load(
     `shapes` pins dynamic dimensions by input name. Raises `ModelError` for whatever can't be read
     or is not supported, all unsupported ops at once.
     """
+    start = time.perf_counter()
+    graph = _read(model, dict(shapes or {}))
+    step = Step("import", time.perf_counter() - start, 0, len(graph.order))
+    imported(graph, _source(model), step)
+    return graph
+
+
+def _read(model: str | Path | bytes | onnx.ModelProto, shapes: dict[str, Shape]) -> Graph:
     if isinstance(model, str | Path) and Path(model).suffix == ".irc":
         from irc.text import read
 
         return read(model)
     from irc.frontends.onnx import load as load_onnx
 
-    return load_onnx(model, dict(shapes or {}))
+    return load_onnx(model, shapes)
+
+
+def _source(model: str | Path | bytes | onnx.ModelProto) -> Source | None:
+    """Which model it was; None for one that is only in memory as an object."""
+    if isinstance(model, str | Path):
+        path = Path(model)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Source(path.name, path.stat().st_size, digest)
+    if isinstance(model, bytes):
+        return Source("bytes", len(model), hashlib.sha256(model).hexdigest())
+    return None
 
 
 def simplify(graph: Graph) -> Graph:
@@ -45,7 +77,7 @@ def simplify(graph: Graph) -> Graph:
     QDQ graphs; the interface stays as it is."""
     from irc.passes import PIPELINES
 
-    return Pipeline(PIPELINES["float"])(graph)
+    return _run(PIPELINES["float"], graph, "simplify")
 
 
 def quantize(
@@ -55,14 +87,33 @@ def quantize(
 
     `calibration`: an iterable of samples `{name: array}` (or arrays, for one input), a mapping of
     stacked arrays, an `.npz` path, or `"random:N"`. `options` are those of the quantize pass.
-    `progress` is told the number of samples seen. Raises `DataError` for bad data, `GraphError`
-    for a graph that is not float.
+    `progress` is told the number of samples seen (default: a bar on stderr). Raises `DataError`
+    for bad data, `GraphError` for a graph that is not float.
     """
     if not is_float(graph):
         raise GraphError(f"graph {graph.name} is quantized already: compile it as it is")
     from irc.passes.quantize import quantize as quantize_float
 
-    return quantize_float(simplify(graph), calibration, progress=progress, **options)
+    simple = simplify(graph)
+    start = time.perf_counter()
+    with bar("calibrate") as shown:
+        result = quantize_float(simple, calibration, progress=progress or shown, **options)
+    seconds = time.perf_counter() - start
+    noise = isinstance(calibration, str) and calibration.startswith("random:")
+    step = Step("quantize", seconds, len(simple.order), len(result.order))
+    derived(result, simple, [step], [NOISE_WARNING] if noise else [])
+    return result
+
+
+def camera(graph: Graph, pixels: Pixels) -> Graph:
+    """A QDQ graph that takes u8 pixels [N,H,W,C] in place of its normalised image."""
+    if is_float(graph) or is_integer(graph):
+        raise GraphError(f"graph {graph.name} must be quantized to take pixels")
+    start = time.perf_counter()
+    result = take_pixels(graph, pixels)
+    step = Step("take_pixels", time.perf_counter() - start, len(graph.order), len(result.order))
+    derived(result, graph, [step])
+    return result
 
 
 def integerize(graph: Graph) -> Graph:
@@ -76,7 +127,7 @@ def integerize(graph: Graph) -> Graph:
         )
     from irc.passes import PIPELINES
 
-    return Pipeline(PIPELINES["integer"])(simplify(graph))
+    return _run(PIPELINES["integer"], simplify(graph), "integerize")
 
 
 def schedule(graph: Graph) -> Graph:
@@ -85,7 +136,43 @@ def schedule(graph: Graph) -> Graph:
         return graph
     from irc.passes import PIPELINES
 
-    return Pipeline(PIPELINES["schedule"])(graph)
+    return _run(PIPELINES["schedule"], graph, "schedule")
+
+
+def run_passes(graph: Graph, text: str) -> Graph:
+    """The passes of `"fold,quantize{weights=8}"` in that order."""
+    import irc.passes  # registers the passes  # noqa: F401
+
+    return _run(parse_passes(text), graph, "passes")
+
+
+def _run(passes: Sequence[Pass], graph: Graph, title: str) -> Graph:
+    with bar(title, len(passes)) as shown:
+        pipeline = Pipeline(passes, progress=shown)
+        result = pipeline(graph)
+    derived(result, graph, pipeline.steps)
+    return result
+
+
+def stages(graph: Graph, calibration: Any | None) -> Iterator[tuple[str, Graph]]:
+    """The graph after import and after every pass up to the memory plan, by the pass's name.
+
+    Ends after the float passes where a float graph has no `calibration`.
+    """
+    from irc.passes import PIPELINES
+
+    yield "import", graph
+    for name in ("float", "quantize", "float", "integer", "schedule"):
+        if name == "quantize":
+            if is_float(graph):
+                if calibration is None:
+                    return
+                graph = quantize(graph, calibration)
+            yield name, graph
+            continue
+        for each in PIPELINES[name]:
+            graph = each(graph)
+            yield each.name, graph
 
 
 def compile(
@@ -100,9 +187,37 @@ def compile(
         raise CompileError(f"backend {backend!r} does not exist; there are {', '.join(BACKENDS)}")
     if threads < 1:
         raise CompileError(f"threads must be at least 1, not {threads}")
+    if threads > 1 and backend == "llvm":
+        raise CompileError(f"threads={threads}: the llvm backend runs on one thread so far")
+    _check_target(target, backend)
     scheduled = schedule(integerize(graph))
-    executable = _backend(backend)(scheduled, target, threads)
+    executable = _Deferred(partial(_backend(backend), scheduled, target, threads))
     return CompiledModel(scheduled, backend, target, executable, partial(_save, target=target))
+
+
+def _check_target(target: str, backend: str) -> None:
+    if backend == "llvm":
+        from irc.backends.llvm import parse_target
+
+        parse_target(target)
+    elif target != "host":
+        raise CompileError(f"backend {backend} runs on this machine only, not on {target}")
+
+
+class _Deferred:
+    """An executable that is built when it is first called: a model that is only saved, perhaps
+    for another CPU, needs none in this process."""
+
+    def __init__(self, build: Callable[[], Executable]) -> None:
+        self._build = build
+        self._built: Executable | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+        return self._built(inputs)
 
 
 def _backend(name: str) -> Callable[[Graph, str, int], Any]:
@@ -117,11 +232,27 @@ def _backend(name: str) -> Callable[[Graph, str, int], Any]:
 
 
 def _save(
-    graph: Graph, directory: Path, name: str, *, target: str, **options: Any
+    graph: Graph,
+    directory: Path,
+    name: str,
+    *,
+    target: str,
+    findings: Findings | None = None,
+    **options: Any,
 ) -> list[Path]:
+    """The library's files and its report, all or none."""
     from irc.backends.llvm.aot import save
+    from irc.report import Findings, write_report
 
-    return save(graph, directory, name, target, **options)
+    history = history_of(graph)
+    notes: dict[str, Any] = {"passes": [s.name for s in history.steps]}
+    if history.source is not None:
+        notes["model"] = {"name": history.source.name, "sha256": history.source.sha256}
+    with whole(directory) as folder:
+        save(graph, folder, name, target, notes=notes, **options)
+        write_report(folder, graph, history, findings or Findings())
+        names = sorted(p.name for p in folder.iterdir())
+    return [directory / n for n in names]
 
 
 def open_library(path: str | Path) -> Any:
@@ -132,3 +263,47 @@ def open_library(path: str | Path) -> Any:
     from irc.backends.llvm.library import Library
 
     return Library(path)
+
+
+# ---------------------------------------------------------------- for the command line
+
+
+def samples(graph: Graph, data: Any) -> Iterator[dict[str, Array]]:
+    """Data, in any form that calibration takes, as one feed of the graph's inputs after another.
+
+    Raises `DataError` for what does not fit the inputs.
+    """
+    from irc.passes.data import batches
+
+    return batches(graph, data)
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """The arrays of an `.npz`; raises `DataError` where it can't be read."""
+    from irc.passes.data import read_npz as read
+
+    return read(path)
+
+
+def compare(graph: Graph, quantized: Graph, data: Any, count: int | None) -> list[LayerError]:
+    """The error of each layer of a quantized graph against the float graph it was made of, over
+    `count` samples of `data` (None: all)."""
+    from irc.compare import compare as compare_layers
+
+    real, integer = simplify(graph), integerize(quantized)
+    with bar("compare", count) as shown:
+        return compare_layers(real, integer, islice(samples(graph, data), count), shown)
+
+
+def host_target() -> Any:
+    """This machine as the LLVM backend sees it: name, triple, cpu, vector width, dot product."""
+    from irc.backends.llvm import parse_target
+
+    return parse_target("host")
+
+
+def linker() -> list[str]:
+    """The command that links libraries for this machine; raises `ToolError` where there is none."""
+    from irc.backends.llvm.link import compiler
+
+    return compiler(host_target())

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,10 +60,12 @@ class Step:
 
 @dataclass
 class Pipeline:
-    """A list of passes, run in order. `steps` tells of the last run."""
+    """A list of passes, run in order. `steps` tells of the last run; `progress` is told how many
+    passes are done."""
 
     passes: Sequence[Pass]
     steps: list[Step] = field(default_factory=list)
+    progress: Callable[[int], None] | None = None
 
     def __call__(self, graph: Graph) -> Graph:
         """Run every pass; errors name the passes that were already run."""
@@ -81,6 +83,8 @@ class Pipeline:
                 Step(each.name, time.perf_counter() - start, before, len(graph.order))
             )
             dump(graph, index, each.name)
+            if self.progress is not None:
+                self.progress(index)
         return graph
 
 

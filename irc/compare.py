@@ -1,0 +1,119 @@
+"""Float against integer, layer by layer: how much noise quantization adds to each tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.edge import to_integers
+from irc.errors import DataError
+from irc.graph import Graph, evaluate
+from irc.ops.core import Const, Input
+from irc.types import Array, Shape, TensorType
+from irc.value import Value
+
+Key = tuple[str, Shape]
+"""Tensors of one name and shape are one tensor of the model."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """A layer's signal-to-quantization-noise ratio in dB over all samples, its largest absolute
+    error and the largest magnitude of the float tensor. Infinite where there is no error."""
+
+    name: str
+    op: str
+    type: TensorType
+    sqnr: float
+    error: float
+    magnitude: float
+
+
+@dataclass
+class _Sums:
+    """What accumulates over samples."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+    error: float = 0.0
+    magnitude: float = 0.0
+
+    def add(self, real: Array, ours: Array) -> None:
+        difference = ours.astype(np.float64) - real
+        self.signal += float(np.square(real, dtype=np.float64).sum())
+        self.noise += float(np.square(difference).sum())
+        self.error = max(self.error, float(np.abs(difference).max(initial=0)))
+        self.magnitude = max(self.magnitude, float(np.abs(real).max(initial=0)))
+
+    @property
+    def sqnr(self) -> float:
+        if self.noise == 0:
+            return math.inf
+        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+
+
+@dataclass
+class _Comparison:
+    """The layers that both graphs have, and their sums."""
+
+    layers: dict[Value, Key]
+    sums: dict[Key, _Sums] = field(default_factory=dict)
+    real: dict[Key, Array] = field(default_factory=dict)
+
+    def keep(self, v: Value, array: Array) -> None:
+        if (key := (v.name, v.shape)) in self.sums:
+            self.real[key] = array
+
+    def take(self, v: Value, array: Array) -> None:
+        key = self.layers.get(v)
+        if key is not None and key in self.real:
+            self.sums[key].add(self.real[key], fixedpoint.dequantize(array, v.type))
+
+
+def compare(
+    real: Graph,
+    integer: Graph,
+    samples: Iterable[Mapping[str, Array]],
+    progress: Callable[[int], None] | None = None,
+) -> list[LayerError]:
+    """The error of every tensor of the integer graph that the float graph has too, in the order of
+    computation. Both graphs see the same float `samples`; errors include those of earlier layers.
+
+    Raises `DataError` where there is no sample.
+    """
+    found = _Comparison(_shared(real, integer))
+    found.sums = {key: _Sums() for key in found.layers.values()}
+    count = 0
+    for sample in samples:
+        evaluate(real, sample, observe=found.keep)
+        integers, _ = to_integers(integer.input_types, sample)
+        evaluate(integer, integers, observe=found.take)
+        count += 1
+        if progress is not None:
+            progress(count)
+    if not count:
+        raise DataError("there is no sample to compare on")
+    return [_error(v, found.sums[key]) for v, key in found.layers.items()]
+
+
+def _shared(real: Graph, integer: Graph) -> dict[Value, Key]:
+    """The integer graph's tensors that the float graph has: the last of each name and shape."""
+    floats = {(v.name, v.shape) for v in real.order if v.type.dtype.is_float and v.name}
+    last: dict[Key, Value] = {}
+    for v in integer.order:
+        if v.type.quant is not None and not isinstance(v, Const | Input):
+            last[v.name, v.shape] = v
+    return {v: key for key, v in last.items() if key in floats}
+
+
+def _error(v: Value, s: _Sums) -> LayerError:
+    return LayerError(v.name, v.op, v.type, s.sqnr, s.error, s.magnitude)
+
+
+def worst_first(errors: Iterable[LayerError]) -> list[LayerError]:
+    """Sorted by SQNR, the lowest first."""
+    return sorted(errors, key=lambda e: e.sqnr)

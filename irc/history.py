@@ -1,0 +1,53 @@
+"""What is known of how a graph came to be: kept beside graphs, for manifests and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+from irc.graph import Graph
+from irc.pipeline import Step
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that a graph was imported from: its name, size in bytes and SHA-256."""
+
+    name: str
+    nbytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class History:
+    """Where a graph came from, every pass that was run on the way, and what to be warned of."""
+
+    source: Source | None = None
+    steps: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+_histories: WeakKeyDictionary[Graph, History] = WeakKeyDictionary()
+
+
+def history_of(graph: Graph) -> History:
+    """The history of a graph; empty for one that was built by hand."""
+    return _histories.get(graph, History())
+
+
+def imported(graph: Graph, source: Source | None, step: Step) -> None:
+    """Note where a graph was read from."""
+    _histories[graph] = History(source, (step,))
+
+
+def derived(
+    result: Graph, origin: Graph, steps: Sequence[Step], warnings: Sequence[str] = ()
+) -> None:
+    """Note that `result` was made of `origin`. Steps that gave back the same graph leave no trace."""
+    if result is origin:
+        return
+    known = history_of(origin)
+    _histories[result] = replace(
+        known, steps=(*known.steps, *steps), warnings=(*known.warnings, *warnings)
+    )

@@ -1,0 +1,48 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from irc.errors import ToolError
+
+
+@contextmanager
+def whole(directory: Path) -> Iterator[Path]:
+    """A temporary folder to write into; at the end its files, in sub-folders too, move into
+    `directory`. On any error nothing appears. Raises `ToolError` where that can't be written."""
+    made = [p for p in (directory, *directory.parents) if not p.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".irc-") as temporary:
+            yield Path(temporary)
+            _move(Path(temporary), directory)
+    except OSError as error:
+        _remove(made)
+        raise ToolError(f"can't write to {directory}: {error.strerror or error}") from None
+    except BaseException:
+        _remove(made)
+        raise
+
+
+def _move(source: Path, directory: Path) -> None:
+    files = sorted(p.relative_to(source) for p in source.rglob("*") if p.is_file())
+    blocked = [f for f in files if (directory / f).is_dir()]
+    blocked += [f for f in files if any((directory / p).is_file() for p in f.parents)]
+    if blocked:
+        raise ToolError(f"can't write {directory / blocked[0]}: the name is taken")
+    for f in files:
+        (directory / f).parent.mkdir(parents=True, exist_ok=True)
+    for f in files:
+        os.replace(source / f, directory / f)
+
+
+def _remove(folders: list[Path]) -> None:
+    """Take away the folders that were made for nothing, innermost first."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
