@@ -27,7 +27,7 @@ def kernel_rows(w: Array) -> Array:
     outs = w.shape[0]
     rows = w.shape[1] if w.ndim == 4 else 1
     flat = w.reshape(outs, rows, -1)
-    return np.pad(flat, ((0, 0), (0, 0), (0, -flat.shape[2] % GROUP)))
+    return np.asarray(np.pad(flat, ((0, 0), (0, 0), (0, -flat.shape[2] % GROUP))))
 
 
 def neighbours(w: Array) -> Array:
@@ -42,10 +42,10 @@ def uses_pairs(w: Array) -> bool:
 
 
 def pair_sums(w: Array) -> Array:
-    """The larger like-signed sum of each pair, [O, pairs]: the positive weights' or the negative
-    ones', in absolute value."""
-    pairs = neighbours(w.astype(np.int32))
-    return np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2))
+    """`|w0 + w1|` of each pair, [O, pairs]. Weights of unlike signs are harmless, and their sum is
+    small; of like-signed ones it is what must not exceed 128."""
+    sums: Array = np.abs(neighbours(w.astype(np.int32)).sum(2))
+    return sums
 
 
 def broken_pairs(w: Array) -> Array:
@@ -66,10 +66,12 @@ def accumulator_bound(w: Array, bias: Array, x: DType) -> Array:
     magnitude, total = np.abs(flat).sum(1), flat.sum(1)
     folded = bias.astype(np.int64)
     if x not in (DType.U8, DType.I8):
-        return np.abs(folded) + magnitude * max(-x.min, x.max)
+        return np.asarray(np.abs(folded) + magnitude * max(-x.min, x.max))
     unsigned = folded - (128 * total if x is DType.I8 else 0)
     signed = unsigned + 128 * total
-    return np.maximum(np.abs(unsigned) + magnitude * 255, np.abs(signed) + magnitude * 128)
+    return np.asarray(
+        np.maximum(np.abs(unsigned) + magnitude * 255, np.abs(signed) + magnitude * 128)
+    )
 
 
 def high_half(bound: npt.ArrayLike, s: npt.ArrayLike) -> Array:

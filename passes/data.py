@@ -111,7 +111,7 @@ def _samples(v: Input, array: Array) -> Array:
         batch = max(v.shape[0], 1)
         count = len(array) // batch
         if len(array) and not count:
-            raise DataError(f"input {v.name}: {len(array)} samples do not fill one batch of {batch}")
+            raise DataError(f"input {v.name}: {len(array)} samples don't fill a batch of {batch}")
         return array[: count * batch].reshape(count, *v.shape)
     raise DataError(
         f"input {v.name}: calibration data of shape {list(array.shape)} given; samples on the first"

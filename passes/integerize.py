@@ -33,7 +33,8 @@ from irc.ops.quantization import (
     constant,
     tabulated,
 )
-from irc.ops.shape import Concat, Reshape, in_type
+from irc.ops.moving import in_type
+from irc.ops.shape import Concat, Reshape
 from irc.passes.intervals import output_type
 from irc.passes.pointwise import apply, is_clamp, roots
 from irc.passes.quantize.scales import asymmetric

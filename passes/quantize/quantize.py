@@ -33,8 +33,9 @@ def quantize(
 ) -> Graph:
     """The float graph in QDQ form, every activation between kernels in 8 bits.
 
-    `data` is whatever `irc.passes.data.batches` reads, or what `profile` measured before. Options are the fields of `Options`. Raises `CompileError` listing all nodes
-    without an integer form, `DataError` for data that does not fit.
+    `data` is whatever `irc.passes.data.batches` reads, or what `profile` measured before. Options
+    are the fields of `Options`. Raises `CompileError` listing all nodes without an integer form,
+    `DataError` for data that does not fit.
     """
     chosen = Options(**options)
     sites = Sites(graph)

@@ -12,8 +12,10 @@ from irc.proofs import PAIR_LIMIT, kernel_rows, uses_pairs
 from irc.types import Array
 
 LARGEST = 127
-SHARES = np.linspace(1.0, 0.6, 21)
+SHARES = np.linspace(1.0, 0.6, 17)
 """Candidate scales, as shares of the smallest that needs no saturation."""
+CHUNK = 1 << 15
+"""Weights that are searched at a time."""
 BIAS_LIMIT = 2.0**29
 """Biases stay below this in accumulator units, so that they leave the products room."""
 
@@ -32,9 +34,7 @@ class Weights:
         return np.asarray(self.array * self.scales.reshape(shape), np.float64)
 
 
-def quantize_weights(
-    w: Array, importance: Array, smallest: Array, options: Options
-) -> Weights:
+def quantize_weights(w: Array, importance: Array, smallest: Array, options: Options) -> Weights:
     """Weights [O, ...] as i8 in [-127, 127], symmetric.
 
     `importance` (like w) weighs the squared errors that the scales minimise; `smallest`, f64[O],
@@ -42,31 +42,39 @@ def quantize_weights(
     to more than 128: where the best scale breaks a pair, the pair is saturated together.
     """
     safe = options.pair_safe and uses_pairs(w)
-    rows = kernel_rows(w.astype(np.float64)).reshape(len(w), -1)
-    weight = kernel_rows(importance.astype(np.float64)).reshape(len(w), -1)
+    padded = kernel_rows(w.astype(np.float32))
+    rows = padded.reshape(len(w), -1)
+    weight = kernel_rows(importance.astype(np.float32)).reshape(len(w), -1)
     base = np.maximum(_largest(rows, safe) / LARGEST, smallest)
     if not options.per_channel:
-        base = np.full_like(base, base.max())
-    base = np.where(base > 0, base, max(float(base.max()), 1e-8))
-    errors = np.stack(
-        [_errors(rows, weight, _rounded(base * t, smallest), safe) for t in SHARES]
-    )
-    if not options.per_channel:
+        base = np.full_like(base, base.max(initial=0))
+    base = np.where(base > 0, base, max(float(base.max(initial=0)), 1e-8))
+    scales = _best_scales(rows, weight, base, smallest, safe, options.per_channel)
+    q = _integers(rows, scales, safe).reshape(padded.shape)
+    used = w[0].size // q.shape[1]
+    array = np.ascontiguousarray(q[:, :, :used]).reshape(w.shape).astype(np.int8)
+    return Weights(array, scales)
+
+
+def _best_scales(
+    rows: Array, weight: Array, base: Array, smallest: Array, safe: bool, per_channel: bool
+) -> Array:
+    """The candidate of least error, some channels at a time so that they stay in cache."""
+    errors = np.empty((len(SHARES), len(rows)))
+    step = max(1, CHUNK // max(1, rows.shape[1]))
+    for i in range(0, len(rows), step):
+        part = slice(i, i + step)
+        for j, share in enumerate(SHARES):
+            scales = _rounded(base[part] * share, smallest[part])
+            errors[j, part] = _errors(rows[part], weight[part], scales, safe)
+    if not per_channel:
         errors = np.broadcast_to(errors.sum(1, keepdims=True), errors.shape)
-    scales = _rounded(base * SHARES[np.argmin(errors, axis=0)], smallest)
-    q = _integers(rows, scales, safe).reshape(kernel_rows(w).shape)
-    length = int(np.prod(w.shape[2:])) if w.ndim == 4 else q.shape[2]
-    return Weights(_unpadded(q, w.shape, length), scales)
-
-
-def _unpadded(q: Array, shape: tuple[int, ...], length: int) -> Array:
-    used = length if len(shape) == 4 else int(np.prod(shape[1:]))
-    return np.ascontiguousarray(q[:, :, :used]).reshape(shape).astype(np.int8)
+    return _rounded(base * SHARES[np.argmin(errors, axis=0)], smallest)
 
 
 def _rounded(scales: Array, smallest: Array) -> Array:
     """Scales as f32 numbers, so that a QDQ model in ONNX says the same."""
-    return np.maximum(scales, smallest).astype(np.float32).astype(np.float64)
+    return np.asarray(np.maximum(scales, smallest).astype(np.float32).astype(np.float64))
 
 
 def _largest(rows: Array, safe: bool) -> Array:
@@ -74,36 +82,35 @@ def _largest(rows: Array, safe: bool) -> Array:
     largest = np.abs(rows).max(1, initial=0)
     if not safe:
         return np.asarray(largest)
-    pairs = rows.reshape(len(rows), -1, 2)
-    sums = np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2))
-    return np.maximum(largest, sums.max(1, initial=0))
+    sums = np.abs(rows[:, 0::2] + rows[:, 1::2])  # only like-signed ones can be the largest
+    return np.asarray(np.maximum(largest, sums.max(1, initial=0)))
 
 
 def _errors(rows: Array, weight: Array, scales: Array, safe: bool) -> Array:
-    q = _integers(rows, scales, safe)
-    return np.einsum("ok,ok->o", weight, (q * scales[:, None] - rows) ** 2)
+    error = _integers(rows, scales, safe) * scales[:, None].astype(np.float32) - rows
+    error *= error
+    return np.asarray(np.einsum("ok,ok->o", weight, error))
 
 
 def _integers(rows: Array, scales: Array, safe: bool) -> Array:
-    q = np.clip(np.rint(rows / scales[:, None]), -LARGEST, LARGEST)
+    """The weights in units of their scales, rounded and saturated; float32."""
+    real = rows / scales[:, None].astype(np.float32)
+    q = np.clip(np.rint(real), -LARGEST, LARGEST)
     if safe:
-        pairs, real = q.reshape(len(q), -1, 2), (rows / scales[:, None]).reshape(len(q), -1, 2)
-        _saturate(pairs, real, 1)
-        _saturate(pairs, real, -1)
-    return q
+        _saturate(q.reshape(-1, 2), real.reshape(-1, 2))
+    return np.asarray(q)
 
 
-def _saturate(pairs: Array, real: Array, sign: int) -> None:
+def _saturate(pairs: Array, real: Array) -> None:
     """Lower the pairs whose like-signed sum exceeds the limit, both by half of the excess; an odd
     one comes off the weight that was rounded up further. In place."""
-    excess = np.maximum(sign * pairs, 0).sum(2) - PAIR_LIMIT
-    where = np.nonzero(excess > 0)
-    if not len(where[0]):
-        return
-    q, over = pairs[where], excess[where]
-    up = sign * (q - real[where])
+    sums = pairs[:, 0] + pairs[:, 1]
+    where = np.nonzero(np.abs(sums) > PAIR_LIMIT)[0]
+    sign = np.sign(sums[where])
+    over = sign * sums[where] - PAIR_LIMIT
+    up = sign[:, None] * (pairs[where] - real[where])
     first = np.where(up[:, 0] >= up[:, 1], np.ceil(over / 2), np.floor(over / 2))
-    pairs[where] = q - sign * np.stack([first, over - first], axis=1)
+    pairs[where] -= sign[:, None] * np.stack([first, over - first], axis=1)
 
 
 def per_weight(channel: Array, shape: tuple[int, ...], groups: int) -> Array:
@@ -112,7 +119,7 @@ def per_weight(channel: Array, shape: tuple[int, ...], groups: int) -> Array:
     group = np.arange(outs) // max(outs // groups, 1)
     index = group[:, None] * per_group + np.arange(per_group)
     middle = (outs, *(1,) * (len(shape) - 2), per_group)
-    return np.broadcast_to(channel[index].reshape(middle), shape)
+    return np.asarray(np.broadcast_to(channel[index].reshape(middle), shape))
 
 
 def importance(x: Statistics, shape: tuple[int, ...], groups: int) -> Array:
