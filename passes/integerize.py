@@ -25,6 +25,7 @@ from irc import fixedpoint
 from irc.errors import CompileError, IRCError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
+from irc.ops.moving import in_type
 from irc.ops.quantization import (
     Dequantize,
     Lookup,
@@ -33,7 +34,6 @@ from irc.ops.quantization import (
     constant,
     tabulated,
 )
-from irc.ops.moving import in_type
 from irc.ops.shape import Concat, Reshape
 from irc.passes.intervals import output_type
 from irc.passes.pointwise import apply, is_clamp, roots

@@ -17,6 +17,7 @@ import numpy as np
 from irc.ops.activation import Not, PRelu, Unary
 from irc.ops.elementwise import Binary
 from irc.ops.linear import Linear
+from irc.ops.logic import Relation
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
@@ -26,7 +27,6 @@ from irc.ops.shape import (
     Expand,
     Gather,
     Pad,
-    Relation,
     Reshape,
     Slice,
     Transpose,

@@ -9,7 +9,8 @@ import numpy as np
 
 from irc.ops import activation as act
 from irc.ops import elementwise as ew
-from irc.ops import shape as logic
+from irc.ops import logic
+from irc.ops import shape as moving
 from irc.ops.core import Const
 from irc.types import Array, DType
 from irc.value import Value
@@ -201,7 +202,7 @@ def _clip_integers(node: Node, x: Value, low: int | None, high: int | None) -> V
 @handles("Where")
 def where(node: Node) -> Results:
     """A choice, element by element."""
-    return node.builder.add(logic.Where(node.x(0), node.x(1), node.x(2)))
+    return node.builder.add(moving.Where(node.x(0), node.x(1), node.x(2)))
 
 
 @handles("IsNaN")
@@ -223,4 +224,4 @@ def cast(node: Node) -> Results:
         wanted = node.x(1).type.dtype
     if wanted is x.type.dtype:
         return x
-    return node.builder.add(logic.Cast(x, wanted))
+    return node.builder.add(moving.Cast(x, wanted))

@@ -10,6 +10,7 @@ from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Loops, Nest, Reduce, Var, axes, load
 from irc.ops.core import Const
+from irc.ops.moving import Moving, moved
 from irc.ops.quantization import (
     Bounds,
     check_bounds,
@@ -18,7 +19,6 @@ from irc.ops.quantization import (
     need_quantized,
     requantized,
 )
-from irc.ops.shape import Moving, moved
 from irc.ops.windows import Pads, Pair, Window, need_nhwc
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op

@@ -17,6 +17,7 @@ import numpy as np
 from irc import fixedpoint
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Loops, Nest, axes, clamp, load, minimum
+from irc.ops.moving import Moving, in_type, moved
 from irc.ops.quantization import (
     Bounds,
     accumulator,
@@ -28,7 +29,6 @@ from irc.ops.quantization import (
     need_quantized,
     rescaled,
 )
-from irc.ops.shape import Moving, in_type, moved
 from irc.ops.windows import Pair, need_nhwc
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op

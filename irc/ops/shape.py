@@ -1,13 +1,7 @@
-"""Moving and selecting elements, and the logic that exporters compute shapes with.
-
-Ops that derive from `Moving` mean the same on reals and on integers: they keep their operands'
-quantization and are their own integer twin.
-"""
+"""Moving, selecting and casting elements."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf, prod
 from typing import Any, ClassVar
 
@@ -28,69 +22,12 @@ from irc.loops import (
     maximum,
 )
 from irc.ops.core import Const
-from irc.ops.quantization import Requantize
+from irc.ops.moving import Joining, Moving, in_type, joined, moved, need_axis
 from irc.types import Array, DType, Quant, Shape, TensorType, broadcast_shapes
 from irc.value import Value, op
 
 Pads = tuple[tuple[int, int], ...]
 """Elements before and after, per axis."""
-
-
-class Moving(Value):
-    """Base of ops whose result consists of elements of their operands, scale and all."""
-
-    moves: ClassVar[bool] = True
-
-    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """The same op over the integers, requantized where `result` has another scale."""
-        given = iter(operands)
-        return in_type(self.map_operands(lambda _: next(given)), result)
-
-
-class Joining(Moving):
-    """Base of ops that take elements from several operands, which must agree in scale."""
-
-    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """The same op over operands that are requantized first, each on its own."""
-        given = iter(operands)
-
-        def integer(old: Value) -> Value:
-            new = next(given)
-            return in_type(new, result) if old.type.dtype.is_float else new
-
-        return self.map_operands(integer)
-
-
-def in_type(v: Value, result: TensorType) -> Value:
-    """`v` with the dtype and quantization of `result`: itself, or a `requantize` of it."""
-    if (v.type.dtype, v.type.quant) == (result.dtype, result.quant):
-        return v
-    return Requantize.to(v, result, name=v.name)
-
-
-def moved(t: TensorType, shape: Shape) -> TensorType:
-    """The elements of `t` in another shape; raises `TypeCheckError` for scales along an axis."""
-    if t.quant is not None and t.quant.axis is not None:
-        raise TypeCheckError(f"{t} has scales along an axis, which this op can't move")
-    return t.with_shape(shape)
-
-
-def joined(operands: tuple[Value, ...]) -> TensorType:
-    """The dtype and quantization that the operands share, shape left empty; raises
-    `TypeCheckError` where they differ."""
-    first = moved(operands[0].type, ())
-    for v in operands[1:]:
-        if (v.type.dtype, v.type.quant) != (first.dtype, first.quant):
-            raise TypeCheckError(
-                f"operands must agree in dtype and scale: {operands[0].type} and {v.type}"
-            )
-    return first
-
-
-def need_axis(axis: int, rank: int) -> None:
-    """Raise `TypeCheckError` unless `axis` counts from the front and exists."""
-    if not 0 <= axis < rank:
-        raise TypeCheckError(f"axis {axis} of a tensor with {rank} axes")
 
 
 @op("reshape")
@@ -145,7 +82,7 @@ def _unravel(flat: Expr, dims: Shape) -> list[Expr]:
     found: list[Expr] = []
     for axis, d in enumerate(dims):
         i = flat // max(1, prod(dims[axis + 1 :]))
-        outermost = prod(dims[:axis]) == 1
+        outermost = all(before == 1 for before in dims[:axis])
         found.append(Int(0, DType.I64) if d == 1 else i if outermost else i % d)
     return found
 
@@ -459,102 +396,3 @@ class Where(Joining):
             return Select(load_broadcast(self.condition, i), a, b)
 
         return elementwise(self.shape, value)
-
-
-@dataclass(frozen=True, eq=False)
-class Relation(Value):
-    """Base of ops from two operands, broadcast, to booleans."""
-
-    a: Value
-    b: Value
-    numpy: ClassVar[Callable[..., Any]]
-
-    def infer(self) -> TensorType:
-        """Operands of one dtype and one scale."""
-        joined((self.a, self.b))
-        return TensorType(DType.BOOL, broadcast_shapes(self.a.shape, self.b.shape))
-
-    def evaluate(self, a: Array, b: Array) -> Array:
-        """NumPy's comparison."""
-        return np.asarray(type(self).numpy(a, b))
-
-    def loops(self) -> Loops:
-        """Two loads, for integers."""
-        if self.a.type.dtype.is_float:
-            return super().loops()
-        return elementwise(
-            self.shape, lambda *i: self.relate(load_broadcast(self.a, i), load_broadcast(self.b, i))
-        )
-
-    def relate(self, a: Expr, b: Expr) -> Expr:
-        """The expression of one element."""
-        raise NotImplementedError
-
-
-@op("equal")
-class Equal(Relation):
-    """`a == b`."""
-
-    numpy: ClassVar[Callable[..., Any]] = np.equal
-
-    def relate(self, a: Expr, b: Expr) -> Expr:
-        """The comparison."""
-        return a.equals(b)
-
-
-@op("less")
-class Less(Relation):
-    """`a < b`."""
-
-    numpy: ClassVar[Callable[..., Any]] = np.less
-
-    def relate(self, a: Expr, b: Expr) -> Expr:
-        """The comparison."""
-        return a < b
-
-
-@op("less_or_equal")
-class LessOrEqual(Relation):
-    """`a <= b`."""
-
-    numpy: ClassVar[Callable[..., Any]] = np.less_equal
-
-    def relate(self, a: Expr, b: Expr) -> Expr:
-        """The comparison."""
-        return a <= b
-
-
-@op("and")
-class And(Relation):
-    """`a and b` of booleans."""
-
-    numpy: ClassVar[Callable[..., Any]] = np.logical_and
-
-    def infer(self) -> TensorType:
-        """Booleans."""
-        return _logical(self, super().infer())
-
-    def relate(self, a: Expr, b: Expr) -> Expr:
-        """The conjunction."""
-        return a & b
-
-
-@op("or")
-class Or(Relation):
-    """`a or b` of booleans."""
-
-    numpy: ClassVar[Callable[..., Any]] = np.logical_or
-
-    def infer(self) -> TensorType:
-        """Booleans."""
-        return _logical(self, super().infer())
-
-    def relate(self, a: Expr, b: Expr) -> Expr:
-        """The disjunction."""
-        return a | b
-
-
-def _logical(v: Relation, result: TensorType) -> TensorType:
-    if v.a.type.dtype is not DType.BOOL:
-        raise TypeCheckError(f"operands must be b1, they are {v.a.type}")
-    return result

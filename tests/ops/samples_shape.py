@@ -8,18 +8,13 @@ import hypothesis.strategies as st
 import numpy as np
 
 from irc.ops.core import Const, Input
+from irc.ops.logic import And, Equal, Less, LessOrEqual, Or, Relation
 from irc.ops.shape import (
-    And,
     Cast,
     Concat,
-    Equal,
     Expand,
     Gather,
-    Less,
-    LessOrEqual,
-    Or,
     Pad,
-    Relation,
     Reshape,
     Slice,
     Transpose,

@@ -14,16 +14,15 @@ from irc.errors import IRCError, TypeCheckError
 from irc.graph import Graph, evaluate
 from irc.loops import Binary, walk
 from irc.ops.core import Const, Input
+from irc.ops.logic import Equal, Relation
+from irc.ops.moving import Moving
 from irc.ops.quantization import Requantize
 from irc.ops.shape import (
     Cast,
     Concat,
-    Equal,
     Expand,
     Gather,
-    Moving,
     Pad,
-    Relation,
     Reshape,
     Slice,
     Transpose,
