@@ -26,7 +26,6 @@ from irc.value import Value
 
 from .builder import Builder
 
-
 # ---------------------------------------------------------------- channels first and last
 
 

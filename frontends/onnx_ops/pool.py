@@ -23,7 +23,8 @@ def _window(node: Node) -> tuple[Shape, Shape, Shape, Shape, Shape]:
         return kernel, strides, dilations, pads, pads
     if node.text("auto_pad") != "NOTSET":
         node.fail("ceil_mode together with auto_pad is not supported")
-    return kernel, strides, dilations, pads, forms.ceil_pads(sizes, kernel, strides, pads, dilations)
+    extra = forms.ceil_pads(sizes, kernel, strides, pads, dilations)
+    return kernel, strides, dilations, pads, extra
 
 
 @handles("MaxPool")

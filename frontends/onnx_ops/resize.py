@@ -14,6 +14,7 @@ from irc.value import Value
 from .. import normal_forms as forms
 from .table import Node, Results, handles
 
+
 @dataclass(frozen=True)
 class _Axis:
     """One axis: extents before and after, and the scale, None where it is their ratio."""

@@ -215,8 +215,8 @@ def slice_(node: Node) -> Results:
     if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
         node.fail("one start, end and step (not 0) for each axis are needed")
     entries = [(0, d, 1) for d in x.shape]
-    for axis, *entry in zip(axes, starts, ends, steps, strict=True):
-        entries[axis] = _normal(*entry, x.shape[axis])
+    for axis, start, end, by in zip(axes, starts, ends, steps, strict=True):
+        entries[axis] = _normal(start, end, by, x.shape[axis])
     first, stop, step = zip(*entries, strict=True) if entries else ((), (), ())
     return node.builder.add(Slice(x, first, stop, step))
 
@@ -254,10 +254,7 @@ def pad(node: Node) -> Results:
 
 def _pads(node: Node, rank: int) -> tuple[Shape, Shape]:
     """Elements before and after, per axis."""
-    if node.opset < 11:
-        pads = node.integers("pads") or ()
-    else:
-        pads = node.whole(1, "pads")
+    pads = (node.integers("pads") or ()) if node.opset < 11 else node.whole(1, "pads")
     axes = node.whole(3, "axes") if node.has(3) else tuple(range(rank))
     axes = node.axes(axes, rank)
     if len(pads) != 2 * len(axes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto
@@ -183,8 +183,9 @@ class Node:
             declared = schema.attributes.get(name)
             if declared is None:
                 self.fail(f"attribute {name!r} does not exist in opset {self.opset}")
-            if given.ref_attr_name or int(given.type) != declared.type.value:
-                self.fail(f"attribute {name!r} must be of type {declared.type.name}")
+            wanted = cast(Any, declared.type)  # an enum; its stub does not say so
+            if given.ref_attr_name or int(given.type) != wanted.value:
+                self.fail(f"attribute {name!r} must be of type {wanted.name}")
 
     def refuse_unread(self) -> None:
         """Refuse attributes that the handler did not ask for."""

@@ -17,7 +17,9 @@ from irc.types import Array
 IR_VERSION = 8
 
 
-def node(op: str, inputs: Sequence[str], outputs: Sequence[str] = ("y",), **attrs: Any) -> NodeProto:
+def node(
+    op: str, inputs: Sequence[str], outputs: Sequence[str] = ("y",), **attrs: Any
+) -> NodeProto:
     """A node; attributes that are None are left out."""
     given = {k: v for k, v in attrs.items() if v is not None}
     return helper.make_node(op, list(inputs), list(outputs), name=f"{op}_{outputs[0]}", **given)
@@ -52,7 +54,8 @@ def reference(proto: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, 
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    arrays = [np.asarray(a) for a in session.run(names, dict(inputs))]
+    return dict(zip(names, arrays, strict=True))
 
 
 def agree(

@@ -55,7 +55,7 @@ ACTIVATIONS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("op", "attrs"), ACTIVATIONS)
-def test_activation(op: str, attrs: dict[str, float]) -> None:
+def test_activation(op: str, attrs: dict[str, Any]) -> None:
     check(op, {"x": reals(5, 3, 40, low=-8, high=8)}, **attrs)
 
 
@@ -120,11 +120,11 @@ def test_gemm(
 ) -> None:  # fmt: skip
     a = reals(seed, *((k, m) if ta else (m, k)))
     b = reals(seed + 1, *((n, k) if tb else (k, n)))
-    named = {"m": m, "n": n}
+    named: dict[Any, Any] = {"m": m, "n": n}
     others = {"b": b}
     if c is not None:
-        shape = (c,) if c == "n" else c
-        others["c"] = reals(seed + 2, *(named.get(d, d) if isinstance(d, str) else d for d in shape))
+        shape = [named.get(d, d) for d in ((c,) if c == "n" else c)]
+        others["c"] = reals(seed + 2, *shape)
     inputs, constants = ({"a": a}, others) if constant else ({"a": a, **others}, {})
     check("Gemm", inputs, constants, transA=int(ta), transB=int(tb), alpha=alpha, beta=beta)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper
 
-from irc.errors import IRCError, ModelError
+from irc.errors import ModelError
 from irc.frontends.onnx import load
 from irc.types import Array
 from tests.frontends.single_op import f32, i64, model, node, reals
@@ -60,10 +61,8 @@ def test_any_truncation_and_any_flipped_byte(at: int, byte: int) -> None:
     with pytest.raises(ModelError):
         load(bytes(data[:at]))
     data[at] = byte
-    try:
+    with suppress(ModelError):
         load(bytes(data))
-    except IRCError as found:
-        assert isinstance(found, ModelError)
 
 
 def test_an_empty_graph() -> None:
@@ -239,7 +238,7 @@ ABSURD: list[tuple[NodeProto, dict[str, Array]]] = [
 def test_absurd_sizes_are_refused_before_they_are_made(
     made: NodeProto, constants: dict[str, Array]
 ) -> None:
-    message = error_of(made, **constants)
+    message = error(model([made], X, constants))
     assert "GiB" in message
     assert f"{made.op_type} " in message
 

@@ -20,7 +20,7 @@ SCALE = np.float32(0.0213)
 def test_quantize_and_dequantize_are_exact() -> None:
     x = {"x": reals(0, 4, 300, low=-4, high=4)}
     for dtype, zero in ((np.uint8, 117), (np.int8, -3), (np.uint16, 30000), (np.int16, 5)):
-        constants = {"s": np.asarray(SCALE), "z": np.asarray(zero, dtype)}
+        constants: dict[str, Array] = {"s": np.asarray(SCALE), "z": np.asarray(zero, dtype)}
         nodes = [
             node("QuantizeLinear", ["x", "s", "z"], ["q"]),
             node("DequantizeLinear", ["q", "s", "z"]),
@@ -44,11 +44,11 @@ def qdq_conv(
     """Activations u8 per tensor, weights i8 per channel, bias i32."""
     channels = w.shape[axis]
     sw = np.linspace(0.01, 0.02, channels, dtype=np.float32)
-    constants = {
+    constants: dict[str, Array] = {
         "s": np.asarray(SCALE), "z": np.asarray(128, np.uint8), "w": w, "sw": sw,
         "zw": np.zeros(channels, np.int8), "b": np.arange(channels, dtype=np.int32) * 100,
         "sb": SCALE * sw, "zb": np.zeros(channels, np.int32),
-        "so": np.float32(0.05), "zo": np.asarray(100, np.uint8),
+        "so": np.asarray(0.05, np.float32), "zo": np.asarray(100, np.uint8),
     }  # fmt: skip
     op = "ConvTranspose" if transposed else "Conv"
     nodes = [
@@ -85,7 +85,7 @@ def test_weights_stay_quantized(spatial: int, transposed: bool) -> None:
 
 def test_quantized_gemm_weights_move_their_axis() -> None:
     x = {"x": reals(0, 2, 3)}
-    constants = {
+    constants: dict[str, Array] = {
         "w": np.arange(12, dtype=np.int8).reshape(3, 4), "s": f32(0.1, 0.2, 0.3, 0.4),
         "z": np.zeros(4, np.int8),
     }  # fmt: skip
@@ -98,7 +98,11 @@ def test_quantized_gemm_weights_move_their_axis() -> None:
 
 def test_float_weights_that_are_quantized_become_constants() -> None:
     x = {"x": reals(0, 2, 3)}
-    constants = {"w": reals(1, 4, 3), "s": f32(0.1, 0.2, 0.3, 0.4), "z": np.zeros(4, np.int8)}
+    constants: dict[str, Array] = {
+        "w": reals(1, 4, 3),
+        "s": f32(0.1, 0.2, 0.3, 0.4),
+        "z": np.zeros(4, np.int8),
+    }
     nodes = [
         node("QuantizeLinear", ["w", "s", "z"], ["q"], axis=0),
         node("DequantizeLinear", ["q", "s", "z"], ["d"], axis=0),
@@ -111,7 +115,11 @@ def test_float_weights_that_are_quantized_become_constants() -> None:
 
 def test_moving_ops_keep_the_scale() -> None:
     x = {"x": reals(0, 1, 2, 6, 6)}
-    constants = {"s": np.asarray(SCALE), "z": np.asarray(128, np.uint8), "t": i64(1, -1)}
+    constants: dict[str, Array] = {
+        "s": np.asarray(SCALE),
+        "z": np.asarray(128, np.uint8),
+        "t": i64(1, -1),
+    }
     nodes = [
         node("QuantizeLinear", ["x", "s", "z"], ["q"]),
         node("MaxPool", ["q"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
@@ -123,7 +131,7 @@ def test_moving_ops_keep_the_scale() -> None:
 
 def test_integer_inputs_carry_the_scale_that_they_are_read_with() -> None:
     x = {"x": np.arange(256, dtype=np.uint8)}
-    constants = {"s": np.asarray(SCALE), "z": np.asarray(9, np.uint8)}
+    constants: dict[str, Array] = {"s": np.asarray(SCALE), "z": np.asarray(9, np.uint8)}
     graph = agree(model([node("DequantizeLinear", ["x", "s", "z"])], x, constants), x)
     assert graph.inputs[0].type.quant == Quant(float(SCALE), 9)
 

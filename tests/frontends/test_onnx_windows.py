@@ -37,7 +37,8 @@ def geometries(draw: st.DrawFn, dilated: bool = True) -> Geometry:
     kernel, strides = several(1, 4), several(1, 3)
     dilations = several(1, 2) if dilated else (1,) * spatial
     pads = tuple(draw(st.integers(0, k - 1)) for k in (*kernel, *kernel))
-    sizes = tuple((k - 1) * d + 1 + draw(st.integers(0, 6)) for k, d in zip(kernel, dilations, strict=True))
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = tuple(span + draw(st.integers(0, 6)) for span in spans)
     return Geometry(sizes, kernel, strides, dilations, pads)
 
 
@@ -56,7 +57,8 @@ def test_conv(g: Geometry, seed: int, groups: int, per: int, out: int, bias: boo
 @settings(max_examples=40)
 def test_conv_auto_pad(g: Geometry, seed: int, mode: str) -> None:
     x = reals(seed, 1, 3, *g.sizes)
-    check("Conv", {"x": x}, {"w": reals(seed + 1, 4, 3, *g.kernel)}, auto_pad=mode, strides=g.strides)
+    w = reals(seed + 1, 4, 3, *g.kernel)
+    check("Conv", {"x": x}, {"w": w}, auto_pad=mode, strides=g.strides)
 
 
 def test_conv_with_weights_behind_other_nodes() -> None:
