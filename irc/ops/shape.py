@@ -59,13 +59,18 @@ class Reshape(Moving):
 
 def regrouped(index: tuple[Expr, ...], dims: Shape, source: Shape) -> list[Expr]:
     """The index into `source` of the element at `index` of `dims`, both row-major."""
+    if 0 in dims:
+        return [Int(0, DType.I64) for _ in source]  # no element is ever asked for
     found: list[Expr] = []
     a = b = 0
     while b < len(source):
         a_end, b_end = a, b + 1
-        while prod(dims[a:a_end]) != prod(source[b:b_end]):
-            smaller = prod(dims[a:a_end]) < prod(source[b:b_end]) and a_end < len(dims)
-            a_end, b_end = (a_end + 1, b_end) if smaller else (a_end, b_end + 1)
+        have, need = 1, source[b]
+        while have != need:
+            if have < need:
+                have, a_end = have * dims[a_end], a_end + 1
+            else:
+                need, b_end = need * source[b_end], b_end + 1
         found += _unravel(_ravel(index[a:a_end], dims[a:a_end]), source[b:b_end])
         a, b = a_end, b_end
     return found
@@ -81,7 +86,7 @@ def _ravel(index: tuple[Expr, ...], dims: Shape) -> Expr:
 def _unravel(flat: Expr, dims: Shape) -> list[Expr]:
     found: list[Expr] = []
     for axis, d in enumerate(dims):
-        i = flat // max(1, prod(dims[axis + 1 :]))
+        i = flat // prod(dims[axis + 1 :])
         outermost = all(before == 1 for before in dims[:axis])
         found.append(Int(0, DType.I64) if d == 1 else i if outermost else i % d)
     return found

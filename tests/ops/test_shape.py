@@ -248,3 +248,7 @@ def test_casts_without_integer_code() -> None:
 
 def test_moving_ops_say_so() -> None:
     assert all(cls.moves for cls in Moving.__subclasses__())
+
+
+def test_loops_over_nothing() -> None:
+    assert Reshape(Input(DType.U8, (2, 0), name="x"), (0, 3)).loops().result.axes[0].extent == 0
