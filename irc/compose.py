@@ -90,12 +90,23 @@ def _computed(e: Load, producer: Nest) -> Expr:
 def pointwise(v: Value, operand: Value) -> bool:
     """Whether each element of `v` needs just the element of `operand` at the same index."""
     loops = v.loops()
-    if len(loops.nests) != 1 or v.shape != operand.shape:
-        return False
-    loads = [
-        e for e in walk(loops.result.value) if isinstance(e, Load) and e.source is operand
-    ]
-    return all(e.fill is None and e.index == loops.result.axes for e in loads)
+    return (
+        len(loops.nests) == 1 and v.shape == operand.shape and reads_in_step(loops.result, operand)
+    )
+
+
+def reads_in_step(nest: Nest, source: Source) -> bool:
+    """Whether a nest reads `source` only at the index that it writes."""
+    return all(
+        e.fill is None and all(_follows(i, a) for i, a in zip(e.index, nest.axes, strict=True))
+        for e in walk(nest.value)
+        if isinstance(e, Load) and e.source is source
+    )
+
+
+def _follows(index: Expr, axis: Var) -> bool:
+    """Whether an index is the axis, or the only index that the axis has."""
+    return index is axis or (axis.extent == 1 and isinstance(index, Int) and index.value == 0)
 
 
 def has_reduction(loops: Loops) -> bool:

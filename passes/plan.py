@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from irc.compose import compose
+from irc.compose import compose, reads_in_step
 from irc.graph import Graph
 from irc.loops import Load, walk
 from irc.ops.core import Const, Input, Kernel
@@ -246,15 +246,15 @@ def in_place_operands(v: Kernel) -> list[Value]:
     loops = compose(v.body)
     if loops.temps:
         return []
-    loads = [e for e in walk(loops.result.value) if isinstance(e, Load)]
-    found: list[Value] = []
-    for operand, formal in zip(v.args, v.body.inputs, strict=True):
-        mine = [e for e in loads if e.source is formal]
-        aligned_loads = all(e.fill is None and e.index == loops.result.axes for e in mine)
-        same = operand.shape == v.shape and operand.type.dtype.bits == v.type.dtype.bits
-        if mine and same and aligned_loads:
-            found.append(operand)
-    return found
+    read = {e.source for e in walk(loops.result.value) if isinstance(e, Load)}
+    return [
+        operand
+        for operand, formal in zip(v.args, v.body.inputs, strict=True)
+        if formal in read
+        and operand.shape == v.shape
+        and operand.type.dtype.bits == v.type.dtype.bits
+        and reads_in_step(loops.result, formal)
+    ]
 
 
 def scratch_bytes(v: Kernel) -> int:
