@@ -37,6 +37,8 @@ _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%", "shl": "<<", "shr": ">>",
     "and": "&", "or": "|", "xor": "^", "lt": "<", "le": "<=", "eq": "==",
 }  # fmt: skip
+_CALLED = ("int64", "max", "min", "prange", "range")
+"""What the printed code calls: no variable may be named so."""
 
 
 def python_source(name: str, loops: Loops, arguments: Mapping[Value, str], parallel: bool) -> str:
@@ -67,7 +69,7 @@ class _NestPrinter:
     def __init__(self, names: Mapping[Source, str], parallel: bool) -> None:
         self.names = names
         self.parallel = parallel
-        self.taken: Counter[str] = Counter({n: 1 for n in [*names.values(), "out"]})
+        self.taken: Counter[str] = Counter({n: 1 for n in [*names.values(), *_CALLED, "out"]})
         self.variables: dict[Var, str] = {}
         self.free: dict[Expr, frozenset[Var]] = {}
         self.shared: set[Expr] = set()
@@ -158,7 +160,7 @@ class _NestPrinter:
         home = self._home(e)
         depth = self.blocks.index(home)
         inner, self.blocks = self.blocks[depth + 1 :], self.blocks[: depth + 1]
-        name = self._fresh("acc" if e.kind == "add" else e.kind)
+        name = self._fresh({"add": "acc", "max": "largest", "min": "smallest"}[e.kind])
         home.lines.append(f"{name} = {_start(e)}")
         self.blocks += [_Block((axis,)) for axis in e.axes]
         body = self.expr(e.body)
