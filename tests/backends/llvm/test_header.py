@@ -1,0 +1,70 @@
+"""The C interface: names, macros, and files that other build systems read."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from irc.backends.llvm.header import cmake_config, header, pkg_config
+from irc.backends.llvm.interface import Interface, c_identifier
+from irc.errors import CompileError
+from irc.graph import Graph
+from irc.ops.core import Input
+from irc.types import DType, Quant, TensorType
+from tests.backends.llvm.nets import small_net
+
+
+def interface(inputs: list[str], outputs: list[str]) -> Interface:
+    made = tuple(Input.of(TensorType(DType.U8, (1, 2, 3), Quant(0.5, 3)), n) for n in inputs)
+    graph = Graph("g", made, (made[0],) * len(outputs), tuple(outputs))
+    return Interface.of(graph, "net").with_workspace(1000)
+
+
+@pytest.mark.parametrize("compiler", ["gcc -std=c99 -x c", "g++ -std=c++11 -x c++"])
+@pytest.mark.parametrize("float_io", [True, False])
+def test_compilers_take_the_header(tmp_path: Path, compiler: str, float_io: bool) -> None:
+    text = header(interface(["a", "int", "a-b", "a.b"], ["x", "2"]), float_io=float_io)
+    (tmp_path / "net.h").write_text(text)
+    (tmp_path / "use.c").write_text('#include "net.h"\n#include "net.h"\nint x = NET_OK;\n')
+    flags = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]
+    subprocess.run([*compiler.split(), *flags, "use.c"], cwd=tmp_path, check=True)
+
+
+def test_one_tensor_is_called_input() -> None:
+    text = header(interface(["x:0"], ["probabilities"]), float_io=True)
+    assert "int net_run(const uint8_t *input, uint8_t *output, void *workspace);" in text
+    assert "int net_run_f32(const float *input, float *output, void *workspace);" in text
+    for line in ("NET_INPUT_SCALE 0.5", "NET_INPUT_X_0_ZERO_POINT 3", "NET_OUTPUT_SHAPE {1,2,3}",
+                 "NET_OUTPUT_PROBABILITIES_SIZE 6", "NET_WORKSPACE_ALIGN 64"):  # fmt: skip
+        assert f"#define {line}\n" in text
+
+
+def test_several_tensors_keep_their_names() -> None:
+    text = header(interface(["a b", "a_b"], ["y"]), float_io=False)
+    assert "const uint8_t *a_b, const uint8_t *input_a_b, uint8_t *output, void *workspace" in text
+    assert "NET_INPUT_A_B_SCALE" in text
+    assert "NET_INPUT_SCALE" not in text
+    assert "run_f32" not in text
+
+
+@pytest.mark.parametrize(("given", "made"), [("net", "net"), ("my-net.v2", "my_net_v2"), ("Ü", "")])
+def test_names_become_identifiers(given: str, made: str) -> None:
+    if made:
+        assert c_identifier(given) == made
+        return
+    with pytest.raises(CompileError, match="can't name a library"):
+        c_identifier(given)
+
+
+@pytest.mark.parametrize("name", ["", "2net", "int", "class", "_", "-"])
+def test_names_that_c_does_not_allow(name: str) -> None:
+    with pytest.raises(CompileError, match="identifier"):
+        c_identifier(name)
+
+
+def test_files_for_build_systems_hold_no_absolute_path() -> None:
+    made = Interface.of(small_net(), "net")
+    for text in (cmake_config(made, ("so", "a")), pkg_config(made)):
+        assert "net" in text
+        assert str(Path.cwd()) not in text
+    assert "net::shared" not in cmake_config(made, ("a",))

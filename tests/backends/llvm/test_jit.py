@@ -1,0 +1,97 @@
+"""The reference and the compiled code agree bit for bit."""
+
+import threading
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from irc.backends import reference
+from irc.backends.llvm.jit import compile_graph
+from irc.errors import CompileError, DataError, GraphError
+from irc.graph import Graph, evaluate
+from tests.backends.llvm.nets import conv, random_inputs, scheduled, small_net
+from tests.ops.sampling import load_samples
+
+SAMPLES = load_samples()
+TARGETS = ("x86-64-v2", "x86-64-v3", "host")
+
+
+def assert_same(graph: Graph, inputs: dict[str, Any], target: str = "host") -> None:
+    got, wanted = compile_graph(graph, target)(inputs), evaluate(graph, inputs)
+    assert list(got) == list(wanted)
+    for name in wanted:
+        np.testing.assert_array_equal(got[name], wanted[name])
+        assert got[name].dtype == wanted[name].dtype
+
+
+@pytest.mark.parametrize("op", sorted(SAMPLES))
+@hypothesis.settings(max_examples=15)
+@hypothesis.given(data=st.data())
+def test_every_op(op: str, data: st.DataObject) -> None:
+    sample = data.draw(SAMPLES[op])
+    assert_same(scheduled(sample.graph), sample.feeds)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("channels", [1, 5, 24, 40])
+def test_small_net(channels: int, target: str) -> None:
+    graph = small_net(channels)
+    assert_same(graph, random_inputs(graph), target)
+
+
+def test_backends_are_called_alike() -> None:
+    graph = small_net()
+    inputs = random_inputs(graph)
+    got, wanted = compile_graph(graph)(inputs), reference.compile(graph)(inputs)
+    assert all(np.array_equal(got[n], wanted[n]) for n in wanted)
+
+
+def test_equal_work_shares_a_function() -> None:
+    graph = small_net()
+    x = graph.inputs[0]
+    first = conv(x, 16, 3)
+    second = conv(first, 16, 4)
+    assert second.type == first.type
+    third = conv(second, 16, 5)
+    net = scheduled(Graph("chain", (x,), (third,), ("y",)))
+    text = compile_graph(net).code.text
+    kernels = [line for line in text.splitlines() if line.startswith("define internal void @\"net_k")]
+    assert len(kernels) == 2  # the first reads another zero point
+
+
+def test_threads_share_an_executable() -> None:
+    graph = small_net()
+    executable = compile_graph(graph)
+    inputs = [random_inputs(graph, seed) for seed in range(8)]
+    wanted = [evaluate(graph, i) for i in inputs]
+    found: dict[int, bool] = {}
+
+    def work(n: int) -> None:
+        got = [executable(inputs[n]) for _ in range(20)]
+        found[n] = all(np.array_equal(g[k], wanted[n][k]) for g in got for k in g)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert found == dict.fromkeys(range(8), True)
+
+
+def test_inputs_are_checked() -> None:
+    graph = small_net()
+    with pytest.raises(DataError, match="takes"):
+        compile_graph(graph)({})
+    with pytest.raises(DataError, match="dtype"):
+        compile_graph(graph)({"x": np.zeros((1, 14, 13, 16), np.int8)})
+
+
+def test_what_can_not_be_compiled() -> None:
+    graph = small_net()
+    with pytest.raises(GraphError, match="scheduled"):
+        compile_graph(graph.with_outputs(graph.outputs))
+    with pytest.raises(CompileError, match="thread"):
+        compile_graph(graph, threads=2)
