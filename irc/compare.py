@@ -13,6 +13,7 @@ from irc.edge import to_integers
 from irc.errors import DataError
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input
+from irc.summary import VIEWS
 from irc.types import Array, Shape, TensorType
 from irc.value import Value
 
@@ -105,7 +106,7 @@ def _shared(real: Graph, integer: Graph) -> dict[Value, Key]:
     floats = {(v.name, v.shape) for v in real.order if v.type.dtype.is_float and v.name}
     last: dict[Key, Value] = {}
     for v in integer.order:
-        if v.type.quant is not None and not isinstance(v, Const | Input):
+        if v.type.quant is not None and not isinstance(v, Const | Input) and v.op not in VIEWS:
             last[v.name, v.shape] = v
     return {v: key for key, v in last.items() if key in floats}
 

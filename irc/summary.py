@@ -13,6 +13,7 @@ from irc.types import TensorType
 from irc.value import Value, operand_fields
 
 EDGES = ("quantize", "dequantize")
+VIEWS = ("transpose", "reshape")
 RESCALING = ("m", "s", "table")
 """Operands that come of quantization: bytes, but no parameters of the model."""
 
@@ -31,15 +32,17 @@ class Layer:
 
 
 def layers(graph: Graph) -> list[Layer]:
-    """The layers of any graph in order; constants, inputs and QDQ edges belong to others."""
-    return [_layer(v) for v in graph.order if not _hidden(v)]
+    """The layers of any graph in order; constants, inputs, QDQ edges and
+    mere views are none."""
+    return [layer_of(v) for v in graph.order if not _hidden(v)]
 
 
 def _hidden(v: Value) -> bool:
-    return isinstance(v, Const | Input) or v.op in EDGES
+    return isinstance(v, Const | Input) or v.op in EDGES or v.op in VIEWS
 
 
-def _layer(v: Value) -> Layer:
+def layer_of(v: Value) -> Layer:
+    """A node as a layer."""
     constants = list(_constants(v))
     parameters = sum(c.type.size for field, c in constants if field not in RESCALING)
     nbytes = sum({c: c.type.nbytes for _, c in constants}.values())

@@ -1,0 +1,199 @@
+"""The command line: arguments only; what the commands do stands in `irc/commands/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import irc
+from irc.errors import IRCError
+
+
+class Commands(TyperGroup):
+    """Commands whose errors, where they are the user's to mend, are one line and exit status 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except IRCError as error:
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="irc",
+    cls=Commands,
+    help="Compile neural networks to standalone, integer-only CPU libraries.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[Path, typer.Argument(help="An ONNX model, or IR text (.irc).")]
+Library = Annotated[Path, typer.Argument(help="A library that irc compiled: libNAME.so")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        help="Inputs to choose scales by: an .npz keyed by input name, samples on the first axis;"
+        " a folder of images (with --input-u8); or random:N.",
+    ),
+]
+Data = Annotated[
+    str | None, typer.Option(help="Inputs to measure on, like --calibration (its default).")
+]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=1,3,224,224", help="Pin an input's shape. Repeatable."),
+]
+Pixels = Annotated[
+    str | None,
+    typer.Option(
+        "--input-u8",
+        metavar="mean=..,std=..",
+        help="Take u8 camera frames [N,H,W,C]: real = (pixel / 255 - mean) / std, one number or one"
+        " per channel: mean=0.485,0.456,0.406,std=0.229,0.224,0.225",
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"irc {irc.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Compile neural networks to standalone, integer-only CPU libraries."""
+
+
+@app.command("compile")
+def compile_(
+    model: Model,
+    directory: Annotated[Path, typer.Option("--output", "-o", help="Folder for the library.")],
+    calibration: Calibration = None,
+    shapes: Shapes = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="CPU to compile for: host, x86-64-v3, aarch64+dotprod, cortex-m4, riscv64+v,"
+            " wasm32, … or triple:cpu:features. Repeatable: then each gets a folder of its own."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the library [the model's].")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to run on.")] = 1,
+    optimize: Annotated[str, typer.Option(help="What to optimize for: speed or size.")] = "speed",
+    emit: Annotated[
+        str | None,
+        typer.Option(metavar="so,a,o,ll,s,irc", help="Which files to write [so,a,o]."),
+    ] = None,
+    float_io: Annotated[
+        bool, typer.Option("--float-io/--no-float-io", help="With NAME_run_f32, or without.")
+    ] = True,
+    pixels: Pixels = None,
+    tune: Annotated[bool, typer.Option("--tune", help="Search for the fastest kernels.")] = False,
+    data: Data = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="True classes of --data (.npy, or .npz with 'labels'): report accuracy."),
+    ] = None,
+) -> None:
+    """Compile a model to a library: .so, .a, .o, a header, a manifest and a report."""
+    from irc.commands.compile import Request, compile_model
+
+    request = Request(
+        model=model, directory=directory, calibration=calibration, shapes=tuple(shapes or ()),
+        targets=tuple(target or ("host",)), name=name, threads=threads, optimize=optimize,
+        emit=emit, float_io=float_io, pixels=pixels, tune=tune, data=data, labels=labels,
+    )  # fmt: skip
+    compile_model(request)
+
+
+@app.command()
+def run(
+    library: Library,
+    inputs: Annotated[Path, typer.Argument(metavar="INPUT.npz", help="Arrays by input name.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUTPUT.npz", help="Save outputs.")
+    ] = None,
+) -> None:
+    """Run a compiled library on one input."""
+    from irc.commands.run import run_library
+
+    run_library(library, inputs, output)
+
+
+@app.command()
+def show(
+    model: Model,
+    after: Annotated[
+        str | None, typer.Option(metavar="PASS", help="Show it as it is after this pass.")
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="A table: op, shape, MACs, parameters, bytes.")
+    ] = False,
+    calibration: Calibration = None,
+    shapes: Shapes = None,
+) -> None:
+    """Show a model as IR text, or as a table of layers."""
+    from irc.commands.show import show_model
+
+    show_model(model, after, summary, calibration, tuple(shapes or ()))
+
+
+@app.command()
+def opt(
+    file: Annotated[Path, typer.Argument(metavar="FILE.irc", help="IR text.")],
+    passes: Annotated[
+        str, typer.Option(help='Passes in order, as in "fold,quantize{method=minmax}".')
+    ],
+) -> None:
+    """Run passes over IR text and print the result."""
+    from irc.commands.opt import optimize
+
+    optimize(file, passes)
+
+
+@app.command()
+def compare(
+    model: Model,
+    calibration: Calibration = None,
+    data: Data = None,
+    shapes: Shapes = None,
+    pixels: Pixels = None,
+) -> None:
+    """Compare float with integer layer by layer: SQNR, worst first."""
+    from irc.commands.compare import compare_model
+
+    compare_model(model, calibration, data, tuple(shapes or ()), pixels)
+
+
+@app.command()
+def audit(library: Library) -> None:
+    """Check on the machine code what the library promises."""
+    from irc.commands.audit import audit_library
+
+    if not audit_library(library):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Show what is there: CPU, features, linker, extras."""
+    from irc.commands.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point."""
+    app()

@@ -1,0 +1,50 @@
+"""`irc compare`: float against integer, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from irc import driver
+from irc.commands.console import out, table, warn
+from irc.commands.inputs import load_model, need_calibration, parse_pixels, read_data
+from irc.compare import LayerError, worst_first
+from irc.errors import GraphError
+from irc.history import history_of
+from irc.properties import is_float
+
+
+def compare_model(
+    path: Path,
+    calibration: str | None,
+    data: str | None,
+    shapes: Sequence[str],
+    pixels_text: str | None,
+) -> None:
+    """Print every layer's SQNR, the worst first."""
+    pixels = parse_pixels(pixels_text)
+    graph = load_model(path, shapes)
+    if not is_float(graph):
+        raise GraphError(f"{path} is quantized already: there is no float model to compare with")
+    chosen = read_data(need_calibration(calibration), graph, pixels)
+    measured = chosen if data is None else read_data(data, graph, pixels)
+    quantized = driver.quantize(graph, chosen)
+    for message in history_of(quantized).warnings:
+        warn(message)
+    out().print(error_table(worst_first(driver.compare(graph, quantized, measured, None))))
+
+
+def error_table(errors: Sequence[LayerError]) -> Table:
+    """The layers in the order given."""
+    made = table(
+        ("layer", "left"), ("op", "left"), ("shape", "left"), ("SQNR dB", "right"),
+        ("largest error", "right"), ("largest value", "right"),
+    )  # fmt: skip
+    for e in errors:
+        made.add_row(
+            e.name, e.op, str(list(e.type.shape)), f"{e.sqnr:.1f}", f"{e.error:.4g}",
+            f"{e.magnitude:.4g}",
+        )  # fmt: skip
+    return made

@@ -1,0 +1,128 @@
+"""`irc compile`: import, quantize, measure, compile, save."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from irc import driver
+from irc.accuracy import Accuracy, accuracy
+from irc.commands.console import out, warn
+from irc.commands.inputs import (
+    load_model,
+    need_calibration,
+    parse_pixels,
+    read_data,
+    read_labels,
+)
+from irc.compare import LayerError
+from irc.errors import CompileError, DataError
+from irc.graph import Graph
+from irc.history import history_of
+from irc.outputs import whole
+from irc.pixels import Pixels
+from irc.progress import bar
+from irc.properties import is_float
+from irc.report import Findings
+from irc.summary import layers
+
+COMPARED_MACS = 10**10
+"""Layers are compared on so many samples that this is not exceeded, at least one, at most 16."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `irc compile`."""
+
+    model: Path
+    directory: Path
+    calibration: str | None
+    shapes: tuple[str, ...]
+    targets: tuple[str, ...]
+    name: str | None
+    threads: int
+    optimize: str
+    emit: str | None
+    float_io: bool
+    pixels: str | None
+    tune: bool
+    data: str | None
+    labels: Path | None
+
+    def refuse_missing(self) -> None:
+        """Raise `CompileError` for what can be asked for but is not there yet."""
+        if self.threads != 1:
+            raise CompileError(
+                f"--threads {self.threads}: libraries run on one thread so far; threads with a"
+                " workspace each may share one library"
+            )
+        if self.optimize not in ("speed", "size"):
+            raise CompileError(f"--optimize {self.optimize}: there are speed and size")
+        if self.optimize == "size":
+            raise CompileError("--optimize size is not available yet: all code is made for speed")
+        if self.tune:
+            raise CompileError("--tune is not available yet: kernels are chosen by rules")
+        if self.labels is not None and self.data is None:
+            raise DataError("--labels needs --data, the inputs that they are the classes of")
+
+
+def compile_model(request: Request) -> None:
+    """Compile as asked and say what was written; raises `IRCError`, and then nothing is."""
+    request.refuse_missing()
+    pixels = parse_pixels(request.pixels)
+    graph = load_model(request.model, request.shapes)
+    quantized, findings = _quantized(request, graph, pixels)
+    for message in history_of(quantized).warnings:
+        warn(message)
+    public = quantized if pixels is None else driver.camera(quantized, pixels)
+    options: dict[str, Any] = {"float_io": request.float_io, "findings": findings}
+    if request.emit is not None:
+        options["emit"] = tuple(k.strip() for k in request.emit.split(",") if k.strip())
+    name = request.name or graph.name
+    with whole(request.directory) as staging:
+        for target in request.targets:
+            folder = staging / _folder(target, request.targets)
+            driver.compile(public, target=target).save(folder, name, **options)
+        written = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
+    for path in written:
+        out().print(str(request.directory / path))
+
+
+def _folder(target: str, targets: tuple[str, ...]) -> str:
+    """One target's files stand in the directory itself, several targets' in one folder each."""
+    return "." if len(targets) == 1 else re.sub(r"[^\w.+-]", "_", target)
+
+
+def _quantized(
+    request: Request, graph: Graph, pixels: Pixels | None
+) -> tuple[Graph, Findings]:
+    """The QDQ graph, and what was measured on the way."""
+    if not is_float(graph):
+        if request.calibration is not None:
+            warn("the model is quantized already: --calibration is not used")
+        return graph, Findings()
+    source = need_calibration(request.calibration)
+    calibration = read_data(source, graph, pixels)
+    quantized = driver.quantize(graph, calibration)
+    errors = _errors(graph, quantized, calibration)
+    return quantized, Findings(errors, _accuracy(request, graph, quantized, pixels))
+
+
+def _errors(graph: Graph, quantized: Graph, calibration: Any) -> list[LayerError]:
+    macs = sum(layer.macs for layer in layers(graph))
+    count = max(1, min(16, COMPARED_MACS // max(macs, 1)))
+    return driver.compare(graph, quantized, calibration, count)
+
+
+def _accuracy(
+    request: Request, graph: Graph, quantized: Graph, pixels: Pixels | None
+) -> Accuracy | None:
+    if request.labels is None or request.data is None:
+        return None
+    labels = read_labels(request.labels)
+    data = read_data(request.data, graph, pixels)
+    model = driver.compile(quantized)
+    with bar("accuracy", len(labels)) as shown:
+        return accuracy(driver.simplify(graph), model, driver.samples(graph, data), labels, shown)

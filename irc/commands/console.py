@@ -1,0 +1,30 @@
+"""How commands speak: results on stdout, warnings on stderr."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+WIDE = 200
+
+
+def out() -> Console:
+    """Standard output; not cut to 80 columns where it is no terminal."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def warn(message: str) -> None:
+    """A warning on stderr."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    console.print(f"warning: {message}", style="yellow")
+
+
+def table(*columns: tuple[str, str]) -> Table:
+    """A plain table; each column is its title and `left` or `right`."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for title, side in columns:
+        made.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
+    return made

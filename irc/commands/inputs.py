@@ -1,0 +1,92 @@
+"""What several commands are given: shapes, calibration data, labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irc import driver
+from irc.errors import DataError, ModelError
+from irc.graph import Graph
+from irc.pixels import Pixels, normalized, read_images
+from irc.types import Array, Shape
+
+
+def load_model(path: Path, shapes: Sequence[str] = ()) -> Graph:
+    """The model at `path`, its inputs' shapes pinned by texts `NAME=1,3,224,224`."""
+    if not path.is_file():
+        raise ModelError(f"there is no model {path}")
+    return driver.load(path, parse_shapes(shapes))
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
+    """`NAME=1,3,224,224`, each; raises `ModelError` for anything else."""
+    found: dict[str, Shape] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        if not name or not re.fullmatch(r"\d+(,\d+)*", dims):
+            raise ModelError(f"--shape {text}: write NAME=1,3,224,224")
+        found[name] = tuple(int(d) for d in dims.split(","))
+    return found
+
+
+def parse_pixels(text: str | None) -> Pixels | None:
+    """What `--input-u8` says, if it is given."""
+    return None if text is None else Pixels.parse(text)
+
+
+def read_data(text: str, graph: Graph, pixels: Pixels | None) -> Any:
+    """What `--calibration` or `--data` names, in a form that `irc.quantize` takes.
+
+    A list, where it is a folder of images; the `.npz`'s arrays, u8 pixels normalised; `random:N`
+    as it stands. Raises `DataError` where there is nothing of use.
+    """
+    if text.startswith("random:"):
+        return text
+    path = Path(text)
+    if path.is_dir():
+        if pixels is None:
+            raise DataError(f"{path} is a folder: images need --input-u8 mean=..,std=..")
+        return _Images(path, graph, pixels)
+    if not path.exists():
+        raise DataError(f"there is no data {path}: give an .npz keyed by input name, or random:16")
+    arrays = driver.read_npz(path)
+    return arrays if pixels is None else normalized(arrays, graph, pixels)
+
+
+class _Images:
+    """A folder of images as samples: read anew each time, never all at once in memory."""
+
+    def __init__(self, folder: Path, graph: Graph, pixels: Pixels) -> None:
+        self.folder, self.graph, self.pixels = folder, graph, pixels
+
+    def __iter__(self) -> Any:
+        return read_images(self.folder, self.graph, self.pixels)
+
+
+def read_labels(path: Path) -> Array:
+    """Classes, i64[n], of an `.npy`, or of the array `labels` in an `.npz`."""
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            array = loaded if isinstance(loaded, np.ndarray) else loaded["labels"]
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise DataError(f"can't read labels {path}: {error}") from None
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(f"labels {path}: integers on one axis are wanted, not {array.dtype}"
+                        f"{list(array.shape)}")  # fmt: skip
+    return array.astype(np.int64)
+
+
+def need_calibration(calibration: str | None) -> str:
+    """The data, or a `DataError` that says how to make some."""
+    if calibration is None:
+        raise DataError(
+            "a float model needs --calibration DATA: save some hundred real inputs with"
+            " np.savez('data.npz', INPUT=array), samples on the first axis; or try random:16"
+        )
+    return calibration
