@@ -53,7 +53,7 @@ def broken_pairs(w: Array) -> Array:
     that the pairwise kernel is exact for every u8 input."""
     if not uses_pairs(w):
         return np.zeros(w.shape[0], np.int64)
-    return np.count_nonzero(pair_sums(w) > PAIR_LIMIT, axis=1).astype(np.int64)
+    return np.asarray(np.count_nonzero(pair_sums(w) > PAIR_LIMIT, axis=1), np.int64)
 
 
 def accumulator_bound(w: Array, bias: Array, x: DType) -> Array:

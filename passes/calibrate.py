@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -156,7 +157,7 @@ class Profile:
             with np.load(path, allow_pickle=False) as archive:
                 values = {str(k): _restore(archive, i) for i, k in enumerate(archive["keys"])}
                 return cls(str(archive["graph_hash"]), int(archive["samples"]), values)
-        except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} is no calibration profile: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,12 @@ def _batches(graph: Graph, source: Source) -> Iterator[Batch]:
 def read_npz(path: Path) -> Batch:
     """The arrays of an `.npz`; raises `DataError` where it can't be read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is no .npz archive: save it with np.savez(path, name=...)")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is no .npz archive: save it with np.savez(path, name=...)")
+        with archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"can't read calibration data {path}: {error}") from None
 
 

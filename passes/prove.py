@@ -144,7 +144,7 @@ def _array(v: Value, given: Constants) -> Array:
 
 
 def _range(shifts: Array) -> tuple[int, int]:
-    return int(shifts.min(initial=MAX_SHIFT)), int(shifts.max(initial=1))
+    return (int(shifts.min()), int(shifts.max())) if shifts.size else (1, 1)
 
 
 def _magnitude(v: Value) -> int:

@@ -50,8 +50,8 @@ def quantize_weights(w: Array, importance: Array, smallest: Array, options: Opti
         base = np.full_like(base, base.max(initial=0))
     base = np.where(base > 0, base, max(float(base.max(initial=0)), 1e-8))
     scales = _best_scales(rows, weight, base, smallest, safe, options.per_channel)
-    q = _integers(rows, scales, safe).reshape(padded.shape)
-    used = w[0].size // q.shape[1]
+    q: Array = _integers(rows, scales, safe).reshape(padded.shape)
+    used = w.size // (padded.shape[0] * padded.shape[1])
     array = np.ascontiguousarray(q[:, :, :used]).reshape(w.shape).astype(np.int8)
     return Weights(array, scales)
 
