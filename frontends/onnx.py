@@ -26,6 +26,7 @@ from .onnx_ops.quantization import input_quant
 from .onnx_structure import (
     check_names,
     check_supported,
+    check_text,
     needed_in_order,
     opset_of,
     subgraphs,
@@ -47,6 +48,7 @@ def load(
     for files that are no model, and for what is not supported, all operators at once.
     """
     proto = _inlined(read_model(model))
+    check_text(proto.graph)
     path = Path(model) if isinstance(model, str | os.PathLike) else None
     importer = _Importer(proto, Tensors(None if path is None else path.parent))
     title = name or (path.stem if path is not None else "") or proto.graph.name

@@ -42,10 +42,29 @@ def opset_of(model: onnx.ModelProto) -> int:
     return opset
 
 
+def check_text(graph: GraphProto) -> None:
+    """Raise `ModelError` where a name is no text (protobuf hands out such fields as bytes)."""
+    names: list[str | bytes] = [graph.name, *_definitions(graph)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input]
+        names += [a.name for a in node.attribute]
+        for inner in subgraphs(node):
+            check_text(inner)
+    for info in (*graph.input, *graph.output):
+        names += [info.name, *(d.dim_param for d in info.type.tensor_type.shape.dim)]
+    for tensor in graph.initializer:
+        names += [text for entry in tensor.external_data for text in (entry.key, entry.value)]
+    broken = [name for name in names if isinstance(name, bytes)]
+    if broken:
+        raise ModelError(f"the file is damaged: {broken[0]!r} should be a name")
+
+
 def check_names(graph: GraphProto, outer: Collection[str] = ()) -> None:
     """Raise `ModelError` for values defined twice, read but never defined, or outputs that
     nothing makes. `outer` are the names that an enclosing graph defines."""
     defined = _definitions(graph)
+    if "" in defined:
+        raise ModelError(f"graph {graph.name!r} has an input or initializer without a name")
     twice = [name for name, times in Counter(defined).items() if times > 1]
     if twice:
         raise ModelError(f"value {twice[0]!r} is defined twice in graph {graph.name!r}")
@@ -56,6 +75,9 @@ def check_names(graph: GraphProto, outer: Collection[str] = ()) -> None:
                 raise ModelError(
                     f"{where(node)} reads {name!r}, which no input, initializer or node defines"
                 )
+    names = [output.name for output in graph.output]
+    if len(set(names)) < len(names):
+        raise ModelError(f"outputs {names} of graph {graph.name!r}: one stands there twice")
     for output in graph.output:
         if output.name not in known:
             raise ModelError(f"output {output.name!r} of the graph is made by no node")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from irc.types import Shape
 
 from .. import normal_forms as forms
+from ..builder import check_size
 from .table import Node, Results, handles
 
 
@@ -27,7 +28,14 @@ def spatial_sizes(node: Node) -> Shape:
 
 
 def explicit_pads(node: Node, kernel: Shape, strides: Shape, dilations: Shape) -> Shape:
-    """The pads `[begin…, end…]` by `pads` or `auto_pad`."""
+    """The pads `[begin…, end…]` by `pads` or `auto_pad`; refuses absurdly large ones."""
+    pads, sizes = _pads(node, kernel, strides, dilations), spatial_sizes(node)
+    ends = zip(sizes, pads, pads[len(sizes) :], strict=False)
+    check_size(1, (*node.x().shape[:2], *(size + a + b for size, a, b in ends)))
+    return pads
+
+
+def _pads(node: Node, kernel: Shape, strides: Shape, dilations: Shape) -> Shape:
     sizes = spatial_sizes(node)
     mode, given = node.text("auto_pad"), node.integers("pads")
     if mode in ("SAME_UPPER", "SAME_LOWER"):

@@ -12,6 +12,7 @@ from irc.types import Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import check_size
 from .table import Node, Results, handles
 
 
@@ -80,6 +81,7 @@ def _axes(node: Node) -> list[_Axis]:
             found[i] = _Axis(size, floor(size * value), float(value))
         else:
             found[i] = _Axis(size, int(value))
+    check_size(x.type.dtype.numpy.itemsize, tuple(a.out for a in found))
     if any(a.out < 1 for a in found):
         node.fail(f"the scales {given} leave no elements of {x.type}")
     return found

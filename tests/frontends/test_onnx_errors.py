@@ -120,8 +120,19 @@ def test_names() -> None:
     twice = (node("Relu", ["x"], ["a"]), node("Neg", ["x"], ["a"]), node("Abs", ["a"]))
     assert "'a' is defined twice" in error_of(*twice)
     assert "'x' is defined twice" in error_of(node("Relu", ["x"], ["x"]))
+    proto = model([node("Relu", ["x"])], X, outputs=("y", "y"))
+    assert "one stands there twice" in error(proto)
+    proto = model([node("Relu", ["x"])], {**X, "": f32(1)})
+    assert "without a name" in error(proto)
     proto = model([node("Relu", ["x"])], X, outputs=("z",))
     assert "output 'z' of the graph is made by no node" in error(proto)
+
+
+def test_names_that_are_no_text() -> None:
+    data = model([node("Relu", ["x"])], X).SerializeToString()
+    for name in (b"Relu_y", b"test"):
+        at = data.index(name)
+        assert "damaged" in error(data[:at] + b"\xff" + data[at + 1 :])
 
 
 def test_inputs_that_are_no_tensors() -> None:
@@ -228,6 +239,7 @@ ABSURD: list[tuple[NodeProto, dict[str, Array]]] = [
     (node("Tile", ["x", "s"]), {"s": HUGE}),
     (node("Pad", ["x", "s"]), {"s": i64(0, 0, 0, 10**12)}),
     (node("Resize", ["x", "", "", "s"]), {"s": HUGE}),
+    (node("Resize", ["x", "", "", "s"]), {"s": i64(1, 10**15)}),
     (node("Range", ["a", "b", "c"]),
      {"a": np.asarray(0.0, np.float32), "b": np.asarray(1e12, np.float32),
       "c": np.asarray(1.0, np.float32)}),
@@ -254,6 +266,9 @@ NODES: list[tuple[str, NodeProto, dict[str, Array], dict[str, Array], int]] = [
     ("one or two spatial axes", node("Conv", ["x", "w"]), VOLUME, {"w": W}, 17),
     ("does not fit", node("Conv", ["x", "w"]), IMAGE, {"w": reals(1, 3, 2, 9, 9)}, 17),
     ("kernel_shape [2, 2]", node("Conv", ["x", "w"], kernel_shape=[2, 2]), IMAGE, {"w": W}, 17),
+    ("GiB", node("MaxPool", ["x"], kernel_shape=[2**40, 1], pads=[2**39, 0, 2**39, 0]), IMAGE, {},
+     17),
+    ("GiB", node("Conv", ["x", "w"], pads=[2**40] * 4), IMAGE, {"w": W}, 17),
     ("strides [0, 1] must be", node("Conv", ["x", "w"], strides=[0, 1]), IMAGE, {"w": W}, 17),
     ("pads [1]", node("Conv", ["x", "w"], pads=[1]), IMAGE, {"w": W}, 17),
     ("'WRONG'", node("Conv", ["x", "w"], auto_pad="WRONG"), IMAGE, {"w": W}, 17),
