@@ -9,13 +9,15 @@ from typing import ClassVar
 import numpy as np
 
 from irc.graph import Graph
+from irc.ops.activation import Unary
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
-from irc.ops.quantization import Dequantize
+from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.shape import Expand
 from irc.passes import identities
 from irc.pipeline import Pass
 from irc.rewrite import rewrite
+from irc.types import Quant
 from irc.value import Value, attribute_fields, operand_fields
 
 MAX_BYTES = 64 << 20
@@ -54,6 +56,24 @@ def _unexpanded(v: Value) -> Value:
     return v.x if isinstance(v, Expand) else v
 
 
+def expand_last(v: Value) -> Value | None:
+    """Functions of one element are computed before their results are repeated.
+
+        (%x: f32[2,1])
+        %e = expand(%x) : f32[2,3]
+        %y = tanh(%e) : f32[2,3]
+        ->
+        %y = tanh(%x) : f32[2,1]
+        %y#2 = expand(%y) : f32[2,3]
+    """
+    match v:
+        case Quantize(x=Expand(x=x), quant=Quant(axis=int())):
+            return None
+        case Unary(x=Expand(x=x)) | Quantize(x=Expand(x=x)) | Dequantize(x=Expand(x=x)):
+            return Expand(v.replace(x=x), v.shape)
+    return None
+
+
 def constant(v: Value) -> Value | None:
     """A node over constants is a constant; quantized weights stay `dequantize` of integers.
 
@@ -76,7 +96,7 @@ def constant(v: Value) -> Value | None:
     return Const(np.ascontiguousarray(array).reshape(v.shape), v.type.quant, name=v.name)
 
 
-RULES = (expanded_operand, *identities.RULES, constant)
+RULES = (expanded_operand, expand_last, *identities.RULES, constant)
 
 
 def share(graph: Graph) -> Graph:

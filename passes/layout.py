@@ -18,10 +18,10 @@ from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share
 from irc.passes.grouping import grouped
 from irc.passes.sinking import RULES as SINKING
-from irc.passes.sinking import inverse, is_free, moved, over, sink_reshape
+from irc.passes.sinking import Perm, inverse, is_free, moved, over, sink_reshape
 from irc.pipeline import Pass
 from irc.rewrite import Uses, rewrite
-from irc.types import Quant
+from irc.types import Quant, Shape
 from irc.value import Value
 
 
@@ -63,24 +63,32 @@ def transpose_around_reshape(v: Value) -> Value | None:
     """
     match v:
         case Transpose(x=Reshape(x=Transpose(x=x, perm=first) as inner) as reshape, perm=second):
-            groups = grouped(inner.shape, reshape.shape)
+            axes = _axes_before(inner.shape, reshape.shape, second)
         case _:
             return None
-    order = []
-    at = 0
-    while at < len(second):
-        found = [g for g in groups if second[at : at + len(g.after)] == g.after]
-        if not found:
-            return None
-        order.append(found[0])
-        at += len(found[0].after)
-    merged = Transpose(x, tuple(first[a] for g in order for a in g.before))
-    made = Reshape(merged, v.shape)
+    if axes is None:
+        return None
+    made = Reshape(Transpose(x, tuple(first[a] for a in axes)), v.shape)
     # What would sink through the reshape again must not be merged above it.
     sunk = sink_reshape(made)
     if isinstance(sunk, Transpose) and isinstance(sunk.x, Reshape):
         return None if isinstance(sunk.x.x, Transpose) else sunk
     return made if sunk is None else sunk
+
+
+def _axes_before(shape: Shape, dims: Shape, perm: Perm) -> Perm | None:
+    """The transpose of `shape` that `transpose(reshape(x, dims), perm)` does before its reshape;
+    None where it tears a group of the reshape apart."""
+    groups = grouped(shape, dims)
+    axes: list[int] = []
+    at = 0
+    while at < len(perm):
+        found = [g for g in groups if perm[at : at + len(g.after)] == g.after]
+        if not found:
+            return None
+        axes += found[0].before
+        at += len(found[0].after)
+    return tuple(axes)
 
 
 def reshape_below(v: Value) -> Value | None:
@@ -158,13 +166,33 @@ def hoist(v: Value, uses: Uses) -> Value | None:
         ->
         %y#2 = transpose(%y) {perm = [0, 2, 3, 1]} : f32[1,2,2,3]
         %s = add(%x, %y#2) : f32[1,2,2,3]
+
+        (%x: f32[1,4,2], %y: f32[1,2,4])
+        %t = transpose(%x) {perm = [0, 2, 1]} : f32[1,2,4]
+        %s = add(%t, %y) : f32[1,2,4]
+        %r = reshape(%s) : f32[1,2,1,4]
+        %z = transpose(%r) {perm = [0, 2, 3, 1]} : f32[1,1,4,2]
+        ->
+        %y#2 = transpose(%y) {perm = [0, 2, 1]} : f32[1,4,2]
+        %s = add(%x, %y#2) : f32[1,4,2]
+        %z = reshape(%s) : f32[1,1,4,2]
     """
     match v:
-        case Transpose(x=Binary() | Relation() | Where() | PRelu() | Concat() as op, perm=perm):
-            operands = dict.fromkeys(op.operands)
-        case _:
-            return None
-    if not uses.single(op) or any(o.type.rank > len(perm) for o in operands):
+        case Transpose(x=Reshape(x=op) as reshape, perm=perm):
+            axes = _axes_before(op.shape, reshape.shape, perm) if uses.single(reshape) else None
+            made = None if axes is None else _hoisted(op, axes, uses)
+            return None if made is None else Reshape(made, v.shape)
+        case Transpose(x=op, perm=perm):
+            return _hoisted(op, perm, uses)
+    return None
+
+
+def _hoisted(op: Value, perm: Perm, uses: Uses) -> Value | None:
+    """`transpose(op, perm)` with the transpose above op, where that leaves fewer of them."""
+    if not isinstance(op, Binary | Relation | Where | PRelu | Concat) or not uses.single(op):
+        return None
+    operands = dict.fromkeys(op.operands)
+    if any(o.type.rank > len(perm) for o in operands):
         return None
     turned = {o: moved(o, perm) for o in operands}
     spared = sum(isinstance(o, Transpose) and uses.single(o) for o in operands)
@@ -196,10 +224,29 @@ def raise_to_input(v: Value, uses: Uses) -> Value | None:
         %x#2 = transpose(%x) {perm = [0, 2, 3, 1]} : f32[1,4,4,1]
         %s = slice(%x#2)
             {starts = [0, 0, 0, 0], stops = [1, 4, 4, 1], steps = [1, 2, 1, 1]} : f32[1,2,4,1]
+
+        (%x: f32[1,2,4])
+        %r = reshape(%x) : f32[1,2,1,4]
+        %y = transpose(%r) {perm = [0, 2, 3, 1]} : f32[1,1,4,2]
+        ->
+        %x#2 = transpose(%x) {perm = [0, 2, 1]} : f32[1,4,2]
+        %y = reshape(%x#2) : f32[1,1,4,2]
+
+        (%x: f32[1,2,4])
+        %r = reshape(%x) : f32[1,2,1,4]
+        %y = transpose(%r) {perm = [0, 2, 3, 1]} : f32[1,1,4,2]
+        ->
+        %x#2 = transpose(%x) {perm = [0, 2, 1]} : f32[1,4,2]
+        %y = reshape(%x#2) : f32[1,1,4,2]
     """
-    if not isinstance(v, Transpose):
-        return None
-    op, perm = v.x, v.perm
+    match v:
+        case Transpose(x=Reshape(x=Input() as x, dims=dims), perm=perm):
+            axes = _axes_before(x.shape, dims, perm)
+            return None if axes is None else Reshape(_turned(x, axes), v.shape)
+        case Transpose(x=op, perm=perm):
+            pass
+        case _:
+            return None
     sources = _sources(op, uses)
     if sources is None or len(sources) != 1:
         return None
@@ -209,7 +256,7 @@ def raise_to_input(v: Value, uses: Uses) -> Value | None:
     return over(op, lambda o: _turned(o, perm), inverse(perm))
 
 
-def _turned(o: Value, perm: tuple[int, ...]) -> Value:
+def _turned(o: Value, perm: Perm) -> Value:
     return moved(o, perm).value if isinstance(o, Const) else Transpose(o, perm, name=o.name)
 
 
