@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from irc.backends.llvm.kernels.depthwise import depthwise
 from irc.backends.llvm.kernels.gemm import gemm
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
-CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (gemm,)
+CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (depthwise, gemm)
 
 
 def select(work: Work, target: Target) -> MicroKernel | None:

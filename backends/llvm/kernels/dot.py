@@ -64,6 +64,19 @@ class DotProduct:
         return builder.add(acc, sums)
 
 
+def multiply_pairs(builder: Any, acc: Any, x: Any, w: Any, *, accumulating: bool) -> Any:
+    """`acc + x[2i]*w[2i] + x[2i+1]*w[2i+1]` on vectors of i16, acc of i32 or None for 0.
+
+    `accumulating` says that the CPU has `vpdpwssd`, which does it at once.
+    """
+    words = ir.VectorType(I32, x.type.count // 2)
+    nbytes = words.count * 4
+    if accumulating and acc is not None:
+        return _call(builder, f"llvm.x86.avx512.vpdpwssd.{_BITS[nbytes]}", words, [acc, x, w])
+    product = _call(builder, f"llvm.x86.{_MADDWD[nbytes]}", words, [x, w])
+    return product if acc is None else builder.add(acc, product)
+
+
 def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     types = [a.type for a in arguments]
     declared = builder.module.globals.get(name)

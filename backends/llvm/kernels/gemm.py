@@ -23,14 +23,14 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, choose
-from irc.backends.llvm.kernels.memory import at, copy, fill, times
-from irc.backends.llvm.kernels.product import Copy, Product, flatten, match
+from irc.backends.llvm.kernels.epilogue import finish, join
+from irc.backends.llvm.kernels.halo import copy_image
+from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
-from irc.loops import Expr
 from irc.types import Array
 
 I8 = ir.IntType(8)
@@ -322,36 +322,10 @@ class _Gemm:
                 width = min(len(at_row) * lanes, block.channels - start * lanes)
                 x = self.builder.add(pixel[2], ir.Constant(I64, r), flags=("nsw",))
                 value = join(self.builder, at_row, width)
-                stores.append(self._finish((pixel[0], pixel[1], x), channel, value, width))
+                place = (pixel[0], pixel[1], x, channel)
+                stores.append(finish(self.f, self.ranges, self.p.reduce, place, value, width))
             for store in stores:
                 store()
-
-    def _finish(
-        self, pixel: tuple[Any, Any, Any], channel: Any, total: Any, width: int
-    ) -> Callable[[], None]:
-        *places, last = self.p.axes
-        indices = [ir.Constant(I64, 0)] * max(0, len(places) - 3) + list(pixel)
-        indices = indices[len(indices) - len(places) :]
-        bindings: dict[Expr, Any] = {v: i for v, i in zip(places, indices, strict=True)}  # noqa: C416
-        bindings |= {last: channel, self.p.reduce: total}
-        renderer = Renderer(
-            self.builder, self.f.places, bindings, ranges=self.ranges, lanes=width,
-            lane_var=last if width > 1 else None, x86=self.f.target.is_x86,
-        )  # fmt: skip
-        nest = self.f.work.loops.result
-        value = renderer.render(nest.value)
-        return lambda: renderer.store(self.f.result, nest.axes, value)
-
-
-def join(builder: Any, vectors: list[Any], width: int) -> Any:
-    """The first `width` lanes of vectors side by side; a scalar if that is one."""
-    if width == 1:
-        return builder.extract_element(vectors[0], ir.Constant(I32, 0))
-    first, second = vectors[0], vectors[-1]
-    if len(vectors) == 1 and first.type.count == width:
-        return first
-    mask = ir.Constant(ir.VectorType(I32, width), list(range(width)))
-    return builder.shuffle_vector(first, second, mask)
 
 
 def carrying(
@@ -382,27 +356,3 @@ def carrying(
     builder.cbranch(again, inside, after)
     builder.position_at_end(after)
     return results
-
-
-def copy_image(builder: Any, c: Copy, source: Any, image: Any, to: Any, width: int) -> None:
-    """Copy one image into scratch, its padding filled with the zero point."""
-    (height, columns, channels), (top, left, bottom, right) = c.extent, c.pads
-    row_bytes = c.padded[1] * channels
-    start = at(builder, source, times(builder, image, c.strides[0]))
-    fill(builder, to, top * row_bytes, c.fill, width)
-    with counted(builder, height, label="copy") as row:
-        target = at(builder, to, times(builder, row.index, row_bytes))
-        target = at(builder, target, top * row_bytes)
-        line = at(builder, start, times(builder, row.index, c.strides[1]))
-        fill(builder, target, left * channels, c.fill, width)
-        inner = at(builder, target, left * channels)
-        if c.strides[2] == channels or columns == 1:
-            copy(builder, inner, line, columns * channels, width)
-        else:
-            with counted(builder, columns, label="pixel") as pixel:
-                into = at(builder, inner, times(builder, pixel.index, channels))
-                copy(builder, into, at(builder, line, times(builder, pixel.index, c.strides[2])),
-                     channels, width)  # fmt: skip
-        fill(builder, at(builder, inner, columns * channels), right * channels, c.fill, width)
-    below = at(builder, to, (top + height) * row_bytes)
-    fill(builder, below, bottom * row_bytes, c.fill, width)

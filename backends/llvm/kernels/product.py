@@ -8,41 +8,17 @@ from math import ceil, prod
 
 import numpy as np
 
+from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
+from irc.backends.llvm.kernels.halo import Copy
 from irc.backends.llvm.render import flat_index, slope
 from irc.backends.llvm.work import Work
 from irc.loops import Expr, Load, Reduce, Var, children
 from irc.ops.conv import QConv2d
 from irc.ops.linear import QLinear
-from irc.ops.windows import Pads, Pair, Window
+from irc.ops.windows import Pair, Window
 from irc.plan import dense_strides
-from irc.types import Array, DType, Shape
+from irc.types import Array, Shape
 from irc.value import Value
-
-SLACK = 64
-"""Bytes behind a copied image that a word of four may reach into."""
-
-
-@dataclass(frozen=True)
-class Copy:
-    """The image copied to scratch with its padding around it, dense, before it is read."""
-
-    extent: Shape
-    """Rows, columns and channels of the image as it is."""
-    strides: Shape
-    """Bytes per image, row and column of it."""
-    pads: Pads
-    fill: int
-
-    @property
-    def padded(self) -> Shape:
-        """Rows, columns and channels of the copy."""
-        top, left, bottom, right = self.pads
-        return self.extent[0] + top + bottom, self.extent[1] + left + right, self.extent[2]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of scratch for one image."""
-        return prod(self.padded) + SLACK
 
 
 @dataclass(frozen=True)
@@ -99,45 +75,17 @@ class Product:
 
 
 def match(work: Work) -> Product | None:
-    """The work as a product, where it is one: a body of one convolution or linear layer over u8
-    with constant weights, and elementwise nodes behind it."""
-    anchors = [v for v in work.body.order if isinstance(v, QConv2d | QLinear)]
-    reduces = _reductions(work.loops.result.value)
-    if len(anchors) != 1 or len(reduces) != 1 or len(work.loops.nests) != 1:
+    """The work as a product, where it is one: a convolution or linear layer with its tail."""
+    anchor = find_anchor(work)
+    if anchor is None:
         return None
-    anchor = anchors[0]
-    if anchor.x not in work.body.inputs or anchor.x.type.dtype is not DType.U8:
-        return None
-    weights = work.constant(anchor.w)
-    if weights is None or anchor.w not in work.body.inputs or work.kernel.shape != anchor.shape:
-        return None
-    strides = work.strides[[i is anchor.x for i in work.body.inputs].index(True)]
-    if strides[-1] != 1 or work.result_strides[-1] != 1 or 0 in work.kernel.shape:
-        return None
-    if isinstance(anchor, QConv2d):
-        return _conv(work, anchor, weights, strides, reduces[0])
-    return _linear(work, anchor, weights, strides, reduces[0])
+    if isinstance(anchor.node, QConv2d):
+        return _conv(work, anchor.node, anchor)
+    return _linear(work, anchor.node, anchor)
 
 
-def _reductions(e: Expr) -> list[Reduce]:
-    """The outermost reductions of an expression, each once."""
-    found: dict[Reduce, None] = {}
-    seen: set[Expr] = set()
-    stack = [e]
-    while stack:
-        x = stack.pop()
-        if isinstance(x, Reduce):
-            found[x] = None
-        elif x not in seen:
-            seen.add(x)
-            stack.extend(children(x))
-    return list(found)
-
-
-def _conv(
-    work: Work, v: QConv2d, weights: Array, strides: Shape, reduce: Reduce
-) -> Product | None:
-    out, channels = v.shape, v.w.shape[3]
+def _conv(work: Work, v: QConv2d, anchor: Anchor) -> Product | None:
+    out, channels, strides = v.shape, v.w.shape[3], anchor.strides
     if channels == 1 and v.groups > 1:
         return None
     copy = None
@@ -148,10 +96,10 @@ def _conv(
         copy = Copy(extent, strides[:3], window.pads, v.x.type.zero)
         strides = dense_strides((out[0], *copy.padded))
     return Product(
-        source=v.x, weights=v.w, reduce=reduce, pixels=out[:3], copy=copy,
+        source=v.x, weights=v.w, reduce=anchor.reduce, pixels=out[:3], copy=copy,
         pixel=(0 if copy else strides[0], strides[1] * v.strides[0], strides[2] * v.strides[1]),
         axes=work.loops.result.axes,
-        **_taps(weights, window, strides, v.groups, rows_together),
+        **_taps(anchor.weights, window, strides, v.groups, rows_together),
     )  # fmt: skip
 
 
@@ -177,11 +125,9 @@ def _taps(
     return {"taps": (down, across), "run": channels, "matrix": matrix}
 
 
-def _linear(
-    work: Work, v: QLinear, weights: Array, strides: Shape, reduce: Reduce
-) -> Product | None:
+def _linear(work: Work, v: QLinear, anchor: Anchor) -> Product | None:
     """Rows of a linear layer are the columns of one image row; they must lie evenly."""
-    lead, depth = v.x.shape[:-1], v.x.shape[-1]
+    lead, depth, strides = v.x.shape[:-1], v.x.shape[-1], anchor.strides
     if not _one_row(work, lead, strides[:-1]):
         return None
     rows, step = prod(lead), _step(lead, strides[:-1])
@@ -190,8 +136,8 @@ def _linear(
         copy = Copy((1, rows, depth), (0, 0, step), (0, 0, 0, 0), 0)
         step = depth
     return Product(
-        source=v.x, weights=v.w, reduce=reduce, pixels=(1, 1, rows), pixel=(0, 0, step),
-        taps=((1, 0),), run=depth, matrix=weights.reshape(1, -1, 1, depth),
+        source=v.x, weights=v.w, reduce=anchor.reduce, pixels=(1, 1, rows), pixel=(0, 0, step),
+        taps=((1, 0),), run=depth, matrix=anchor.weights.reshape(1, -1, 1, depth),
         axes=work.loops.result.axes, copy=copy,
     )  # fmt: skip
 
