@@ -1,0 +1,121 @@
+"""One graph, all backends: every one gives the bits of the reference."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from llvmlite import binding
+
+from irc.backends.llvm.aot import save
+from irc.backends.llvm.jit import Executable, compile_graph
+from irc.backends.llvm.library import Library
+from irc.backends.llvm.target import NAMED
+from irc.backends.numba import compile as compile_numba
+from irc.graph import Graph, evaluate
+from irc.passes.fuse_kernels import FuseKernels
+from irc.passes.plan import PlanMemory
+from irc.types import Array
+from tests.backends.memory import run_guarded
+
+Arrays = Mapping[str, Array]
+
+_V2 = {"sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "cx16"}
+_V3 = _V2 | {"avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"}
+_V4 = _V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+NEEDS: dict[str, set[str]] = {
+    "x86-64-v2": _V2,
+    "x86-64-v3": _V3,
+    "x86-64-v3+avxvnni": _V3 | {"avxvnni"},
+    "x86-64-v4": _V4,
+    "x86-64-v4+avx512vnni": _V4 | {"avx512vnni"},
+}
+"""What a CPU must be able to do, in LLVM's words, to run a named target's code."""
+
+
+def executable_targets() -> list[str]:
+    """The targets whose code this machine runs; `host` first."""
+    present = {name for name, on in binding.get_host_cpu_features().items() if on}
+    assert set(NEEDS) <= set(NAMED), "a target is called otherwise by now"
+    return ["host", *(name for name, needed in NEEDS.items() if needed <= present)]
+
+
+TARGETS = executable_targets()
+
+
+def schedule(graph: Graph, *, in_place: bool = True) -> Graph:
+    """Kernels and a memory plan."""
+    return PlanMemory(in_place)(FuseKernels()(graph))
+
+
+def agree(
+    graph: Graph, feeds: Arrays, targets: Iterable[str] = (), *, numba: bool = False,
+    library: str = "",
+) -> Graph:  # fmt: skip
+    """Hold the scheduled graph, llvm for `targets`, the numba backend and a saved library for the
+    target `library` to what `graph` evaluates to. Returns the scheduled graph."""
+    expected = evaluate(graph, feeds)
+    scheduled = schedule(graph)
+    same_bits("scheduled", evaluate(scheduled, feeds), expected, scheduled)
+    for target in targets:
+        made = run_llvm(compile_graph(scheduled, target), feeds, f"llvm {target}")
+        same_bits(f"llvm {target}", made, expected, scheduled)
+    if numba:
+        same_bits("numba", run_numba(scheduled, feeds), expected, scheduled)
+    if library:
+        made = run_library(scheduled, feeds, library)
+        same_bits(f"library {library}", made, expected, scheduled)
+    return scheduled
+
+
+def same_bits(who: str, got: Arrays, expected: Arrays, graph: Graph) -> None:
+    """Every output in name, shape, dtype and bits; the message holds the graph's text."""
+    assert list(got) == list(expected), f"{who}: outputs {list(got)}, not {list(expected)}"
+    for name, array in expected.items():
+        mine = got[name]
+        shown = f"{who}: output {name} of\n{graph}\n"
+        types = f"is {mine.dtype}{mine.shape}, not {array.dtype}{array.shape}"
+        assert (mine.dtype, mine.shape) == (array.dtype, array.shape), shown + types
+        wrong = np.argwhere(mine != array)
+        at = tuple(wrong[0]) if len(wrong) else ()
+        count = f"{len(wrong)} of {array.size} elements wrong"
+        assert not len(wrong), f"{shown}{count}; at {at} {mine[at]}, not {array[at]}"
+
+
+def run_llvm(executable: Executable, feeds: Arrays, who: str) -> dict[str, Array]:
+    """In process, on guarded memory."""
+    graph = executable.graph
+    workspace = executable.code.interface.workspace
+    return _run_native(executable._run, graph, feeds, workspace, who)
+
+
+def _run_native(
+    run: object, graph: Graph, feeds: Arrays, workspace: int, who: str
+) -> dict[str, Array]:
+    inputs = [feeds[v.name] for v in graph.inputs]
+    try:
+        made = run_guarded(run, inputs, list(graph.output_types.values()), workspace)  # type: ignore[arg-type]
+    except AssertionError as error:
+        raise AssertionError(f"{who}: {error}\n{graph}") from None
+    return dict(zip(graph.output_names, made, strict=True))
+
+
+def run_library(graph: Graph, feeds: Arrays, target: str) -> dict[str, Array]:
+    """Saved, linked, loaded again; its self test must pass too."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(graph, folder, "sample", target, emit=("so",))
+        library = Library(Path(folder) / "libsample.so")
+    assert library.self_test(), f"the self test fails:\n{graph}"
+    assert library.input_types == graph.input_types
+    assert library.output_types == graph.output_types
+    return _run_native(library._run, graph, feeds, library.workspace_bytes, f"library {target}")
+
+
+def run_numba(graph: Graph, feeds: Arrays, threads: int = 1) -> dict[str, Array]:
+    """Compiled by Numba; its own remarks on small loops are of no interest."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return compile_numba(graph, threads=threads)(feeds)
