@@ -62,7 +62,7 @@ def check_rule(rule: AnyRule) -> None:
     """All that the harness asks of a rule; fails with what differs."""
     for before, wanted in drawn(rule):
         after = applied(rule, before)
-        assert str(after) == str(wanted)
+        assert str(after) == str(wanted), f"it makes\n{after}\nand draws\n{wanted}"
         check_equal(before, after)
         assert same(applied(rule, after), after), "the rule does not leave alone what it made"
 

@@ -1,12 +1,14 @@
 """NHWC inside, and no transposes between image ops."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import irc
 from irc.graph import Graph, evaluate
 from irc.ops.activation import Relu
 from irc.ops.core import Input
@@ -184,3 +186,16 @@ def test_convolutions_of_one_dimension_meet_their_activations() -> None:
     (activation,) = [v for v in after.order if v.op == "relu"]
     assert activation.operands[0].op == "conv2d"
     assert sum(isinstance(v, Transpose) for v in after.order) <= 1
+
+
+MODELS = sorted((Path(__file__).parents[2] / "examples" / "models").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_trained_models_have_no_transpose(path: Path) -> None:
+    """One channel in, a vector out: nothing is left to move even at the edges."""
+    before = irc.load(path)
+    after = Pipeline(PIPELINES["float"])(before)
+    check_equal(before, after)
+    assert not [v for v in after.order if isinstance(v, Transpose)]
+    assert {"batch_norm", "relu"}.isdisjoint(v.op for v in after.order)
