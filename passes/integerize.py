@@ -325,8 +325,8 @@ def _picked(quant: Quant, index: Array, axis: int) -> Quant:
 def _centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
     """Weights as i8 with zero point 0, and the x to go with them.
 
-    Weights with a zero point may need nine bits: then they are the sum of two i8 tensors, side by
-    side over channels that are given twice. This is exact.
+    Weights with a zero point may need nine bits: then they are the sum of two i8 tensors (three, if
+    one is 255), side by side over channels that are given as often. This is exact.
     """
     if w.quant is None:
         raise IRCError("its weights are not quantized")
@@ -337,16 +337,19 @@ def _centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
     wide = w.array.astype(np.int64) - np.asarray(zero, np.int64)
     if wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127:
         return x, Const(wide.astype(np.int8), quant, name=w.name)
-    half = np.clip(wide, -127, 127)
-    both = np.concatenate([half, wide - half], axis=-1).astype(np.int8)
-    return _twice(x, getattr(v, "groups", 1)), Const(both, quant, name=w.name)
+    parts = []
+    while wide.any():
+        parts.append(np.clip(wide, -127, 127))
+        wide = wide - parts[-1]
+    array = np.concatenate(parts, axis=-1).astype(np.int8)
+    return _repeated(x, len(parts), getattr(v, "groups", 1)), Const(array, quant, name=w.name)
 
 
-def _twice(x: Value, groups: int) -> Value:
-    """Each group's channels (last axis) twice, side by side."""
+def _repeated(x: Value, times: int, groups: int) -> Value:
+    """Each group's channels (last axis) several times, side by side."""
     channels = x.shape[-1]
     if groups == 1:
-        return Concat((x, x), axis=len(x.shape) - 1)
+        return Concat((x,) * times, axis=len(x.shape) - 1)
     apart = Reshape(x, (*x.shape[:-1], groups, channels // groups))
-    joined = Concat((apart, apart), axis=len(x.shape))
-    return Reshape(joined, (*x.shape[:-1], 2 * channels))
+    joined = Concat((apart,) * times, axis=len(x.shape))
+    return Reshape(joined, (*x.shape[:-1], times * channels))

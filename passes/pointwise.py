@@ -7,17 +7,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from irc.errors import IRCError
+from irc.ops.activation import Unary
 from irc.ops.core import Const
+from irc.ops.elementwise import Binary
 from irc.types import Array
 from irc.value import Value
-
-BINARY = frozenset({"add", "sub", "mul", "div", "minimum", "maximum", "pow"})
-
-
-def is_unary(v: Value) -> bool:
-    """Whether the op is a function of one real (it says which by `fn`)."""
-    return hasattr(v, "fn")
-
 
 def is_clamp(v: Value) -> bool:
     """Whether the op is a clamp, which integer kernels do for free."""
@@ -28,9 +23,8 @@ def pointwise(v: Value) -> bool:
     """Whether each element depends on the same element of its operands alone, scalars aside."""
     if not v.type.dtype.is_float:
         return False
-    return is_unary(v) or (
-        v.op in BINARY and all(o.shape == v.shape or _is_scalar(o) for o in v.operands)
-    )
+    alike = all(o.shape == v.shape or _is_scalar(o) for o in v.operands)
+    return isinstance(v, Unary) or (isinstance(v, Binary) and alike)
 
 
 def _is_scalar(v: Value) -> bool:
@@ -71,7 +65,6 @@ def _fill(v: Value, known: dict[Value, Array]) -> None:
 def _compute(v: Value, operands: list[Array]) -> Array:
     if isinstance(v, Const):
         return np.asarray(v.array.reshape(-1)[0], np.float64)
-    function: Callable[[Array], Array] | None = getattr(v, "fn", None)
-    if function is not None:
-        return np.asarray(function(operands[0]), np.float64)
-    return np.asarray(v.evaluate(*operands), np.float64)
+    if isinstance(v, Unary | Binary):
+        return np.asarray(v.fn(*operands), np.float64)
+    raise IRCError(f"{v.op} %{v.name} is no function of one value")
