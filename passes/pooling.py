@@ -16,8 +16,6 @@ from irc.passes.constants import is_uniform
 from irc.passes.grouping import grouped
 from irc.value import Value
 
-Reduction = ReduceMean | ReduceSum | ReduceMax | ReduceMin
-
 
 def global_pool(v: Value) -> Value | None:
     """A pool whose one window is the whole image is a reduction.

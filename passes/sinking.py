@@ -40,9 +40,6 @@ from irc.value import Value
 
 T = TypeVar("T")
 Perm = tuple[int, ...]
-Pointwise = Unary | Not | Cast | Quantize | Dequantize
-Reduction = ReduceMean | ReduceSum | ReduceMax | ReduceMin
-Broadcasting = Binary | Relation | Where | PRelu
 
 
 def inverse(perm: Perm) -> Perm:
