@@ -14,6 +14,7 @@ from irc.ops.elementwise import Binary
 from irc.types import Array
 from irc.value import Value
 
+
 def is_clamp(v: Value) -> bool:
     """Whether the op is a clamp, which integer kernels do for free."""
     return v.op in ("clip", "relu")

@@ -163,7 +163,7 @@ def test_every_source_gives_the_same_samples(tmp_path: Path) -> None:
     net = Net()
     graph, data = residual(net), net.samples(3)
     np.savez(tmp_path / "d.npz", x=data[:, 0])
-    sources = [
+    sources: list[Any] = [
         data, data[:, 0], {"x": data}, {"x": data[:, 0]}, tmp_path / "d.npz", str(tmp_path / "d.npz"),
         [{"x": a} for a in data], list(data), [{"x": a[0]} for a in data], iter(list(data[:, 0])),
         [data[:, 0]],

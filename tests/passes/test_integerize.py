@@ -101,7 +101,7 @@ OPS: dict[str, Callable[[Value, Value], tuple[Value, float]]] = {
     "add constant": lambda a, b: (Add(a, Const(RNG.random((4,)).astype(np.float32))), 0.06),
     "sub": lambda a, b: (Sub(a, b), 0.09),
     "mul": lambda a, b: (Mul(a, b), 0.3),
-    "mul scalar": lambda a, b: (Mul(a, Const(np.float32(0.3))), 0.02),
+    "mul scalar": lambda a, b: (Mul(a, Const(np.array(0.3, np.float32))), 0.02),
     "matmul": lambda a, b: (MatMul(a, Transpose(b, (0, 1, 3, 2))), 0.8),
     "mean": lambda a, b: (ReduceMean(a, (1, 2), True), 0.03),
     "sum": lambda a, b: (ReduceSum(a, (1, 2), False), 1.0),
@@ -109,7 +109,7 @@ OPS: dict[str, Callable[[Value, Value], tuple[Value, float]]] = {
     "sigmoid": lambda a, b: (Sigmoid(a), 1 / 256),
     "gelu": lambda a, b: (Gelu(a), 0.04),
     "tanh clip": lambda a, b: (Clip(Tanh(a), -0.5, 0.5), 1 / 128),
-    "chain": lambda a, b: (Mul(a, HardSigmoid(Add(a, Const(np.float32(0.5))))), 0.04),
+    "chain": lambda a, b: (Mul(a, HardSigmoid(Add(a, Const(np.array(0.5, np.float32))))), 0.04),
     "softmax": lambda a, b: (Softmax(a, 3), 1 / 256),
     "resize": lambda a, b: (ResizeLinear(a, (7, 9)), 0.05),
     "max pool": lambda a, b: (MaxPool2d(a, (2, 2), (2, 2)), 0.05),
@@ -275,7 +275,7 @@ def test_islands_are_listed_at_once() -> None:
     inner = Conv2d(image(), weights((4, 1, 1, 4)), name="bare")
     first = quantized(Add(inner, image("b"), name="sum"), 0.1)
     second = quantized(BatchNorm(image("c"), ones, ones, ones, ones, 1e-5, 3, name="bn"), 0.1)
-    with pytest.raises(CompileError, match="3 nodes|2 nodes") as caught:
+    with pytest.raises(CompileError, match="2 nodes") as caught:
         integerize(graph_of(first, second))
     assert "conv2d %bare: add %sum reads it unquantized" in str(caught.value)
     assert "batch_norm %bn" in str(caught.value)

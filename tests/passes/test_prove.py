@@ -27,7 +27,7 @@ def qlinear(w: Any, bias: Any = 0, shift: int = 40, dtype: DType = DType.U8) -> 
 
 
 def saturates(pair: Any) -> bool:
-    """What the instruction does to the worst u8 inputs: the definition that the proof stands for."""
+    """What the instruction does to the worst u8 inputs: the definition behind the proof."""
     positive, negative = np.maximum(pair, 0).sum(), np.minimum(pair, 0).sum()
     return bool(255 * positive > 32767 or 255 * negative < -32768)
 
