@@ -10,8 +10,8 @@ from pathlib import Path
 import jinja2
 
 import irc
-from irc.backends.llvm.interface import ALIGN, Interface, Port
 from irc.backends.llvm.edge import needs_edge
+from irc.backends.llvm.interface import ALIGN, Interface, Port
 
 _templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -19,7 +19,7 @@ _templates = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
-    autoescape=False,  # noqa: S701  (C, not HTML)
+    autoescape=False,
 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import binding
 
 from irc.backends.llvm.module import Code, generate, workspace_array
-from irc.backends.llvm.target import initialize, parse_target
+from irc.backends.llvm.target import initialize, parse_target, refusal
 from irc.errors import CompileError
 from irc.graph import Graph, check_inputs
 from irc.types import Array
@@ -56,7 +56,11 @@ def compile_graph(graph: Graph, target: str = "host", threads: int = 1) -> Execu
     """
     if threads != 1:
         raise CompileError("the llvm backend runs on one thread so far: leave out threads")
-    return Executable(graph, generate(graph, parse_target(target), NAME))
+    aimed = parse_target(target)
+    why = refusal(aimed.triple, aimed.cpu, aimed.features)
+    if why:
+        raise CompileError(f"target {target} can't run in this process: {why}; save a library")
+    return Executable(graph, generate(graph, aimed, NAME))
 
 
 def _load(code: bytes) -> Any:

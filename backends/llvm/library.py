@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from irc.backends.llvm.module import workspace_array
+from irc.backends.llvm.target import refusal
 from irc.edge import to_integers, to_reals
 from irc.errors import ToolError
 from irc.graph import Graph, check_inputs
@@ -29,6 +30,7 @@ class Library:
         self.path = Path(path)
         self._library = _open(self.path)
         self.manifest = _read_manifest(self._library, self.path)
+        _check_machine(self.manifest["target"], self.path)
         self.name: str = self.manifest["name"]
         self.workspace_bytes: int = self.manifest["workspace_bytes"]
         self.input_types = _types(self.manifest["inputs"])
@@ -118,6 +120,12 @@ def _read_manifest(library: ctypes.CDLL, path: Path) -> dict[str, Any]:
     function.restype = ctypes.c_char_p
     content: dict[str, Any] = json.loads(function().decode())
     return content
+
+
+def _check_machine(target: Mapping[str, str], path: Path) -> None:
+    why = refusal(target["triple"], target["cpu"], target["features"])
+    if why:
+        raise ToolError(f"{path} was compiled for {target['name']}: {why}")
 
 
 def _types(entries: list[dict[str, Any]]) -> dict[str, TensorType]:

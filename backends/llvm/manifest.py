@@ -39,7 +39,12 @@ def manifest(
         "irc": irc.__version__,
         "graph": graph.name,
         "graph_sha256": graph_hash(graph),
-        "target": {"name": target.name, "triple": target.triple, "cpu": target.cpu},
+        "target": {
+            "name": target.name,
+            "triple": target.triple,
+            "cpu": target.cpu,
+            "features": target.features,
+        },
         "inputs": [port_entry(p) for p in interface.inputs],
         "outputs": [port_entry(p) for p in interface.outputs],
         "workspace_bytes": interface.workspace,

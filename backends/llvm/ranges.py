@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from math import prod
 
@@ -75,30 +76,48 @@ def _union(a: Range, b: Range) -> Range:
 
 
 def _binary(kind: str, a: Range, b: Range, dtype: DType) -> Range:
-    match kind:
-        case "add":
-            return a[0] + b[0], a[1] + b[1]
-        case "sub":
-            return a[0] - b[1], a[1] - b[0]
-        case "mul":
-            return _corners(a, b, lambda x, y: x * y)
-        case "floordiv" if b[0] > 0:
-            return _corners(a, b, lambda x, y: x // y)
-        case "mod" if b[0] > 0:
-            return (a[0], a[1]) if a[0] >= 0 and a[1] < b[0] else (0, b[1] - 1)
-        case "shl" if 0 <= b[0] and b[1] < 64:
-            return _corners(a, b, lambda x, y: x << y)
-        case "shr" if b[0] >= 0:
-            return _corners(a, b, lambda x, y: x >> y)
-        case "min":
-            return min(a[0], b[0]), min(a[1], b[1])
-        case "max":
-            return max(a[0], b[0]), max(a[1], b[1])
-        case "and" if a[0] >= 0 and b[0] >= 0:
-            return 0, min(a[1], b[1])
-        case "or" | "xor" if a[0] >= 0 and b[0] >= 0:
-            return 0, (1 << max(a[1].bit_length(), b[1].bit_length())) - 1
+    if kind in _MONOTONE:
+        return _corners(a, b, _MONOTONE[kind])
+    if kind in _GUARDED and _GUARDED[kind](a, b):
+        return _ranged(kind, a, b)
     return dtype.min, dtype.max
+
+
+_MONOTONE: dict[str, Callable[[int, int], int]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "min": min, "max": max,
+}  # fmt: skip
+"""Kinds whose extremes lie at the ends of their operands' intervals."""
+
+
+def _natural(a: Range, b: Range) -> bool:
+    return a[0] >= 0 and b[0] >= 0
+
+
+_GUARDED: dict[str, Callable[[Range, Range], bool]] = {
+    "floordiv": lambda a, b: b[0] > 0,
+    "mod": lambda a, b: b[0] > 0,
+    "shl": lambda a, b: b[0] >= 0 and b[1] < 64,
+    "shr": lambda a, b: b[0] >= 0,
+    "and": _natural,
+    "or": _natural,
+    "xor": _natural,
+}
+"""Kinds that say something only under a condition."""
+
+
+def _ranged(kind: str, a: Range, b: Range) -> Range:
+    match kind:
+        case "floordiv":
+            return _corners(a, b, operator.floordiv)
+        case "mod":
+            return a if a[0] >= 0 and a[1] < b[0] else (0, b[1] - 1)
+        case "shl":
+            return _corners(a, b, operator.lshift)
+        case "shr":
+            return _corners(a, b, operator.rshift)
+        case "and":
+            return 0, min(a[1], b[1])
+    return 0, (1 << max(a[1].bit_length(), b[1].bit_length())) - 1
 
 
 def _corners(a: Range, b: Range, f: Callable[[int, int], int]) -> Range:
@@ -114,6 +133,6 @@ def _reduce(e: Reduce, body: Range) -> Range:
 
 
 def _mul_shift(a: Range, m: Range, s: Range) -> Range:
-    low, high = _corners(a, m, lambda x, y: x * y)
+    low, high = _corners(a, m, operator.mul)
     shift = max(s[0], 1)
     return min(low >> shift, 0), max((high >> shift) + 1, 0)

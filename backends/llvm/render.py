@@ -226,8 +226,8 @@ class Renderer:
     def _divide(self, e: Binary, a: Any, b: Any) -> Any:
         power = _power_of_two(e.b)
         if power is not None and e.kind == "floordiv":
-            shift = self.constant(power, a.type)
-            return self.builder.ashr(a, shift) if e.dtype in _SIGNED else self.builder.lshr(a, shift)
+            shift = self.builder.ashr if e.dtype in _SIGNED else self.builder.lshr
+            return shift(a, self.constant(power, a.type))
         if power is not None:
             return self.builder.and_(a, self.constant((1 << power) - 1, a.type))
         if self.ranges.of(e.a)[0] >= 0 and self.ranges.of(e.b)[0] >= 0:
@@ -277,7 +277,8 @@ class Renderer:
             return self.builder.trunc(value, full)
         if element.width == before:
             return value
-        return self.builder.sext(value, full) if source in _SIGNED else self.builder.zext(value, full)
+        extend = self.builder.sext if source in _SIGNED else self.builder.zext
+        return extend(value, full)
 
     # ------------------------------------------------------------ equation (6)
 
@@ -389,7 +390,8 @@ class Renderer:
         offset = scalar.render(flat_index(index, place.strides))
         value = self.wide(value)
         if place.dtype is DType.BOOL:
-            value = self.builder.zext(value, ir.VectorType(I8, self.lanes) if self.lanes > 1 else I8)
+            stored = I8 if self.lanes == 1 else ir.VectorType(I8, self.lanes)
+            value = self.builder.zext(value, stored)
         self.builder.store(value, place.address(self.builder, offset), align=place.bytes)
 
     # ------------------------------------------------------------ reductions
@@ -449,7 +451,10 @@ def mul_shift_vector(
     """
     low, high = shifts
     count = a.type.count
-    const = lambda v: ir.Constant(ir.VectorType(I32, count), [v] * count)  # noqa: E731
+
+    def const(value: int) -> Any:
+        return ir.Constant(ir.VectorType(I32, count), [value] * count)
+
     products = _products(builder, a, m, x86=x86)
     if low > 32:
         word = _words(builder, products, None, x86=x86)

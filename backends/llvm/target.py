@@ -77,6 +77,12 @@ class Target:
             raise CompileError(f"target {self.name}: LLVM refuses {self.triple}: {error}") from None
 
 
+_V2_FEATURES = {"cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3"}
+_V3_FEATURES = _V2_FEATURES | {
+    "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave",
+}  # fmt: skip
+_V4_FEATURES = _V3_FEATURES | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+_LEVELS = {"x86-64-v2": _V2_FEATURES, "x86-64-v3": _V3_FEATURES, "x86-64-v4": _V4_FEATURES}
 _LINUX = "unknown-linux-gnu"
 _X86 = f"x86_64-{_LINUX}"
 _V3 = "x86-64-v3"
@@ -196,6 +202,18 @@ def host() -> Target:
     else:
         base = _like_arch(triple, words)
     return dataclasses.replace(base, name="host", triple=triple, cpu=cpu, features=features)
+
+
+def refusal(triple: str, cpu: str, features: str) -> str:
+    """Why code for a CPU can't run on this machine; empty where it can."""
+    here = host()
+    if triple.split("-")[0] != here.arch:
+        return f"it is code for {triple.split('-')[0]}, this machine is {here.arch}"
+    present = {name for name, on in binding.get_host_cpu_features().items() if on}
+    level = NAMED[_LIKE[cpu]].cpu if cpu in _LIKE else ""
+    needed = {f[1:] for f in features.split(",") if f.startswith("+")}
+    missing = sorted((needed | _LEVELS.get(level, set())) - present)
+    return f"this machine's CPU lacks {', '.join(missing)}" if missing else ""
 
 
 def x86(base: Target, features: set[str]) -> Target:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from irc.backends.llvm import open_library, save
 from irc.backends.llvm.module import generate_library, workspace_array
@@ -89,7 +90,8 @@ def test_any_single_byte_changes_the_checksum() -> None:
 def test_null_and_misaligned_pointers_are_refused(graph: Graph, folder: Path) -> None:
     library = open_library(folder / "libnet.so")
     run = library._run
-    inputs, outputs = random_inputs(graph), [np.empty(t.shape) for t in library.output_types.values()]
+    inputs = random_inputs(graph)
+    outputs = [np.empty(t.shape) for t in library.output_types.values()]
     workspace = workspace_array(library.workspace_bytes)
     pointers = [inputs["x"].ctypes.data, *(o.ctypes.data for o in outputs), workspace.ctypes.data]
     assert run(*pointers) == 0
@@ -118,14 +120,18 @@ def test_nothing_is_undefined_and_nothing_writable(folder: Path) -> None:
     with (folder / "net.o").open("rb") as file:
         elf = ELFFile(file)
         assert writable(elf) == []
-        symbols = elf.get_section_by_name(".symtab").iter_symbols()
-        public = sorted(s.name for s in symbols if s["st_info"]["bind"] == "STB_GLOBAL")
+        public = sorted(s.name for s in symbols(elf) if s["st_info"]["bind"] == "STB_GLOBAL")
     assert public == ["net_manifest", "net_run", "net_run_f32", "net_self_test"]
 
 
+def symbols(elf: ELFFile) -> list[Any]:
+    table = elf.get_section_by_name(".symtab")
+    assert isinstance(table, SymbolTableSection)
+    return list(table.iter_symbols())
+
+
 def undefined(elf: ELFFile) -> list[str]:
-    symbols = elf.get_section_by_name(".symtab").iter_symbols()
-    return [s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF" and s.name]
+    return [s.name for s in symbols(elf) if s["st_shndx"] == "SHN_UNDEF" and s.name]
 
 
 def writable(elf: ELFFile) -> list[str]:

@@ -11,7 +11,7 @@ from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Place, flat_index, slope
 from irc.backends.llvm.target import NAMED
 from irc.graph import Graph, evaluate
-from irc.loops import Expr, Int, Load, Reduce, Var, axes, clamp, elementwise, load
+from irc.loops import Expr, Int, Load, Reduce, Source, Var, axes, clamp, elementwise, load
 from irc.ops.core import Input
 from irc.ops.quantization import Requantize
 from irc.types import DType, Quant, TensorType
@@ -74,7 +74,7 @@ def test_lanes_where_loads_are_of_neighbours() -> None:
 
     def lanes(value: Callable[..., Expr], shape: tuple[int, int] = (4, 64)) -> int:
         nest = elementwise(shape, value).result
-        places = {x: Place(None, (64, 1), DType.U8)}
+        places: dict[Source, Place] = {x: Place(None, (64, 1), DType.U8)}
         result = Place(None, (shape[1], 1), DType.U8)
         return choose_lanes(nest, places, result, Ranges(), target)
 

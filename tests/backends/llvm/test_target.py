@@ -1,6 +1,6 @@
 import pytest
 
-from irc.backends.llvm.target import NAMED, Dot, host, parse_target
+from irc.backends.llvm.target import NAMED, Dot, host, parse_target, refusal
 from irc.errors import CompileError
 
 
@@ -47,3 +47,10 @@ def test_a_dot_product_is_claimed_only_with_its_feature() -> None:
             assert "vnni" in target.features
         if target.dot is Dot.SDOT:
             assert "dotprod" in target.features
+
+
+def test_what_this_machine_refuses() -> None:
+    here = host()
+    assert refusal(here.triple, here.cpu, here.features) == ""
+    assert "lacks never-made" in refusal(here.triple, here.cpu, "+never-made")
+    assert "it is code for z80" in refusal("z80-unknown-none", "", "")
