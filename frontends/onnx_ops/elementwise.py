@@ -16,6 +16,7 @@ from irc.types import Array, DType
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..onnx_file import element_type
 from .table import Node, Results, handles
 
 BINARY: dict[str, Callable[[Value, Value], Value]] = {
@@ -214,8 +215,6 @@ def is_nan(node: Node) -> Results:
 @handles("Cast", "CastLike")
 def cast(node: Node) -> Results:
     """Between element types; all floats are f32 here."""
-    from ..onnx_file import element_type
-
     node.ignore("saturate", "round_mode")
     x = node.x()
     if node.op == "Cast":

@@ -277,6 +277,7 @@ NODES: list[tuple[str, NodeProto, dict[str, Array], dict[str, Array], int]] = [
     ("attribute 'colour' does not exist", node("Relu", ["x"], colour=1), IMAGE, {}, 17),
     ("attribute 'alpha' must be of type", node("Elu", ["x"], alpha=1), IMAGE, {}, 17),
     ("attribute 'axis' is missing", node("Concat", ["x"]), IMAGE, {}, 17),
+    ("number of axes", node("Concat", ["x", "w"], axis=1), IMAGE, {"w": f32(1)}, 17),
     ("one dtype", node("Add", ["x", "w"]), IMAGE, {"w": i64(1)}, 17),
     ("do not broadcast", node("Add", ["x", "w"]), IMAGE, {"w": f32(1, 2)}, 17),
     ("computed at run time", node("Reshape", ["x", "s"]),
