@@ -1,0 +1,5 @@
+"""What a compiled library promises, checked on its machine code."""
+
+from irc.audit.checks import Check, audit
+
+__all__ = ["Check", "audit"]

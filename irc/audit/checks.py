@@ -1,0 +1,176 @@
+"""The promises of a library, each as a check."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from irc.audit import probe
+from irc.audit.binary import Binary, read
+from irc.audit.disassembly import disassemble
+from irc.audit.flow import Function, functions, reachable, recursion, stack_bound
+from irc.audit.machines import MACHINES, TOOLS, Instruction, Machine
+from irc.errors import ToolError
+
+API = ("run", "run_f32", "run_parallel", "self_test", "manifest")
+EDGE = ("run_f32",)
+"""What may compute with floats, and whatever only it reaches."""
+MOST_NAMED = 3
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise: whether it holds (None: it can't be tried here), and what was seen."""
+
+    promise: str
+    holds: bool | None
+    seen: str
+
+
+def audit(path: str | Path) -> list[Check]:
+    """Every promise, checked; nothing of the library runs but its self test, in its own process.
+
+    Raises `ToolError` for what is no library, or can't be disassembled here.
+    """
+    binary = read(Path(path))
+    code = disassemble(binary.path, binary.arch)
+    return _Audit(binary, MACHINES[binary.arch], code).checks()
+
+
+class _Audit:
+    def __init__(
+        self, binary: Binary, machine: Machine, code: Mapping[int, Instruction]
+    ) -> None:
+        self.binary, self.machine, self.code = binary, machine, code
+        self.name = _name(binary)
+        self.entries = {
+            what: binary.exports[f"{self.name}_{what}"]
+            for what in API
+            if f"{self.name}_{what}" in binary.exports
+        }
+        self.found = functions(code, machine, self.entries.values())
+
+    def checks(self) -> list[Check]:
+        return [
+            self.manifest(),
+            self.exports(),
+            self.undefined(),
+            self.data(),
+            self.integer(),
+            self.control(),
+            self.stack(),
+            self.self_test(),
+        ]
+
+    def manifest(self) -> Check:
+        promise = "carries its manifest"
+        content = self.binary.manifest
+        if content is None:
+            return Check(promise, False, "none in the read-only data")
+        holds = content.get("name") == self.name
+        made = f"{content.get('name')}, made by irc {content.get('irc')}"
+        return Check(promise, holds, made if holds else f"{made}, but it exports {self.name!r}")
+
+    def exports(self) -> Check:
+        expected = {f"{self.name}_{what}" for what in API}
+        extra = sorted(set(self.binary.exports) - expected)
+        missing = [w for w in ("run", "self_test", "manifest") if w not in self.entries]
+        seen = f"{len(self.entries)} functions"
+        if extra:
+            seen = f"also {_listed(extra)}"
+        elif missing:
+            seen = f"lacks {_listed(missing)}"
+        return Check("exports its interface and no more", not extra and not missing, seen)
+
+    def undefined(self) -> Check:
+        missing = [*self.binary.undefined, *self.binary.needed]
+        return Check("needs nothing from outside", not missing, _listed(missing) or "nothing")
+
+    def data(self) -> Check:
+        problems = list(self.binary.writable)
+        if self.binary.executable_writable:
+            problems.append("a segment that is writable and executable")
+        if self.binary.relocations:
+            problems.append(f"{self.binary.relocations} relocations at load time")
+        return Check("has no writable data", not problems, _listed(problems) or "none")
+
+    def integer(self) -> Check:
+        floats = [
+            f"{i} in {self.binary.name(f.entry)}"
+            for f in self.behind([w for w in self.entries if w not in EDGE])
+            for i in self.instructions(f)
+            if self.machine.is_float(i)
+        ]
+        count = sum(len(f.reached) for f in self.behind(["run"]))
+        seen = _listed(floats) or f"none of {count:,} instructions behind {self.name}_run"
+        return Check("computes without floating point", "run" in self.entries and not floats, seen)
+
+    def control(self) -> Check:
+        strays = [
+            f"{i} in {self.binary.name(f.entry)}" for f in self.found.values() for i in f.strays
+        ]
+        seen = _listed(strays) or f"{len(self.found)} functions, all calls direct"
+        return Check("never leaves its own code", not strays, seen)
+
+    def stack(self) -> Check:
+        promise = "uses a bounded stack"
+        for entry in self.entries.values():
+            if cycle := recursion(self.found, entry):
+                chain = " calls ".join(self.binary.name(a) for a in cycle)
+                return Check(promise, False, chain)
+        unknown = [
+            f"{i} in {self.binary.name(f.entry)}" for f in self.found.values() for i in f.unknown
+        ]
+        if unknown:
+            return Check(promise, False, _listed(unknown))
+        bounds = {w: stack_bound(self.found, a, self.machine) for w, a in self.entries.items()}
+        shown = ", ".join(f"{self.name}_{w} {bounds[w]:,}" for w in ("run", "run_f32") if w in bounds)
+        return Check(promise, bool(shown), f"at most, in bytes: {shown}")
+
+    def self_test(self) -> Check:
+        promise = "passes its self test"
+        content = self.binary.manifest
+        if TOOLS[self.binary.arch] != platform.machine():
+            return Check(promise, None, f"made for {TOOLS[self.binary.arch]}, not for this machine")
+        if content is None or "self_test" not in self.entries:
+            return Check(promise, False, "has none")
+        command = [sys.executable, "-I", str(probe.__file__), str(self.binary.path.resolve()),
+                   self.name, str(content.get("workspace_bytes", 0))]  # fmt: skip
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return Check(promise, False, f"takes over {SECONDS} seconds")
+        if done.returncode < 0:
+            return Check(promise, False, f"dies of signal {-done.returncode}")
+        holds = done.returncode == 0
+        return Check(promise, holds, "every bit is right" if holds else "wrong bits, or not loaded")
+
+    def behind(self, entries: Sequence[str]) -> list[Function]:
+        """The functions that some entries reach, each once."""
+        starts = [self.entries[w] for w in entries if w in self.entries]
+        several = {f.entry: f for start in starts for f in reachable(self.found, start)}
+        return list(several.values())
+
+    def instructions(self, f: Function) -> list[Instruction]:
+        return [self.code[a] for a in sorted(f.reached)]
+
+
+def _name(binary: Binary) -> str:
+    """The library's name: what stands before `_run` in its exports. Raises `ToolError` where there
+    is nothing of the kind."""
+    runs = sorted(n.removesuffix("_run") for n in binary.exports if n.endswith("_run"))
+    claimed = (binary.manifest or {}).get("name")
+    if not runs:
+        raise ToolError(f"{binary.path} exports no NAME_run: it is no library of ours")
+    return claimed if claimed in runs else runs[0]
+
+
+def _listed(items: Sequence[str]) -> str:
+    """The first few of several things."""
+    more = f" and {len(items) - MOST_NAMED} more" if len(items) > MOST_NAMED else ""
+    return f"{', '.join(items[:MOST_NAMED])}{more}"
