@@ -95,11 +95,11 @@ def _conv(work: Work, v: QConv2d, anchor: Anchor) -> Product | None:
         extent = v.x.shape[1:]
         copy = Copy(extent, strides[:3], window.pads, v.x.type.zero)
         strides = dense_strides((out[0], *copy.padded))
+    taps, run, matrix = _taps(anchor.weights, window, strides, v.groups, rows_together)
     return Product(
         source=v.x, weights=v.w, reduce=anchor.reduce, pixels=out[:3], copy=copy,
         pixel=(0 if copy else strides[0], strides[1] * v.strides[0], strides[2] * v.strides[1]),
-        axes=work.loops.result.axes,
-        **_taps(anchor.weights, window, strides, v.groups, rows_together),
+        taps=taps, run=run, matrix=matrix, axes=work.loops.result.axes,
     )  # fmt: skip
 
 
@@ -111,18 +111,19 @@ def _reads_past(channels: int, window: Window, strides: Shape, rows_together: bo
 
 def _taps(
     weights: Array, window: Window, strides: Shape, groups: int, rows_together: bool
-) -> dict[str, object]:
-    """Loops over taps. The taps of a kernel row are one run where they lie side by side."""
+) -> tuple[tuple[Pair, ...], int, Array]:
+    """Loops over taps, bytes of a run, and the matrix of weights. The taps of a kernel row are
+    one run where they lie side by side."""
     (kh, kw), channels = window.kernel, weights.shape[3]
     down = (kh, window.dilations[0] * strides[1])
     per_group = weights.reshape(groups, -1, kh, kw, channels)
     columns = per_group.shape[1]
     if rows_together and strides[2] == channels:
         matrix = per_group.reshape(groups, columns, kh, kw * channels)
-        return {"taps": (down,), "run": kw * channels, "matrix": matrix}
+        return (down,), kw * channels, matrix
     across: Pair = (kw, window.dilations[1] * strides[2])
     matrix = per_group.reshape(groups, columns, kh * kw, channels)
-    return {"taps": (down, across), "run": channels, "matrix": matrix}
+    return (down, across), channels, matrix
 
 
 def _linear(work: Work, v: QLinear, anchor: Anchor) -> Product | None:
