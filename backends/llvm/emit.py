@@ -76,8 +76,11 @@ class Emitter:
     scratch: int = 0
     """Bytes of scratch that micro-kernels need, behind the arena."""
 
+    data: Any = None
+
     def __post_init__(self) -> None:
-        self.data = bytes_global(self.module, f"{self.prefix}_constants", 1)
+        if self.data is None:
+            self.data = bytes_global(self.module, f"{self.prefix}_constants", 1)
 
     @property
     def plan(self) -> Plan:

@@ -14,13 +14,14 @@ I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 class _Attributes(ir.values.FunctionAttributes):  # type: ignore[misc]
-    """llvmlite's, and the ones that it does not know by name."""
+    """llvmlite's, and those written as strings: `"no-builtins"`, `"target-cpu"="…"`."""
 
-    _known = ir.values.FunctionAttributes._known | {
-        "willreturn",
-        '"no-builtins"',  # else a loop that copies or fills becomes a call of memcpy or memset
-        '"prefer-vector-width"="512"',
-    }
+    def add(self, name: str) -> None:
+        """Strings are LLVM's business, words are checked."""
+        if name.startswith('"'):
+            set.add(self, name)
+        else:
+            super().add(name)
 
 
 def declare(
@@ -28,7 +29,11 @@ def declare(
 ) -> Any:
     """An internal function, not inlined, that unwinds nothing and calls nothing from outside."""
     function = ir.Function(module, ir.FunctionType(result or ir.VoidType(), arguments), name)
+    # Without builtins a loop that copies or fills can't become a call of memcpy or memset.
     function.attributes = _Attributes(("nounwind", "noinline", '"no-builtins"'))
+    function.attributes.add(f'"target-cpu"="{target.cpu}"')
+    if target.features:
+        function.attributes.add(f'"target-features"="{target.features}"')
     if target.vector_bytes == 64:
         function.attributes.add('"prefer-vector-width"="512"')
     function.linkage = "internal"

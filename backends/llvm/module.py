@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
 
+from irc.backends.llvm.dispatch import emit_dispatch
 from irc.backends.llvm.edge import dequantize_function, needs_edge, quantize_function
 from irc.backends.llvm.emit import Emitted, Emitter
 from irc.backends.llvm.functions import (
@@ -103,14 +104,31 @@ class _ModuleBuilder:
         self.target = target
         self.module = ir.Module(interface.name)
         self.module.triple = target.triple
-        self.emitter = Emitter(self.module, graph, target, interface.name)
-        self.body = self.emitter.body()
+        self.emitter = Emitter(self.module, graph, target.levels[-1] if target.levels else target,
+                               interface.name)  # fmt: skip
+        self.body = self._dispatched() if target.levels else self.emitter.body()
         arena = self.emitter.plan.arena
         self.interface = interface.with_workspace(-(-arena // ALIGN) * ALIGN + self.emitter.scratch)
         constants = self.emitter.constants.content
         self.blobs: dict[str, tuple[bytes, int]] = {
             self.emitter.data.name: (constants, ALIGN)
         }
+
+    def _dispatched(self) -> Any:
+        """One body per level, over one set of constants, and the choice between them; what the
+        highest level's kernels are is told."""
+        top, name = self.emitter, self.emitter.prefix
+        bodies = []
+        for number, level in enumerate(self.target.levels):
+            prefix = f"{name}_level{number}"
+            emitter = replace(
+                top, target=level, prefix=prefix, functions={}, emitted=[], scratch=0
+            )
+            bodies.append(emitter.body())
+            top.scratch = max(top.scratch, emitter.scratch)
+            top.emitted = emitter.emitted
+            top.functions |= {f"{number} {k}": f for k, f in emitter.functions.items()}
+        return emit_dispatch(self.module, name, self.target, bodies)
 
     @property
     def kernels(self) -> list[Emitted]:

@@ -43,6 +43,9 @@ class Target:
     hardware_double: bool = True
     """Whether double precision is done in hardware, as the float edge needs."""
 
+    levels: tuple[Target, ...] = ()
+    """Of a library for several levels of a CPU: each of them, the lowest first."""
+
     @property
     def arch(self) -> str:
         """First word of the triple."""
@@ -131,6 +134,12 @@ _LIKE: dict[str, str] = {
 """CPUs that LLVM knows by name, and the named target whose abilities they have at least."""
 
 
+_FAT = ("x86-64-v2", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4+avx512vnni")
+NAMED["x86-64"] = Target(
+    "x86-64", _X86, "x86-64", "", 16, 16, levels=tuple(NAMED[n] for n in _FAT)
+)
+
+
 def parse_target(text: str) -> Target:
     """A target by name (`host`, a key of `NAMED`) or as LLVM's `triple:cpu:features`.
 
@@ -140,11 +149,6 @@ def parse_target(text: str) -> Target:
         return host()
     if text in NAMED:
         return NAMED[text]
-    if text == "x86-64":
-        raise CompileError(
-            "target x86-64 (all levels in one file) is not available: name a level, for instance"
-            " x86-64-v3"
-        )
     if text.count(":") in (1, 2) and "-" in text.partition(":")[0]:
         return custom(text)
     raise CompileError(
@@ -242,3 +246,4 @@ def initialize() -> None:
     """Make all of LLVM's targets known, once."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
+    binding.initialize_native_asmparser()  # reads the CPUID of libraries for several levels

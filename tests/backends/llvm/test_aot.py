@@ -1,11 +1,13 @@
 """The files of a library: same bits, same bytes, nothing undefined, all or none."""
 
 import ctypes
+import importlib.util
 import io
 import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from irc.backends.llvm import open_library, save
+from irc.backends.llvm.link import zig_triple
 from irc.backends.llvm.module import generate_library, workspace_array
 from irc.backends.llvm.selftest import checksum
 from irc.backends.llvm.target import NAMED, parse_target
@@ -149,7 +152,40 @@ def test_every_target_gets_an_object_that_needs_nothing(name: str, graph: Graph)
         return
     elf = ELFFile(io.BytesIO(content))
     assert undefined(elf) == []
-    assert writable(elf) == []
+    assert writable(elf) == ([".bss"] if NAMED[name].levels else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu", ["Nehalem", "Haswell", "max"])
+def test_a_library_for_all_levels_takes_what_the_cpu_runs(tmp_path: Path, cpu: str) -> None:
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None:
+        pytest.skip("qemu-x86_64 is not installed")
+    save(small_net(), tmp_path, "a", "x86-64", emit=["a"])
+    save(tiny_net(), tmp_path, "b", "x86-64", emit=["a"])
+    (tmp_path / "main.c").write_text(PROGRAM)
+    command = ["gcc", "-std=c11", "main.c", "-o", "main", "liba.a", "libb.a"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    run = [emulator, "-cpu", cpu, "./main"]
+    assert subprocess.check_output(run, cwd=tmp_path) == b"0 0\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["aarch64", "aarch64+dotprod", "armv7", "riscv64", "riscv64+v"])
+def test_other_cpus_give_the_same_bits(name: str, tmp_path: Path) -> None:
+    target = NAMED[name]
+    arch = "arm" if target.arch.startswith("arm") else target.arch
+    emulator = shutil.which(f"qemu-{arch}")
+    if emulator is None or importlib.util.find_spec("ziglang") is None:
+        pytest.skip("qemu-user and ziglang are needed")
+    save(small_net(), tmp_path, "a", name, emit=["so", "a"])
+    save(tiny_net(), tmp_path, "b", name, emit=["a"])
+    (tmp_path / "main.c").write_text(PROGRAM)
+    triple = zig_triple(target).replace("gnu", "musl")
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-static", "main.c",
+               "-o", "main", "liba.a", "libb.a"]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.check_output([emulator, "-cpu", "max", "./main"], cwd=tmp_path) == b"0 0\n"
 
 
 PROGRAM = """

@@ -1,0 +1,143 @@
+"""x86-64 levels in one library: CPUID says, once, which one this CPU runs.
+
+The answer is kept in the one word that such a library ever writes. CPUID is asked once because it
+traps to the hypervisor on virtual machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.functions import I32, PTR, declare
+from irc.backends.llvm.target import Target, host
+from irc.errors import CompileError
+
+_LEAF1_ECX = {"ssse3": 9, "fma": 12, "sse4.1": 19, "movbe": 22, "osxsave": 27, "avx": 28, "f16c": 29}
+_LEAF7_EBX = {"bmi": 3, "avx2": 5, "bmi2": 8, "avx512f": 16, "avx512dq": 17, "avx512cd": 28,
+              "avx512bw": 30, "avx512vl": 31}  # fmt: skip
+_LEAF7_ECX = {"avx512vnni": 11}
+_LEAF7_1_EAX = {"avxvnni": 4}
+_EXTENDED_ECX = {"lzcnt": 5}
+_XCR0_AVX, _XCR0_AVX512 = 0x6, 0xE6
+_V3 = ("fma", "movbe", "osxsave", "avx", "f16c", "bmi", "avx2", "bmi2", "lzcnt")
+_V4 = ("avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl")
+
+
+def emit_dispatch(module: Any, name: str, target: Target, bodies: Sequence[Any]) -> Any:
+    """A function like the bodies that calls the one for this CPU; `bodies` go with
+    `target.levels`, the lowest first, which every CPU is taken to run."""
+    if not host().is_x86:
+        raise CompileError(
+            f"target {target.name} can only be compiled on x86-64, whose assembler its CPUID needs:"
+            f" name one of {', '.join(t.name for t in target.levels)}"
+        )
+    arguments = [PTR] * len(bodies[0].args)
+    function = declare(module, f"{name}_body", arguments, target)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    level = builder.call(_level_function(module, name, target), [])
+    done = function.append_basic_block("done")
+    lowest = function.append_basic_block("level0")
+    switch = builder.switch(level, lowest)
+    for number, body in enumerate(bodies):
+        block = lowest if number == 0 else function.append_basic_block(f"level{number}")
+        if number:
+            switch.add_case(ir.Constant(I32, number + 1), block)
+        builder.position_at_end(block)
+        builder.call(body, function.args)
+        builder.branch(done)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return function
+
+
+def _level_function(module: Any, name: str, target: Target) -> Any:
+    """`int level(void)`: 1 for the lowest. Threads that ask at once all find the same."""
+    word = ir.GlobalVariable(module, I32, f"{name}_level")
+    word.linkage = "internal"
+    word.initializer = ir.Constant(I32, 0)
+    function = declare(module, f"{name}_cpu_level", [], target, result=I32)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    known = builder.load_atomic(word, ordering="monotonic", align=4, typ=I32)
+    with builder.if_then(builder.icmp_unsigned("!=", known, ir.Constant(I32, 0)), likely=True):
+        builder.ret(known)
+    level = ir.Constant(I32, 1)
+    has = _features(builder)
+    for number, each in enumerate(target.levels[1:], 2):
+        level = builder.select(_all(builder, has, _needed(each)), ir.Constant(I32, number), level)
+    builder.store_atomic(level, word, ordering="monotonic", align=4)
+    builder.ret(level)
+    return function
+
+
+def _needed(level: Target) -> list[str]:
+    """What CPUID must show for a level above the lowest."""
+    extra = [f[1:] for f in level.features.split(",") if f]
+    return [*_V3, "os avx", *extra, *([*_V4, "os avx512"] if level.vector_bytes == 64 else [])]
+
+
+def _all(builder: Any, has: Mapping[str, Any], names: Sequence[str]) -> Any:
+    together = has[names[0]]
+    for n in names[1:]:
+        together = builder.and_(together, has[n])
+    return together
+
+
+def _features(builder: Any) -> dict[str, Any]:
+    """What this CPU and its operating system have: an i1 per name."""
+    highest = _cpuid(builder, 0, 0)[0]
+    _, _, ecx1, _ = _cpuid(builder, 1, 0)
+    has = _bits(builder, ecx1, _LEAF1_ECX)
+    seven = builder.icmp_unsigned(">=", highest, ir.Constant(I32, 7))
+    sub, ebx, ecx, _ = _cpuid(builder, 7, 0)
+    zero = ir.Constant(I32, 0)
+    ebx, ecx = (builder.select(seven, r, zero) for r in (ebx, ecx))
+    has |= _bits(builder, ebx, _LEAF7_EBX) | _bits(builder, ecx, _LEAF7_ECX)
+    one = builder.and_(seven, builder.icmp_unsigned(">=", sub, ir.Constant(I32, 1)))
+    eax = builder.select(one, _cpuid(builder, 7, 1)[0], zero)
+    has |= _bits(builder, eax, _LEAF7_1_EAX)
+    has |= _bits(builder, _cpuid(builder, 0x80000001, 0)[2], _EXTENDED_ECX)
+    return has | _saved_state(builder, has["osxsave"])
+
+
+def _saved_state(builder: Any, osxsave: Any) -> dict[str, Any]:
+    """Which registers the operating system saves; asking is a fault where it has no XSAVE."""
+    with builder.if_else(osxsave) as (then, otherwise):
+        with then:
+            asm = builder.asm(
+                ir.FunctionType(ir.LiteralStructType([I32, I32]), [I32]),
+                "xgetbv", "={ax},={dx},{cx}", [ir.Constant(I32, 0)], side_effect=True,
+            )  # fmt: skip
+            word = builder.extract_value(asm, 0)
+            with_state = builder.block
+        with otherwise:
+            without = builder.block
+    state = builder.phi(I32)
+    state.add_incoming(word, with_state)
+    state.add_incoming(ir.Constant(I32, 0), without)
+    found = {}
+    for name, mask in (("os avx", _XCR0_AVX), ("os avx512", _XCR0_AVX512)):
+        masked = builder.and_(state, ir.Constant(I32, mask))
+        found[name] = builder.icmp_unsigned("==", masked, ir.Constant(I32, mask))
+    return found
+
+
+def _cpuid(builder: Any, leaf: int, sub: int) -> list[Any]:
+    registers = ir.LiteralStructType([I32] * 4)
+    asm = builder.asm(
+        ir.FunctionType(registers, [I32, I32]), "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}",
+        [ir.Constant(I32, leaf), ir.Constant(I32, sub)], side_effect=True,
+    )  # fmt: skip
+    return [builder.extract_value(asm, i) for i in range(4)]
+
+
+def _bits(builder: Any, register: Any, names: Mapping[str, int]) -> dict[str, Any]:
+    one = ir.Constant(I32, 1)
+    return {
+        name: builder.trunc(
+            builder.and_(builder.lshr(register, ir.Constant(I32, bit)), one), ir.IntType(1)
+        )
+        for name, bit in names.items()
+    }
