@@ -195,6 +195,8 @@ def _other_loads(e: Expr) -> list[Load]:
 
 def _slopes(e: Load, work: Work) -> Shape | None:
     """Elements from one position to the next on each axis but the last; None if not linear."""
+    if e.fill is None and not _reads_axes(e, work):
+        return (0,) * (len(work.loops.result.axes) - 1)
     strides = dense_strides(e.source.shape)
     for formal, actual in zip(work.body.inputs, work.strides, strict=True):
         if formal is e.source:
@@ -202,3 +204,16 @@ def _slopes(e: Load, work: Work) -> Shape | None:
     flat = flat_index(e.index, strides)
     slopes = [slope(flat, axis) for axis in work.loops.result.axes[:-1]]
     return None if e.fill is not None or None in slopes else tuple(s or 0 for s in slopes)
+
+
+def _reads_axes(e: Load, work: Work) -> bool:
+    """Whether an axis stands in the index itself: in a table's, which is a computed value, it
+    does not (what is loaded to compute that is asked on its own)."""
+    stack = list(e.index)
+    while stack:
+        x = stack.pop()
+        if x in work.loops.result.axes:
+            return True
+        if not isinstance(x, Load | Reduce):
+            stack.extend(children(x))
+    return False
