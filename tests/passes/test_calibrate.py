@@ -164,7 +164,8 @@ def test_every_source_gives_the_same_samples(tmp_path: Path) -> None:
     graph, data = residual(net), net.samples(3)
     np.savez(tmp_path / "d.npz", x=data[:, 0])
     sources: list[Any] = [
-        data, data[:, 0], {"x": data}, {"x": data[:, 0]}, tmp_path / "d.npz", str(tmp_path / "d.npz"),
+        data, data[:, 0], {"x": data}, {"x": data[:, 0]},
+        tmp_path / "d.npz", str(tmp_path / "d.npz"),
         [{"x": a} for a in data], list(data), [{"x": a[0]} for a in data], iter(list(data[:, 0])),
         [data[:, 0]],
     ]  # fmt: skip
@@ -215,7 +216,7 @@ def test_a_text_file_is_no_archive(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="can't read"):
         batches(residual(Net()), path)
     np.save(tmp_path / "d.npy", np.zeros(3))
-    with pytest.raises(DataError, match="no .npz"):
+    with pytest.raises(DataError, match=r"no \.npz"):
         batches(residual(Net()), tmp_path / "d.npy")
 
 
