@@ -15,6 +15,9 @@ from irc.graph import Graph
 from irc.pixels import Pixels, normalized, read_images
 from irc.types import Array, Shape
 
+LABELS = "labels"
+"""The array of true classes in an `.npz`; data may hold it too."""
+
 
 def load_model(path: Path, shapes: Sequence[str] = ()) -> Graph:
     """The model at `path`, its inputs' shapes pinned by texts `NAME=1,3,224,224`."""
@@ -55,6 +58,8 @@ def read_data(text: str, graph: Graph, pixels: Pixels | None) -> Any:
     if not path.exists():
         raise DataError(f"there is no data {path}: give an .npz keyed by input name, or random:16")
     arrays = driver.read_npz(path)
+    if LABELS not in graph.input_types:
+        arrays.pop(LABELS, None)
     return arrays if pixels is None else normalized(arrays, graph, pixels)
 
 
@@ -69,11 +74,11 @@ class _Images:
 
 
 def read_labels(path: Path) -> Array:
-    """Classes, i64[n], of an `.npy`, or of the array `labels` in an `.npz`."""
+    """Classes, i64[n], of an `.npy`, or of that array in an `.npz`."""
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
-            array = loaded if isinstance(loaded, np.ndarray) else loaded["labels"]
+            array = loaded if isinstance(loaded, np.ndarray) else loaded[LABELS]
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise DataError(f"can't read labels {path}: {error}") from None
     if array.ndim != 1 or array.dtype.kind not in "iu":
