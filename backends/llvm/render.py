@@ -458,7 +458,8 @@ def mul_shift_vector(
     products = _products(builder, a, m, x86=x86)
     if low > 32:
         word = _words(builder, products, None, x86=x86)
-        half = builder.shl(const(1), builder.sub(s, const(33)))
+        # Not 1 << (s - 33): before AVX2 LLVM makes that power of two in floating point.
+        half = builder.lshr(const(2**30), builder.sub(const(63), s))
         return builder.ashr(builder.add(word, half), builder.sub(s, const(32)))
     halves = _split(builder, s, signed=False, x86=x86)
     products = tuple(_add_half(builder, p, t) for p, t in zip(products, halves, strict=True))
