@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, settings
 from llvmlite import binding
 
 from irc.backends.llvm.aot import save
@@ -44,6 +46,15 @@ def executable_targets() -> list[str]:
 
 
 TARGETS = executable_targets()
+
+
+def examples(count: int) -> settings:
+    """So many examples, as slow as compiling is. A failure is shrunk but not explained: that
+    would run it hundreds of times more, and the graph's text says enough."""
+    slow = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+    phases = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+    factor = int(os.environ.get("IRC_EXAMPLES", "1"))
+    return settings(max_examples=count * factor, suppress_health_check=slow, phases=phases)
 
 
 def schedule(graph: Graph, *, in_place: bool = True) -> Graph:

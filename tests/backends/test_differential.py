@@ -1,30 +1,111 @@
-"""Reference = scheduled = numba = llvm in process = llvm library, bit for bit, over every op."""
+"""Reference = scheduled = numba = llvm in process = llvm library, bit for bit: every op by itself,
+and random graphs, where fusion and the memory plan have something to do."""
 
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 
-from tests.backends.harness import TARGETS, agree
-from tests.ops.sampling import load_samples
+import irc
+from irc import driver
+from irc.graph import Graph, evaluate
+from irc.types import Array
+from tests.backends.graphs import float_models, integer_graphs
+from tests.backends.harness import TARGETS, agree, examples
+from tests.ops.sampling import Sample, load_samples
 
 SAMPLES = load_samples()
 OPS = sorted(SAMPLES)
-SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-# Explaining a failure reruns it hundreds of times; the graph's text says enough.
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
-
-
-def examples(count: int) -> settings:
-    return settings(max_examples=count, suppress_health_check=SLOW, phases=PHASES)
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_llvm_gives_the_reference_bits(op: str) -> None:
-    @examples(24)
+def test_op_on_llvm(op: str) -> None:
+    @examples(20)
     @given(SAMPLES[op], st.sampled_from(TARGETS))
-    def check(drawn, target):  # type: ignore[no-untyped-def]
+    def check(drawn: Sample, target: str) -> None:
         agree(drawn.graph, drawn.feeds, [target])
 
     check()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_op_on_numba_and_as_a_library(op: str) -> None:
+    @examples(3)
+    @given(SAMPLES[op], st.sampled_from(TARGETS))
+    def check(drawn: Sample, target: str) -> None:
+        agree(drawn.graph, drawn.feeds, numba=True, library=target)
+
+    check()
+
+
+@examples(120)
+@given(integer_graphs(), st.sampled_from(TARGETS))
+def test_graphs_on_llvm(drawn: Sample, target: str) -> None:
+    agree(drawn.graph, drawn.feeds, [target])
+
+
+@examples(5)
+@given(integer_graphs(), st.sampled_from(TARGETS))
+def test_graphs_on_numba_and_as_a_library(drawn: Sample, target: str) -> None:
+    agree(drawn.graph, drawn.feeds, numba=True, library=target)
+
+
+@examples(12)
+@given(float_models(), st.sampled_from(TARGETS))
+def test_quantized_models(drawn: Sample, target: str) -> None:
+    """Calibrated on noise: QDQ, integers and all backends."""
+    quantized = irc.quantize(drawn.graph, calibration_of(drawn.feeds))
+    integer = driver.integerize(quantized)
+    close_to_qdq(quantized, integer, drawn.feeds)
+    agree(integer, integers(integer, drawn.feeds), [target])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+def test_graphs_at_length(target: str) -> None:
+    @examples(400)
+    @given(integer_graphs())
+    def check(drawn: Sample) -> None:
+        agree(drawn.graph, drawn.feeds, [target])
+
+    check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", OPS)
+def test_op_at_length(op: str) -> None:
+    @examples(40)
+    @given(SAMPLES[op])
+    def check(drawn: Sample) -> None:
+        agree(drawn.graph, drawn.feeds, TARGETS, numba=True, library="host")
+
+    check()
+
+
+@pytest.mark.slow
+@examples(100)
+@given(integer_graphs())
+def test_graphs_on_numba_at_length(drawn: Sample) -> None:
+    agree(drawn.graph, drawn.feeds, numba=True)
+
+
+def calibration_of(feeds: dict[str, Array]) -> list[dict[str, Array]]:
+    """The inputs themselves, and smaller ones."""
+    return [{n: (a * f).astype(np.float32) for n, a in feeds.items()} for f in (1.0, 0.5, -0.7)]
+
+
+def integers(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
+    """Float inputs as the integers that the graph takes."""
+    made, _ = irc.edge.to_integers(graph.input_types, feeds)
+    return made
+
+
+def close_to_qdq(quantized: Graph, integer: Graph, feeds: dict[str, Array]) -> None:
+    """A QDQ graph rounds in floats where the integers round once: few steps of difference."""
+    real = evaluate(quantized, feeds)
+    made = irc.edge.to_reals(integer.output_types, evaluate(integer, integers(integer, feeds)))
+    for name, array in real.items():
+        steps = np.abs(made[name] - array) / integer.output_types[name].scale
+        assert steps.max(initial=0) <= 3.01, f"{name} is {steps.max()} steps off in\n{integer}"

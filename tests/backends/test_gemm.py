@@ -1,0 +1,103 @@
+"""The matrix-product kernel at all its edges, on every target that runs here."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from irc.backends.llvm.jit import Executable
+from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.target import parse_target
+from irc.graph import Graph, evaluate
+from irc.ops.conv import QConv2d
+from irc.ops.core import Const, Input
+from irc.ops.linear import QLinear
+from irc.ops.quantization import Lookup
+from irc.types import DType, Quant
+from tests.backends.harness import TARGETS, examples, run_llvm, same_bits, schedule
+from tests.backends.products import convolutions, linears
+from tests.ops.sampling import Sample
+
+
+def check(drawn: Sample, target: str) -> list[str]:
+    """Hold the code to the reference; the names of the kernels that were selected."""
+    scheduled = schedule(drawn.graph)
+    code = generate_library(scheduled, parse_target(target), "net", float_io=False)
+    made = run_llvm(Executable(scheduled, code), drawn.feeds, f"llvm {target}")
+    same_bits(f"llvm {target}", made, evaluate(drawn.graph, drawn.feeds), scheduled)
+    return [kernel["kernel"] for kernel in code.manifest["kernels"]]
+
+
+def assert_selected(names: list[str], drawn: Sample) -> None:
+    """Else the generic loops were tested, and nothing was said of the micro-kernel."""
+    selected = [name for name in names if name.startswith("qgemm_u8i8_")]
+    assert selected, f"no matrix product among {names} for\n{drawn.graph}"
+
+
+@examples(60)
+@given(convolutions(), st.sampled_from(TARGETS))
+def test_convolutions(drawn: Sample, target: str) -> None:
+    assert_selected(check(drawn, target), drawn)
+
+
+@examples(40)
+@given(linears(), st.sampled_from(TARGETS))
+def test_linears(drawn: Sample, target: str) -> None:
+    names = check(drawn, target)
+    # Rows of several axes may lie unevenly: those are for the generic loops.
+    if len(drawn.graph.outputs[0].shape) <= 2:
+        assert_selected(names, drawn)
+
+
+def test_rows_in_front_of_a_table_are_one_row() -> None:
+    x = Input(DType.U8, (2, 3, 8), Quant(0.5, 7), name="x")
+    b, m, s = np.zeros(16, np.int32), np.full(16, 2**30, np.int32), np.full(16, 37, np.int8)
+    y = QLinear(x, Const(np.full((16, 8), 5, np.int8)), Const(b), Const(m), Const(s), (0, 255),
+                DType.U8, Quant(0.5, 20))  # fmt: skip
+    table = Const(np.arange(255, -1, -1, dtype=np.uint8))
+    graph = Graph("rows", (x,), (Lookup(y, table, Quant(0.5, 20)),), ("y",))
+    drawn = Sample(graph, {"x": np.arange(48, dtype=np.uint8).reshape(2, 3, 8) * 5})
+    for target in TARGETS:
+        assert_selected(check(drawn, target), drawn)
+
+
+def extreme(x: int, w: list[int], zero: int, *, out: int = 33, depth: int = 37) -> Sample:
+    """A linear layer of constant bytes and weights that repeat a pattern."""
+    pattern = np.resize(np.array(w, np.int8), (out, depth))
+    b = -zero * pattern.sum(1, dtype=np.int32)
+    m, s = np.full(out, 2**30 + 1, np.int32), np.full(out, 44, np.int8)
+    quant = Quant(0.5, zero)
+    given_x = Input(DType.U8, (5, depth), quant, name="x")
+    y = QLinear(given_x, Const(pattern), Const(b), Const(m), Const(s), (0, 255), DType.U8,
+                Quant(0.5, 128))  # fmt: skip
+    graph = Graph("extreme", (given_x,), (y,), ("y",))
+    return Sample(graph, {"x": np.full((5, depth), x, np.uint8)})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("zero", [0, 255])
+@pytest.mark.parametrize(
+    "w", [[127], [-127], [127, 127, -127, -127], [64], [-64], [65, 64], [-65, -64]], ids=str
+)
+def test_pairs_at_the_edge_of_saturation(w: list[int], zero: int, target: str) -> None:
+    drawn = extreme(255, w, zero)
+    names = check(drawn, target)
+    assert_selected(names, drawn)
+    unsafe = max(abs(w[0] + w[-1]), abs(2 * w[0])) > 128
+    if parse_target(target).dot.value == "maddubs":
+        assert ("split" in names[0]) is unsafe
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_last_bytes_of_an_image_are_not_overread(target: str) -> None:
+    """Runs of 3 channels and words of 4: memory ends behind the image's last byte."""
+    x = Input(DType.U8, (1, 3, 5, 3), Quant(0.5, 7), name="x")
+    w = Const(np.full((4, 3, 3, 3), -3, np.int8))
+    b, m, s = np.zeros(4, np.int32), np.full(4, 2**30, np.int32), np.full(4, 37, np.int8)
+    y = QConv2d(x, w, Const(b), Const(m), Const(s), (1, 1), (0, 0, 0, 0), (1, 1), 1, (0, 255),
+                DType.U8, Quant(0.5, 200))  # fmt: skip
+    image = np.arange(45, dtype=np.uint8).reshape(1, 3, 5, 3)
+    drawn = Sample(Graph("edge", (x,), (y,), ("y",)), {"x": image})
+    assert_selected(check(drawn, target), drawn)
