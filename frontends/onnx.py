@@ -16,7 +16,7 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 from irc.errors import IRCError, ModelError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
-from irc.types import DType, Quant, Shape, TensorType
+from irc.types import DType, Shape, TensorType
 from irc.value import Value
 
 from .builder import Builder, check_size
@@ -27,6 +27,7 @@ from .onnx_structure import (
     check_names,
     check_supported,
     check_text,
+    key,
     needed_in_order,
     opset_of,
     subgraphs,
@@ -112,18 +113,16 @@ class _Importer:
     def input(
         self, info: ValueInfoProto, type_: TensorType, nodes: Iterable[NodeProto], known: Scope
     ) -> Input:
-        """An input of the graph; integers that are dequantized at once carry that scale."""
-        readers = [n for n in nodes if info.name in n.input]
-        for reader in readers:
-            if reader.op_type == "DequantizeLinear" and reader.input[0] == info.name:
-                quant = self.quant_of(reader, Input.of(type_, info.name), known)
-                return Input(type_.dtype, type_.shape, quant, name=info.name)
-        return Input.of(type_, info.name)
-
-    def quant_of(self, reader: NodeProto, x: Input, known: Scope) -> Quant | None:
-        """What a DequantizeLinear says about its input."""
-        found = (x, *(known.get(name) for name in list(reader.input)[1:]))
-        return input_quant(self.node(reader, found))
+        """An input of the graph; integers carry the scale that their first reader states."""
+        plain = Input.of(type_, info.name)
+        scope = {**known, info.name: plain}
+        for reader in nodes:
+            if info.name in reader.input and key(reader) in HANDLERS:
+                found = tuple(scope.get(name) for name in reader.input)
+                quant = input_quant(self.node(reader, found), plain)
+                if quant is not None:
+                    return Input(type_.dtype, type_.shape, quant, name=info.name)
+        return plain
 
     def node(self, proto: NodeProto, inputs: tuple[Value | None, ...]) -> Node:
         """A node for its handler."""
@@ -158,7 +157,7 @@ class _Importer:
         node.check_schema()
         if proto.op_type == "If":
             return self.branch(node, scope)
-        made = HANDLERS[proto.op_type](node)
+        made = HANDLERS[key(proto)](node)
         node.refuse_unread()
         return made if isinstance(made, tuple) else (made,)
 

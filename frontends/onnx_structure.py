@@ -15,9 +15,14 @@ DOMAINS = ("", "ai.onnx")
 """The two spellings of the standard domain."""
 
 
+def key(node: NodeProto) -> str:
+    """An operator's name, behind its domain unless that is the standard's."""
+    return f"{node.domain}.{node.op_type}" if node.domain not in DOMAINS else node.op_type
+
+
 def where(node: NodeProto) -> str:
     """A node as messages name it: op, own name if it has one, first output."""
-    op = f"{node.domain}.{node.op_type}" if node.domain not in DOMAINS else node.op_type
+    op = key(node)
     named = f" {node.name!r}" if node.name else ""
     outputs = [o for o in node.output if o]
     return f"{op}{named}" + (f" (output {outputs[0]!r})" if outputs else "")
@@ -154,8 +159,8 @@ def check_supported(
     """Raise one `ModelError` that lists every op of `nodes` that is not among `supported`."""
     unsupported: dict[str, list[NodeProto]] = defaultdict(list)
     for node in nodes:
-        standard = node.domain in DOMAINS
-        if not standard or node.op_type not in supported:
+        if key(node) not in supported:
+            standard = node.domain in DOMAINS
             domain = "opset" if standard else f"domain {node.domain}, version"
             version = opset if standard else versions.get(node.domain, "not imported")
             unsupported[f"{node.op_type} ({domain} {version})"].append(node)

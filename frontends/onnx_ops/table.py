@@ -15,14 +15,17 @@ from irc.types import Array, Shape
 from irc.value import Value
 
 from ..builder import Builder
-from ..onnx_structure import where
+from ..onnx_structure import key, where
 
 Results = Value | tuple[Value, ...]
 Handler = Callable[["Node"], Results]
 
 HANDLERS: dict[str, Handler] = {}
-"""Every supported standard operator. A handler serves all versions since opset 7: defaults come
+"""Every supported operator by its key. A handler serves all versions since opset 6: defaults come
 from the schema of the model's own version, inputs that used to be attributes are asked for."""
+
+SCHEMAS: dict[str, onnx.defs.OpSchema] = {}
+"""The definitions of operators that are not the standard's, by key."""
 
 
 def handles(*ops: str) -> Callable[[Handler], Handler]:
@@ -61,7 +64,8 @@ class Node:
     @property
     def schema(self) -> onnx.defs.OpSchema:
         """The operator's definition in the model's version."""
-        return onnx.defs.get_schema(self.op, self.opset, "")
+        found = SCHEMAS.get(key(self.proto))
+        return found or onnx.defs.get_schema(self.op, self.opset, "")
 
     def fail(self, message: str) -> NoReturn:
         """Raise `ModelError` that names this node."""
