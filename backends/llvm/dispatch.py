@@ -15,7 +15,7 @@ from irc.backends.llvm.functions import I32, PTR, declare
 from irc.backends.llvm.target import Target, host
 from irc.errors import CompileError
 
-_LEAF1_ECX = {"ssse3": 9, "fma": 12, "sse4.1": 19, "movbe": 22, "osxsave": 27, "avx": 28, "f16c": 29}
+_LEAF1_ECX = {"fma": 12, "movbe": 22, "osxsave": 27, "avx": 28, "f16c": 29}
 _LEAF7_EBX = {"bmi": 3, "avx2": 5, "bmi2": 8, "avx512f": 16, "avx512dq": 17, "avx512cd": 28,
               "avx512bw": 30, "avx512vl": 31}  # fmt: skip
 _LEAF7_ECX = {"avx512vnni": 11}
@@ -55,7 +55,7 @@ def emit_dispatch(module: Any, name: str, target: Target, bodies: Sequence[Any])
 
 def _level_function(module: Any, name: str, target: Target) -> Any:
     """`int level(void)`: 1 for the lowest. Threads that ask at once all find the same."""
-    word = ir.GlobalVariable(module, I32, f"{name}_level")
+    word: Any = ir.GlobalVariable(module, I32, f"{name}_level")
     word.linkage = "internal"
     word.initializer = ir.Constant(I32, 0)
     function = declare(module, f"{name}_cpu_level", [], target, result=I32)

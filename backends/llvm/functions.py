@@ -58,7 +58,7 @@ def offset(builder: Any, pointer: Any, nbytes: int) -> Any:
 def bytes_global(module: Any, name: str, size: int, align: int = 64) -> Any:
     """A private read-only array of bytes. Its content is set by `define_bytes` in the text:
     llvmlite's own printing would take minutes for tens of megabytes."""
-    made = ir.GlobalVariable(module, ir.ArrayType(I8, size), name)
+    made: Any = ir.GlobalVariable(module, ir.ArrayType(I8, size), name)
     made.linkage = "internal"
     made.global_constant = True
     made.align = align

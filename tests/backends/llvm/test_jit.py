@@ -38,7 +38,7 @@ def test_every_op(op: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("channels", [1, 5, 24, 40])
+@pytest.mark.parametrize("channels", [5, 40])
 def test_small_net(channels: int, target: str) -> None:
     graph = small_net(channels)
     assert_same(graph, random_inputs(graph), target)
