@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Small matrices: threads would mostly wait for each other. Must come before NumPy is imported.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,7 +100,8 @@ def float_classes(model: Path, pixels: NDArray[np.uint8]) -> Ints:
     graph = irc.load(model)
     images = reals.transpose(0, 3, 1, 2)
     scores = [irc.evaluate(graph, {"x": image[np.newaxis]})["logits"] for image in images]
-    return np.argmax(np.concatenate(scores), axis=1)
+    classes: Ints = np.argmax(np.concatenate(scores), axis=1)
+    return classes
 
 
 def show_model(name: str, folder: Path, pixels: NDArray[np.uint8], labels: Ints) -> Outcome:

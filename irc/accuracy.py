@@ -53,4 +53,5 @@ def _classes(outputs: Mapping[str, Array]) -> Array:
     first = next(iter(outputs.values()))
     if first.ndim < 2:
         raise DataError("accuracy needs an output of one score per class, samples first")
-    return np.argmax(first.reshape(len(first), -1), axis=1)
+    best: Array = np.argmax(first.reshape(len(first), -1), axis=1)
+    return best

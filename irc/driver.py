@@ -223,12 +223,16 @@ class _Deferred:
 def _backend(name: str) -> Callable[[Graph, str, int], Any]:
     match name:
         case "llvm":
-            from irc.backends.llvm import compile as build
+            from irc.backends import llvm
+
+            return llvm.compile
         case "numba":
-            from irc.backends.numba import compile as build
-        case _:
-            from irc.backends.reference import compile as build
-    return build
+            from irc.backends import numba
+
+            return numba.compile
+    from irc.backends import reference
+
+    return reference.compile
 
 
 def _save(

@@ -44,7 +44,8 @@ def imported(graph: Graph, source: Source | None, step: Step) -> None:
 def derived(
     result: Graph, origin: Graph, steps: Sequence[Step], warnings: Sequence[str] = ()
 ) -> None:
-    """Note that `result` was made of `origin`. Steps that gave back the same graph leave no trace."""
+    """Note that `result` was made of `origin`; steps that gave back the same graph leave no
+    trace."""
     if result is origin:
         return
     known = history_of(origin)

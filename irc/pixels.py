@@ -57,7 +57,8 @@ class Pixels:
         if not found or not set(found) <= {"mean", "std"}:
             raise DataError(
                 f"pixels {text!r} can't be read: write mean=M,std=S with one number or one per"
-                " channel each, in units of 0..1, as in mean=0.485,0.456,0.406,std=0.229,0.224,0.225"
+                " channel each, in units of 0..1, as in"
+                " mean=0.485,0.456,0.406,std=0.229,0.224,0.225"
             )
         return cls(tuple(found.get("mean", [0.0])), tuple(found.get("std", [1.0])))
 

@@ -129,7 +129,8 @@ class _Audit:
         if unknown:
             return Check(promise, False, _listed(unknown))
         bounds = {w: stack_bound(self.found, a, self.machine) for w, a in self.entries.items()}
-        shown = ", ".join(f"{self.name}_{w} {bounds[w]:,}" for w in ("run", "run_f32") if w in bounds)
+        runs = [w for w in ("run", "run_f32") if w in bounds]
+        shown = ", ".join(f"{self.name}_{w} {bounds[w]:,}" for w in runs)
         return Check(promise, bool(shown), f"at most, in bytes: {shown}")
 
     def self_test(self) -> Check:

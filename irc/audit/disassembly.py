@@ -12,10 +12,10 @@ from pathlib import Path
 from irc.audit.machines import MACHINES, TOOLS, Instruction
 from irc.errors import ToolError
 
-PREFIXES = frozenset(
-    """rep repz repnz repe repne lock bnd notrack data16 addr32 cs ds es fs gs ss
-    xacquire xrelease {vex} {vex3} {evex} {disp32}""".split()
-)
+PREFIXES = frozenset((
+    "rep", "repz", "repnz", "repe", "repne", "lock", "bnd", "notrack", "data16", "addr32", "cs",
+    "ds", "es", "fs", "gs", "ss", "xacquire", "xrelease", "{vex}", "{vex3}", "{evex}", "{disp32}",
+))  # fmt: skip
 
 
 def tool(arch: str) -> str:

@@ -39,7 +39,8 @@ def _after(graph: Graph, wanted: str, calibration: str | None) -> Graph:
             found = each
     if found is None:
         cure = "" if data is not None else "; with --calibration DATA more are run"
-        raise GraphError(f"no pass {wanted!r} is run; there are {', '.join(dict.fromkeys(names))}{cure}")
+        listed = ", ".join(dict.fromkeys(names))
+        raise GraphError(f"no pass {wanted!r} is run; there are {listed}{cure}")
     return found
 
 

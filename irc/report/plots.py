@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ POOR, FAIR = 10.0, 20.0
 CEILING = 80.0
 """An error-free layer is drawn to here."""
 MOST_NAMED = 60
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small, and it can be searched
     "svg.hashsalt": "irc",  # the same report for the same model
     "font.family": "sans-serif",
