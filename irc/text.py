@@ -120,7 +120,8 @@ def _labels(graph: Graph) -> dict[Value, str]:
 
 
 def _word(name: str) -> str:
-    return name if _IDENTIFIER.match(name) else json.dumps(name)
+    plain = _IDENTIFIER.match(name) and name not in ("inf", "nan")
+    return name if plain else json.dumps(name)
 
 
 def type_text(t: TensorType) -> str:
@@ -210,7 +211,7 @@ _TOKEN = re.compile(
     r"""\s*(?:
     (?P<value>%(?:[A-Za-z_][A-Za-z0-9_./\-]*|"(?:[^"\\]|\\.)*"|\d+)(?:\#\d+)?(?![\w"]))
   | (?P<hash>\#[0-9a-f]{12}\b)
-  | (?P<number>-?(?:inf\b|nan\b|\d+(?:\.\d+)?(?:e[+-]?\d+)?))
+  | (?P<number>-?(?:(?:inf|nan)(?![\w./\-])|\d+(?:\.\d+)?(?:e[+-]?\d+)?))
   | (?P<string>"(?:[^"\\]|\\.)*")
   | (?P<word>[A-Za-z_][A-Za-z0-9_./\-]*)
   | (?P<mark>[@(){}\[\],:=\-])
@@ -246,15 +247,20 @@ class _Parser:
         self.constants = constants
         self.at = 0
         self.kind = self.token = ""
-        self.next_at = 0
+        self.next_at = self.last_at = 0
         self.advance()
 
     def error(self, what: str) -> ParseError:
         line = self.text.count("\n", 0, self.at) + 1
         return ParseError(f"line {line}: {what}, found {self.token or 'the end'!r}")
 
+    def wrong(self, what: str) -> ParseError:
+        """An error in what was just read."""
+        line = self.text.count("\n", 0, self.last_at) + 1
+        return ParseError(f"line {line}: {what}")
+
     def advance(self) -> str:
-        token = self.token
+        token, self.last_at = self.token, self.at
         found = _TOKEN.match(self.text, self.next_at)
         if found is None or found.lastgroup is None:
             self.token = self.text[self.next_at : self.next_at + 20].strip()
@@ -325,7 +331,7 @@ class _Parser:
         except ParseError:
             raise
         except (IRCError, TypeError, ValueError) as error:
-            raise self.error(str(error)) from None
+            raise self.wrong(str(error)) from None
 
     def arena(self) -> tuple[int, int] | None:
         if not self.take("arena"):
@@ -368,7 +374,7 @@ class _Parser:
         make = self.const if cls is Const else self.compute
         v, declared = make(cls, _label_name(label), scope)
         if v.type != declared:
-            raise self.error(f"{label} is {type_text(v.type)}, the text says {type_text(declared)}")
+            raise self.wrong(f"{label} is {type_text(v.type)}, the text says {type_text(declared)}")
         scope.values[label] = v
         scope.places[v] = self.place()
 
@@ -385,7 +391,7 @@ class _Parser:
         fields: dict[str, Any] = {"name": name}
         names = operand_fields(cls)
         if len(operands) != len(names):
-            raise self.error(f"{cls.op} takes {len(names)} operands, {len(operands)} given")
+            raise self.wrong(f"{cls.op} takes {len(names)} operands, {len(operands)} given")
         fields |= dict(zip(names, operands, strict=True))
         if self.take("{"):
             fields |= dict(self.items("}", self.attribute))
@@ -395,7 +401,7 @@ class _Parser:
         fields |= {key: carried[key] for key in cls.declares}
         unknown = set(fields) - {*names, *attribute_fields(cls), "name"}
         if unknown:
-            raise self.error(f"{cls.op} has no attribute {sorted(unknown)}")
+            raise self.wrong(f"{cls.op} has no attribute {sorted(unknown)}")
         return self.built(lambda: cls(**fields)), t
 
     def operand(self, scope: _Scope) -> Value | tuple[Value, ...] | None:
