@@ -154,6 +154,7 @@ def read_images(folder: Path, graph: Graph, pixels: Pixels) -> Iterator[dict[str
     """
     frame = frame_of(graph)
     batch, height, width, channels = frame.shape
+    pixels.per_channel(channels)
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise DataError(f"{folder} holds no image ({', '.join(SUFFIXES)})")

@@ -1,0 +1,57 @@
+"""SQNR per layer against its definition."""
+
+import math
+
+import numpy as np
+import pytest
+
+import irc
+from irc import driver
+from irc.compare import compare, worst_first
+from irc.errors import DataError
+
+FLOAT = """
+graph @g(%x: f32[1,6]) {
+  %r = relu(%x) : f32[1,6]
+  %y = neg(%r) : f32[1,6]
+  return %y
+}
+"""
+INTEGER = """
+graph @g(%x: u8[1,6] q(0.5, 128)) {
+  %r = requantize(%x) {m = 1073741824, s = 30, clamp = [128, 255]} : u8[1,6] q(0.5, 128)
+  return %r
+}
+"""
+
+
+def test_sqnr_is_signal_over_noise() -> None:
+    x = np.array([[0.1, 0.7, 1.2, -3.0, 2.0, 0.0]], np.float32)
+    (error,) = compare(irc.parse(FLOAT), irc.parse(INTEGER), [{"x": x}, {"x": 2 * x}])
+    real = np.maximum(np.stack([x, 2 * x]), 0).astype(np.float64)
+    ours = 0.5 * np.rint(real / 0.5)
+    assert error.name == "r"
+    assert error.sqnr == pytest.approx(
+        10 * math.log10((real**2).sum() / ((real - ours) ** 2).sum())
+    )
+    assert error.error == pytest.approx(np.abs(real - ours).max())
+    assert error.magnitude == pytest.approx(4.0)
+
+
+def test_no_error_is_infinite() -> None:
+    x = np.array([[0, 1, 2, 3, 4, 5]], np.float32)
+    (error,) = compare(irc.parse(FLOAT), irc.parse(INTEGER), [{"x": x}])
+    assert error.sqnr == math.inf
+
+
+def test_no_sample_is_an_error() -> None:
+    with pytest.raises(DataError, match="no sample"):
+        compare(irc.parse(FLOAT), irc.parse(INTEGER), [])
+
+
+def test_a_quantized_graph_against_its_float_graph() -> None:
+    graph = irc.parse(FLOAT)
+    data = {"x": np.random.default_rng(0).normal(0, 1, (32, 6)).astype(np.float32)}
+    errors = driver.compare(graph, irc.quantize(graph, data), data, None)
+    assert [e.name for e in errors] == ["y"]
+    assert worst_first(errors)[0].sqnr > 30
