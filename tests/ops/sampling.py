@@ -44,6 +44,11 @@ class Sample:
     graph: Graph
     feeds: dict[str, Array]
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What hypothesis shows of a failing draw."""
+        del cycle
+        printer.text(f"\n{self.graph}\nfeeds {self.feeds}\n")
+
 
 SAMPLES: dict[str, st.SearchStrategy[Sample]] = {}
 """The strategies by op name, as far as their files are imported (see `load_samples`)."""
