@@ -40,7 +40,7 @@ def weights(seed: int, shape: tuple[int, ...], kind: str) -> Array:
         case "normal":
             return np.asarray(rng.standard_normal(shape))
         case "uniform":  # all large: nearly every like-signed pair wants to break
-            return rng.uniform(0.9, 1, shape) * rng.choice([-1, 1], shape)
+            return np.asarray(rng.uniform(0.9, 1, shape) * rng.choice([-1, 1], shape))
         case "spiky":
             return np.asarray(rng.standard_normal(shape) ** 5)
     return np.zeros(shape)
