@@ -20,8 +20,9 @@ EXECUTE = 1
 WRITABLE = 2
 """PF_W."""
 MANIFEST = b'{\n "format":'
-LOADERS_OWN = (".dynamic",)
-"""Writable sections that only the system's loader ever writes, before any code runs."""
+LOADERS_OWN = (".dynamic", ".relro_padding")
+"""Writable sections that only the system's loader ever writes, before any code runs: its table,
+and lld's filling up of the page that is then made read-only."""
 GOT = (".got", ".got.plt")
 RESERVED_WORDS = 3
 """A table of addresses begins with these, for the loader; one that holds no more is empty."""

@@ -15,7 +15,7 @@ def test_what_is_required_is_there() -> None:
 
 
 def test_a_linker_that_fails_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.driver, "linker", lambda: ["false"])
+    monkeypatch.setattr("irc.driver.linker", lambda: ["false"])
     assert found("linker").fine is False
 
 
