@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from irc.types import Shape
+from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import check_size
@@ -58,10 +59,9 @@ def positive(node: Node, name: str, values: Shape) -> Shape:
     return values
 
 
-def _geometry(node: Node) -> tuple[Shape, Shape, Shape]:
+def _geometry(node: Node, w: Value) -> tuple[Shape, Shape, Shape]:
     """Kernel, strides and dilations."""
     spatial = len(spatial_sizes(node))
-    w = node.x(1)
     if w.type.rank != spatial + 2:
         node.fail(f"its input is {node.x().type}, its weights are {w.type}: the axes don't fit")
     kernel = per_axis(node, "kernel_shape", spatial, 0)
@@ -75,18 +75,21 @@ def _geometry(node: Node) -> tuple[Shape, Shape, Shape]:
 @handles("Conv")
 def conv(node: Node) -> Results:
     """Any kernel, stride, dilation, padding and groups over one or two spatial axes."""
-    kernel, strides, dilations = _geometry(node)
+    return conv_of(node, node.x(), node.x(1), node.optional(2))
+
+
+def conv_of(node: Node, x: Value, w: Value, bias: Value | None) -> Value:
+    """A convolution of any operands of the node, with its attributes."""
+    kernel, strides, dilations = _geometry(node, w)
     pads = explicit_pads(node, kernel, strides, dilations)
-    return forms.conv(
-        node.builder, node.x(), node.x(1), node.optional(2),
-        strides, pads, dilations, node.integer("group"),
-    )  # fmt: skip
+    groups = node.integer("group")
+    return forms.conv(node.builder, x, w, bias, strides, pads, dilations, groups)
 
 
 @handles("ConvTranspose")
 def conv_transpose(node: Node) -> Results:
     """Pads come from `pads`, or are what `output_shape` or `auto_pad` need."""
-    kernel, strides, dilations = _geometry(node)
+    kernel, strides, dilations = _geometry(node, node.x(1))
     extra = per_axis(node, "output_padding", len(kernel), 0)
     pads = _transposed_pads(node, kernel, strides, dilations, extra)
     return forms.conv_transpose(

@@ -29,11 +29,14 @@ def matmul(node: Node) -> Results:
 @handles("Gemm")
 def gemm(node: Node) -> Results:
     """`alpha * op(A) @ op(B) + beta * C`; one linear layer where B and C are known."""
-    build = node.builder
-    a, b, c = node.x(0), node.x(1), node.optional(2)
+    return gemm_of(node, node.x(0), node.x(1), node.optional(2), node.real("beta"))
+
+
+def gemm_of(node: Node, a: Value, b: Value, c: Value | None, beta: float) -> Value:
+    """The general product of any operands of the node, with its attributes."""
+    build, alpha = node.builder, node.real("alpha")
     if (a.type.rank, b.type.rank) != (2, 2):
         node.fail(f"{a.type} times {b.type}: matrices are needed")
-    alpha, beta = node.real("alpha"), node.real("beta")
     if node.integer("transA"):
         a = build.transpose(a, (1, 0))
     weights = b if node.integer("transB") else build.transpose(b, (1, 0))

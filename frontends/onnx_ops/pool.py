@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from irc.ops.reduce import ReduceMax, ReduceMean
 from irc.types import Shape
+from irc.value import Value
 
 from .. import normal_forms as forms
 from .conv import explicit_pads, per_axis, positive, spatial_sizes
@@ -38,10 +39,15 @@ def max_pool(node: Node) -> Results:
 @handles("AveragePool")
 def average_pool(node: Node) -> Results:
     """With padding counted or not."""
+    return average_of(node, node.x())
+
+
+def average_of(node: Node, x: Value) -> Value:
+    """An average pool of what the node's first input stands for, with its attributes."""
     kernel, strides, dilations, pads, extra = _window(node)
     include = bool(node.integer("count_include_pad"))
     return forms.avg_pool(
-        node.builder, node.x(), kernel, strides, dilations, pads, extra, count_include_pad=include
+        node.builder, x, kernel, strides, dilations, pads, extra, count_include_pad=include
     )
 
 

@@ -1,0 +1,97 @@
+"""The definitions of onnxruntime's operators (domain com.microsoft), which onnx does not know.
+
+After its ContribOperators.md: how many inputs and outputs, and the defaults of attributes;
+an attribute that has none stands there with its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import onnx
+from onnx import helper
+from onnx.defs import OpSchema
+
+from .table import SCHEMAS
+
+DOMAIN = "com.microsoft"
+
+INTS, FLOATS = OpSchema.AttrType.INTS, OpSchema.AttrType.FLOATS
+REQUIRED, TEXT = OpSchema.AttrType.INT, OpSchema.AttrType.STRING
+
+_WINDOW: Mapping[str, Any] = {
+    "auto_pad": "NOTSET", "kernel_shape": INTS, "pads": INTS, "strides": INTS,
+}  # fmt: skip
+_CONV: Mapping[str, Any] = {**_WINDOW, "dilations": INTS, "group": 1}
+_GEMM: Mapping[str, Any] = {"alpha": 1.0, "transA": 0, "transB": 0}
+
+UNLIMITED = 1 << 20
+
+
+def declare(
+    name: str, inputs: tuple[int, int], outputs: int = 1, **attributes: Any
+) -> OpSchema:
+    """The definition of an operator with so many inputs (least, most) and outputs (most)."""
+    least, most = inputs
+    option = OpSchema.FormalParameterOption
+    kinds = [option.Single] * least + [option.Optional] * (min(most, 64) - least)
+    if most == UNLIMITED:
+        kinds = [option.Single] * least + [option.Variadic]
+    return OpSchema(
+        name, DOMAIN, 1,
+        inputs=[_parameter(f"x{i}", kind) for i, kind in enumerate(kinds)],
+        outputs=[
+            _parameter(f"y{i}", option.Optional if i else option.Single) for i in range(outputs)
+        ],
+        attributes=[_attribute(n, value) for n, value in attributes.items()],
+    )  # fmt: skip
+
+
+def _parameter(name: str, kind: OpSchema.FormalParameterOption) -> OpSchema.FormalParameter:
+    return OpSchema.FormalParameter(name, "tensor(float)", param_option=kind, is_homogeneous=False)
+
+
+def _attribute(name: str, value: Any) -> OpSchema.Attribute:
+    if isinstance(value, OpSchema.AttrType):
+        return OpSchema.Attribute(name, value, "", required=False)
+    default = cast(onnx.AttributeProto, helper.make_attribute(name, value))
+    return OpSchema.Attribute(name, default, "")
+
+
+_DECLARED = (
+    declare("QuantizeLinear", (2, 3), axis=REQUIRED, block_size=0, output_dtype=0),
+    declare("DequantizeLinear", (2, 3), axis=REQUIRED, block_size=0, output_dtype=0),
+    declare("QLinearAdd", (7, 8)),
+    declare("QLinearMul", (7, 8)),
+    declare("QLinearConcat", (4, UNLIMITED), axis=REQUIRED),
+    declare("QLinearSigmoid", (4, 5)),
+    declare("QLinearLeakyRelu", (4, 5), alpha=0.01),
+    declare("QLinearSoftmax", (5, 5), axis=-1, opset=13),
+    declare("QLinearReduceMean", (4, 5), axes=INTS, keepdims=1),
+    declare("QLinearWhere", (9, 9)),
+    declare(
+        "QLinearAveragePool", (4, 5),
+        **_WINDOW, ceil_mode=0, count_include_pad=0, channels_last=0,
+    ),
+    declare("QLinearGlobalAveragePool", (5, 5), channels_last=0),
+    declare("QLinearConv", (8, 9), **_CONV, channels_last=0),
+    declare("QGemm", (6, 9), **_GEMM),
+    declare("FusedConv", (2, 4), **_CONV, activation=TEXT, activation_params=FLOATS),
+    declare(
+        "FusedGemm", (2, 3),
+        **_GEMM, beta=1.0, activation=TEXT, activation_alpha=0.0, activation_beta=0.0,
+        activation_gamma=0.0,
+    ),
+    declare("FusedMatMul", (2, 2), **_GEMM, transBatchA=0, transBatchB=0),
+    declare("Gelu", (1, 1)),
+    declare("FastGelu", (1, 2)),
+    declare("BiasGelu", (2, 2)),
+    declare("QuickGelu", (1, 1), alpha=1.702),
+    declare("SkipLayerNormalization", (3, 5), 4, epsilon=1e-12),
+    declare("SkipSimplifiedLayerNormalization", (3, 4), 4, epsilon=1e-12),
+    declare("DynamicQuantizeMatMul", (3, 5)),
+    declare("MatMulIntegerToFloat", (4, 7)),
+)  # fmt: skip
+
+SCHEMAS.update({f"{DOMAIN}.{schema.name}": schema for schema in _DECLARED})
