@@ -23,10 +23,8 @@ from irc.types import DType, Quant, TensorType
 from irc.value import Value
 from tests.backends.graphs import integer_graphs
 from tests.backends.harness import examples, schedule
-from tests.ops.sampling import Sample, load_samples
+from tests.ops.sampling import Sample
 from tests.passes.networks import Network
-
-SAMPLES = load_samples()
 
 
 def round_trip(graph: Graph) -> None:
@@ -34,16 +32,6 @@ def round_trip(graph: Graph) -> None:
     again = parse(text, constants(graph))
     assert same(graph, again), text
     assert print_graph(again) == text
-
-
-@pytest.mark.parametrize("op", sorted(SAMPLES))
-def test_every_op(op: str) -> None:
-    @examples(8)
-    @given(SAMPLES[op])
-    def check(drawn: Sample) -> None:
-        round_trip(drawn.graph)
-
-    check()
 
 
 @examples(40)
