@@ -44,13 +44,13 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The float edge must say the same: pixels as floats in, scores as floats out. */
+/* The float edge must say the same: what the integers stand for in, real scores out. */
 static int float_edge_agrees(const uint8_t *image, const int8_t *scores, void *workspace)
 {
-    static float pixels[NET_INPUT_SIZE], reals[NET_OUTPUT_SIZE];
+    static float inputs[NET_INPUT_SIZE], reals[NET_OUTPUT_SIZE];
     for (int i = 0; i < NET_INPUT_SIZE; i++)
-        pixels[i] = (float)image[i];
-    if (net_run_f32(pixels, reals, workspace) != NET_OK)
+        inputs[i] = (float)(NET_INPUT_SCALE * (image[i] - (NET_INPUT_ZERO_POINT)));
+    if (net_run_f32(inputs, reals, workspace) != NET_OK)
         return 0;
     for (int i = 0; i < NET_OUTPUT_SIZE; i++)
         if (reals[i] != (float)(NET_OUTPUT_SCALE * (scores[i] - (NET_OUTPUT_ZERO_POINT))))

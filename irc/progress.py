@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PATIENCE = 1.0
 """Seconds before a bar is shown."""
@@ -20,8 +21,8 @@ Advance = Callable[[int], None]
 class _Bar:
     """A bar that appears once its work turns out to be long."""
 
-    def __init__(self, title: str, total: int | None, console: Console) -> None:
-        self.title, self.total, self.console = title, total, console
+    def __init__(self, title: str, total: int | None) -> None:
+        self.title, self.total = title, total
         self.start = time.monotonic()
         self.progress: Progress | None = None
 
@@ -32,8 +33,17 @@ class _Bar:
             self.progress.update(self.progress.task_ids[0], completed=done)
 
     def _shown(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        progress = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+        from rich import progress as bars
+        from rich.console import Console
+
+        progress = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
         progress.add_task(self.title, total=self.total)
         progress.start()
         return progress
@@ -50,7 +60,7 @@ def bar(title: str, total: int | None = None) -> Iterator[Advance]:
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    shown = _Bar(title, total, Console(stderr=True))
+    shown = _Bar(title, total)
     try:
         yield shown
     finally:
