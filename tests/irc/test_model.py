@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import irc
+from irc.errors import CompileError, DataError, GraphError
+from irc.graph import Graph
+from irc.model import CompiledModel
+from irc.ops.core import Const, Input
+from irc.ops.quantization import Lookup
+from irc.types import DType, Quant
+
+BACKENDS = ["llvm", "numba", "reference"]
+
+
+def negated() -> Graph:
+    x = Input(DType.U8, (1, 4), Quant(0.5, 128), name="x")
+    table = Const(np.arange(255, -1, -1, dtype=np.uint8))
+    return Graph("negated", (x,), (Lookup(x, table, Quant(0.5, 127)),), ("y",))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_integers_give_integers_and_floats_give_floats(backend: str) -> None:
+    model = irc.compile(negated(), backend=backend)
+    assert (model.backend, model.target) == (backend, "host")
+    integers = model({"x": np.array([[0, 1, 128, 255]], np.uint8)})["y"]
+    assert (integers.dtype, integers.tolist()) == (np.uint8, [[255, 254, 127, 0]])
+    reals = model({"x": np.array([[0.0, 1.0, -2.5, 1e9]])})["y"]
+    assert (reals.dtype, reals.tolist()) == (np.float32, [[0.0, -1.0, 2.5, -63.5]])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inputs_that_do_not_fit(backend: str) -> None:
+    model = irc.compile(negated(), backend=backend)
+    for wrong in ({}, {"x": np.zeros((4,))}, {"x": np.zeros((1, 4), np.int8)}):
+        with pytest.raises(DataError):
+            model(wrong)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_arrays_may_lie_anyhow(backend: str) -> None:
+    model = irc.compile(negated(), backend=backend)
+    wide = np.arange(16, dtype=np.uint8).reshape(2, 8)
+    view = wide[1:, ::2]
+    assert model({"x": view})["y"].tolist() == [[247, 245, 243, 241]]
+    assert wide.tolist() == np.arange(16).reshape(2, 8).tolist()
+    frozen = view.copy()
+    frozen.setflags(write=False)
+    assert model({"x": frozen})["y"].tolist() == [[247, 245, 243, 241]]
+
+
+def test_results_are_new_arrays_each_time() -> None:
+    model = irc.compile(negated())
+    first = model({"x": np.zeros((1, 4), np.uint8)})["y"]
+    second = model({"x": np.full((1, 4), 255, np.uint8)})["y"]
+    assert first.tolist() == [[255] * 4]
+    assert second.tolist() == [[0] * 4]
+
+
+def test_save_is_the_savers() -> None:
+    calls: list[Any] = []
+
+    def saver(*args: Any, **options: Any) -> list[Path]:
+        calls.append((args, options))
+        return []
+
+    graph = negated()
+    model = CompiledModel(graph, "llvm", "host", lambda inputs: {}, saver)
+    model.save("build")
+    model.save("build", "other", emit=("so",))
+    assert calls == [
+        ((graph, Path("build"), "negated"), {}),
+        ((graph, Path("build"), "other"), {"emit": ("so",)}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "gpu"}, "backend 'gpu' does not exist; there are llvm, numba, reference"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"target": "z80"}, "target 'z80' does not exist"),
+        ({"target": "aarch64", "backend": "numba"}, "backend numba runs on this machine only"),
+    ],
+)
+def test_what_cant_be_compiled(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        irc.compile(negated(), **options)
+
+
+def test_a_float_graph_must_be_quantized_first() -> None:
+    x = Input(DType.F32, (2,), name="x")
+    with pytest.raises(GraphError, match="quantize it first"):
+        irc.compile(Graph("g", (x,), (x,), ("y",)))
