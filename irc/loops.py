@@ -432,7 +432,7 @@ def interpret(loops: Loops, operands: Mapping[Value, Array]) -> Array:
 
     It holds `loops()` to `evaluate()` in tests; memory grows with output x reduction size.
     """
-    arrays: dict[Source, Array] = {v: a for v, a in operands.items()}  # noqa: C416
+    arrays: dict[Source, Array] = {v: a for v, a in operands.items()}
     for nest in loops.nests:
         env = _grid(nest.axes, 0)
         shape = tuple(v.extent for v in nest.axes)
@@ -451,15 +451,22 @@ def _grid(variables: Sequence[Var], before: int) -> dict[Expr, Array]:
     }
 
 
-def _value(e: Expr, env: Mapping[Expr, Array], rank: int, arrays: Mapping[Source, Array]) -> Array:
+def _value(e: Expr, known: dict[Expr, Array], rank: int, arrays: Mapping[Source, Array]) -> Array:
+    """The node's array, computed once; `known` begins with the loop variables."""
+    if e not in known:
+        known[e] = _computed(e, known, rank, arrays)
+    return known[e]
+
+
+def _computed(
+    e: Expr, known: dict[Expr, Array], rank: int, arrays: Mapping[Source, Array]
+) -> Array:
     def go(x: Expr) -> Array:
-        return _value(x, env, rank, arrays)
+        return _value(x, known, rank, arrays)
 
     match e:
         case Int(value=value):
             result: Any = value
-        case Var():
-            result = env[e]
         case Load():
             return _load(e, [go(i) for i in e.index], arrays[e.source])
         case Binary(kind=kind, a=a, b=b):
@@ -473,7 +480,8 @@ def _value(e: Expr, env: Mapping[Expr, Array], rank: int, arrays: Mapping[Source
         case MulShift(a=a, m=m, s=s):
             result = mul_shift(go(a), go(m), go(s))
         case Reduce():
-            return _reduce(e, env, rank, arrays)
+            variables = {v: a for v, a in known.items() if isinstance(v, Var)}
+            return _reduce(e, variables, rank, arrays)
         case _:
             raise TypeError(f"no meaning for {type(e).__name__}")
     return np.asarray(result).astype(e.dtype.numpy)
@@ -493,9 +501,9 @@ def _load(e: Load, index: list[Array], array: Array) -> Array:
 
 
 def _reduce(
-    e: Reduce, env: Mapping[Expr, Array], rank: int, arrays: Mapping[Source, Array]
+    e: Reduce, env: Mapping[Var, Array], rank: int, arrays: Mapping[Source, Array]
 ) -> Array:
-    inner = {v: a.reshape(a.shape + (1,) * len(e.axes)) for v, a in env.items()}
+    inner: dict[Expr, Array] = {v: a.reshape(a.shape + (1,) * len(e.axes)) for v, a in env.items()}
     inner |= _grid(e.axes, rank)
     full = rank + len(e.axes)
     body = np.asarray(_value(e.body, inner, full, arrays))
