@@ -20,8 +20,11 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except IRCError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(1) from None
+            message = " ".join(str(error).split())
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            message = f"{error.filename}: {error.strerror}"
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(1)
 
 
 app = typer.Typer(

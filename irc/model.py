@@ -45,6 +45,7 @@ class CompiledModel:
         return to_reals(self.graph.output_types, outputs) if real else outputs
 
     def save(self, directory: str | Path, name: str | None = None, **options: Any) -> list[Path]:
-        """Write the library, header and manifest (see `docs/`) into `directory`, whole or not at
-        all; returns the paths. `options`: `emit`, a tuple of kinds, and `float_io`."""
+        """Write the library, header, manifest and report into `directory`, whole or not at all;
+        returns the paths. `options`: `emit`, a tuple of kinds (so, a, o, ll, s, irc); `float_io`;
+        `findings`, what was measured, for the report."""
         return self.saver(self.graph, Path(directory), name or self.graph.name, **options)
