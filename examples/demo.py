@@ -143,7 +143,7 @@ def main() -> int:
     """Run the demo; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=HERE.parent / "build", help="folder")
-    parser.add_argument("--images", type=int, default=2000, help="test images, at most 2000")
+    parser.add_argument("--images", type=int, default=1000, help="test images, at most 2000")
     parser.add_argument("--model", choices=MODELS, action="append", help="only these")
     options = parser.parse_args()
     start = time.monotonic()
