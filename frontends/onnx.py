@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,8 @@ from .onnx_file import Tensors, element_type, read_model
 from .onnx_ops import HANDLERS, Node
 from .onnx_ops.quantization import input_quant
 from .onnx_structure import (
+    DOMAINS,
+    OLDEST_OPSET,
     check_names,
     check_supported,
     check_text,
@@ -33,6 +35,9 @@ from .onnx_structure import (
     subgraphs,
     where,
 )
+
+MAX_DEPTH = 8
+"""How deeply operators may be defined by others."""
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
 Scope = dict[str, Value]
@@ -63,13 +68,63 @@ def identifier(text: str) -> str:
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Without functions of the model's own."""
-    if not proto.functions:
-        return proto
+    """Without functions of the model's own, and operators that we know by their bodies alone."""
     try:
-        return onnx.inliner.inline_local_functions(proto)
+        if proto.functions:
+            proto = onnx.inliner.inline_local_functions(proto)
+        for _ in range(MAX_DEPTH):
+            known = _with_bodies(proto)
+            if not known:
+                break
+            proto = _with_defaults(proto, known)
+            proto = onnx.inliner.inline_selected_functions(
+                proto, sorted(known), exclude=False, inline_schema_functions=True
+            )
     except (RuntimeError, ValueError, TypeError, EncodeError) as error:
-        raise ModelError(f"the model's own functions can't be inlined: {error}") from None
+        raise ModelError(f"the model's functions can't be inlined: {error}") from None
+    return proto
+
+
+def _with_bodies(proto: onnx.ModelProto) -> set[tuple[str, str]]:
+    """The standard operators, as (domain, name), that have no handler but a body in onnx."""
+    opset = max((i.version for i in proto.opset_import if i.domain in DOMAINS), default=0)
+    if not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
+        return set()
+    found = set()
+    for node in _nodes(proto.graph):
+        if node.domain in DOMAINS and key(node) not in HANDLERS and _has_body(node, opset):
+            found.add((node.domain, node.op_type))
+    return found
+
+
+def _with_defaults(proto: onnx.ModelProto, ops: set[tuple[str, str]]) -> onnx.ModelProto:
+    """Attributes that are left out written down: a body would find nothing in their place."""
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    opset = max(i.version for i in proto.opset_import if i.domain in DOMAINS)
+    for node in _nodes(made.graph):
+        if (node.domain, node.op_type) not in ops:
+            continue
+        given = {a.name for a in node.attribute}
+        for name, declared in onnx.defs.get_schema(node.op_type, opset, "").attributes.items():
+            if name not in given and declared.default_value.type:
+                node.attribute.append(declared.default_value)
+    return made
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from _nodes(inner)
+
+
+def _has_body(node: NodeProto, opset: int) -> bool:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return False
+    return schema.has_function or schema.has_context_dependent_function
 
 
 class _Importer:

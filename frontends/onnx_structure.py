@@ -10,7 +10,7 @@ from onnx import GraphProto, NodeProto
 
 from irc.errors import ModelError
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 DOMAINS = ("", "ai.onnx")
 """The two spellings of the standard domain."""
 

@@ -3,8 +3,10 @@
 from . import (
     contrib,
     conv,
+    einsum,
     elementwise,
     fused,
+    gather,
     linear,
     normalization,
     pool,
@@ -12,6 +14,7 @@ from . import (
     quantization,
     reduce,
     resize,
+    select,
     shape,
 )
 from .table import HANDLERS, Node
@@ -21,8 +24,10 @@ __all__ = [
     "Node",
     "contrib",
     "conv",
+    "einsum",
     "elementwise",
     "fused",
+    "gather",
     "linear",
     "normalization",
     "pool",
@@ -30,5 +35,6 @@ __all__ = [
     "quantization",
     "reduce",
     "resize",
+    "select",
     "shape",
 ]

@@ -67,16 +67,32 @@ UNARY: dict[str, Callable[[Value], Value]] = {
 @handles(*BINARY)
 def binary(node: Node) -> Results:
     """Two operands with broadcasting."""
-    a, b = node.x(0), node.x(1)
+    a, b = _operands(node)
     if node.op == "Pow" and b.type.dtype is not a.type.dtype and isinstance(b, Const):
         b = node.builder.const(b.array.astype(a.type.dtype.numpy), name=b.name)
     return node.builder.add(BINARY[node.op](a, b))
 
 
+def _operands(node: Node) -> tuple[Value, Value]:
+    """Both operands. Before opset 7 b's axes are a's from `axis` on, by default the last ones."""
+    a, b = node.x(0), node.x(1)
+    if "broadcast" not in node.schema.attributes:
+        return a, b
+    start = node.attribute("axis")
+    if not node.integer("broadcast"):
+        if a.shape != b.shape:
+            node.fail(f"{a.type} and {b.type} differ, and it does not broadcast")
+        return a, b
+    if start is None:
+        return a, b
+    axis = node.axis(int(start.i), a.type.rank)
+    return a, node.builder.reshape(b, (*b.shape, *(1,) * (a.type.rank - axis - b.type.rank)))
+
+
 @handles("Div")
 def divide(node: Node) -> Results:
     """Integers are divided towards zero, as shapes are computed."""
-    a, b = node.x(0), node.x(1)
+    a, b = _operands(node)
     if a.type.dtype.is_integer and isinstance(b, Const) and not np.all(b.array):
         node.fail(f"divides by zero ({b.name!r})")
     return node.builder.add(ew.Div(a, b))
@@ -112,7 +128,7 @@ def mean(node: Node) -> Results:
 @handles("Xor")
 def exclusive_or(node: Node) -> Results:
     """One of both, not both."""
-    a, b, build = node.x(0), node.x(1), node.builder
+    (a, b), build = _operands(node), node.builder
     both = build.add(act.Not(build.add(logic.And(a, b))))
     return build.add(logic.And(build.add(logic.Or(a, b)), both))
 
@@ -173,8 +189,11 @@ def swish(node: Node) -> Results:
 
 @handles("PRelu")
 def prelu(node: Node) -> Results:
-    """`slope * x` below zero; the slope broadcasts to x."""
-    return node.builder.add(act.PRelu(node.x(0), node.x(1)))
+    """`slope * x` below zero; the slope broadcasts to x (before opset 7: one for each channel)."""
+    x, slope = node.x(0), node.x(1)
+    if node.opset < 7 and slope.type.rank == 1 and slope.type.size > 1:
+        slope = node.builder.reshape(slope, (*slope.shape, *(1,) * (x.type.rank - 2)))
+    return node.builder.add(act.PRelu(x, slope))
 
 
 @handles("Clip")

@@ -29,6 +29,7 @@ def matmul(node: Node) -> Results:
 @handles("Gemm")
 def gemm(node: Node) -> Results:
     """`alpha * op(A) @ op(B) + beta * C`; one linear layer where B and C are known."""
+    node.ignore("broadcast")  # of C, before opset 7: it always may
     return gemm_of(node, node.x(0), node.x(1), node.optional(2), node.real("beta"))
 
 

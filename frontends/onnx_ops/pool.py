@@ -45,7 +45,8 @@ def average_pool(node: Node) -> Results:
 def average_of(node: Node, x: Value) -> Value:
     """An average pool of what the node's first input stands for, with its attributes."""
     kernel, strides, dilations, pads, extra = _window(node)
-    include = bool(node.integer("count_include_pad"))
+    counts = node.attribute("count_include_pad")  # not before opset 7
+    include = counts is not None and bool(counts.i)
     return forms.avg_pool(
         node.builder, x, kernel, strides, dilations, pads, extra, count_include_pad=include
     )

@@ -347,11 +347,14 @@ def depth_to_space(node: Node) -> Results:
 @handles("SpaceToDepth")
 def space_to_depth(node: Node) -> Results:
     """Blocks of pixels become blocks of channels."""
-    x, block = node.x(), node.integer("blocksize")
-    if x.type.rank != 4 or block < 1 or x.shape[2] % block or x.shape[3] % block:
-        node.fail(f"{x.type} with blocksize {block} is not supported")
+    x, block, mode = node.x(), node.integer("blocksize"), "DCR"
+    if node.attribute("mode") is not None:
+        mode = node.text("mode")
+    fits = x.type.rank == 4 and block >= 1 and not x.shape[2] % block and not x.shape[3] % block
+    if not fits or mode not in ("DCR", "CRD"):
+        node.fail(f"{x.type} with blocksize {block} and mode {mode!r} is not supported")
     n, c, h, w = x.shape
     build = node.builder
     parts = build.reshape(x, (n, c, h // block, block, w // block, block))
-    moved = build.transpose(parts, (0, 3, 5, 1, 2, 4))
+    moved = build.transpose(parts, (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4))
     return build.reshape(moved, (n, c * block**2, h // block, w // block))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto
 
@@ -15,6 +16,7 @@ from irc.types import Array, Shape
 from irc.value import Value
 
 from ..builder import Builder
+from ..onnx_file import element_type
 from ..onnx_structure import key, where
 
 Results = Value | tuple[Value, ...]
@@ -152,6 +154,10 @@ class Node:
         """A list attribute, None where it was left out."""
         found = self.attribute(name)
         return None if found is None else tuple(int(n) for n in found.ints)
+
+    def element_type(self, kind: int) -> np.dtype[Any]:
+        """The NumPy dtype that an ONNX element type becomes."""
+        return element_type(kind, where(self.proto))
 
     def ignore(self, *names: str) -> None:
         """Attributes that mean nothing here."""
