@@ -87,12 +87,22 @@ class _Writer:
         for v in old.order:
             new[v] = self.quantized(v, self.rebuilt(v, new))
         outputs = tuple(self.output(v, new[v]) for v in old.outputs)
-        return old.with_outputs(outputs)
+        inputs = tuple(self.input(v, new) for v in old.inputs)
+        return Graph(old.name, inputs, outputs, old.output_names)
+
+    def input(self, v: Input, new: Mapping[Value, Value]) -> Input:
+        """Pixels become numbers with a scale; all others stay."""
+        made = new.get(v)
+        return made if isinstance(made, Input) else v
 
     def rebuilt(self, v: Value, new: Mapping[Value, Value]) -> Value:
         """The same op over what its operands have become."""
+        if isinstance(v, Input) and v in self.sites.pixels:
+            return Input(v.type.dtype, v.shape, Quant(1.0), name=v.name)
         if isinstance(v, Const | Input):
             return v
+        if v.op == "cast" and v.operands[0] in self.sites.pixels:
+            return Dequantize(new[v.operands[0]], name=v.name)
         if weighted(v):
             return self.with_weights(v, new)
         if v.moves and is_float(v):
@@ -109,6 +119,9 @@ class _Writer:
 
     def output(self, v: Value, made: Value) -> Value:
         """Outputs are i8."""
+        if isinstance(v, Const) and v.type.dtype.is_float:
+            quant = asymmetric(float(v.array.min(initial=0)), float(v.array.max(initial=0)))
+            return constant(v, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)))
         if not is_float(v) or self.scales[v].dtype is DType.I8:
             return made
         quant = fixedpoint.quant_of(self.scales[v])

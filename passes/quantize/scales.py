@@ -39,9 +39,13 @@ class Histogram:
         )
 
 
-def choose_quant(parts: Sequence[Statistics], options: Options) -> Quant:
-    """The u8 scale and zero point of values that were measured as `parts`."""
-    return asymmetric(*choose_range(parts, options))
+def choose_quant(
+    parts: Sequence[Statistics], options: Options, fills: Sequence[float] = ()
+) -> Quant:
+    """The u8 scale and zero point of values that were measured as `parts`, and of constants
+    `fills` among them, which are never clipped."""
+    low, high = choose_range(parts, options) if parts else (0.0, 0.0)
+    return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
 
 
 def choose_range(parts: Sequence[Statistics], options: Options) -> tuple[float, float]:

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
+from irc.ops.shape import Pad
 from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.options import Options
@@ -22,6 +25,8 @@ NATURAL: Mapping[str, Quant] = {
     "hard_sigmoid": Quant(1 / 255, 0),
 }
 """Ops whose range is known: [0, 1), or [0, 1] where 1 itself is common."""
+STANDS_FOR_INFINITY = 1e4
+"""Constants as large as this only say "less (or more) than any": they saturate."""
 SHARED_RANGE = 0.5
 """A value that others read too gives up its own scale to a concat only if its range is at least
 this share of the concat's."""
@@ -87,6 +92,30 @@ class Sites:
             return False
         return all(self.root[u] is root for u in users)
 
+    @cached_property
+    def pixels(self) -> frozenset[Value]:
+        """8-bit integer inputs that are only read as numbers, and what they are moved to."""
+        found: set[Value] = set()
+        for v in reversed(self.graph.order):
+            if v.type.dtype not in (DType.U8, DType.I8) or isinstance(v, Const):
+                continue
+            users = self.graph.users[v]
+            read = users and all(u in found or _to_float(u) for u in users)
+            plain = isinstance(v, Input) or (v.moves and len(v.operands) == 1)
+            if plain and read and v not in self.graph.outputs:
+                found.add(v)
+        return frozenset(found)
+
+    def fills(self, v: Value) -> tuple[float, ...]:
+        """The reals that a moving op brings in from elsewhere: constants, the value of a pad."""
+        if not (v.moves and is_float(v)):
+            return ()
+        arrays = [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
+        ends = [float(end(a)) for a in arrays if a.size for end in (np.min, np.max)]
+        if isinstance(v, Pad) and v.mode == "constant":
+            ends.append(v.value)
+        return tuple(e for e in ends if abs(e) < STANDS_FOR_INFINITY)
+
     def parts(self, v: Value) -> tuple[Value, ...]:
         """The quantized values whose elements `v` holds: itself, or what it was moved from."""
         if not v.moves:
@@ -111,11 +140,22 @@ class Sites:
             return f"{at}: the graph is quantized already (compile it as it is)"
         if not is_float(v):
             return f"{at}: makes {v.type} from floats, which has no integer form"
-        if not floats:
+        if not floats and not self._from_integers(v):
             return f"{at}: makes floats from {v.operands[0].type if v.operands else 'nothing'}"
         if weighted(v) and not isinstance(v.w, Const):  # type: ignore[attr-defined]
             return f"{at}: its weights are computed at run time"
         return "" if has_integer_twin(v) else f"{at}: the op has no integer form"
+
+    def _from_integers(self, v: Value) -> bool:
+        """Whether an op makes reals of integers in a way that is known: picks them from a
+        constant, or takes pixels as numbers."""
+        if _to_float(v):
+            return v.operands[0] in self.pixels
+        return v.moves and any(o.type.dtype.is_float for o in v.operands)
+
+
+def _to_float(v: Value) -> bool:
+    return v.op == "cast" and v.type.dtype.is_float and not v.operands[0].type.dtype.is_float
 
 
 @dataclass(frozen=True)
@@ -133,18 +173,35 @@ def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Option
     types: dict[Value, TensorType] = {}
     for group in _groups(sites, statistics):
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
-        quant = _quant(parts, statistics, options)
+        fills = [f for v in group for f in sites.fills(v)]
+        quant = _quant(parts, fills, statistics, options)
         dtype = DType.I8 if _only_outputs(sites.graph, group) else DType.U8
         types |= {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
     return Scales(types)
 
 
 def _quant(
-    parts: list[Value], statistics: Mapping[Value, Statistics], options: Options
+    parts: list[Value],
+    fills: list[float],
+    statistics: Mapping[Value, Statistics],
+    options: Options,
 ) -> Quant:
-    natural = {NATURAL.get(p.op) for p in parts}
+    natural = {_natural(p) for p in parts}
     fixed = natural.pop() if len(natural) == 1 else None
-    return fixed or choose_quant([statistics[p] for p in parts], options)
+    if fixed is not None and all(_holds(fixed, f) for f in fills):
+        return fixed
+    return choose_quant([statistics[p] for p in parts], options, fills)
+
+
+def _natural(v: Value) -> Quant | None:
+    if _to_float(v):  # pixels are numbers as they are
+        return Quant(1.0, -v.operands[0].type.dtype.min)
+    return NATURAL.get(v.op)
+
+
+def _holds(quant: Quant, real: float) -> bool:
+    """Whether a real is within the range of a u8 quantization."""
+    return 0 <= real / quant.tensor_scale + quant.zero <= DType.U8.max
 
 
 def _only_outputs(graph: Graph, group: list[Value]) -> bool:
@@ -180,11 +237,29 @@ def _shares(
     sites: Sites, statistics: Mapping[Value, Statistics], operand: Value, result: Value
 ) -> bool:
     """Whether an operand takes the scale of what it is moved into, or is requantized for it."""
-    if sum(map(is_float, result.operands)) == 1 or sites.graph.uses(operand) == 1:
+    if sum(map(is_float, result.operands)) == 1 or _only_moved_to(sites.graph, operand):
         return True
-    whole = _extent(statistics, sites.parts(result))
-    return _extent(statistics, sites.parts(operand)) >= SHARED_RANGE * whole
+    whole = _extent(sites, statistics, result)
+    return _extent(sites, statistics, operand) >= SHARED_RANGE * whole
 
 
-def _extent(statistics: Mapping[Value, Statistics], parts: tuple[Value, ...]) -> float:
-    return max(statistics[p].high for p in parts) - min(statistics[p].low for p in parts)
+def _only_moved_to(graph: Graph, v: Value) -> bool:
+    """Whether nothing else reads the value, nor what its elements were moved from."""
+    sources = filter(is_float, v.operands) if v.moves else ()
+    return graph.uses(v) == 1 and all(_only_moved_to(graph, o) for o in sources)
+
+
+def _extent(sites: Sites, statistics: Mapping[Value, Statistics], v: Value) -> float:
+    low, high = _ends(sites, statistics, v)
+    return high - low
+
+
+def _ends(
+    sites: Sites, statistics: Mapping[Value, Statistics], v: Value
+) -> tuple[float, float]:
+    """The least and the largest real that a value holds; (inf, -inf) if it has no element."""
+    if not v.moves:
+        return statistics[v].low, statistics[v].high
+    ends = [_ends(sites, statistics, o) for o in v.operands if is_float(o)]
+    ends += [(f, f) for f in sites.fills(v)]
+    return min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)

@@ -1,0 +1,115 @@
+"""Ranges that calibration alone does not know: constants among activations, integers as numbers,
+scales that a concat must not force on others."""
+
+import numpy as np
+import pytest
+
+from irc.driver import integerize
+from irc.errors import CompileError
+from irc.graph import Graph, evaluate
+from irc.ops.activation import Relu, Sigmoid
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Div, Mul
+from irc.ops.reduce import ReduceMean
+from irc.ops.shape import Cast, Concat, Gather, Pad, Slice, Transpose
+from irc.passes.quantize import quantize
+from irc.properties import is_integer
+from irc.types import Array, DType, Quant
+from irc.value import Value
+from tests.passes.nets import Net, reals, sqnr
+
+
+def scalar(x: float) -> Const:
+    return Const(np.array(x, np.float32))
+
+
+def noise(n: Net, graph: Graph) -> dict[str, float]:
+    """SQNR of each output on a sample that calibration has not seen."""
+    calibration, probe = n.samples(16), n.samples(17)[16]
+    integer = integerize(quantize(graph, [{"x": s} for s in calibration]))
+    assert is_integer(integer)
+    wanted, got = evaluate(graph, {"x": probe}), reals(integer, {"x": probe})
+    return {k: sqnr(wanted[k], got[k]) for k in wanted}
+
+
+def test_a_pad_with_a_value_beyond_the_range() -> None:
+    n = Net()
+    small = Mul(Sigmoid(n.conv(n.x, 8), name="s"), scalar(0.1), name="small")
+    padded = Pad(small, ((0, 0), (2, 0), (1, 0), (0, 0)), 0.5, name="p")
+    assert noise(n, n.graph(n.conv(padded, 4)))["y0"] > 30
+
+
+def test_a_pad_with_nearly_minus_infinity_saturates() -> None:
+    n = Net()
+    padded = Pad(Relu(n.conv(n.x, 8), name="r"), ((0, 0), (0, 0), (0, 0), (0, 1)), -3e38, name="p")
+    kept = Slice(padded, (0, 0, 0, 0), (1, 8, 8, 8), (1, 1, 1, 1), name="kept")
+    assert noise(n, n.graph(n.conv(kept, 4)))["y0"] > 30
+
+
+def test_a_constant_in_a_concat_is_not_clipped() -> None:
+    n = Net()
+    grid = Const(np.linspace(-9, 9, 8 * 8 * 2, dtype=np.float32).reshape(1, 8, 8, 2), name="grid")
+    assert noise(n, n.graph(n.conv(Concat((n.x, grid), 3, name="j"), 4)))["y0"] > 30
+
+
+def test_a_concat_of_a_slice_keeps_its_scale_from_the_other_slices() -> None:
+    n = Net()
+    whole = Sigmoid(n.conv(n.x, 8), name="whole")
+    left = Slice(whole, (0, 0, 0, 0), (1, 8, 8, 4), (1, 1, 1, 1), name="left")
+    right = Slice(whole, (0, 0, 0, 4), (1, 8, 8, 8), (1, 1, 1, 1), name="right")
+    large = Mul(Mul(left, left, name="square"), scalar(50.0), name="large")
+    joined = Concat((large, right), 3, name="joined")
+    assert noise(n, n.graph(joined, Mul(left, scalar(2.0), name="double")))["y1"] > 35
+
+
+def test_a_constant_output() -> None:
+    n = Net()
+    k = Const(np.linspace(-2, 3, 6, dtype=np.float32), name="k")
+    assert noise(n, n.graph(n.conv(n.x, 4), k))["y1"] > 35
+
+
+def indexed(array: Array) -> Graph:
+    i = Input(DType.I32, (1, 7), name="i")
+    mean = ReduceMean(Gather(Const(array, name="table"), i, 0, name="rows"), (1,), False, name="m")
+    return Graph("embedding", (i,), (mean,), ("y",))
+
+
+def test_rows_of_a_constant_by_computed_indices() -> None:
+    rng = np.random.default_rng(0)
+    graph = indexed(rng.standard_normal((50, 16)).astype(np.float32))
+    samples = [{"i": rng.integers(0, 50, (1, 7)).astype(np.int32)} for _ in range(9)]
+    integer = integerize(quantize(graph, samples[:8]))
+    assert integer.input_types["i"].dtype is DType.I32
+    assert sqnr(evaluate(graph, samples[8])["y"], reals(integer, samples[8])["y"]) > 30
+
+
+def pixels(dtype: DType, made: Value, x: Input) -> Graph:
+    n = Net()
+    image = Div(made, scalar(64.0), name="image")
+    return Graph("pixels", (x,), (n.conv(image, 4),), ("y",))
+
+
+@pytest.mark.parametrize("dtype", [DType.U8, DType.I8])
+@pytest.mark.parametrize("moved", [False, True])
+def test_pixels_as_numbers(dtype: DType, moved: bool) -> None:
+    x = Input(dtype, (1, 3, 9, 7) if moved else (1, 9, 7, 3), name="x")
+    source = Transpose(x, (0, 2, 3, 1), name="t") if moved else x
+    graph = pixels(dtype, Cast(source, DType.F32, name="c"), x)
+    rng = np.random.default_rng(0)
+    feeds = [
+        {"x": rng.integers(dtype.min, dtype.max + 1, x.shape).astype(dtype.numpy)}
+        for _ in range(9)
+    ]
+    integer = integerize(quantize(graph, feeds[:8]))
+    assert integer.input_types["x"].dtype is dtype
+    assert integer.input_types["x"].quant == Quant(1.0)
+    wanted, got = evaluate(graph, feeds[8])["y"], evaluate(integer, feeds[8])["y"]
+    t = integer.output_types["y"]
+    assert sqnr(wanted, ((got.astype(np.float64) - t.zero) * t.scale)) > 30
+
+
+def test_wide_integers_as_numbers_are_refused() -> None:
+    x = Input(DType.I64, (1, 9, 7, 3), name="x")
+    graph = pixels(DType.I64, Cast(x, DType.F32, name="c"), x)
+    with pytest.raises(CompileError, match=r"cast %c: makes floats from i64\[1,9,7,3\]"):
+        quantize(graph, [{"x": np.zeros(x.shape, np.int64)}])
