@@ -8,6 +8,15 @@ from irc.errors import ToolError
 from irc.outputs import whole
 
 
+def write(directory: Path, *names: str, error: type[Exception] | None = None) -> None:
+    with whole(directory) as folder:
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("new")
+        if error is not None:
+            raise error
+
+
 def test_files_appear_at_the_end(tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     with whole(out) as folder:
@@ -21,25 +30,22 @@ def test_files_appear_at_the_end(tmp_path: Path) -> None:
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("old")
     for out in (tmp_path, tmp_path / "new" / "deep"):
-        with pytest.raises(ZeroDivisionError), whole(out) as folder:
-            (folder / "kept").write_text("new")
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            write(out, "kept", error=ZeroDivisionError)
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
     assert (tmp_path / "kept").read_text() == "old"
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "name").mkdir()
-    with pytest.raises(ToolError, match="taken"), whole(tmp_path) as folder:
-        (folder / "other").write_text("")
-        (folder / "name").write_text("")
+    with pytest.raises(ToolError, match="taken"):
+        write(tmp_path, "other", "name")
     assert [p.name for p in tmp_path.iterdir()] == ["name"]
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "name").write_text("")
-    with pytest.raises(ToolError, match="can't write"), whole(tmp_path / "name" / "deep"):
-        pass
-    with pytest.raises(ToolError, match="taken"), whole(tmp_path) as folder:
-        (folder / "name").mkdir()
-        (folder / "name" / "deep").write_text("")
+    with pytest.raises(ToolError, match="can't write"):
+        write(tmp_path / "name" / "deep", "file")
+    with pytest.raises(ToolError, match="taken"):
+        write(tmp_path, "name/deep")
