@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -201,3 +202,119 @@ def softmax(q: Array, exp: Array, axis: int) -> Array:
     e = exp[q.max(axis, keepdims=True).astype(np.int64) - q].astype(np.int64)
     r = np.int64(1 << RECIPROCAL_BITS) // e.sum(axis, keepdims=True)
     return np.asarray((e * r) >> PROBABILITY_SHIFT)
+
+
+ROOT_BITS = 61
+"""Equation (11): `r = (2^61 - 1) // root`, a reciprocal of 31 bits of a root of 31 bits."""
+NORM_FRACTION = 16
+"""Fractional bits that a sum of squares gets at most, so that epsilon keeps its digits."""
+
+
+def half_shift(d: Array) -> Array:
+    """n of equation (11): the i64 `d` in [1, 2^62) times `4^n` lies in [2^60, 2^62)."""
+    n = np.zeros_like(d)
+    for step in (16, 8, 4, 2, 1):
+        n += np.where(d << (2 * n) < np.int64(1) << (62 - 2 * step), step, 0)
+    return n
+
+
+def square_root(d: Array) -> Array:
+    """`floor(sqrt(d))` of i64 `d` in [2^60, 2^62), bit by bit: a number of 31 bits."""
+    root = np.full_like(d, 1 << 30)
+    for bit in range(29, -1, -1):
+        more = root + (1 << bit)
+        root = np.where(more * more <= d, more, root)
+    return root
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Equation (11): how rows of `count` elements are divided by their deviation, or their RMS.
+
+    With `d = q - z`, S = sum d and Q = sum d^2 of a row: `u = count*d - S` and
+    `V = count*Q - S^2` if `centred`, else `u = d` and `V = Q`. Then `D = V*2^lift + epsilon`,
+    D * 4^n in [2^60, 2^62), `r = (2^61 - 1) // floor(sqrt(D * 4^n))`, and the result is
+    `p = (u*r + half) >> (shift - n)`, in units of `unit`.
+    """
+
+    count: int
+    centred: bool
+    lift: int
+    epsilon: int
+    shift: int
+
+    @classmethod
+    def of(cls, count: int, centred: bool, epsilon: float, source: TensorType) -> Norm:
+        """For rows of `source`, `epsilon` being added to the real mean of squares. Raises
+        `IRCError` where that is too large for the scale, or a row too long."""
+        squared = count * count if centred else count
+        real = epsilon * squared / source.scale**2
+        largest = squared * _largest(source) ** 2 + real
+        lift = min(NORM_FRACTION, 61 - math.ceil(math.log2(largest)))
+        if lift < -32:
+            raise IRCError(f"a norm over {count} elements of scale {source.scale:g} with epsilon"
+                           f" {epsilon:g} does not fit 64 bits")  # fmt: skip
+        rows = math.sqrt(count) if centred else 1.0
+        shift = max(31, math.ceil(math.log2(rows) + 30.01 - lift / 2))
+        return cls(count, centred, lift, math.floor(math.ldexp(real, lift) + 0.5), shift)
+
+    @property
+    def unit(self) -> float:
+        """What p = 1 means in deviations, or in RMS."""
+        power = math.pow(2.0, self.shift + self.lift / 2 - ROOT_BITS)
+        return power if self.centred else power * math.sqrt(self.count)
+
+    @property
+    def largest(self) -> float:
+        """A bound of |p|: no element lies further than `sqrt(count)` deviations from the mean."""
+        rows = math.sqrt(self.count) if self.centred else 1.0
+        return rows * math.pow(2.0, ROOT_BITS - self.shift - self.lift / 2) * (1 + 2.0**-20) + 2
+
+    def check(self, source: TensorType) -> None:
+        """Raise `IRCError` unless all of it is proved to fit 64 bits, and p 32."""
+        squared = self.count**2 if self.centred else self.count
+        squares = math.ldexp(squared * _largest(source) ** 2, self.lift) + self.epsilon
+        fits = squares < 2**62 and self.spread(source) < 2**32 and self.largest < 2**31
+        sound = self.epsilon >= (0 if self.lift >= 0 else 2**32)
+        if not (fits and sound and self.count >= 1 and 31 <= self.shift <= MAX_SHIFT):
+            raise IRCError(f"rows of {self.count} elements of {source} can't be normalized by"
+                           f" {self}")  # fmt: skip
+
+    def spread(self, source: TensorType) -> int:
+        """The bound of |u|: elements differ by the range of their dtype at most."""
+        if not self.centred:
+            return _largest(source)
+        # count * d itself must fit too, and d may be as large as an unlucky zero point makes it.
+        return self.count * max(source.dtype.max - source.dtype.min, _largest(source))
+
+    def divisors(self, d: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """S, n and r of each row of the i64 differences `d`, reduced axes kept."""
+        total = d.sum(axes, keepdims=True) if self.centred else np.zeros((), np.int64)
+        squares = (d * d).sum(axes, keepdims=True)
+        v = squares * self.count - total * total if self.centred else squares
+        v = v << self.lift if self.lift >= 0 else v >> -self.lift
+        size = np.maximum(v + self.epsilon, 1)
+        n = half_shift(size)
+        return total, n, ((1 << ROOT_BITS) - 1) // square_root(size << (2 * n))
+
+    def apply(self, d: Array, axes: tuple[int, ...]) -> Array:
+        """p of the i64 differences `d` to the zero point, rows along `axes`."""
+        total, n, r = self.divisors(d, axes)
+        u = d * self.count - total if self.centred else d
+        return mul_shift(u, r, self.shift - n)
+
+
+def _largest(t: TensorType) -> int:
+    return max(t.dtype.max - t.zero, t.zero - t.dtype.min)
+
+
+def affine_multipliers(factors: Array, offsets: Array) -> tuple[Array, Array, int]:
+    """m i32, b i64 and s with `factors * p + offsets ~ (p*m + b) >> s`, rounded once, half up, for
+    every |p| below 2^31; one shift for all. Raises `IRCError` where none fits."""
+    most, base = float(np.abs(factors).max(initial=0)), float(np.abs(offsets).max(initial=0))
+    for s in range(MAX_SHIFT, 0, -1):
+        if most * 2.0**s < 2**31 - 1 and (base + 1) * 2.0**s < 2**62:
+            m = np.rint(factors * 2.0**s).astype(np.int32)
+            b = np.rint(offsets * 2.0**s).astype(np.int64) + (1 << (s - 1))
+            return m, b, s
+    raise IRCError(f"a factor of {most:g} with an offset of {base:g} steps can't be expressed")
