@@ -118,7 +118,8 @@ class Builder:
 
     def mul(self) -> Value:
         a = self.value()
-        return QMul(a, self.partner(a), *multiplier(self.draw, 34, 40), *self.result())
+        m, s = multiplier(self.draw, 34, 40)
+        return QMul(a, self.partner(a), m, s, *self.result())
 
     def partner(self, a: Value) -> Value:
         """An operand that broadcasts with `a`: of its shape if there is one, itself, a vector."""
@@ -136,7 +137,8 @@ class Builder:
         return Lookup(self.value(), Const(array(self.draw, dtype, (256,))), q)
 
     def requantize(self) -> Value:
-        return Requantize(self.value(), *multiplier(self.draw, 29, 33), *self.result())
+        m, s = multiplier(self.draw, 29, 33)
+        return Requantize(self.value(), m, s, *self.result())
 
     # ------------------------------------------------------------ moving
 
@@ -253,13 +255,15 @@ class Builder:
         a = self.value()
         depth = a.shape[-1] if a.shape else 1
         a = Reshape(a, (a.type.size // depth, depth))
-        return QMatMul(a, Transpose(a, (1, 0)), *multiplier(self.draw, 36, 40), *self.result())
+        m, s = multiplier(self.draw, 36, 40)
+        return QMatMul(a, Transpose(a, (1, 0)), m, s, *self.result())
 
     def total(self) -> Value:
         x = self.value()
         axes = tuple(range(max(0, len(x.shape) - 3), max(0, len(x.shape) - 1)))
         keepdims = self.draw(st.booleans())
-        return QReduceSum(x, axes, keepdims, *multiplier(self.draw, 31, 36), *self.result())
+        m, s = multiplier(self.draw, 31, 36)
+        return QReduceSum(x, axes, keepdims, m, s, *self.result())
 
     def largest(self) -> Value:
         x = self.value()

@@ -21,7 +21,6 @@ from irc.loops import Load, Loops, Nest, Reduce, Var, axes, load
 from irc.ops.core import Const, Input, Kernel
 from irc.ops.linear import QLinear
 from irc.ops.quantization import Lookup
-from irc.ops.reduce import ReduceMax
 from irc.ops.shape import Transpose
 from irc.types import DType, Quant
 from irc.value import Value

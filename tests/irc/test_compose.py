@@ -25,9 +25,9 @@ Q = Quant(0.5, 128)
 
 
 def interpreted(body: Graph, arrays: list[Array]) -> Array:
-    values = dict(zip(body.inputs, arrays, strict=True))
-    constants = {v: v.array for v in body.constants}
-    return interpret(compose(body), {**values, **constants})
+    values: dict[Value, Array] = {v: v.array for v in body.constants}
+    values |= dict(zip(body.inputs, arrays, strict=True))
+    return interpret(compose(body), values)
 
 
 @examples(40)

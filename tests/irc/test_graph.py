@@ -33,7 +33,7 @@ def test_an_input_nobody_reads_is_still_an_input() -> None:
     graph = Graph("g", (a, b), (Relu(a),), ("y",))
     assert b in graph.order
     assert graph.uses(b) == 0
-    assert list(evaluate(graph, {"a": np.float32([-1, 2]), "b": np.zeros(2)})) == ["y"]
+    assert list(evaluate(graph, {"a": np.array([-1, 2], np.float32), "b": np.zeros(2)})) == ["y"]
 
 
 def test_users_count_each_use() -> None:
@@ -137,7 +137,7 @@ def test_an_op_that_breaks_its_type_is_caught(monkeypatch: pytest.MonkeyPatch) -
 def test_same_looks_at_structure_not_at_objects() -> None:
     def made(shared: bool, value: float = 1.0, name: str = "") -> Graph:
         a = x()
-        first = Add(a, Const(np.float32([value, value])), name=name)
+        first = Add(a, Const(np.full(2, value, np.float32)), name=name)
         second = first if shared else Add(a, first.b, name=name)
         return Graph("g", (a,), (Add(first, second),), ("y",))
 

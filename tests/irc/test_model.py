@@ -26,9 +26,9 @@ def test_integers_give_integers_and_floats_give_floats(backend: str) -> None:
     model = irc.compile(negated(), backend=backend)
     assert (model.backend, model.target) == (backend, "host")
     integers = model({"x": np.array([[0, 1, 128, 255]], np.uint8)})["y"]
-    assert (integers.dtype, integers.tolist()) == (np.uint8, [[255, 254, 127, 0]])
+    assert (str(integers.dtype), integers.tolist()) == ("uint8", [[255, 254, 127, 0]])
     reals = model({"x": np.array([[0.0, 1.0, -2.5, 1e9]])})["y"]
-    assert (reals.dtype, reals.tolist()) == (np.float32, [[0.0, -1.0, 2.5, -63.5]])
+    assert (str(reals.dtype), reals.tolist()) == ("float32", [[0.0, -1.0, 2.5, -63.5]])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -21,7 +21,7 @@ X = Input(DType.F32, (2,), name="x")
 
 
 def graph() -> Graph:
-    c = Add(Const(np.float32([1, 2])), Const(np.float32([3, 4])))
+    c = Add(Const(np.ones(2, np.float32)), Const(np.zeros(2, np.float32)))
     return Graph("g", (X,), (Relu(Add(X, c)),), ("y",))
 
 
@@ -52,9 +52,9 @@ class Broken(Pass):
 
 
 def test_a_pass_checks_what_it_is_given_and_what_it_gives() -> None:
-    with pytest.raises(GraphError, match=r"pass .*: graph g is not integer: add %|graph g is not"):
+    with pytest.raises(GraphError, match=r"pass .*: graph g is not integer: input %x is f32"):
         NeedsIntegers()(graph())
-    with pytest.raises(GraphError, match="after pass .*: graph g is not scheduled"):
+    with pytest.raises(GraphError, match=r"after pass .*: graph g is not scheduled"):
         Broken()(graph())
     with pytest.raises(GraphError, match="changed the interface of g"):
         Rename()(graph())

@@ -51,9 +51,9 @@ def test_properties(make, has):  # type: ignore[no-untyped-def]
 
 
 def test_the_named_ones_are_the_functions() -> None:
-    assert PROPERTIES == {
+    assert {
         "float": is_float, "qdq": is_qdq, "integer": is_integer, "scheduled": is_scheduled
-    }  # fmt: skip
+    } == PROPERTIES  # fmt: skip
 
 
 def test_a_float_in_a_body_is_found() -> None:

@@ -57,18 +57,23 @@ def test_files_with_their_constants(drawn: Sample) -> None:
             assert same(read(path), graph)
 
 
-ODD = ["", "3", "a b", 'say "hi"', "back\\slash", "x#2", "%", "-", "graph", "return", "²", "inf",
-       "new\nline", "tab\t", "é", "日本", "a/b.c-d", "q", "u8", "/conv1/Conv_output_0", "\ud800"]  # fmt: skip
+ODD = [
+    "", "3", "a b", 'say "hi"', "back\\slash", "x#2", "%", "-", "graph", "return", "²", "inf",
+    "nan", "inf.x", "new\nline", "tab\t", "é", "日本", "a/b.c-d", "q", "u8", "/conv/Conv_output_0",
+    "\ud800",
+]  # fmt: skip
 NAMES = st.one_of(st.sampled_from(ODD), st.text(max_size=6))
 
 
-@given(st.lists(NAMES, min_size=4, max_size=4), st.lists(NAMES, min_size=4, max_size=4, unique=True))
+@given(
+    st.lists(NAMES, min_size=4, max_size=4), st.lists(NAMES, min_size=4, max_size=4, unique=True)
+)
 def test_any_name_will_do(names: list[str], public: list[str]) -> None:
     """Values may share a name or have none; inputs and outputs are told apart by theirs."""
     t = TensorType(DType.U8, (2,), Quant(0.5, 1))
     a, b = Input.of(t, public[0]), Input.of(t, public[1])
     c = Concat((a, b), 0, name=names[0])
-    d = Concat((c, Const(np.uint8([1]), t.quant, name=names[1])), 0, name=names[2])
+    d = Concat((c, Const(np.ones(1, np.uint8), t.quant, name=names[1])), 0, name=names[2])
     round_trip(Graph(names[3], (a, b), (c, d), (public[2], public[3])))
 
 
@@ -166,9 +171,10 @@ def test_damaged_text_is_an_error_or_a_graph(at: int, junk: str) -> None:
     text = small()
     at %= len(text)
     try:
-        parse(text[:at] + junk + text[at + 1 :])
-    except ParseError as error:
-        assert "line" in str(error)
+        graph = parse(text[:at] + junk + text[at + 1 :])
+    except ParseError:
+        return
+    round_trip(graph)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input, digest
 from irc.ops.elementwise import Add
 from irc.ops.shape import Concat, Reshape
-from irc.types import DType
+from irc.types import Array, DType
 from irc.value import OPS, Value, attribute_fields, op, operand_fields
 
 
@@ -47,7 +47,7 @@ def test_values_are_compared_by_identity() -> None:
 
 
 def test_ill_typed_nodes_cant_be_built_and_say_where() -> None:
-    with pytest.raises(TypeCheckError, match="reshape %y: .*does not fit"):
+    with pytest.raises(TypeCheckError, match=r"reshape %y: .*does not fit"):
         Reshape(x(), (7,), name="y")
     with pytest.raises(TypeCheckError, match="concat: "):
         Concat((x(), Input(DType.F32, (3,), name="z")), 0)
@@ -74,7 +74,7 @@ def test_map_operands_keeps_what_does_not_change() -> None:
 
 def test_call_gives_one_argument_per_field() -> None:
     a, b = x("a"), x("b")
-    arrays = {a: np.zeros((2, 3), np.float32), b: np.ones((2, 3), np.float32)}
+    arrays: dict[Value, Array] = {a: np.zeros((2, 3), np.float32), b: np.ones((2, 3), np.float32)}
     assert Concat((a, b), 0).call(arrays.__getitem__).shape == (4, 3)
     assert Add(a, b).call(arrays.__getitem__).tolist() == [[1.0] * 3] * 2
 

@@ -108,7 +108,7 @@ def test_the_simulation_sees_a_wrong_plan() -> None:
         for b in plan.buffers
     )
     wrong = Plan(plan.arena, plan.align, buffers, plan.scratch)
-    with pytest.raises(AssertionError, match="finds something else|half overlaps|out of order"):
+    with pytest.raises(AssertionError, match=r"finds something else|half overlaps|out of order"):
         Simulation(dataclasses.replace(graph, plan=wrong)).run()
 
 
