@@ -58,6 +58,13 @@ def test_a_compiled_library_keeps_every_promise(tmp_path: Path) -> None:
     assert [c for c in audit(tmp_path / "libnet.so") if not c.holds] == []
 
 
+def test_only_a_library_of_several_levels_may_keep_a_word(tmp_path: Path) -> None:
+    text = "graph @g(%x: u8[1,8] q(0.1, 3)) {\n  return %x\n}"
+    irc.compile(irc.parse(text), target="x86-64").save(tmp_path, name="net")
+    (data,) = [c for c in audit(tmp_path / "libnet.so") if c.promise == PROMISES["data"]]
+    assert (data.holds, "one word" in data.seen) == (True, True)
+
+
 def test_a_sound_library_in_c_passes(tmp_path: Path) -> None:
     assert failed(audit(build(tmp_path, PLAIN))) == set()
 
