@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-# Small matrices on few cores: BLAS threads would mostly wait for each other. Before NumPy is imported.
+# Small matrices: BLAS threads would mostly wait for each other. Must come before NumPy is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis

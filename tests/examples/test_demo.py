@@ -27,7 +27,7 @@ def test_a_few_images_of_one_model(tmp_path: Path) -> None:
 def test_both_models_on_all_images(tmp_path: Path) -> None:
     done = demo(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("on 2000 of 2000 images") == 2
+    assert done.stdout.count("on 1000 of 1000 images") == 2
 
 
 def test_what_the_examples_promise_is_there() -> None:
