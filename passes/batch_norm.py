@@ -16,6 +16,7 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
+from irc.passes import norms
 from irc.passes.constants import channels, real
 from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share
@@ -34,9 +35,11 @@ class FoldBatchNorm(Pass):
     name: ClassVar[str] = "fold_batch_norm"
 
     def run(self, graph: Graph) -> Graph:
-        """What can't be folded into weights stays as at most one mul and one add."""
+        """What can't be folded into weights stays as at most one mul and one add, or goes into the
+        norm before it."""
         folded = rewrite(graph, FOLDING, USE_RULES)
-        return share(rewrite(folded, (*FOLDING, *RULES), USE_RULES))
+        folded = rewrite(folded, (*FOLDING, *RULES), USE_RULES)
+        return share(rewrite(folded, FOLDING, norms.USE_RULES))
 
 
 @dataclass(frozen=True)

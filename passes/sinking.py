@@ -18,7 +18,7 @@ from irc.ops.activation import Not, PRelu, Unary
 from irc.ops.elementwise import Binary
 from irc.ops.linear import Linear
 from irc.ops.logic import Relation
-from irc.ops.normalization import BatchNorm
+from irc.ops.normalization import BatchNorm, LayerNorm, RMSNorm
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from irc.ops.shape import (
@@ -190,6 +190,24 @@ def sink_linear(v: Value) -> Value | None:
     return None
 
 
+def sink_norm(v: Value) -> Value | None:
+    """Norms over last axes that stay last; without parameters, in any order.
+
+        (%x: f32[2,3,4])
+        %t = transpose(%x) {perm = [1, 0, 2]} : f32[3,2,4]
+        %y = layer_norm(%t, -, -) {axis = 2, epsilon = 0.5} : f32[3,2,4]
+        ->
+        %y = layer_norm(%x, -, -) {axis = 2, epsilon = 0.5} : f32[2,3,4]
+        %y#2 = transpose(%y) {perm = [1, 0, 2]} : f32[3,2,4]
+    """
+    match v:
+        case LayerNorm(x=Transpose(x=x, perm=perm)) | RMSNorm(x=Transpose(x=x, perm=perm)):
+            row, last = perm[v.axis :], tuple(range(v.axis, len(perm)))
+            plain = all(p is None for p in v.parameters) and sorted(row) == list(last)
+            return Transpose(v.replace(x=x), perm) if plain or row == last else None
+    return None
+
+
 @dataclass(frozen=True)
 class Moved:
     """An operand with its axes permuted, and how many transposes that takes (0 or 1)."""
@@ -329,5 +347,5 @@ def _regrouped(x: Value, perm: Perm, dims: Shape) -> Value | None:
 
 RULES = (
     sink_pointwise, sink_axes, sink_expand, sink_reduction, sink_gather, sink_linear,
-    sink_operands, sink_reshape,
+    sink_norm, sink_operands, sink_reshape,
 )  # fmt: skip

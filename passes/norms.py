@@ -1,0 +1,234 @@
+"""Normalizations and softmax that exporters wrote out, recognised (arithmetic.md (11): done one by
+one in 8 bits, their steps ruin a net)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from irc.ops.activation import Exp, Reciprocal, Sqrt
+from irc.ops.core import Const
+from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
+from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
+from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
+from irc.ops.shape import Reshape, Transpose
+from irc.ops.softmax import Softmax
+from irc.passes.constants import is_uniform, uniform
+from irc.rewrite import Uses
+from irc.value import Value
+
+Axes = tuple[int, ...]
+
+
+def layer_norm(v: Value) -> Value | None:
+    """The difference to the mean over its own root mean square; over the last axes, or others.
+
+        (%x: f32[2,3,4])
+        %e = const [0.001] : f32[]
+        %m = reduce_mean(%x) {axes = [2], keepdims = true} : f32[2,3,1]
+        %d = sub(%x, %m) : f32[2,3,4]
+        %q = mul(%d, %d) : f32[2,3,4]
+        %w = reduce_mean(%q) {axes = [2], keepdims = true} : f32[2,3,1]
+        %s = add(%w, %e) : f32[2,3,1]
+        %r = sqrt(%s) : f32[2,3,1]
+        %y = div(%d, %r) : f32[2,3,4]
+        ->
+        %y = layer_norm(%x, -, -) {axis = 2, epsilon = 0.0010000000474974513} : f32[2,3,4]
+
+        (%x: f32[2,3,4])
+        %e = const [0.5] : f32[]
+        %m = reduce_mean(%x) {axes = [1], keepdims = true} : f32[2,1,4]
+        %d = sub(%x, %m) : f32[2,3,4]
+        %q = mul(%d, %d) : f32[2,3,4]
+        %w = reduce_mean(%q) {axes = [1], keepdims = true} : f32[2,1,4]
+        %s = add(%w, %e) : f32[2,1,4]
+        %r = sqrt(%s) : f32[2,1,4]
+        %i = reciprocal(%r) : f32[2,1,4]
+        %y = mul(%d, %i) : f32[2,3,4]
+        ->
+        %0 = transpose(%x) {perm = [0, 2, 1]} : f32[2,4,3]
+        %1 = layer_norm(%0, -, -) {axis = 2, epsilon = 0.5} : f32[2,4,3]
+        %y = transpose(%1) {perm = [0, 2, 1]} : f32[2,3,4]
+    """
+    if (found := _over_root(v)) is None:
+        return None
+    d, variance, epsilon = found
+    match d:
+        case Sub(a=x, b=ReduceMean(x=of, axes=axes, keepdims=True) as mean) if of is x:
+            pass
+        case _:
+            return None
+    if _is_variance(variance, d, x, mean):
+        return _normed(x, axes, lambda t, axis: LayerNorm(t, None, None, axis, epsilon))
+    return None
+
+
+def _is_variance(v: Value, d: Value, x: Value, mean: ReduceMean) -> bool:
+    """The mean square of differences, or the mean of squares less the square of the mean."""
+    match v:
+        case ReduceMean(x=Mul(a=a, b=b), axes=mean.axes, keepdims=True):
+            return a is d and b is d
+        case Sub(a=ReduceMean(x=Mul(a=a, b=b), axes=mean.axes, keepdims=True), b=Mul(a=p, b=q)):
+            return a is x and b is x and p is mean and q is mean
+    return False
+
+
+def rms_norm(v: Value) -> Value | None:
+    """A value over its own root mean square.
+
+        (%x: f32[2,4])
+        %e = const [0.5] : f32[]
+        %q = mul(%x, %x) : f32[2,4]
+        %w = reduce_mean(%q) {axes = [1], keepdims = true} : f32[2,1]
+        %s = add(%w, %e) : f32[2,1]
+        %r = sqrt(%s) : f32[2,1]
+        %y = div(%x, %r) : f32[2,4]
+        ->
+        %y = rms_norm(%x, -) {axis = 1, epsilon = 0.5} : f32[2,4]
+    """
+    if (found := _over_root(v)) is None:
+        return None
+    x, square, epsilon = found
+    match square:
+        case ReduceMean(x=Mul(a=a, b=b), axes=axes, keepdims=True) if a is x and b is x:
+            return _normed(x, axes, lambda t, axis: RMSNorm(t, None, axis, epsilon))
+    return None
+
+
+def _over_root(v: Value) -> tuple[Value, Value, float] | None:
+    """(x, square, epsilon) where v is `x / sqrt(square + epsilon)`."""
+    match v:
+        case Div(a=x, b=Sqrt(x=Add(a=square, b=e))):
+            pass
+        case Mul(a=x, b=Reciprocal(x=Sqrt(x=Add(a=square, b=e)))):
+            pass
+        case Mul(a=Reciprocal(x=Sqrt(x=Add(a=square, b=e))), b=x):
+            pass
+        case Mul(a=x, b=Pow(a=Add(a=square, b=e), b=half)) if is_uniform(half, -0.5):
+            pass
+        case Div(a=x, b=Pow(a=Add(a=square, b=e), b=half)) if is_uniform(half, 0.5):
+            pass
+        case _:
+            return None
+    epsilon = uniform(e)
+    fits = epsilon is not None and 0 <= epsilon < np.inf and v.type.dtype.is_float
+    return (x, square, epsilon) if fits and epsilon is not None and x.type == v.type else None
+
+
+def _normed(x: Value, axes: Axes, norm: Any) -> Value | None:
+    """`norm(x, axis)`, between transposes where the axes are not the last ones."""
+    rank = x.type.rank
+    if not axes or len(set(axes)) != len(axes) or x.type.size == 0:
+        return None
+    if axes == tuple(range(rank - len(axes), rank)):
+        return norm(x, axes[0])  # type: ignore[no-any-return]
+    perm = (*(a for a in range(rank) if a not in axes), *axes)
+    back = tuple(int(i) for i in np.argsort(perm))
+    return Transpose(norm(Transpose(x, perm), rank - len(axes)), back)
+
+
+def image_norm(v: Value) -> Value | None:
+    """A norm over height and width of channels-first images, or over a group of channels that a
+    reshape put together.
+
+        (%x: f32[1,4,2,3])
+        %y = layer_norm(%x, -, -) {axis = 2, epsilon = 0.5} : f32[1,4,2,3]
+        ->
+        %0 = transpose(%x) {perm = [0, 2, 3, 1]} : f32[1,2,3,4]
+        %1 = instance_norm(%0, -, -) {epsilon = 0.5} : f32[1,2,3,4]
+        %y = transpose(%1) {perm = [0, 3, 1, 2]} : f32[1,4,2,3]
+
+        (%x: f32[1,4,2,3])
+        %r = reshape(%x) : f32[1,2,12]
+        %n = layer_norm(%r, -, -) {axis = 2, epsilon = 0.5} : f32[1,2,12]
+        %y = reshape(%n) : f32[1,4,2,3]
+        ->
+        %0 = transpose(%x) {perm = [0, 2, 3, 1]} : f32[1,2,3,4]
+        %1 = group_norm(%0, -, -) {groups = 2, epsilon = 0.5} : f32[1,2,3,4]
+        %y = transpose(%1) {perm = [0, 3, 1, 2]} : f32[1,4,2,3]
+    """
+    match v:
+        case LayerNorm(x=x, scale=None, bias=None, axis=2) if v.type.rank == 4:
+            groups, epsilon = x.shape[1], v.epsilon
+        case Reshape(x=LayerNorm(x=Reshape(x=x) as rows, scale=None, bias=None) as norm):
+            groups, epsilon = rows.shape[1] if norm.axis == 2 else 0, norm.epsilon
+            alike = x.shape == v.shape and x.shape[:1] == rows.shape[:1]
+            if not alike or x.type.rank != 4 or groups == 0 or x.shape[1] % groups:
+                return None
+        case _:
+            return None
+    image = Transpose(x, (0, 2, 3, 1))
+    if groups == x.shape[1]:
+        return Transpose(InstanceNorm(image, None, None, epsilon), (0, 3, 1, 2))
+    return Transpose(GroupNorm(image, None, None, groups, epsilon), (0, 3, 1, 2))
+
+
+def softmax(v: Value) -> Value | None:
+    """Exponentials over their sum, the maximum taken off first or not.
+
+        (%x: f32[2,4])
+        %m = reduce_max(%x) {axes = [1], keepdims = true} : f32[2,1]
+        %d = sub(%x, %m) : f32[2,4]
+        %e = exp(%d) : f32[2,4]
+        %s = reduce_sum(%e) {axes = [1], keepdims = true} : f32[2,1]
+        %y = div(%e, %s) : f32[2,4]
+        ->
+        %y = softmax(%x) {axis = 1} : f32[2,4]
+    """
+    match v:
+        case Div(a=Exp(x=x) as e, b=ReduceSum(x=of, axes=(axis,), keepdims=True)) if of is e:
+            pass
+        case _:
+            return None
+    match x:
+        case Sub(a=inner, b=ReduceMax(x=of, axes=over, keepdims=True)):
+            if of is inner and over == (axis,):
+                x = inner
+    return Softmax(x, axis) if x.type == v.type and v.shape[axis] else None
+
+
+def into_norm(v: Value, uses: Uses) -> Value | None:
+    """A scale or offset after a norm is its own, where nobody else reads the norm.
+
+        (%x: f32[2,4])
+        %s = const [1.0, 2.0, 3.0, 4.0] : f32[4]
+        %b = const [0.5] : f32[]
+        %n = layer_norm(%x, -, -) {axis = 1, epsilon = 0.5} : f32[2,4]
+        %p = mul(%n, %s) : f32[2,4]
+        %y = add(%p, %b) : f32[2,4]
+        ->
+        %s = const [1.0, 2.0, 3.0, 4.0] : f32[4]
+        %b = const [0.5, 0.5, 0.5, 0.5] : f32[4]
+        %y = layer_norm(%x, %s, %b) {axis = 1, epsilon = 0.5} : f32[2,4]
+    """
+    match v:
+        case Mul(a=RowNorm() as norm, b=Const() as c):
+            field = "scale"
+        case Add(a=RowNorm() as norm, b=Const() as c):
+            field = "bias"
+        case _:
+            return None
+    if not uses.single(norm) or field not in {"scale", "bias"} & {*norm.__dataclass_fields__}:
+        return None
+    scale, bias = norm.parameters
+    free = bias is None and (field == "bias" or scale is None)
+    array = _spread(c, norm)
+    if not free or array is None or v.type != norm.type:
+        return None
+    made = Const(array, name=c.name)
+    return norm.replace(**{field: made}, name=v.name)
+
+
+def _spread(c: Const, norm: RowNorm) -> Any:
+    """A constant in the shape of a norm's parameters; None where it varies otherwise."""
+    shape = norm.affine if norm.view == norm.shape else norm.shape[-1:]
+    lead = c.shape[: max(0, c.type.rank - len(shape))]
+    if c.quant is not None or c.type.rank > norm.type.rank or any(d != 1 for d in lead):
+        return None
+    array = np.broadcast_to(c.array.reshape(c.shape[len(lead) :]), shape)
+    return np.ascontiguousarray(array)
+
+
+RULES = (layer_norm, rms_norm, image_norm, softmax)
+USE_RULES = (into_norm,)
