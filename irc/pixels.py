@@ -20,7 +20,7 @@ from irc.graph import Graph
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
 from irc.ops.quantization import Dequantize
-from irc.ops.shape import Transpose
+from irc.ops.shape import Reshape, Transpose
 from irc.types import Array, DType, Quant, Shape
 from irc.value import Value
 
@@ -110,7 +110,7 @@ def take_pixels(graph: Graph, pixels: Pixels) -> Graph:
     """A QDQ graph whose image input is u8 [N,H,W,C] of that name, normalised by the graph.
 
     %x = input : u8[1,224,224,3] q(1.0, 0)
-    %r = transpose(conv2d(dequantize(%x), dequantize(%w), dequantize(%b)))
+    %r = transpose(reshape(conv2d(reshape(dequantize(%x)), dequantize(%w), dequantize(%b))))
     """
     frame = frame_of(graph)
     camera = Input(DType.U8, frame.shape, Quant(1.0, 0), name=frame.input.name)
@@ -126,20 +126,25 @@ def take_pixels(graph: Graph, pixels: Pixels) -> Graph:
 
 
 def _normalized(camera: Input, pixels: Pixels) -> Value:
-    """`pixel * w + b` per channel: all weights are the largest i8, their scales do the rest."""
-    channels = camera.shape[3]
-    mean, std = pixels.per_channel(channels)
+    """`pixel * w + b` per channel: all weights are the largest i8, their scales do the rest.
+
+    The pixels of a row and their channels are one axis for it, which fills vectors where three
+    channels would not.
+    """
+    n, height, width, channels = camera.shape
+    mean, std = (np.tile(v, width) for v in pixels.per_channel(channels))
     scales = 1 / (255 * std * LARGEST_WEIGHT)
-    w = np.full((channels, 1, 1, 1), LARGEST_WEIGHT, np.int8)
+    w = np.full((width * channels, 1, 1, 1), LARGEST_WEIGHT, np.int8)
     b = np.rint(-mean / std / scales).astype(np.int32)
     name = camera.name
-    return Conv2d(
-        Dequantize(camera, name=f"{name}.pixels"),
+    row = Conv2d(
+        Reshape(Dequantize(camera, name=f"{name}.pixels"), (n, height, 1, width * channels)),
         Dequantize(_constant(w, scales, f"{name}.std"), name=f"{name}.std"),
         Dequantize(_constant(b, scales, f"{name}.mean"), name=f"{name}.mean"),
-        groups=channels,
-        name=name,
+        groups=width * channels,
+        name=f"{name}.rows",
     )
+    return Reshape(row, camera.shape, name=name)
 
 
 def _constant(array: Array, scales: npt.NDArray[np.float64], name: str) -> Const:
