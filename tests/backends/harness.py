@@ -91,7 +91,7 @@ def same_bits(who: str, got: Arrays, expected: Arrays, graph: Graph) -> None:
         types = f"is {mine.dtype}{mine.shape}, not {array.dtype}{array.shape}"
         assert (mine.dtype, mine.shape) == (array.dtype, array.shape), shown + types
         wrong = np.argwhere(mine != array)
-        at = tuple(wrong[0]) if len(wrong) else ()
+        at = tuple(wrong[0].tolist()) if len(wrong) else ()
         count = f"{len(wrong)} of {array.size} elements wrong"
         assert not len(wrong), f"{shown}{count}; at {at} {mine[at]}, not {array[at]}"
 

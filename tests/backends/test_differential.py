@@ -40,7 +40,7 @@ def test_op_on_numba_and_as_a_library(op: str) -> None:
     check()
 
 
-@examples(120)
+@examples(200)
 @given(integer_graphs(), st.sampled_from(TARGETS))
 def test_graphs_on_llvm(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target])
