@@ -10,7 +10,7 @@ CHECKED := $(foreach folder,tests bench examples,$(if $(wildcard $(folder)/*.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check types golden bench wheel docs clean
+.PHONY: help demo test test-all check types golden conformance bench wheel docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ types: $(VENV)/dev.stamp ## mypy --strict and pyright, over the package as it in
 golden: $(VENV)/dev.stamp ## Rewrite the golden texts; read the diff before you commit it
 	$(PY) -m pytest -n 2 --update-golden $(PYTEST_ARGS)
 	git --no-pager diff --stat -- tests/golden
+
+conformance: $(VENV)/dev.stamp ## Judge ONNX's own test cases; writes docs/onnx-support.md
+	$(PY) -m tests.onnx_conformance docs/onnx-support.md
 
 bench: $(VENV)/bench.stamp ## Measure against the peers, interleaved; MODELS=all for all models
 	$(PY) -m bench $(MODELS)

@@ -79,12 +79,25 @@ def _axes(node: Node) -> list[_Axis]:
             node.fail(f"axis {i} of {x.type} can't be resized by or to {value}")
         if sizes is None:
             found[i] = _Axis(size, floor(size * value), float(value))
+            _refuse_ambiguous(node, found[i])
         else:
             found[i] = _Axis(size, int(value))
     check_size(x.type.dtype.numpy.itemsize, tuple(a.out for a in found))
     if any(a.out < 1 for a in found):
         node.fail(f"the scales {given} leave no elements of {x.type}")
     return found
+
+
+def _refuse_ambiguous(node: Node, axis: _Axis) -> None:
+    """Aligned corners by a scale that leaves part of an element: ONNX counts that part as extent,
+    onnxruntime does not, and no model says which of them it was made for."""
+    if node.opset < 11 or axis.scale is None or axis.size * axis.scale == axis.out:
+        return
+    if node.text("coordinate_transformation_mode") == "align_corners":
+        node.fail(
+            f"align_corners with {axis.size} elements scaled by {axis.scale:g} means different"
+            " things to different runtimes; give sizes instead of scales"
+        )
 
 
 def _sizes(node: Node) -> Shape | None:
