@@ -38,7 +38,8 @@ NOISE_WARNING = (
 def load(
     model: str | Path | bytes | onnx.ModelProto, shapes: Mapping[str, Shape] | None = None
 ) -> Graph:
-    """Import an ONNX model (a path, its bytes, or a `ModelProto`), or read an `.irc` file.
+    """Import an ONNX model (a path, its bytes, or a `ModelProto`), a `.pt2` file that
+    `torch.export.save` wrote, or read an `.irc` file.
 
     `shapes` pins dynamic dimensions by input name. Raises `ModelError` for whatever can't be read
     or is not supported, all unsupported ops at once.
@@ -55,6 +56,10 @@ def _read(model: str | Path | bytes | onnx.ModelProto, shapes: dict[str, Shape])
         from irc.text import read
 
         return read(model)
+    if isinstance(model, str | Path) and Path(model).suffix == ".pt2":
+        from irc.frontends.torch import load_file
+
+        return load_file(Path(model), shapes)
     from irc.frontends.onnx import load as load_onnx
 
     return load_onnx(model, shapes)
@@ -70,6 +75,25 @@ def _source(model: str | Path | bytes | onnx.ModelProto) -> Source | None:
     if isinstance(model, bytes):
         return Source("bytes", len(model), hashlib.sha256(model).hexdigest())
     return None
+
+
+def from_torch(
+    module: Any, example_inputs: Any = None, *, dynamic: Any = None, name: str | None = None
+) -> Graph:
+    """Import a PyTorch `nn.Module` or `ExportedProgram`, by torch.export; needs `irc-nn[torch]`.
+
+    `example_inputs` are the arguments of one call: a tensor, a tuple, or a dictionary by name; a
+    program may go without. The graph has their shapes. `dynamic` goes to torch.export as
+    `dynamic_shapes`, `name` names the graph. Graphs quantized by PT2E come out in QDQ form. Raises
+    `ModelError` for what can't be exported or is not supported, all unsupported ops at once.
+    """
+    from irc.frontends.torch import load as load_torch
+
+    start = time.perf_counter()
+    graph = load_torch(module, example_inputs, dynamic, name)
+    step = Step("import", time.perf_counter() - start, 0, len(graph.order))
+    imported(graph, None, step)
+    return graph
 
 
 def simplify(graph: Graph) -> Graph:
@@ -246,10 +270,14 @@ def _save(
 ) -> list[Path]:
     """The library's files and its report, all or none."""
     from irc.backends.llvm.aot import save
+    from irc.passes.prove import prove
     from irc.report import Findings, write_report
 
     history = history_of(graph)
-    notes: dict[str, Any] = {"passes": [s.name for s in history.steps]}
+    notes: dict[str, Any] = {
+        "passes": [s.name for s in history.steps],
+        "proofs": [p.as_json() for p in prove(graph)],
+    }
     if history.source is not None:
         notes["model"] = {"name": history.source.name, "sha256": history.source.sha256}
     with whole(directory) as folder:

@@ -33,8 +33,9 @@ class Proof:
     accumulator: the largest magnitude that the 32-bit sum can reach; limit: what it must stay
     below; pairs: neighbour weights that share a 16-bit sum (0 for ops without weights and for
     depthwise convolutions); broken: those that could saturate `vpmaddubsw`, so that the layer
-    takes an exact kernel; shift: least and largest s of equation (6); high_half: whether every
-    channel's requantization can use the high half of the product.
+    takes an exact kernel; result: the largest magnitude that equation (6) can give before its
+    clamp, below 2^31 too where it is computed in 32 bits; shift: least and largest s of equation
+    (6); high_half: whether every channel's requantization can use the high half of the product.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Proof:
     broken: int
     shift: tuple[int, int]
     high_half: bool
+    result: int = 0
 
     @property
     def pairs_exact(self) -> bool:
@@ -99,6 +101,11 @@ def _checked(proof: Proof) -> Proof:
             f"{at}: the 32-bit accumulator could overflow, it may reach {proof.accumulator}:"
             " split the layer along its input channels"
         )
+    if proof.result >= ACCUMULATOR_LIMIT:
+        raise CompileError(
+            f"{at}: the rescaled sum could overflow 32 bits, it may reach {proof.result}: the"
+            " result's scale is far too small for its inputs"
+        )
     low, high = proof.shift
     if not 1 <= low <= high <= MAX_SHIFT:
         raise CompileError(f"{at}: shifts {low} to {high} are not within 1 to {MAX_SHIFT}")
@@ -127,13 +134,20 @@ def _limit(op: str, bound: int) -> int:
 
 def _weighted(v: Value, given: Constants) -> Proof:
     node: Any = v
-    w, b, s = (_array(f, given) for f in (node.w, node.b, node.s))
+    w, b, m, s = (_array(f, given) for f in (node.w, node.b, node.m, node.s))
     bounds = accumulator_bound(w, b, node.x.type.dtype)
     pairs = neighbours(w).shape[1] * len(w) if uses_pairs(w) else 0
     return Proof(
         v.name, v.op, int(bounds.max(initial=0)), ACCUMULATOR_LIMIT, pairs,
         int(broken_pairs(w).sum()), _range(s), bool(np.all(high_half(bounds, s))),
+        _rescaled(bounds, m, s) + abs(v.type.zero),
     )  # fmt: skip
+
+
+def _rescaled(bounds: Array, m: Array, s: Array) -> int:
+    """The largest `bound * m >> s`, rounded up, over the channels."""
+    each = (int(b) * abs(int(f)) >> int(t) for b, f, t in zip(bounds, m, s, strict=True))
+    return max(each, default=0) + 1
 
 
 def _array(v: Value, given: Constants) -> Array:

@@ -85,6 +85,14 @@ def test_proof_of_a_layer() -> None:
     assert proof.as_json()["broken"] == 1
 
 
+def test_a_rescaled_sum_that_leaves_32_bits_is_refused() -> None:
+    w = np.full((2, 8), 100)
+    (proof,) = prove(qlinear(w, shift=20))
+    assert proof.result == ((proof.accumulator * 2**30) >> 20) + 1 + 3
+    with pytest.raises(CompileError, match=r"qlinear %fc: the rescaled sum could overflow"):
+        prove(qlinear(w, shift=8))
+
+
 def test_accumulator_overflow_is_refused() -> None:
     with pytest.raises(CompileError, match=r"qlinear %fc.*overflow"):
         prove(qlinear(np.full((1, 66_400), 127)))

@@ -89,7 +89,7 @@ def best_tile(p: Product, dot: DotProduct, registers: int) -> tuple[Tile, float]
     """The tile of fewest estimated cycles, and these."""
     tiles = (
         Tile(rows, vectors)
-        for vectors in range(1, 5)
+        for vectors in range(1, min(4, _vectors(p, dot)) + 1)
         for rows in range(1, 15)
         if rows * vectors + vectors * dot.streams + 1 + dot.temporaries <= registers
     )
