@@ -15,6 +15,7 @@ from irc.passes.layout import Layout
 from irc.passes.plan import PlanMemory
 from irc.passes.prove import Prove
 from irc.passes.quantize import Quantize
+from irc.passes.transposed import SplitTransposed
 from irc.pipeline import Pass
 
 PIPELINES: dict[str, list[Pass]] = {
@@ -30,6 +31,7 @@ PIPELINES: dict[str, list[Pass]] = {
     # QDQ to integers: the one step that does it, and what it promises.
     "integer": [
         Integerize(),
+        SplitTransposed(),  # transposed convolutions by plain ones
         Fold(),  # equal tables and weights once
         Prove(),  # no accumulator overflows, or the layer is refused by name
     ],
