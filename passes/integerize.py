@@ -42,6 +42,8 @@ from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
+PARAMETERS = frozenset({"w", "b", "scale", "bias"})
+"""Operands that a twin takes as they are: weights, and reals that it makes its own integers of."""
 EXACT = (2**30, 30)
 """The multiplier of 1: a requantize with it changes zero point and dtype alone."""
 
@@ -227,7 +229,7 @@ class _Work:
         found = {f: self.forms[getattr(v, f)] or getattr(v, f) for f in fields}
         if "w" in found:
             found["x"], found["w"] = _centred(v, found["x"], constant(found["w"], "weights"))
-        return [v if f in ("w", "b") else _as_tensor(v) for f, v in found.items()]
+        return [v if f in PARAMETERS else _as_tensor(v) for f, v in found.items()]
 
 
 def _first_quantize(graph: Graph, v: Value) -> TensorType | None:

@@ -10,7 +10,9 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.graph import Graph
+from irc.ops.activation import PRelu
 from irc.ops.core import Const, Input
+from irc.ops.normalization import RowNorm
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
@@ -107,7 +109,8 @@ class _Writer:
             return self.with_weights(v, new)
         if v.moves and is_float(v):
             return v.map_operands(lambda o: self.moved(o, v, new))
-        if self.sites.root[v] is not v or v.op == "prelu":  # tables and slopes take reals
+        # Tables, slopes and the parameters of norms take reals.
+        if self.sites.root[v] is not v or isinstance(v, PRelu | RowNorm):
             return v.map_operands(new.__getitem__)
         return v.map_operands(lambda o: self.operand(o, new))
 

@@ -30,8 +30,8 @@ def function(shape: str, *lines: str) -> str:
               "b": "[1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0] : f32[8]"}  # fmt: skip
     named = [f"%{name} = const {text}" for name, text in consts.items()]
     axes = "{axes = [2], keepdims = true}"
-    nodes = [f"%{line.replace('AXES', axes)} : {rows if 'ROW' in line else shape}" for line in lines]
-    nodes = [n.replace(" ROW", "") for n in nodes]
+    written = [(line.replace("AXES", axes), "ROW" in line) for line in lines]
+    nodes = [f"%{t.removesuffix(' ROW')} : {rows if row else shape}" for t, row in written]
     last = lines[-1].split(" ")[0]
     return "\n".join([f"graph @g(%x: {shape}) {{", *named, *nodes, f"return %{last}", "}"])
 
