@@ -101,14 +101,14 @@ def _checked(proof: Proof) -> Proof:
             f"{at}: the 32-bit accumulator could overflow, it may reach {proof.accumulator}:"
             " split the layer along its input channels"
         )
+    low, high = proof.shift
+    if not 1 <= low <= high <= MAX_SHIFT:
+        raise CompileError(f"{at}: shifts {low} to {high} are not within 1 to {MAX_SHIFT}")
     if proof.result >= ACCUMULATOR_LIMIT:
         raise CompileError(
             f"{at}: the rescaled sum could overflow 32 bits, it may reach {proof.result}: the"
             " result's scale is far too small for its inputs"
         )
-    low, high = proof.shift
-    if not 1 <= low <= high <= MAX_SHIFT:
-        raise CompileError(f"{at}: shifts {low} to {high} are not within 1 to {MAX_SHIFT}")
     return proof
 
 
