@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 import irc
-from irc import driver
+from irc import driver, edge
 from irc.graph import Graph, evaluate
 from irc.types import Array
 from tests.backends.graphs import float_models, integer_graphs
@@ -98,14 +98,14 @@ def calibration_of(feeds: dict[str, Array]) -> list[dict[str, Array]]:
 
 def integers(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
     """Float inputs as the integers that the graph takes."""
-    made, _ = irc.edge.to_integers(graph.input_types, feeds)
+    made, _ = edge.to_integers(graph.input_types, feeds)
     return made
 
 
 def close_to_qdq(quantized: Graph, integer: Graph, feeds: dict[str, Array]) -> None:
     """A QDQ graph rounds in floats where the integers round once: few steps of difference."""
     real = evaluate(quantized, feeds)
-    made = irc.edge.to_reals(integer.output_types, evaluate(integer, integers(integer, feeds)))
+    made = edge.to_reals(integer.output_types, evaluate(integer, integers(integer, feeds)))
     for name, array in real.items():
         steps = np.abs(made[name] - array) / integer.output_types[name].scale
         assert steps.max(initial=0) <= 3.01, f"{name} is {steps.max()} steps off in\n{integer}"
