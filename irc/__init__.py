@@ -6,13 +6,14 @@
 """
 
 import irc.ops as _ops  # registers every op
-from irc.driver import compile, load, open_library, quantize
+from irc.driver import compile, from_torch, load, open_library, quantize
 from irc.errors import IRCError
 from irc.graph import Graph, evaluate
 from irc.text import parse
 
 __version__ = "0.1.0"
 __all__ = [
-    "Graph", "IRCError", "compile", "evaluate", "load", "open_library", "parse", "quantize",
+    "Graph", "IRCError", "compile", "evaluate", "from_torch", "load", "open_library", "parse",
+    "quantize",
 ]  # fmt: skip
 del _ops

@@ -36,7 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[Path, typer.Argument(help="An ONNX model, or IR text (.irc).")]
+Model = Annotated[
+    Path, typer.Argument(help="An ONNX model, a PyTorch program (.pt2), or IR text (.irc).")
+]
 Library = Annotated[Path, typer.Argument(help="A library that irc compiled: libNAME.so")]
 Calibration = Annotated[
     str | None,

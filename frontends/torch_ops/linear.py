@@ -1,0 +1,121 @@
+"""Linear layers, matrix products, attention."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from irc.ops.core import Const
+from irc.ops.elementwise import Add
+from irc.ops.linear import Linear, MatMul
+from irc.ops.shape import Where
+from irc.ops.softmax import Softmax
+from irc.types import DType
+from irc.value import Value
+
+from .. import normal_forms as forms
+from .table import Node, Results, handles, is_weight
+
+MASKED = -1e4
+"""What a score that must not count becomes: exp of it is 0, and unlike -inf it can be stored."""
+
+
+@handles("aten.linear")
+def linear(node: Node) -> Results:
+    """`x @ weight^T + bias`."""
+    x, w, bias = node.x("input"), node.x("weight"), node.optional("bias")
+    return affine(node, x, w, bias)
+
+
+def affine(node: Node, x: Value, w: Value, bias: Value | None = None) -> Value:
+    """One linear layer where the weights [O, K] are known, else a product and a sum."""
+    build = node.builder
+    if w.type.rank == 2 and is_weight(w) and (bias is None or is_weight(bias)):
+        return build.add(Linear(x, w, bias))
+    columns = build.transpose(w, (1, 0)) if w.type.rank == 2 else w
+    y = forms.matmul(build, x, columns, is_weight(w))
+    return y if bias is None else build.add(Add(y, bias))
+
+
+@handles("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot")
+def matmul(node: Node) -> Results:
+    """NumPy's matmul; a linear layer where the second factor is one known matrix."""
+    a = node.x("self")
+    other = {"aten.mm": "mat2", "aten.bmm": "mat2", "aten.mv": "vec", "aten.dot": "tensor"}
+    b = node.x(other.get(node.op, "other"))
+    single = 2 <= b.type.rank <= a.type.rank and set(b.shape[:-2]) <= {1}
+    if is_weight(b) and single:
+        matrix = node.builder.reshape(b, b.shape[-2:])
+        return affine(node, a, node.builder.transpose(matrix, (1, 0)))
+    return forms.matmul(node.builder, a, b, False)
+
+
+@handles("aten.addmm", "aten.baddbmm")
+def addmm(node: Node) -> Results:
+    """`beta * self + alpha * a @ b`."""
+    names = ("mat1", "mat2") if node.op == "aten.addmm" else ("batch1", "batch2")
+    bias, a, b = node.x("self"), node.x(names[0]), node.x(names[1])
+    alpha, beta = node.number("alpha"), node.number("beta")
+    build = node.builder
+    if alpha == beta == 1.0 and b.type.rank == 2 and is_weight(b) and bias.shape == b.shape[1:]:
+        return affine(node, a, build.transpose(b, (1, 0)), bias)
+    y = forms.scaled(build, forms.matmul(build, a, b, is_weight(b)), alpha)
+    return y if beta == 0 else build.add(Add(y, forms.scaled(build, bias, beta)))
+
+
+@handles("aten.scaled_dot_product_attention")
+def attention(node: Node) -> Results:
+    """`softmax(q @ k^T * scale + mask) @ v`."""
+    build = node.builder
+    q, k, v = node.x("query"), node.x("key"), node.x("value")
+    if node.number("dropout_p") != 0:
+        node.fail("dropout in attention: the module is in training mode, call .eval() first")
+    if node.flag("enable_gqa") and k.shape[-3] != q.shape[-3]:
+        k, v = _repeated(node, k, q), _repeated(node, v, q)
+    rank = k.type.rank
+    columns = build.transpose(k, (*range(rank - 2), rank - 1, rank - 2))
+    scale = node.number("scale", 1 / sqrt(q.shape[-1]))
+    scores = forms.scaled(build, build.add(MatMul(q, columns)), scale)
+    scores = _masked(node, scores)
+    weights = build.add(Softmax(scores, scores.type.rank - 1))
+    return build.add(MatMul(weights, v))
+
+
+def _repeated(node: Node, x: Value, q: Value) -> Value:
+    """Each head of x as often as it takes to make as many as q has."""
+    heads = [h for h in range(x.shape[-3]) for _ in range(q.shape[-3] // x.shape[-3])]
+    return forms.gather_axis(node.builder, x, heads, x.type.rank - 3)
+
+
+def _masked(node: Node, scores: Value) -> Value:
+    build, mask = node.builder, node.optional("attn_mask")
+    if node.flag("is_causal"):
+        rows, columns = scores.shape[-2:]
+        mask = build.const(np.tri(rows, columns, dtype=np.bool_), name=f"{build.name}.mask")
+    if mask is None:
+        return scores
+    if mask.type.dtype is DType.BOOL:
+        least = np.asarray(MASKED, scores.type.dtype.numpy)
+        return build.add(Where(mask, scores, build.const(least, name=f"{build.name}.masked")))
+    if isinstance(mask, Const):
+        mask = build.const(np.maximum(mask.array, MASKED).astype(np.float32), name=mask.name)
+    return build.add(Add(scores, mask))
+
+
+@handles("aten.softmax", "aten._softmax", "aten._safe_softmax")
+def softmax(node: Node) -> Results:
+    """Along an axis."""
+    node.ignore("half_to_float", "dtype")
+    x = node.x()
+    return forms.softmax(node.builder, x, node.axis("dim", x.type.rank), flatten=False)
+
+
+@handles("aten.log_softmax", "aten._log_softmax")
+def log_softmax(node: Node) -> Results:
+    """Along an axis."""
+    node.ignore("half_to_float", "dtype")
+    x = node.x()
+    return forms.log_softmax(node.builder, x, node.axis("dim", x.type.rank), flatten=False)
+
+

@@ -1,0 +1,98 @@
+"""Normalizations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from irc.ops.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from irc.value import Value
+
+from .table import Node, Results, handles
+
+TRAINING = "it is in training mode; call .eval() on the module first"
+
+
+@handles("aten.batch_norm", "aten._native_batch_norm_legit_no_training", "aten.native_batch_norm")
+def batch_norm(node: Node) -> Results:
+    """By running statistics, over the second axis; further results are for training alone."""
+    node.ignore("momentum", "cudnn_enabled")
+    if "training" in node.arguments and node.flag("training"):
+        node.fail(TRAINING)
+    y = _by_statistics(node)
+    return (y, *(None,) * (node.count - 1)) if node.count > 1 else y
+
+
+@handles("aten._native_batch_norm_legit")
+def batch_norm_by_batch(node: Node) -> Results:
+    """Refused: the statistics are those of the batch."""
+    node.fail(TRAINING)
+
+
+def _by_statistics(node: Node) -> Value:
+    x = node.x("input")
+    channels = x.shape[1]
+
+    def vector(name: str, absent: float) -> Value:
+        given = node.optional(name)
+        if given is not None:
+            return given
+        filled = np.full(channels, absent, x.type.dtype.numpy)
+        return node.builder.const(filled, name=f"{node.builder.name}.{name}")
+
+    scale, bias = vector("weight", 1.0), vector("bias", 0.0)
+    if not node.has("running_mean") or not node.has("running_var"):
+        node.fail("it has no running statistics (track_running_stats=False)")
+    mean, var = node.x("running_mean"), node.x("running_var")
+    return node.builder.add(BatchNorm(x, scale, bias, mean, var, node.number("eps"), 1))
+
+
+@handles("aten.layer_norm", "aten.rms_norm")
+def layer_norm(node: Node) -> Results:
+    """Over the last axes."""
+    node.ignore("cudnn_enable")
+    x = node.x("input")
+    axis = x.type.rank - len(node.integers("normalized_shape"))
+    scale, bias = node.optional("weight"), None
+    if node.op == "aten.rms_norm":
+        epsilon = node.number("eps", float(np.finfo(np.float32).eps))
+        return node.builder.add(RMSNorm(x, scale, axis, epsilon))
+    bias = node.optional("bias")
+    return node.builder.add(LayerNorm(x, scale, bias, axis, node.number("eps")))
+
+
+@handles("aten.group_norm")
+def group_norm(node: Node) -> Results:
+    """Over groups of channels of each image."""
+    node.ignore("cudnn_enabled")
+    scale, bias, epsilon = node.optional("weight"), node.optional("bias"), node.number("eps")
+    groups = node.integer("num_groups")
+    return _on_last(node, lambda x: GroupNorm(x, scale, bias, groups, epsilon))
+
+
+@handles("aten.instance_norm")
+def instance_norm(node: Node) -> Results:
+    """Over each channel of each image, or by running statistics where it tracks them."""
+    node.ignore("momentum", "cudnn_enabled", "running_mean", "running_var")
+    if not node.flag("use_input_stats"):
+        return _by_statistics(node)
+    scale, bias, epsilon = node.optional("weight"), node.optional("bias"), node.number("eps")
+    return _on_last(node, lambda x: InstanceNorm(x, scale, bias, epsilon))
+
+
+def _on_last(node: Node, op: Callable[[Value], Value]) -> Value:
+    """An op of [N, ..., C] applied to [N, C, ...]."""
+    x, build = node.x("input"), node.builder
+    rank = x.type.rank
+    y = build.add(op(build.transpose(x, (0, *range(2, rank), 1))))
+    return build.transpose(y, (0, rank - 1, *range(1, rank - 1)))
+
+
+@handles("aten.dropout", "aten.native_dropout", "aten.feature_dropout", "aten.alpha_dropout")
+def dropout(node: Node) -> Results:
+    """Nothing at inference; refuses the training mode."""
+    node.ignore("p")
+    if node.any("train"):
+        node.fail(TRAINING)
+    return node.x("input")

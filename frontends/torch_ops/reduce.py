@@ -1,0 +1,103 @@
+"""Reductions over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irc.ops.activation import Abs, Exp, Log, Sqrt
+from irc.ops.elementwise import Add, Maximum, Minimum, Mul, Sub
+from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
+from irc.types import DType, Shape
+from irc.value import Value
+
+from .. import normal_forms as forms
+from .elementwise import common, pair_of
+from .table import Node, Results, handles
+
+Reduction = Callable[[Value, Shape, bool], Value]
+
+DIRECT: dict[str, Reduction] = {
+    "aten.mean": ReduceMean,
+    "aten.sum": ReduceSum,
+    "aten.amax": ReduceMax,
+    "aten.amin": ReduceMin,
+}
+
+
+def _axes(node: Node) -> tuple[Shape, bool]:
+    """The axes, all if left out, and whether they stay with extent 1."""
+    rank = node.x().type.rank
+    keep = node.flag("keepdim") if "keepdim" in node.arguments else False
+    found = node.axes("dim", rank) if node.has("dim") and node.any("dim") != [] else ()
+    node.ignore("dim")
+    return tuple(sorted(found)) if found else tuple(range(rank)), keep
+
+
+def _over(node: Node, op: Reduction, x: Value, axes: Shape, keep: bool) -> Value:
+    if any(x.shape[a] == 0 for a in axes):
+        node.fail(f"reduces {x.type} over an axis without elements")
+    return node.builder.add(op(x, axes, keep)) if axes else x
+
+
+@handles(*DIRECT)
+def reduce(node: Node) -> Results:
+    """Mean, sum, maximum, minimum."""
+    node.ignore("dtype")  # the result's type says it
+    axes, keep = _axes(node)
+    x = node.cast(node.x(), node.dtype or node.x().type.dtype)
+    return _over(node, DIRECT[node.op], x, axes, keep)
+
+
+@handles("aten.max", "aten.min")
+def extreme(node: Node) -> Results:
+    """Of two tensors, of all elements, or along an axis, then without the indices."""
+    if "other" in node.arguments:
+        op = Maximum if node.op == "aten.max" else Minimum
+        return node.builder.add(op(*pair_of(node, common(node, "self", "other"))))
+    axes, keep = _axes(node)
+    y = _over(node, ReduceMax if node.op == "aten.max" else ReduceMin, node.x(), axes, keep)
+    return (y, None) if node.count > 1 else y
+
+
+@handles("aten.var", "aten.std")
+def variance(node: Node) -> Results:
+    """The mean of squared distances from the mean, by Bessel's correction if not told otherwise."""
+    build, x = node.builder, node.operand("self", DType.F32)
+    axes, keep = _axes(node)
+    distance = build.add(Sub(x, _over(node, ReduceMean, x, axes, True)))
+    y = _over(node, ReduceMean, build.add(Mul(distance, distance)), axes, keep)
+    count = x.type.size // max(1, y.type.size)
+    left = count - _correction(node)
+    if left <= 0:
+        node.fail(f"the variance of {count} elements, corrected, does not exist")
+    y = forms.scaled(build, y, count / left)
+    return y if node.op == "aten.var" else build.add(Sqrt(y))
+
+
+def _correction(node: Node) -> float:
+    if "correction" in node.arguments:
+        return node.number("correction", 1.0)
+    return float(node.flag("unbiased")) if "unbiased" in node.arguments else 1.0
+
+
+@handles("aten.linalg_vector_norm")
+def vector_norm(node: Node) -> Results:
+    """Of order 1 and 2."""
+    build, x, order = node.builder, node.operand("self", DType.F32), node.number("ord")
+    axes, keep = _axes(node)
+    if order == 1:
+        return _over(node, ReduceSum, build.add(Abs(x)), axes, keep)
+    if order != 2:
+        node.fail(f"ord = {order} is not supported, only 1 and 2")
+    return build.add(Sqrt(_over(node, ReduceSum, build.add(Mul(x, x)), axes, keep)))
+
+
+@handles("aten.logsumexp")
+def log_sum_exp(node: Node) -> Results:
+    """`m + log(sum(exp(x - m)))`, m the maximum."""
+    build, x = node.builder, node.operand("self", DType.F32)
+    axes, keep = _axes(node)
+    largest = _over(node, ReduceMax, x, axes, True)
+    terms = build.add(Exp(build.add(Sub(x, largest))))
+    total = build.add(Log(_over(node, ReduceSum, terms, axes, keep)))
+    return build.add(Add(total, build.reshape(largest, total.shape)))

@@ -1,0 +1,158 @@
+"""PyTorch's side of the import: modules and files become exported programs of few operators.
+
+torch is imported here, when it is needed, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from irc.errors import ModelError, ToolError
+
+from .torch_ops import HANDLERS
+
+CURES = (
+    "usual cures: torch.where in place of Python's if and while on tensors' values, sizes that do"
+    " not depend on data, or exporting the part of the module before that point"
+)
+
+
+def torch() -> Any:
+    """The package; raises `ToolError` where it is not installed."""
+    try:
+        return importlib.import_module("torch")
+    except ImportError as error:
+        raise ToolError(
+            f"PyTorch can't be imported ({error}): pip install 'irc-nn[torch]'"
+        ) from None
+
+
+def operator_name(target: Any) -> str:
+    """An operator's name without its overload, `aten.conv2d`; of a Python function its own."""
+    schema = getattr(target, "_schema", None)
+    if schema is not None:
+        return str(schema.name).replace("::", ".")
+    module = getattr(target, "__module__", None) or ""
+    return f"{module}.{getattr(target, '__name__', target)}".removeprefix("_operator.")
+
+
+def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
+    """The `ExportedProgram` of a module, or the program itself where it is one.
+
+    Raises `ModelError` for what can't be exported, with torch's reason.
+    """
+    export = torch().export
+    if isinstance(module, export.ExportedProgram):
+        return module
+    if isinstance(module, torch().jit.ScriptModule):
+        raise ModelError("a TorchScript module can't be exported: give the nn.Module it came from")
+    if not isinstance(module, torch().nn.Module):
+        raise ModelError(f"an nn.Module or ExportedProgram is wanted, not {type(module).__name__}")
+    args, kwargs = call_arguments(example_inputs)
+    try:
+        return export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+    except Exception as error:  # whatever the module's own code raises, too
+        raise ModelError(
+            f"{type(module).__name__} can't be exported: {reason(error)}; {CURES}"
+        ) from error
+
+
+def call_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments from one tensor, a sequence, or a mapping by name."""
+    if example_inputs is None:
+        raise ModelError("example_inputs are needed: the arguments of one call of the module")
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, Sequence):
+        return tuple(example_inputs), {}
+    return (example_inputs,), {}
+
+
+def reason(error: BaseException) -> str:
+    """The line of torch's message that says why, and the line of the module's code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    found = [s for s in lines if s.startswith(("File ", "(")) and "site-packages/torch" not in s]
+    at = f" (at {found[-1].removeprefix('(').rstrip(')')})" if found else ""
+    return f"{first.rstrip('.')}{at}"
+
+
+def opened(path: Path) -> Any:
+    """The program in a `.pt2` file; raises `ModelError` where it holds none."""
+    try:
+        return torch().export.load(str(path))
+    except Exception as error:  # zip, pickle, schema: anything
+        raise ModelError(f"{path} is no program that torch.export.save wrote: {error}") from error
+
+
+def decomposed(program: Any) -> Any:
+    """The program without side effects, in core ATen and the operators that have a handler."""
+    table = torch().export.default_decompositions()
+    for each in list(table):
+        if operator_name(each) in HANDLERS:
+            table.pop(each)
+    try:
+        return program.run_decompositions(table)
+    except Exception as error:
+        raise ModelError(f"the program can't be decomposed: {reason(error)}") from error
+
+
+def array_of(tensor: Any) -> Any:
+    """A tensor as a NumPy array; floats that are not f32 become it."""
+    plain = tensor.detach().cpu()
+    if plain.is_complex():
+        raise ModelError("complex numbers are not supported")
+    if plain.is_quantized:
+        raise ModelError("tensors of torch's quantized types are not supported: use PT2E, whose"
+                         " graphs say it in operators")  # fmt: skip
+    return (plain.float() if plain.is_floating_point() else plain).numpy()
+
+
+def tensor_of(array: Any) -> Any:
+    """A NumPy array as a tensor."""
+    return torch().from_numpy(array)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether it is a tensor."""
+    return isinstance(value, torch().Tensor)
+
+
+def is_random(target: Any) -> bool:
+    """Whether an operator draws random numbers."""
+    return torch().Tag.nondeterministic_seeded in getattr(target, "tags", ())
+
+
+def output_names(program: Any, count: int) -> list[str]:
+    """A name for each result: dictionary keys, numbers within sequences, `output` for one."""
+    pytree = importlib.import_module("torch.utils._pytree")
+    spec = program.call_spec.out_spec
+    made = pytree.tree_unflatten(list(range(count)), spec)
+    found: dict[int, str] = {}
+    _name_outputs(made, "", found)
+    return [found.get(i, f"output_{i}") for i in range(count)]
+
+
+def _name_outputs(tree: Any, prefix: str, found: dict[int, str]) -> None:
+    if isinstance(tree, int):
+        found[tree] = prefix or "output"
+        return
+    for key, entry in _entries(tree):
+        numbered = prefix or ("output" if isinstance(key, int) else "")
+        _name_outputs(entry, f"{numbered}_{key}" if numbered else str(key), found)
+
+
+def _entries(tree: Any) -> Iterable[tuple[str | int, Any]]:
+    if isinstance(tree, Mapping):
+        return [(str(key), value) for key, value in tree.items()]
+    names = getattr(tree, "_fields", None)
+    if names is not None:
+        return [(str(name), getattr(tree, name)) for name in names]
+    if isinstance(tree, Sequence):
+        return [] if isinstance(tree, str) else list(enumerate(tree))
+    return [(str(k), v) for k, v in getattr(tree, "__dict__", {}).items()]
+
+
