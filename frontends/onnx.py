@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.inliner
+import onnx.shape_inference
 from google.protobuf.message import EncodeError
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
@@ -20,6 +21,7 @@ from irc.types import DType, Shape, TensorType
 from irc.value import Value
 
 from .builder import Builder, check_size
+from .onnx_dynamic import without_dynamic
 from .onnx_file import Tensors, element_type, read_model
 from .onnx_ops import HANDLERS, Node
 from .onnx_ops.quantization import input_quant
@@ -53,8 +55,9 @@ def load(
     The graph is called `name`, or by the file, or by the model's own name. Raises `ModelError`
     for files that are no model, and for what is not supported, all operators at once.
     """
-    proto = _inlined(read_model(model))
+    proto = read_model(model)
     check_text(proto.graph)
+    proto = without_dynamic(_inlined(proto))
     path = Path(model) if isinstance(model, str | os.PathLike) else None
     importer = _Importer(proto, Tensors(None if path is None else path.parent))
     title = name or (path.stem if path is not None else "") or proto.graph.name
@@ -76,12 +79,13 @@ def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
             known = _with_bodies(proto)
             if not known:
                 break
-            proto = _with_defaults(proto, known)
+            proto = onnx.shape_inference.infer_shapes(_with_defaults(proto, known))
             proto = onnx.inliner.inline_selected_functions(
                 proto, sorted(known), exclude=False, inline_schema_functions=True
             )
     except (RuntimeError, ValueError, TypeError, EncodeError) as error:
-        raise ModelError(f"the model's functions can't be inlined: {error}") from None
+        said = str(error).rpartition("failed: ")[2] or error
+        raise ModelError(f"the model's functions can't be inlined: {said}") from None
     return proto
 
 

@@ -94,4 +94,8 @@ _DECLARED = (
     declare("MatMulIntegerToFloat", (4, 7)),
 )  # fmt: skip
 
+# The optimizer writes this one into the standard domain.
+SCHEMAS["SimplifiedLayerNormalization"] = declare(
+    "SimplifiedLayerNormalization", (2, 2), 2, axis=-1, epsilon=1e-5, stash_type=1
+)
 SCHEMAS.update({f"{DOMAIN}.{schema.name}": schema for schema in _DECLARED})

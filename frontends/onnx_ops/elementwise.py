@@ -225,12 +225,6 @@ def where(node: Node) -> Results:
     return node.builder.add(moving.Where(node.x(0), node.x(1), node.x(2)))
 
 
-@handles("IsNaN")
-def is_nan(node: Node) -> Results:
-    """Of constants alone; weights are never NaN."""
-    return node.builder.const(np.isnan(node.constant(0, "input")))
-
-
 @handles("Cast", "CastLike")
 def cast(node: Node) -> Results:
     """Between element types; all floats are f32 here."""

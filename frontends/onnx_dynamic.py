@@ -1,0 +1,99 @@
+"""Layers that are quantized dynamically, as onnxruntime's quantize_dynamic writes them, become
+float layers over quantized weights: calibration then chooses the scales that they would compute.
+
+    q, s, z = DynamicQuantizeLinear(x)
+    y = Mul(Cast(ConvInteger(q, w, z, wz)), Mul(s, ws))
+ -> y = Conv(x, DequantizeLinear(w, ws, wz))
+
+and MatMulInteger likewise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+from .onnx_structure import DOMAINS, reads
+
+LAYERS = {"ConvInteger": ("Conv", 0), "MatMulInteger": ("MatMul", -1)}
+"""What a layer becomes, and the axis of its weights' scales."""
+
+
+def without_dynamic(model: ModelProto) -> ModelProto:
+    """The model with float layers in the place of dynamically quantized ones."""
+    if not any(n.op_type == "DynamicQuantizeLinear" for n in model.graph.node):
+        return model
+    made = ModelProto()
+    made.CopyFrom(model)
+    del made.graph.node[:]
+    layers = _Layers.of(model.graph)
+    for node in model.graph.node:
+        made.graph.node.extend(layers.rewritten(node) or [node])
+    return made
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Who makes each value, how often it is read, and how many scales each tensor holds."""
+
+    makers: dict[str, NodeProto]
+    uses: dict[str, int]
+    sizes: dict[str, int]
+
+    @classmethod
+    def of(cls, graph: GraphProto) -> _Layers:
+        makers = {o: n for n in graph.node for o in n.output if o}
+        uses: dict[str, int] = {}
+        for name in [name for n in graph.node for name in reads(n)]:
+            uses[name] = uses.get(name, 0) + 1
+        for output in graph.output:
+            uses[output.name] = uses.get(output.name, 0) + 1
+        sizes = {t.name: max([1, *t.dims]) for t in graph.initializer}
+        return cls(makers, uses, sizes)
+
+    def maker(self, name: str, op: str) -> NodeProto | None:
+        node = self.makers.get(name)
+        found = node is not None and node.op_type == op and node.domain in DOMAINS
+        return node if found else None
+
+    def rewritten(self, scaled: NodeProto) -> list[NodeProto] | None:
+        """The float layer that ends in the multiplication `scaled`, None where it ends none."""
+        if scaled.op_type != "Mul" or len(scaled.input) != 2:
+            return None
+        for a, b in (tuple(scaled.input), tuple(scaled.input)[::-1]):
+            layer, scales = self.layer(a), self.maker(b, "Mul")
+            if layer is not None and scales is not None:
+                return self.float_layer(layer, list(scales.input), scaled)
+        return None
+
+    def layer(self, name: str) -> NodeProto | None:
+        """The layer whose sums are cast to floats as `name`, if nothing else reads them."""
+        cast = self.maker(name, "Cast")
+        if cast is None or self.uses[name] > 1 or self.uses[cast.input[0]] > 1:
+            return None
+        (to,) = (a.i for a in cast.attribute if a.name == "to")
+        found = [self.maker(cast.input[0], op) for op in LAYERS]
+        return next((n for n in found if n is not None and to == TensorProto.FLOAT), None)
+
+    def float_layer(
+        self, layer: NodeProto, scales: list[str], scaled: NodeProto
+    ) -> list[NodeProto] | None:
+        source = self.maker(layer.input[0], "DynamicQuantizeLinear")
+        if source is None or len(source.output) < 3 or source.output[1] not in scales:
+            return None
+        if len(layer.input) < 3 or layer.input[2] != source.output[2]:
+            return None
+        scales.remove(source.output[1])
+        (scale,) = scales
+        zeros = [name for name in list(layer.input)[3:4] if name]
+        op, axis = LAYERS[layer.op_type]
+        y = scaled.output[0]
+        along = {"axis": axis} if self.sizes.get(scale, 1) > 1 else {}
+        weights = helper.make_node(
+            "DequantizeLinear", [layer.input[1], scale, *zeros], [f"{y}.weights"],
+            name=f"{layer.name}.weights", **along,
+        )  # fmt: skip
+        real = helper.make_node(op, [source.input[0], f"{y}.weights"], [y], name=layer.name)
+        real.attribute.extend(layer.attribute)
+        return [weights, real]
