@@ -144,6 +144,8 @@ class _Work:
                 return self.quantized(v)
             case Dequantize():
                 return self.forms[v.x]
+        if self.root[v] is not v:
+            return None
         if not v.type.dtype.is_float:
             return self.plain(v)
         if not v.moves:
@@ -249,7 +251,8 @@ def _over(v: Value, operands: list[Value]) -> Value:
 def _placeholder(t: TensorType) -> Value:
     """Stands in for what could not be made, so that all problems are found at once."""
     dtype = DType.I8 if t.dtype.is_float else t.dtype
-    return Const(np.zeros(t.shape, dtype.numpy), t.quant or Quant(1.0))
+    quant = None if dtype is DType.BOOL else t.quant or Quant(1.0)
+    return Const(np.zeros(t.shape, dtype.numpy), quant)
 
 
 def _converted(form: Value, target: TensorType) -> Value:

@@ -11,6 +11,8 @@ from irc.errors import IRCError
 from irc.ops.activation import Unary
 from irc.ops.core import Const
 from irc.ops.elementwise import Binary
+from irc.ops.logic import Relation
+from irc.ops.shape import Where
 from irc.types import Array
 from irc.value import Value
 
@@ -22,10 +24,15 @@ def is_clamp(v: Value) -> bool:
 
 def pointwise(v: Value) -> bool:
     """Whether each element depends on the same element of its operands alone, scalars aside."""
-    if not v.type.dtype.is_float:
-        return False
-    alike = all(o.shape == v.shape or _is_scalar(o) for o in v.operands)
-    return isinstance(v, Unary) or (isinstance(v, Binary) and alike)
+    if isinstance(v, Unary):
+        return v.type.dtype.is_float
+    if isinstance(v, Binary):
+        return v.type.dtype.is_float and _alike(v)
+    return isinstance(v, Relation | Where) and _alike(v)
+
+
+def _alike(v: Value) -> bool:
+    return all(o.shape == v.shape or _is_scalar(o) for o in v.operands)
 
 
 def _is_scalar(v: Value) -> bool:
@@ -39,7 +46,8 @@ def roots(order: Iterable[Value], stop: Callable[[Value], bool]) -> dict[Value, 
     for v in order:
         sources = {root[o] for o in v.operands if not _is_scalar(o)}
         through = pointwise(v) and len(sources) == 1 and not stop(v)
-        root[v] = sources.pop() if through else v
+        source = sources.pop() if through else v
+        root[v] = source if source.type.dtype.is_float else v
     return root
 
 
@@ -68,4 +76,6 @@ def _compute(v: Value, operands: list[Array]) -> Array:
         return np.asarray(v.array.reshape(-1)[0], np.float64)
     if isinstance(v, Unary | Binary):
         return np.asarray(v.fn(*operands), np.float64)
+    if isinstance(v, Relation | Where):
+        return v.evaluate(*operands)
     raise IRCError(f"{v.op} %{v.name} is no function of one value")

@@ -107,7 +107,7 @@ class _Writer:
             return Dequantize(new[v.operands[0]], name=v.name)
         if weighted(v):
             return self.with_weights(v, new)
-        if v.moves and is_float(v):
+        if self.sites.moving(v) and is_float(v):
             return v.map_operands(lambda o: self.moved(o, v, new))
         # Tables, slopes and the parameters of norms take reals.
         if self.sites.root[v] is not v or isinstance(v, PRelu | RowNorm):
@@ -116,7 +116,7 @@ class _Writer:
 
     def quantized(self, v: Value, made: Value) -> Value:
         """The value behind its quantize/dequantize pair, if this is where it is quantized."""
-        if not is_float(v) or v.moves or v in self.sites.fused:
+        if not is_float(v) or self.sites.moving(v) or v in self.sites.fused:
             return made
         return pair(made, self.scales[v], v.name)
 

@@ -62,7 +62,9 @@ class Sites:
     def own(self) -> tuple[Value, ...]:
         """Values that are quantized where they are computed."""
         return tuple(
-            v for v in self.graph.order if is_float(v) and not v.moves and v not in self.fused
+            v
+            for v in self.graph.order
+            if is_float(v) and not self.moving(v) and v not in self.fused
         )
 
     @cached_property
@@ -75,6 +77,11 @@ class Sites:
     def root(self) -> Mapping[Value, Value]:
         """What each value is a pointwise function of; clamps that fuse end a function."""
         return roots(self.graph.order, lambda v: is_clamp(v) and self._clamped(v.operands[0]))
+
+    def moving(self, v: Value) -> bool:
+        """Whether a node only moves elements; a choice between functions of one value is a
+        function itself."""
+        return v.moves and self.root[v] is v
 
     def _only_user(self, v: Value) -> Value | None:
         users = self.graph.users[v]
@@ -108,7 +115,7 @@ class Sites:
 
     def fills(self, v: Value) -> tuple[float, ...]:
         """The reals that a moving op brings in from elsewhere: constants, the value of a pad."""
-        if not (v.moves and is_float(v)):
+        if not (self.moving(v) and is_float(v)):
             return ()
         arrays = [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
         ends = [float(end(a)) for a in arrays if a.size for end in (np.min, np.max)]
@@ -118,7 +125,7 @@ class Sites:
 
     def parts(self, v: Value) -> tuple[Value, ...]:
         """The quantized values whose elements `v` holds: itself, or what it was moved from."""
-        if not v.moves:
+        if not self.moving(v):
             return (v,) if is_float(v) else ()
         return tuple(p for o in v.operands for p in self.parts(o))
 
@@ -139,7 +146,8 @@ class Sites:
         if v.op in ("quantize", "dequantize"):
             return f"{at}: the graph is quantized already (compile it as it is)"
         if not is_float(v):
-            return f"{at}: makes {v.type} from floats, which has no integer form"
+            inside = self._in_table(v)
+            return "" if inside else f"{at}: makes {v.type} from floats, which has no integer form"
         if not floats and not self._from_integers(v):
             return f"{at}: makes floats from {v.operands[0].type if v.operands else 'nothing'}"
         if weighted(v) and not isinstance(v.w, Const):  # type: ignore[attr-defined]
@@ -175,7 +183,7 @@ def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Option
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
         fills = [f for v in group for f in sites.fills(v)]
         quant = _quant(parts, fills, statistics, options)
-        dtype = DType.I8 if _only_outputs(sites.graph, group) else DType.U8
+        dtype = DType.I8 if _only_outputs(sites, group) else DType.U8
         types |= {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
     return Scales(types)
 
@@ -204,9 +212,10 @@ def _holds(quant: Quant, real: float) -> bool:
     return 0 <= real / quant.tensor_scale + quant.zero <= DType.U8.max
 
 
-def _only_outputs(graph: Graph, group: list[Value]) -> bool:
+def _only_outputs(sites: Sites, group: list[Value]) -> bool:
     return all(
-        not isinstance(v, Input) and all(u.moves for u in graph.users[v]) for v in group
+        not isinstance(v, Input) and all(map(sites.moving, sites.graph.users[v]))
+        for v in group
     )
 
 
@@ -214,7 +223,7 @@ def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[V
     """Union of each moving op with the operands that give it their scale."""
     parent: dict[Value, Value] = {v: v for v in sites.own}
     for v in sites.graph.order:
-        if not (is_float(v) and v.moves):
+        if not (is_float(v) and sites.moving(v)):
             continue
         parent[v] = v
         for operand in filter(is_float, v.operands):
@@ -237,16 +246,16 @@ def _shares(
     sites: Sites, statistics: Mapping[Value, Statistics], operand: Value, result: Value
 ) -> bool:
     """Whether an operand takes the scale of what it is moved into, or is requantized for it."""
-    if sum(map(is_float, result.operands)) == 1 or _only_moved_to(sites.graph, operand):
+    if sum(map(is_float, result.operands)) == 1 or _only_moved_to(sites, operand):
         return True
     whole = _extent(sites, statistics, result)
     return _extent(sites, statistics, operand) >= SHARED_RANGE * whole
 
 
-def _only_moved_to(graph: Graph, v: Value) -> bool:
+def _only_moved_to(sites: Sites, v: Value) -> bool:
     """Whether nothing else reads the value, nor what its elements were moved from."""
-    sources = filter(is_float, v.operands) if v.moves else ()
-    return graph.uses(v) == 1 and all(_only_moved_to(graph, o) for o in sources)
+    sources = filter(is_float, v.operands) if sites.moving(v) else ()
+    return sites.graph.uses(v) == 1 and all(_only_moved_to(sites, o) for o in sources)
 
 
 def _extent(sites: Sites, statistics: Mapping[Value, Statistics], v: Value) -> float:
@@ -258,7 +267,7 @@ def _ends(
     sites: Sites, statistics: Mapping[Value, Statistics], v: Value
 ) -> tuple[float, float]:
     """The least and the largest real that a value holds; (inf, -inf) if it has no element."""
-    if not v.moves:
+    if not sites.moving(v):
         return statistics[v].low, statistics[v].high
     ends = [_ends(sites, statistics, o) for o in v.operands if is_float(o)]
     ends += [(f, f) for f in sites.fills(v)]

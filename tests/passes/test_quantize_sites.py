@@ -10,8 +10,9 @@ from irc.graph import Graph, evaluate
 from irc.ops.activation import Relu, Sigmoid
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Div, Mul
+from irc.ops.logic import And, Less
 from irc.ops.reduce import ReduceMean
-from irc.ops.shape import Cast, Concat, Gather, Pad, Slice, Transpose
+from irc.ops.shape import Cast, Concat, Gather, Pad, Slice, Transpose, Where
 from irc.passes.quantize import quantize
 from irc.properties import is_integer
 from irc.types import Array, DType, Quant
@@ -113,3 +114,28 @@ def test_wide_integers_as_numbers_are_refused() -> None:
     graph = pixels(DType.I64, Cast(x, DType.F32, name="c"), x)
     with pytest.raises(CompileError, match=r"cast %c: makes floats from i64\[1,9,7,3\]"):
         quantize(graph, [{"x": np.zeros(x.shape, np.int64)}])
+
+
+def test_a_choice_between_functions_of_one_value_is_a_table() -> None:
+    n = Net()
+    x = n.conv(n.x, 8)
+    curve = Mul(Mul(x, x, name="square"), scalar(0.5), name="curve")
+    chosen = Where(Less(x, scalar(0.2), name="below"), scalar(-0.25), curve, name="chosen")
+    graph = n.graph(n.conv(Where(And(Less(x, chosen), Less(chosen, x)), x, chosen, name="z"), 4))
+    assert noise(n, graph)["y0"] > 30
+    integer = integerize(quantize(graph, n.samples(4)))
+    assert {v.op for v in integer.order} == {"input", "const", "qconv2d", "lookup"}
+
+
+def test_a_choice_by_another_value_moves_elements() -> None:
+    n = Net()
+    mask = Const(np.arange(8 * 8).reshape(1, 8, 8, 1) % 3 == 0, name="mask")
+    chosen = Where(mask, n.conv(n.x, 8), scalar(5.0), name="chosen")
+    assert noise(n, n.graph(n.conv(chosen, 4)))["y0"] > 30
+
+
+def test_a_comparison_that_is_an_output_is_refused() -> None:
+    n = Net()
+    below = Less(n.conv(n.x, 8), scalar(0.2), name="below")
+    with pytest.raises(CompileError, match=r"less %below: makes b1"):
+        quantize(n.graph(below), n.samples(2))
