@@ -80,3 +80,16 @@ def high_half(bound: npt.ArrayLike, s: npt.ArrayLike) -> Array:
     left = np.maximum(32 - np.asarray(s, np.int64), 0)
     fits: Array = (np.asarray(bound, np.int64) << left) < ACCUMULATOR_LIMIT
     return fits
+
+
+def rescaled_bound(bound: Array, m: Array, s: Array, zero: int) -> int:
+    """How far `zp + ((acc*m + 2^(s-1)) >> s)` can reach before the clamp, over all channels, for
+    accumulators of at most `bound`."""
+    each = (int(b) * abs(int(f)) >> int(t) for b, f, t in zip(bound, m, s, strict=True))
+    return max(each, default=0) + 1 + abs(zero)
+
+
+def needs_wide(w: Array, b: Array, m: Array, s: Array, x: DType, zero: int) -> bool:
+    """Whether equation (6) of a layer can leave 32 bits before its clamp: then it is computed in
+    64 (a layer whose outputs were never seen to move has a scale far below its inputs')."""
+    return rescaled_bound(accumulator_bound(w, b, x), m, s, zero) >= ACCUMULATOR_LIMIT

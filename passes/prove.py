@@ -20,6 +20,7 @@ from irc.proofs import (
     broken_pairs,
     high_half,
     neighbours,
+    rescaled_bound,
     uses_pairs,
 )
 from irc.types import Array
@@ -34,8 +35,9 @@ class Proof:
     below; pairs: neighbour weights that share a 16-bit sum (0 for ops without weights and for
     depthwise convolutions); broken: those that could saturate `vpmaddubsw`, so that the layer
     takes an exact kernel; result: the largest magnitude that equation (6) can give before its
-    clamp, below 2^31 too where it is computed in 32 bits; shift: least and largest s of equation
-    (6); high_half: whether every channel's requantization can use the high half of the product.
+    clamp, below 2^31 too, or 0 where it is computed in 64 bits; shift: least and largest s of
+    equation (6); high_half: whether every channel's requantization can use the high half of the
+    product.
     """
 
     name: str
@@ -106,8 +108,8 @@ def _checked(proof: Proof) -> Proof:
         raise CompileError(f"{at}: shifts {low} to {high} are not within 1 to {MAX_SHIFT}")
     if proof.result >= ACCUMULATOR_LIMIT:
         raise CompileError(
-            f"{at}: the rescaled sum could overflow 32 bits, it may reach {proof.result}: the"
-            " result's scale is far too small for its inputs"
+            f"{at}: the rescaled sum could overflow 32 bits, it may reach {proof.result}: set"
+            " wide, so that it is computed in 64"
         )
     return proof
 
@@ -140,14 +142,8 @@ def _weighted(v: Value, given: Constants) -> Proof:
     return Proof(
         v.name, v.op, int(bounds.max(initial=0)), ACCUMULATOR_LIMIT, pairs,
         int(broken_pairs(w).sum()), _range(s), bool(np.all(high_half(bounds, s))),
-        _rescaled(bounds, m, s) + abs(v.type.zero),
+        0 if node.wide else rescaled_bound(bounds, m, s, v.type.zero),
     )  # fmt: skip
-
-
-def _rescaled(bounds: Array, m: Array, s: Array) -> int:
-    """The largest `bound * m >> s`, rounded up, over the channels."""
-    each = (int(b) * abs(int(f)) >> int(t) for b, f, t in zip(bounds, m, s, strict=True))
-    return max(each, default=0) + 1
 
 
 def _array(v: Value, given: Constants) -> Array:

@@ -17,6 +17,7 @@ from irc.ops.quantization import (
     constant,
     folded_constants,
     full_range,
+    is_wide,
     need_quantized,
     requantized,
 )
@@ -94,7 +95,7 @@ def convolution_loops(v: QConv2d | QConvTranspose2d) -> Loops:
     """The sum, then equation (6)."""
     n, y, x, o = axes(v.shape, "n y x o")
     acc = accumulation(v, n, y, x, o)
-    value = requantized(acc, load(v.m, o), load(v.s, o), v.clamp, v.type)
+    value = requantized(acc, load(v.m, o), load(v.s, o), v.clamp, v.type, wide=v.wide)
     return Loops((Nest((n, y, x, o), value),))
 
 
@@ -134,6 +135,7 @@ class Conv2d(Value):
             operands[0], w, b, m, s,
             strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups,
             clamp=full_range(result), dtype=result.dtype, quant=fixedpoint.quant_of(result),
+            wide=is_wide(operands[0], w.array, b, m, s, result),
             name=self.name,
         )  # fmt: skip
 
@@ -143,7 +145,8 @@ class QConv2d(Value):
     """Integer convolution, equations (4) and (6).
 
     x [N,H,W,C] quantized per tensor, padded with its zero point; w i8 [O,kh,kw,C/groups]; b i32,
-    m i32, s i8 per output channel, b with `-zp_x * sum(w)` folded in.
+    m i32, s i8 per output channel, b with `-zp_x * sum(w)` folded in. `wide`: equation (6) is
+    computed in 64 bits, because 32 could overflow before the clamp.
     """
 
     x: Value
@@ -158,6 +161,7 @@ class QConv2d(Value):
     clamp: Bounds
     dtype: DType
     quant: Quant
+    wide: bool = False
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     @property
@@ -232,6 +236,7 @@ class ConvTranspose2d(Value):
             strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups,
             output_padding=self.output_padding, clamp=full_range(result),
             dtype=result.dtype, quant=fixedpoint.quant_of(result), name=self.name,
+            wide=is_wide(operands[0], w.array, b, m, s, result),
         )  # fmt: skip
 
 
@@ -255,6 +260,7 @@ class QConvTranspose2d(Value):
     clamp: Bounds
     dtype: DType
     quant: Quant
+    wide: bool = False
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     @property

@@ -20,6 +20,7 @@ from irc.ops.quantization import (
     difference,
     folded_constants,
     full_range,
+    is_wide,
     magnitude,
     need_quantized,
     requantized,
@@ -96,7 +97,7 @@ class Linear(Value):
         return QLinear(
             x, Const(w.array, name=w.name), b, m, s,
             clamp=full_range(result), dtype=result.dtype, quant=fixedpoint.quant_of(result),
-            name=self.name,
+            wide=is_wide(x, w.array, b, m, s, result), name=self.name,
         )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ class QLinear(Value):
     """Integer linear map, equations (4) and (6).
 
     x [..., K] quantized per tensor; w i8 [O, K]; b i32, m i32, s i8 per output, b with
-    `-zp_x * sum(w)` folded in.
+    `-zp_x * sum(w)` folded in. `wide` as in `qconv2d`.
     """
 
     x: Value
@@ -125,6 +126,7 @@ class QLinear(Value):
     clamp: Bounds
     dtype: DType
     quant: Quant
+    wide: bool = False
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     def infer(self) -> TensorType:
@@ -148,7 +150,8 @@ class QLinear(Value):
         k = Var("k", self.w.shape[1])
         x = load(self.x, *outer, k).cast(DType.I32)
         acc = Reduce("add", (k,), x * load(self.w, o, k).cast(DType.I32)) + load(self.b, o)
-        value = requantized(acc, load(self.m, o), load(self.s, o), self.clamp, self.type)
+        m, s = load(self.m, o), load(self.s, o)
+        value = requantized(acc, m, s, self.clamp, self.type, wide=self.wide)
         return Loops((Nest((*outer, o), value),))
 
 

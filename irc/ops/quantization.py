@@ -12,6 +12,7 @@ from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Int, Loops, MulShift, clamp, elementwise, load
 from irc.ops.core import Const
+from irc.proofs import needs_wide
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, op
 
@@ -150,8 +151,12 @@ def scalars(m: int, s: int) -> tuple[Expr, Expr]:
     return Int(m, DType.I32), Int(s, DType.I8)
 
 
-def requantized(acc: Expr, m: Expr, s: Expr, bounds: Bounds, result: TensorType) -> Expr:
-    """Equation (6) as an expression: `clamp(zp + MulShift(acc, m, s), lo, hi)` in the dtype."""
+def requantized(
+    acc: Expr, m: Expr, s: Expr, bounds: Bounds, result: TensorType, *, wide: bool = False
+) -> Expr:
+    """Equation (6) as an expression: `clamp(zp + MulShift(acc, m, s), lo, hi)` in the dtype; in 64
+    bits if `wide`."""
+    acc = acc.cast(DType.I64) if wide else acc
     return clamp(MulShift(acc, m, s) + result.zero, *bounds).cast(result.dtype)
 
 
@@ -248,6 +253,11 @@ def folded_constants(
     b = accumulator_bias(bias, scales, f"%{name}")
     b = b - x.type.zero * w.array.reshape(channels, -1).sum(1, dtype=np.int64)
     return epilogue_constants(scales / result.scale, b, name)
+
+
+def is_wide(x: Value, w: Array, b: Const, m: Const, s: Const, result: TensorType) -> bool:
+    """Whether a multiply-accumulate op must rescale in 64 bits (`proofs.needs_wide`)."""
+    return needs_wide(w, b.array, m.array, s.array, x.type.dtype, result.zero)
 
 
 def real_constant(v: Value, what: str) -> Array:
