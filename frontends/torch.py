@@ -229,7 +229,7 @@ class _Importer:
                 self.find_missing(inner, {h for h, g in pairs if g in dependent}, missing)
                 dependent.add(node)
             elif is_random(node.target) and op not in HANDLERS:
-                missing.setdefault(op, []).append(f"random, {where(node)}")
+                missing.setdefault(op, []).append("random numbers")
             elif any(n in dependent for n in node.all_input_nodes) or op in KEPT:
                 if op not in FILLED:
                     dependent.add(node)

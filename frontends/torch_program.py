@@ -5,8 +5,15 @@ torch is imported here, when it is needed, and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+import io
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +21,8 @@ from irc.errors import ModelError, ToolError
 
 from .torch_ops import HANDLERS
 
+DATA_DEPENDENT = ("data-dependent", "DataDependent", "_local_scalar_dense")
+"""What torch's messages say where a program's course depends on its data."""
 CURES = (
     "usual cures: torch.where in place of Python's if and while on tensors' values, sizes that do"
     " not depend on data, or exporting the part of the module before that point"
@@ -53,11 +62,27 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
         raise ModelError(f"an nn.Module or ExportedProgram is wanted, not {type(module).__name__}")
     args, kwargs = call_arguments(example_inputs)
     try:
-        return export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+        with _quiet():
+            return export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
     except Exception as error:  # whatever the module's own code raises, too
+        said = f"{type(error).__name__} {error}"
+        cure = f"; {CURES}" if any(word in said for word in DATA_DEPENDENT) else ""
         raise ModelError(
-            f"{type(module).__name__} can't be exported: {reason(error)}; {CURES}"
+            f"{type(module).__name__} can't be exported: {reason(error)}{cure}"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what torch logs and prints of a failure: its reason goes into our message."""
+    before, said = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            yield
+        sys.stderr.write(said.getvalue())  # the module's own words
+    finally:
+        logging.disable(before)
 
 
 def call_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -74,10 +99,23 @@ def call_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]
 def reason(error: BaseException) -> str:
     """The line of torch's message that says why, and the line of the module's code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    found = [s for s in lines if s.startswith(("File ", "(")) and "site-packages/torch" not in s]
-    at = f" (at {found[-1].removeprefix('(').rstrip(')')})" if found else ""
-    return f"{first.rstrip('.')}{at}"
+    first = re.sub(r"\s*\(unhinted.*", "", lines[0]) if lines else ""
+    files = re.findall(r'File "(.+?)", line (\d+)', str(error))
+    found = [(Path(f).name, n) for f, n in files if "/torch/" not in f] or _places(error)
+    at = f" (at {found[-1][0]}, line {found[-1][1]})" if found else ""
+    kind = "" if len(first) > 20 else f"{type(error).__name__}: "
+    return f"{kind}{first.rstrip('. ')}{at}"
+
+
+def _places(error: BaseException) -> list[tuple[str, str]]:
+    """The lines of code that an error passed through, torch's and ours left out."""
+    own = Path(__file__).parent
+    return [
+        (Path(frame.filename).name, str(frame.lineno))
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/torch/" not in frame.filename and Path(frame.filename).parent != own
+        and not frame.filename.startswith("<")
+    ]  # fmt: skip
 
 
 def opened(path: Path) -> Any:
@@ -90,14 +128,17 @@ def opened(path: Path) -> Any:
 
 def decomposed(program: Any) -> Any:
     """The program without side effects, in core ATen and the operators that have a handler."""
-    table = torch().export.default_decompositions()
-    for each in list(table):
-        if operator_name(each) in HANDLERS:
-            table.pop(each)
     try:
-        return program.run_decompositions(table)
+        return program.run_decompositions(dict(_decompositions()))
     except Exception as error:
         raise ModelError(f"the program can't be decomposed: {reason(error)}") from error
+
+
+@cache
+def _decompositions() -> dict[Any, Any]:
+    """Torch's own, less those of operators that we take as they are."""
+    table = torch().export.default_decompositions()
+    return {op: f for op, f in table.items() if operator_name(op) not in HANDLERS}
 
 
 def array_of(tensor: Any) -> Any:

@@ -185,7 +185,7 @@ class Node:
             value, default = self.arguments[name], self.defaults.get(name)
             if name not in self.asked and value is not default and not _alike(value, default):
                 shown = value.name if isinstance(value, Value) else value
-                self.fail(f"{name} = {str(shown)[:60]!r} is not supported")
+                self.fail(f"{name} = {str(shown)[:60]} is not supported")
 
 
 def _alike(a: object, b: object) -> bool:
