@@ -89,11 +89,12 @@ class _Layers:
         zeros = [name for name in list(layer.input)[3:4] if name]
         op, axis = LAYERS[layer.op_type]
         y = scaled.output[0]
-        along = {"axis": axis} if self.sizes.get(scale, 1) > 1 else {}
         weights = helper.make_node(
             "DequantizeLinear", [layer.input[1], scale, *zeros], [f"{y}.weights"],
-            name=f"{layer.name}.weights", **along,
+            name=f"{layer.name}.weights",
         )  # fmt: skip
+        if self.sizes.get(scale, 1) > 1:
+            weights.attribute.append(helper.make_attribute("axis", axis))
         real = helper.make_node(op, [source.input[0], f"{y}.weights"], [y], name=layer.name)
         real.attribute.extend(layer.attribute)
         return [weights, real]

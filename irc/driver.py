@@ -107,26 +107,40 @@ def simplify(graph: Graph) -> Graph:
 def quantize(
     graph: Graph, calibration: Any, *, progress: Callable[[int], None] | None = None, **options: Any
 ) -> Graph:
-    """Quantize a float graph into QDQ form.
+    """Quantize a float graph into QDQ form, or what a QDQ graph has left float; scales that it
+    states are kept.
 
     `calibration`: an iterable of samples `{name: array}` (or arrays, for one input), a mapping of
     stacked arrays, an `.npz` path, or `"random:N"`. `options` are those of the quantize pass.
     `progress` is told the number of samples seen (default: a bar on stderr). Raises `DataError`
-    for bad data, `GraphError` for a graph that is not float.
+    for bad data, `GraphError` for a graph that has nothing left to quantize.
     """
-    if not is_float(graph):
-        raise GraphError(f"graph {graph.name} is quantized already: compile it as it is")
+    from irc.passes.quantize import complete
     from irc.passes.quantize import quantize as quantize_float
 
+    run = quantize_float if is_float(graph) else complete
+    if is_integer(graph) or (run is complete and not unquantized(graph)):
+        raise GraphError(f"graph {graph.name} is quantized already: compile it as it is")
     simple = simplify(graph)
     start = time.perf_counter()
     with bar("calibrate") as shown:
-        result = quantize_float(simple, calibration, progress=progress or shown, **options)
+        result = run(simple, calibration, progress=progress or shown, **options)
     seconds = time.perf_counter() - start
     noise = isinstance(calibration, str) and calibration.startswith("random:")
     step = Step("quantize", seconds, len(simple.order), len(result.order))
     derived(result, simple, [step], [NOISE_WARNING] if noise else [])
     return result
+
+
+def unquantized(graph: Graph) -> tuple[str, ...]:
+    """The names of what a QDQ graph leaves float: values that layers read without a scale, and
+    layers whose weights are reals."""
+    if is_integer(graph) or is_scheduled(graph):
+        return ()
+    from irc.passes.quantize import Islands
+
+    islands = Islands(simplify(graph))
+    return tuple(v.name for v in (*islands.open, *islands.real_weights))
 
 
 def camera(graph: Graph, pixels: Pixels) -> Graph:

@@ -16,6 +16,7 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
+from irc.ops.quantization import Dequantize
 from irc.passes import norms
 from irc.passes.constants import channels, real
 from irc.passes.fold import RULES as FOLDING
@@ -105,6 +106,10 @@ def after_weights(v: Value, uses: Uses) -> Value | None:
             w = op.w.evaluate().astype(np.float64)
             w = w * found.scale.reshape(-1, *[1] * (w.ndim - 1))
             return _reweighted(op, w, _bias(op) * found.scale + found.offset, v.name)
+        case Conv2d() | ConvTranspose2d() | Linear() as op if uses.single(op) and _quantized(op):
+            if np.all(found.scale == 1):  # only an offset: the weights stay as they are
+                b = real(_bias(op) + found.offset, op.type.dtype, f"{v.name}.b" if v.name else "")
+                return op.replace(b=b, name=v.name)
     return None
 
 
@@ -148,6 +153,12 @@ def _per_tap(v: Conv2d | Linear, per_channel: Array) -> Array:
 def _constant(v: Weighted) -> bool:
     """Whether weights and bias are plain constants."""
     return isinstance(v.w, Const) and (v.b is None or isinstance(v.b, Const))
+
+
+def _quantized(v: Weighted) -> bool:
+    """Whether the weights came quantized, and the bias (if any) as plain constants."""
+    known = isinstance(v.w, Dequantize) and isinstance(v.w.x, Const)
+    return known and (v.b is None or isinstance(v.b, Const))
 
 
 def _bias(v: Weighted) -> Array:

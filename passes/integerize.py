@@ -72,7 +72,8 @@ def integerize(graph: Graph) -> Graph:
         listed = "\n  ".join(dict.fromkeys(work.problems))
         raise CompileError(
             f"{graph.name}: {len(dict.fromkeys(work.problems))} nodes stay float:\n  {listed}\n"
-            "quantize the float model with irc.quantize, or quantize these values in the model too"
+            "calibration quantizes them too: irc.quantize(graph, calibration=...) in Python, or"
+            " --calibration DATA on the command line"
         )
     return result
 

@@ -7,9 +7,8 @@ an attribute that has none stands there with its type.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-import onnx
 from onnx import helper
 from onnx.defs import OpSchema
 
@@ -55,8 +54,7 @@ def _parameter(name: str, kind: OpSchema.FormalParameterOption) -> OpSchema.Form
 def _attribute(name: str, value: Any) -> OpSchema.Attribute:
     if isinstance(value, OpSchema.AttrType):
         return OpSchema.Attribute(name, value, "", required=False)
-    default = cast(onnx.AttributeProto, helper.make_attribute(name, value))
-    return OpSchema.Attribute(name, default, "")
+    return OpSchema.Attribute(name, helper.make_attribute(name, value), "")
 
 
 _DECLARED = (

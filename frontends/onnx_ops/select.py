@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from irc.ops.logic import Equal
-from irc.ops.reduce import ReduceMax, ReduceMin
+from irc.ops.ranking import ArgMax, ArgMin
 from irc.ops.shape import Cast, Gather, Where
 from irc.types import Array, DType
 from irc.value import Value
@@ -28,17 +28,6 @@ def _numbers(node: Node, x: Value, axis: int) -> Value:
     return node.builder.const(_along(numbers, axis, x.type.rank), name=name)
 
 
-def _extreme(node: Node, x: Value, axis: int, *, largest: bool, last: bool) -> Value:
-    """The number of the first (or last) largest (or smallest) element, i64, the axis kept."""
-    build, extent = node.builder, x.shape[axis]
-    if extent == 0:
-        node.fail(f"{x.type} has nothing along axis {axis}")
-    top = build.add((ReduceMax if largest else ReduceMin)(x, (axis,), True))
-    none = build.const(np.asarray(-1 if last else extent, np.int64))
-    found = build.add(Where(build.add(Equal(x, top)), _numbers(node, x, axis), none))
-    return build.add((ReduceMax if last else ReduceMin)(found, (axis,), True))
-
-
 @handles("ArgMax", "ArgMin")
 def arg_extreme(node: Node) -> Results:
     """The first of several; the last with `select_last_index`."""
@@ -46,10 +35,10 @@ def arg_extreme(node: Node) -> Results:
     axis = node.axis(node.integer("axis"), x.type.rank)
     chosen = node.attribute("select_last_index")
     last = chosen is not None and bool(chosen.i)
-    y = _extreme(node, x, axis, largest=node.op == "ArgMax", last=last)
-    if node.integer("keepdims"):
-        return y
-    return node.builder.reshape(y, (*x.shape[:axis], *x.shape[axis + 1 :]))
+    if x.shape[axis] == 0:
+        node.fail(f"{x.type} has nothing along axis {axis}")
+    position = ArgMax if node.op == "ArgMax" else ArgMin
+    return node.builder.add(position(x, axis, bool(node.integer("keepdims")), last))
 
 
 @handles("Hardmax")
@@ -61,7 +50,7 @@ def hardmax(node: Node) -> Results:
     if node.opset < 13:
         x = build.reshape(x, (int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))))
         axis = 1
-    at = _extreme(node, x, axis, largest=True, last=False)
+    at = build.add(ArgMax(x, axis, True))
     one, zero = (build.const(np.asarray(n, x.type.dtype.numpy)) for n in (1, 0))
     hit = build.add(Equal(_numbers(node, x, axis), at))
     return build.reshape(build.add(Where(hit, one, zero)), shape)
@@ -146,4 +135,5 @@ def eye_like(node: Node) -> Results:
     if x.type.rank != 2:
         node.fail(f"{x.type} is no matrix")
     dtype = x.type.dtype.numpy if declared is None else node.element_type(int(declared.i))
-    return node.builder.const(np.eye(*x.shape, k=node.integer("k"), dtype=dtype))
+    rows, columns = x.shape
+    return node.builder.const(np.eye(rows, columns, node.integer("k"), dtype))

@@ -100,14 +100,22 @@ def _quantized(
 ) -> tuple[Graph, Findings]:
     """The QDQ graph, and what was measured on the way."""
     if not is_float(graph):
-        if request.calibration is not None:
-            warn("the model is quantized already: --calibration is not used")
-        return graph, Findings()
+        return _completed(request, graph, pixels), Findings()
     source = need_calibration(request.calibration)
     calibration = read_data(source, graph, pixels)
     quantized = driver.quantize(graph, calibration)
     errors = _errors(graph, quantized, calibration)
     return quantized, Findings(errors, _accuracy(request, graph, quantized, pixels))
+
+
+def _completed(request: Request, graph: Graph, pixels: Pixels | None) -> Graph:
+    """A graph that came quantized: as it is, or what it leaves float quantized too."""
+    if request.calibration is None:
+        return graph
+    if not driver.unquantized(graph):
+        warn("the model is quantized already: --calibration is not used")
+        return graph
+    return driver.quantize(graph, read_data(request.calibration, graph, pixels))
 
 
 def _errors(graph: Graph, quantized: Graph, calibration: Any) -> list[LayerError]:

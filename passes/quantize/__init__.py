@@ -1,6 +1,7 @@
 """From float to QDQ form: where values are quantized, with which scales, and how weights are."""
 
+from irc.passes.quantize.complete import Islands, complete
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import Quantize, quantize
 
-__all__ = ["Options", "Quantize", "quantize"]
+__all__ = ["Islands", "Options", "Quantize", "complete", "quantize"]

@@ -44,8 +44,8 @@ class Reader(quantization.CalibrationDataReader):
             [{"x": x[np.newaxis]} for x in images("fashion_calibration.npz", 64)]
         )
 
-    def get_next(self) -> dict[str, Array] | None:
-        return next(self.feeds, None)
+    def get_next(self) -> dict[str, Array]:
+        return next(self.feeds, None)  # type: ignore[return-value]  # None is the end
 
 
 def quantized(folder: Path, name: str, form: str, kinds: str, per_channel: bool) -> Path:

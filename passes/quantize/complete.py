@@ -1,0 +1,204 @@
+"""A graph of which its author quantized only a part, quantized to the end.
+
+Every scale that the graph states is kept. What a layer reads without a scale gets one by
+calibration, weights that are reals become i8:
+
+    %y = add(dequantize(%a), %x)   ->   %y = add(dequantize(%a), dequantize(quantize(%x)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from irc import fixedpoint
+from irc.errors import CompileError
+from irc.graph import Graph
+from irc.ops.core import Const, Input
+from irc.ops.quantization import Dequantize
+from irc.ops.quantization import Quantize as QuantizeOp
+from irc.passes.calibrate import Progress, Statistics, calibrate, keys
+from irc.passes.data import Source, batches
+from irc.passes.pointwise import is_clamp, roots
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.quantize import _Writer, pair
+from irc.passes.quantize.scales import choose_quant
+from irc.passes.quantize.sites import NATURAL, Scales, Sites, has_integer_twin, is_float, weighted
+from irc.types import DType, TensorType
+from irc.value import Value
+
+
+def complete(
+    graph: Graph, data: Source, *, progress: Progress | None = None, **options: Any
+) -> Graph:
+    """The QDQ graph with a quantize/dequantize pair wherever one is missing; itself if none is.
+
+    `data` and `options` as of `quantize`. Raises `CompileError` listing the nodes that have no
+    integer form.
+    """
+    chosen = Options(**options)
+    islands = Islands(graph)
+    islands.check()
+    if not islands.open and not islands.real_weights:
+        return graph
+    profile = calibrate(graph, batches(graph, data), islands.observed, progress)
+    names = keys(graph)
+    statistics = {v: profile.values[names[v]] for v in islands.observed}
+    return _Completer(islands, statistics, chosen).graph()
+
+
+@dataclass(frozen=True)
+class Islands:
+    """What a QDQ graph leaves unquantized."""
+
+    graph: Graph
+
+    @cached_property
+    def types(self) -> Mapping[Value, TensorType]:
+        """The integers that stand for a float value: behind a dequantize, and what is moved of
+        it."""
+        found: dict[Value, TensorType] = {}
+        for v in self.graph.order:
+            if isinstance(v, Dequantize):
+                found[v] = v.x.type
+            elif v.moves and is_float(v):
+                parts = [found.get(o) for o in v.operands if is_float(o)]
+                known = {(t.dtype, t.quant): t for t in parts if t is not None}
+                if len(known) == 1 and None not in parts:
+                    (t,) = known.values()
+                    found[v] = TensorType(t.dtype, v.shape, t.quant)
+        return found
+
+    @cached_property
+    def root(self) -> Mapping[Value, Value]:
+        """What each value is a function of."""
+        return roots(self.graph.order, lambda v: False)
+
+    @cached_property
+    def open(self) -> tuple[Value, ...]:
+        """The values that a layer reads as reals and that have no scale, in order."""
+        walk = _Walk(self)
+        for v in self.graph.order:
+            if isinstance(v, QuantizeOp):
+                walk.visit(v.x)
+        for v in self.graph.outputs:
+            walk.visit(v)
+        return tuple(v for v in self.graph.order if v in walk.open)
+
+    @cached_property
+    def real_weights(self) -> tuple[Value, ...]:
+        """The layers whose weights are reals."""
+        layers = [v for v in self.graph.order if weighted(v)]
+        return tuple(v for v in layers if isinstance(v.w, Const))  # type: ignore[attr-defined]
+
+    @cached_property
+    def observed(self) -> frozenset[Value]:
+        """What calibration must measure."""
+        return frozenset(self.open) | {v.operands[0] for v in self.real_weights}
+
+    def stated(self, v: Value) -> TensorType | None:
+        """The author's own type for a value that is quantized for some of its readers."""
+        users = self.graph.users[v]
+        return next((u.type for u in users if isinstance(u, QuantizeOp)), None)
+
+    def check(self) -> None:
+        """Raise `CompileError` listing the nodes between the islands without an integer form."""
+        problems = [p for v in self.graph.order if (p := self._problem(v))]
+        if problems:
+            raise CompileError(
+                f"{self.graph.name}: {len(problems)} nodes can't be quantized to integers:\n  "
+                + "\n  ".join(problems)
+            )
+
+    def _problem(self, v: Value) -> str:
+        edge = isinstance(v, Const | Input | QuantizeOp | Dequantize)
+        if edge or not (is_float(v) or any(map(is_float, v.operands))):
+            return ""
+        at = f"{v.op} %{v.name}"
+        if not is_float(v):
+            return f"{at}: makes {v.type} from floats, which has no integer form"
+        return "" if has_integer_twin(v) else f"{at}: the op has no integer form"
+
+
+@dataclass
+class _Walk:
+    """Goes from what is quantized to what must be, as `irc.passes.integerize` computes it."""
+
+    islands: Islands
+    open: set[Value] = field(default_factory=set)
+    seen: set[Value] = field(default_factory=set)
+
+    def visit(self, v: Value) -> None:
+        """Mark what must be quantized for `v` to be computed in integers."""
+        stack = [v]
+        while stack:
+            top = stack.pop()
+            known = top in self.seen or top in self.islands.types
+            if known or isinstance(top, Const) or not top.type.dtype.is_float:
+                continue
+            self.seen.add(top)
+            stack += self.reads(top)
+
+    def reads(self, v: Value) -> list[Value]:
+        """The operands that have to be computed for `v`; those that need a scale are marked."""
+        root = self.islands.root[v]
+        clamps = _only_clamps(v, root)
+        if root is not v and not clamps:
+            return self.mark([root])
+        if v.moves or (clamps and root is not v):
+            return list(v.operands)
+        return self.mark([o for o in v.operands if is_float(o)])
+
+    def mark(self, values: list[Value]) -> list[Value]:
+        missing = [o for o in values if o not in self.islands.types]
+        self.open.update(missing)
+        return missing
+
+
+def _only_clamps(v: Value, root: Value) -> bool:
+    while v is not root and is_clamp(v):
+        (v,) = v.operands
+    return v is root
+
+
+@dataclass(frozen=True)
+class _Completer:
+    islands: Islands
+    statistics: Mapping[Value, Statistics]
+    options: Options
+
+    def graph(self) -> Graph:
+        graph = self.islands.graph
+        real: dict[Value, Value] = {}  # as it is computed
+        read: dict[Value, Value] = {}  # as layers read it
+        for v in graph.order:
+            source = real if isinstance(v, QuantizeOp) else read
+            if v in self.islands.real_weights:
+                made = self.writer.with_weights(v, read)
+            else:
+                made = v.map_operands(source.__getitem__)
+            real[v] = made
+            chosen = self.types.get(v)
+            read[v] = made if chosen is None else pair(made, chosen, v.name)
+        return graph.with_outputs(tuple(real[v] for v in graph.outputs))
+
+    @cached_property
+    def types(self) -> Mapping[Value, TensorType]:
+        """The type of each value that had none."""
+        return {v: self.islands.stated(v) or self.chosen(v) for v in self.islands.open}
+
+    def chosen(self, v: Value) -> TensorType:
+        """By the op's nature, or by what calibration measured."""
+        quant = NATURAL.get(v.op) or choose_quant([self.statistics[v]], self.options)
+        return TensorType(DType.U8, v.shape, quant)
+
+    @cached_property
+    def writer(self) -> _Writer:
+        """What quantizes weights; it needs to know the scale of what they are multiplied with."""
+        types = {**self.islands.types, **self.types}
+        known = {v.operands[0]: types[v.operands[0]] for v in self.islands.real_weights}
+        for t in known.values():
+            fixedpoint.quant_of(t)
+        return _Writer(Sites(self.islands.graph), self.statistics, Scales(known), self.options)

@@ -1,0 +1,130 @@
+"""Graphs of which their author quantized only a part."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnxruntime import quantization
+
+import irc
+from irc.driver import unquantized
+from irc.errors import CompileError, GraphError
+from irc.graph import Graph, evaluate
+from irc.ops.activation import HardSwish, Relu
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add
+from irc.ops.linear import Linear
+from irc.ops.quantization import Dequantize, Quantize
+from irc.ops.reduce import ReduceMean
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value
+from tests.frontends.test_onnx_quantized_models import EXAMPLES, Reader, images, scores
+
+SAMPLES = list(np.random.default_rng(0).normal(size=(32, 1, 4, 4, 8)).astype(np.float32))
+
+
+def pair(v: Value, quant: Quant, name: str) -> Value:
+    return Dequantize(Quantize(v, DType.U8, quant, name=f"{name}.q"), name=name)
+
+
+def image() -> Input:
+    return Input.of(TensorType(DType.F32, (1, 4, 4, 8)), "x")
+
+
+def weights(outputs: int, inputs: int) -> Const:
+    array = np.random.default_rng(1).normal(size=(outputs, inputs)).astype(np.float32)
+    return Const(array, name="w")
+
+
+def quants(graph: Graph) -> set[Quant | None]:
+    return {v.type.quant for v in graph.order if isinstance(v, Quantize)}
+
+
+def snr(graph: Graph, done: Graph) -> float:
+    """Of the compiled graph against what it was completed from, in dB."""
+    model = irc.compile(done, backend="reference")
+    pairs = [(evaluate(graph, {"x": x})["y"], model({"x": x})["y"]) for x in SAMPLES]
+    signal = sum(float(np.sum(a.astype(np.float64) ** 2)) for a, _ in pairs)
+    noise = sum(float(np.sum((a.astype(np.float64) - b) ** 2)) for a, b in pairs)
+    return 10 * float(np.log10(signal / noise))
+
+
+def island() -> Graph:
+    """A hard-swish and a mean between two quantized layers, as exporters leave them."""
+    x = image()
+    first = pair(x, Quant(0.03, 128), "first")
+    mean = ReduceMean(HardSwish(first, name="swish"), (1, 2), False, name="mean")
+    y = pair(mean, Quant(0.01, 100), "y")
+    return Graph("island", (x,), (y,), ("y",))
+
+
+def test_a_mean_of_an_unquantized_value() -> None:
+    graph = island()
+    with pytest.raises(CompileError, match=r"1 nodes stay float:\n  hard_swish %swish(.|\n)*--cal"):
+        irc.compile(graph)
+    assert unquantized(graph) == ("swish",)
+    done = irc.quantize(graph, calibration=SAMPLES)
+    assert {Quant(0.03, 128), Quant(0.01, 100)} < quants(done)
+    assert len(quants(done)) == 3
+    assert snr(graph, done) > 35
+
+
+def test_layers_with_real_weights() -> None:
+    x = image()
+    first = pair(x, Quant(0.03, 128), "first")
+    y = Linear(Relu(Linear(first, weights(6, 8), None, name="a"), name="r"), weights(5, 6), None)
+    graph = Graph("real", (x,), (y.replace(name="y"),), ("y",))
+    assert unquantized(graph) == ("r", "a", "y")
+    done = irc.quantize(graph, calibration=SAMPLES)
+    assert Quant(0.03, 128) in quants(done)
+    assert snr(graph, done) > 30
+
+
+def test_a_scale_that_the_author_states_serves_all_readers() -> None:
+    x = image()
+    total = Add(pair(x, Quant(0.03, 128), "x.dq"), x, name="y")
+    graph = Graph("shared", (x,), (total,), ("y",))
+    assert unquantized(graph) == ("x",)
+    assert quants(irc.quantize(graph, calibration=SAMPLES)) == {Quant(0.03, 128)}
+
+
+def test_nothing_to_complete() -> None:
+    x = image()
+    graph = Graph("done", (x,), (pair(Relu(pair(x, Quant(0.03, 128), "a")), Quant(0.02), "y"),),
+                  ("y",))  # fmt: skip
+    assert unquantized(graph) == ()
+    with pytest.raises(GraphError, match="quantized already"):
+        irc.quantize(graph, calibration=SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def partly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of which onnxruntime quantized all but additions and the last layers."""
+    path = tmp_path_factory.mktemp("partly") / "partly.onnx"
+    logging.disable(logging.WARNING)
+    try:
+        quantization.quantize_static(
+            EXAMPLES / "models" / "fashion_resnet8.onnx", path, Reader(), per_channel=True,
+            op_types_to_quantize=["Conv"],
+        )  # fmt: skip
+    finally:
+        logging.disable(logging.NOTSET)
+    return path
+
+
+def test_a_model_that_is_quantized_in_part(partly: Path) -> None:
+    graph = irc.load(partly)
+    with pytest.raises(CompileError, match="nodes stay float"):
+        irc.compile(graph)
+    xs = images("fashion_test.npz", 100)
+    calibration: list[dict[str, Array]] = [
+        {"x": x[np.newaxis]} for x in images("fashion_calibration.npz", 32)
+    ]
+    done = irc.quantize(graph, calibration=calibration)
+    assert quants(graph) <= quants(done)
+    model = irc.compile(done)
+    found = np.concatenate([model({"x": x[np.newaxis]})["logits"] for x in xs])
+    assert (found.argmax(1) == scores(partly, xs).argmax(1)).mean() >= 0.97
