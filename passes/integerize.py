@@ -34,6 +34,7 @@ from irc.ops.quantization import (
     constant,
     tabulated,
 )
+from irc.ops.ranking import Position
 from irc.ops.shape import Concat, Reshape
 from irc.passes.intervals import output_type
 from irc.passes.pointwise import apply, is_clamp, roots
@@ -161,10 +162,11 @@ class _Work:
         return _over(v, known) if len(agreed) == 1 else None
 
     def plain(self, v: Value) -> Value:
-        """A node over plain integers (indices, booleans)."""
+        """A node over plain integers (indices, booleans), or of the order of reals alone."""
         operands = [self.forms[o] for o in v.operands]
         known = [o for o in operands if o is not None]
-        if len(known) == len(operands) and not any(o.type.dtype.is_float for o in v.operands):
+        ordered = isinstance(v, Position) or not any(o.type.dtype.is_float for o in v.operands)
+        if len(known) == len(operands) and ordered:
             return _over(v, known)
         self.problems.append(f"{v.op} %{v.name}: makes {v.type} from floats")
         return _placeholder(v.type)

@@ -20,6 +20,7 @@ from irc.ops.linear import Linear
 from irc.ops.logic import Relation
 from irc.ops.normalization import BatchNorm, LayerNorm, RMSNorm
 from irc.ops.quantization import Dequantize, Quantize
+from irc.ops.ranking import Position
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from irc.ops.shape import (
     Cast,
@@ -142,6 +143,13 @@ def sink_reduction(v: Value) -> Value | None:
         ->
         %y = reduce_mean(%x) {axes = [1], keepdims = false} : f32[1,2,3]
         %y#2 = transpose(%y) {perm = [0, 2, 1]} : f32[1,3,2]
+
+        (%x: f32[1,2,2,3])
+        %t = transpose(%x) {perm = [0, 3, 1, 2]} : f32[1,3,2,2]
+        %y = argmax(%t) {axis = 1, keepdims = true, select_last = false} : i64[1,1,2,2]
+        ->
+        %y = argmax(%x) {axis = 3, keepdims = true, select_last = false} : i64[1,2,2,1]
+        %y#2 = transpose(%y) {perm = [0, 3, 1, 2]} : i64[1,1,2,2]
     """
     match v:
         case ReduceMean() | ReduceSum() | ReduceMax() | ReduceMin():
@@ -151,6 +159,10 @@ def sink_reduction(v: Value) -> Value | None:
             made = v.replace(x=x, axes=tuple(sorted(perm[a] for a in v.axes)))
             kept = [p for a, p in enumerate(perm) if v.keepdims or a not in v.axes]
             return Transpose(made, tuple(sorted(kept).index(p) for p in kept))
+        case Position(x=Transpose(x=x, perm=perm), axis=axis):
+            kept = [p for a, p in enumerate(perm) if v.keepdims or a != axis]
+            order = tuple(sorted(kept).index(p) for p in kept)
+            return Transpose(v.replace(x=x, axis=perm[axis]), order)
     return None
 
 

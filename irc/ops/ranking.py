@@ -1,4 +1,4 @@
-"""Where along an axis the largest or smallest element is: the order of elements, not their scale."""
+"""Where along an axis the largest or smallest element is: a matter of order, not of scale."""
 
 from __future__ import annotations
 

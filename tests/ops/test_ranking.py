@@ -11,9 +11,12 @@ from irc.ops.ranking import ArgMax, ArgMin
 from irc.types import Array, DType, Quant
 
 
-def peer(op: str, x: Array, **attributes: int) -> Array:
+def peer(op: str, x: Array, axis: int, keepdims: bool, last: bool) -> Array:
+    node = helper.make_node(
+        op, ["x"], ["y"], axis=axis, keepdims=keepdims, select_last_index=last
+    )
     graph = helper.make_graph(
-        [helper.make_node(op, ["x"], ["y"], **attributes)],
+        [node],
         "peer",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
         [helper.make_tensor_value_info("y", TensorProto.INT64, None)],
@@ -36,7 +39,7 @@ def test_position_is_the_onnx_operator(
     x = np.random.default_rng(1).integers(0, 4, (5, 6, 7)).astype(np.float32)
     node = cls(Input(DType.F32, x.shape), axis, keepdims, last)
     name = "ArgMax" if cls is ArgMax else "ArgMin"
-    expected = peer(name, x, axis=axis, keepdims=keepdims, select_last_index=last)
+    expected = peer(name, x, axis, keepdims, last)
     found = node.evaluate(x)
     assert found.dtype == np.int64
     assert node.type.shape == found.shape
