@@ -18,6 +18,8 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 from irc.errors import IRCError, ModelError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add
+from irc.ops.shape import Where
 from irc.types import DType, Shape, TensorType
 from irc.value import Value
 
@@ -156,8 +158,7 @@ class _Importer:
         self.run(nodes, scope)
         outputs = tuple(scope[o.name] for o in proto.output)
         graph = Graph(name, tuple(inputs), outputs, tuple(o.name for o in proto.output))
-        _check_constants(graph)
-        return graph
+        return _without_infinities(graph)
 
     def check_supported(self, nodes: Iterable[NodeProto]) -> None:
         """Every operator that is not supported, at once."""
@@ -355,10 +356,30 @@ def _own_shape(v: ValueInfoProto, symbols: dict[str, int]) -> Shape:
     return tuple(int(d) for d in known)
 
 
-def _check_constants(graph: Graph) -> None:
-    """No NaN, no infinity in what is left of the weights after folding."""
-    for c in graph.constants:
-        if c.array.dtype.kind == "f" and not np.isfinite(c.array).all():
-            raise ModelError(
-                f"constant {c.name!r}: NaN or infinite values; the model's weights are broken"
-            )
+def _without_infinities(graph: Graph) -> Graph:
+    """Masks hold the lowest number there is in the place of -inf, which no scale could stand for.
+
+    Raises `ModelError` for other constants that are not finite after folding.
+    """
+    new: dict[Value, Value] = {}
+    for v in graph.order:
+        made: Value = v
+        if not isinstance(v, Const):
+            made = v.map_operands(new.__getitem__)
+        elif v.array.dtype.kind == "f" and not np.isfinite(v.array).all():
+            made = _mask(v, graph)
+        new[v] = made
+    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+
+def _mask(c: Const, graph: Graph) -> Const:
+    """A constant of which some elements, or which for some elements, is -inf."""
+    users = graph.users[c]
+    chosen = all(isinstance(u, Where) for u in users)
+    plain = all(isinstance(u, Where | Add) or u.moves for u in users)
+    partly = bool(np.isfinite(c.array).any()) and plain
+    if np.any(np.isnan(c.array) | (c.array == np.inf)) or not (chosen or partly):
+        raise ModelError(
+            f"constant {c.name!r}: NaN or infinite values; the model's weights are broken"
+        )
+    return Const(np.maximum(c.array, np.finfo(c.array.dtype).min), c.quant, name=c.name)

@@ -103,7 +103,7 @@ class Tensors:
 
     def array(self, t: TensorProto, what: str) -> Array:
         """The tensor, floats as float32. Raises `ModelError`, naming `what`, where shape, dtype
-        and data don't fit each other, or floats are NaN or (unless it is a scalar) infinite."""
+        and data don't fit each other, or floats are NaN or infinite (scalars and masks aside)."""
         dtype = element_type(t.data_type, what)
         shape = tuple(t.dims)
         if any(d < 0 for d in shape):
@@ -213,8 +213,8 @@ def _widened(stored: Array, elem_type: int) -> Array:
 
 
 def _need_finite(array: Array, what: str) -> None:
-    """A scalar may be infinite: an open end of a Clip."""
-    bad = np.isnan(array) if array.size == 1 else ~np.isfinite(array)
+    """A scalar may be infinite (an open end of a Clip), a mask may hold -inf."""
+    bad = np.isnan(array) if array.size == 1 else ~np.isfinite(array) & (array != -np.inf)
     if bad.any():
         raise ModelError(
             f"{what}: {int(bad.sum())} of {array.size} values are NaN or infinite;"

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
+
+import numpy as np
+
+from irc.ops.activation import Abs
+from irc.ops.elementwise import Pow
 from irc.ops.reduce import ReduceMax, ReduceMean
 from irc.types import Shape
 from irc.value import Value
@@ -50,6 +56,37 @@ def average_of(node: Node, x: Value) -> Value:
     return forms.avg_pool(
         node.builder, x, kernel, strides, dilations, pads, extra, count_include_pad=include
     )
+
+
+@handles("LpPool")
+def lp_pool(node: Node) -> Results:
+    """The p-th root of the sum of p-th powers of magnitudes over each window."""
+    x, build, p = node.x(), node.builder, node.integer("p")
+    kernel, strides, dilations, pads, extra = _window(node)
+    if p < 1 or pads != extra:
+        node.fail(f"p = {p} with pads {list(extra)} is not supported")
+    powers = _power(node, build.add(Abs(x)), p)
+    means = forms.avg_pool(
+        build, powers, kernel, strides, dilations, pads, extra, count_include_pad=True
+    )
+    return _power(node, forms.scaled(build, means, float(prod(kernel))), 1 / p)
+
+
+@handles("GlobalLpPool")
+def global_lp_pool(node: Node) -> Results:
+    """The same over all spatial axes."""
+    x, build, p = node.x(), node.builder, node.integer("p")
+    sizes = spatial_sizes(node)
+    if p < 1:
+        node.fail(f"p = {p} is not supported")
+    means = forms.global_pool(build, _power(node, build.add(Abs(x)), p), ReduceMean)
+    return _power(node, forms.scaled(build, means, float(prod(sizes))), 1 / p)
+
+
+def _power(node: Node, x: Value, exponent: float) -> Value:
+    if exponent == 1:
+        return x
+    return node.builder.add(Pow(x, node.builder.const(np.asarray(exponent, x.type.dtype.numpy))))
 
 
 @handles("GlobalAveragePool", "GlobalMaxPool")

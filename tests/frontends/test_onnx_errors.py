@@ -16,6 +16,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from irc.errors import ModelError
 from irc.frontends.onnx import load
+from irc.graph import evaluate
 from irc.types import Array
 from tests.frontends.single_op import f32, i64, model, node, reals
 
@@ -181,11 +182,25 @@ def test_broken_tensors(fields: dict[str, object], words: str) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite(bad: float) -> None:
-    message = error_of(node("Add", ["x", "w"]), w=f32(1, bad, 2, 3))
-    assert "initializer 'w': 1 of 4 values are NaN or infinite" in message
+    message = error_of(node("Mul", ["x", "w"]), w=f32(1, bad, 2, 3))
+    broken = "constant 'w': NaN or" if bad == -np.inf else "'w': 1 of 4 values are NaN or"
+    assert f"{broken} infinite" in message
     tiny = error_of(node("Div", ["w", "z"], ["v"]), node("Add", ["x", "v"]), w=f32(1), z=f32(0))
     assert "constant 'v': NaN or infinite" in tiny
     assert "NaN or infinite" in error_of(node("Add", ["x", "w"]), w=np.asarray(bad, np.float32))
+
+
+def test_a_mask_may_hold_negative_infinity() -> None:
+    x = np.ones((2, 4), np.float32)
+    mask = f32(0, -np.inf, 0, 0)
+    nodes = [node("Add", ["x", "w"], ["a"]), node("Softmax", ["a"])]
+    graph = load(model(nodes, {"x": x}, {"w": mask}))
+    assert all(np.isfinite(c.array).all() for c in graph.constants)
+    found = evaluate(graph, {"x": x})["y"]
+    np.testing.assert_allclose(found, [[1 / 3, 0, 1 / 3, 1 / 3]] * 2, rtol=1e-6)
+    chosen = [node("Where", ["w", "x", "v"])]
+    graph = load(model(chosen, {"x": x}, {"w": mask == 0, "v": np.asarray(-np.inf, np.float32)}))
+    assert evaluate(graph, {"x": x})["y"].min() == np.finfo(np.float32).min
 
 
 def test_sparse_initializers() -> None:

@@ -149,7 +149,9 @@ def _difference(ours: Array, theirs: Array, case: Case) -> str:
         return f"{ours.dtype} instead of float32"
     rtol = max(case.rtol, HALF.get(theirs.dtype.name, 0.0))
     atol = max(case.atol, 1e-6, HALF.get(theirs.dtype.name, 0.0) * 1e-1)
-    real = theirs.astype(np.float32)
+    lowest = np.finfo(np.float32).min  # stands for -inf in masks
+    real = np.maximum(theirs.astype(np.float32), lowest)
+    ours = np.maximum(ours, lowest)
     if np.allclose(ours, real, rtol=rtol, atol=atol, equal_nan=True):
         return ""
     with np.errstate(all="ignore"):
