@@ -14,6 +14,7 @@ import onnx.inliner
 import onnx.shape_inference
 from google.protobuf.message import EncodeError
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
+from onnx.shape_inference import InferenceError
 
 from irc.errors import IRCError, ModelError
 from irc.graph import Graph
@@ -82,14 +83,22 @@ def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
             known = _with_bodies(proto)
             if not known:
                 break
-            proto = onnx.shape_inference.infer_shapes(_with_defaults(proto, known))
+            proto = _typed(_with_defaults(proto, known))
             proto = onnx.inliner.inline_selected_functions(
                 proto, sorted(known), exclude=False, inline_schema_functions=True
             )
-    except (RuntimeError, ValueError, TypeError, EncodeError) as error:
+    except (RuntimeError, ValueError, TypeError, EncodeError, InferenceError) as error:
         said = str(error).rpartition("failed: ")[2] or error
         raise ModelError(f"the model's functions can't be inlined: {said}") from None
     return proto
+
+
+def _typed(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """With the types of values, which some bodies depend on, as far as onnx can tell them."""
+    try:
+        return onnx.shape_inference.infer_shapes(proto)
+    except InferenceError:
+        return proto
 
 
 def _with_bodies(proto: onnx.ModelProto) -> set[tuple[str, str]]:
