@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.ops import activation as ops
+from irc.ops import functions
 from irc.ops.core import Const, Input
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Lookup, Requantize
@@ -51,6 +52,16 @@ CASES: list[tuple[type[ops.Unary], dict[str, Any], str]] = [
     (ops.Round, {}, "Round"),
     (ops.Sin, {}, "Sin"),
     (ops.Cos, {}, "Cos"),
+    (functions.Tan, {}, "Tan"),
+    (functions.Asin, {}, "Asin"),
+    (functions.Acos, {}, "Acos"),
+    (functions.Atan, {}, "Atan"),
+    (functions.Sinh, {}, "Sinh"),
+    (functions.Cosh, {}, "Cosh"),
+    (functions.Asinh, {}, "Asinh"),
+    (functions.Acosh, {}, "Acosh"),
+    (functions.Atanh, {}, "Atanh"),
+    (functions.ThresholdedRelu, {"alpha": 0.8}, "ThresholdedRelu"),
 ]
 
 
@@ -75,8 +86,14 @@ def test_function_is_the_onnx_operator(
 
 
 def test_no_function_is_left_out() -> None:
-    tested = {cls for cls, *_ in CASES} | {ops.Clip, ops.Silu}
+    tested = {cls for cls, *_ in CASES} | {ops.Clip, ops.Silu, functions.Shrink}
     assert {cls for cls in OPS.values() if issubclass(cls, ops.Unary)} == tested
+
+
+def test_shrink_is_the_onnx_operator() -> None:
+    x = np.random.default_rng(0).normal(0, 1, 300).astype(np.float32)
+    ours = functions.Shrink(real_input("x", x.shape), threshold=0.4, bias=0.1).evaluate(x)
+    np.testing.assert_allclose(ours, run("Shrink", [x], lambd=0.4, bias=0.1), atol=1e-6)
 
 
 def test_silu_is_x_times_sigmoid() -> None:
