@@ -142,18 +142,22 @@ class _Importer:
         env: dict[Any, Any] = {}
         inputs: dict[Any, Input] = {}
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
-        for node, spec in zip(nodes, self.program.graph_signature.input_specs, strict=True):
+        pairs = list(zip(nodes, self.program.graph_signature.input_specs, strict=True))
+        self.check_shapes([n.name for n, spec in pairs if _is_input(spec)])
+        for node, spec in pairs:
             if _is_input(spec):
                 inputs[node] = env[node] = self.input(node)
             elif spec.kind.name == "USER_INPUT":
                 env[node] = spec.arg.value
             else:
                 env[node] = Known(self.stored(spec), spec.target)
-        unknown = set(self.shapes) - {v.name for v in inputs.values()}
-        if unknown:
-            names = [v.name for v in inputs.values()]
-            raise ModelError(f"shapes are given for {sorted(unknown)}, the inputs are {names}")
         return env, inputs
+
+    def check_shapes(self, names: list[str]) -> None:
+        """Shapes are given for inputs alone."""
+        for name in self.shapes:
+            if name not in names:
+                raise ModelError(f"a shape is given for {name!r}, the program's inputs are {names}")
 
     def stored(self, spec: Any) -> Any:
         """The tensor of a parameter, buffer or constant."""

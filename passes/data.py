@@ -18,7 +18,9 @@ from irc.types import Array
 Batch = dict[str, Array]
 Source = str | Path | Array | Mapping[str, Any] | Iterable[Any]
 """A path of an `.npz`, `"random:N"`, an array (one input), a mapping of arrays with samples on
-the first axis, or an iterable whose items are one sample each (mapping, or array)."""
+the first axis, or an iterable, as a DataLoader is, whose items are a sample or a batch each: a
+mapping, an array, or a sequence `(input, …, label, …)` that begins with the inputs in their order.
+Wherever an array may stand, a torch tensor may."""
 
 SEED = 0
 
@@ -47,9 +49,11 @@ def _batches(graph: Graph, source: Source) -> Iterator[Batch]:
         return _split(graph, {_only_input(graph).name: source})
     if isinstance(source, Mapping):
         return _split(graph, source)
-    if not isinstance(source, Iterable):
-        raise DataError(f"calibration data of type {type(source).__name__} can't be read")
-    return _items(graph, source)
+    if isinstance(source, Iterable):
+        return _items(graph, source)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):  # a Dataset
+        return _items(graph, map(source.__getitem__, range(len(source))))
+    raise DataError(f"calibration data of type {type(source).__name__} can't be read")
 
 
 def read_npz(path: Path) -> Batch:
@@ -97,7 +101,7 @@ def _check_names(graph: Graph, given: Mapping[str, Any]) -> None:
 def _split(graph: Graph, arrays: Mapping[str, Any]) -> Iterator[Batch]:
     """Arrays with samples on the first axis, cut into inputs."""
     _check_names(graph, arrays)
-    parts = {v: _samples(v, np.asarray(arrays[v.name])) for v in graph.inputs}
+    parts = {v: _samples(v, _array(arrays[v.name])) for v in graph.inputs}
     counts = {v.name: len(p) for v, p in parts.items()}
     if len(set(counts.values())) > 1:
         raise DataError(f"calibration data holds unlike numbers of samples: {counts}")
@@ -124,12 +128,51 @@ def _samples(v: Input, array: Array) -> Array:
 def _items(graph: Graph, items: Iterable[Any]) -> Iterator[Batch]:
     index = 0
     for item in items:
-        given = item if isinstance(item, Mapping) else {_only_input(graph).name: np.asarray(item)}
+        given = item if isinstance(item, Mapping) else _positional(graph, item)
         _check_names(graph, given)
-        parts = {v: _fit(v, np.asarray(given[v.name])) for v in graph.inputs}
+        parts = {v: _fit(v, _array(given[v.name])) for v in graph.inputs}
         for i in range(min(map(len, parts.values()), default=0)):
             yield {v.name: _checked(v, p[i], index) for v, p in parts.items()}
             index += 1
+
+
+def _positional(graph: Graph, item: Any) -> Mapping[str, Any]:
+    """The inputs by name of an item without names: an array, or a sequence that begins with them.
+
+    Entries behind the inputs, labels as a rule, are left out. Where entries are all alike they are
+    samples of the one input.
+    """
+    if not _is_sequence_of_arrays(item):
+        return {_only_input(graph).name: item}
+    first = item[0]
+    if isinstance(first, Mapping):
+        return first
+    if _is_sequence_of_arrays(first):  # ((input, input), label)
+        return _positional(graph, first)
+    alike = len(item) > 1 and all(getattr(e, "shape", None) == first.shape for e in item)
+    if alike and len(graph.inputs) == 1:
+        return {graph.inputs[0].name: np.stack([_array(e) for e in item])}
+    if len(item) < len(graph.inputs):
+        names = [v.name for v in graph.inputs]
+        raise DataError(f"an item of {len(item)} arrays is given, {graph.name} takes {names}")
+    return {v.name: entry for v, entry in zip(graph.inputs, item, strict=False)}
+
+
+def _is_sequence_of_arrays(item: Any) -> bool:
+    """Whether it is a sequence that begins with an array, a mapping, or such a sequence."""
+    if not isinstance(item, list | tuple) or not item:
+        return False
+    first = item[0]
+    return hasattr(first, "shape") or isinstance(first, Mapping) or _is_sequence_of_arrays(first)
+
+
+def _array(data: Any) -> Array:
+    """An array of whatever holds one; tensors of torch are told by their method, since torch is
+    not imported here."""
+    if hasattr(data, "detach"):
+        data = data.detach().cpu()
+        data = data.float() if data.is_floating_point() else data
+    return np.asarray(data)
 
 
 def _fit(v: Input, array: Array) -> Array:

@@ -1,0 +1,318 @@
+"""Whole modules: names, outputs, files, dynamic shapes, quantized programs, refusals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import irc
+from irc.cli import app
+from irc.errors import ModelError
+from irc.properties import is_qdq
+
+torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
+nn, F = torch.nn, torch.nn.functional
+
+
+class Block(nn.Module):
+    """A residual block; its activation is called twice."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Any) -> Any:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.conv2(y)
+        y += x
+        return self.relu(y)
+
+
+class Net(nn.Module):
+    """A small network with blocks in sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.layers = nn.Sequential(Block(8), Block(8))
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(8, 5))
+
+    def forward(self, image: Any) -> Any:
+        x = self.layers(self.stem(image))
+        return self.head(F.adaptive_avg_pool2d(x, 1))
+
+
+def net() -> Any:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def image(n: int = 1) -> Any:
+    return torch.rand((n, 3, 8, 8), generator=torch.Generator().manual_seed(n))
+
+
+def difference(graph: irc.Graph, module: Any, *inputs: Any) -> float:
+    """The largest difference from torch, relative to the largest element."""
+    with torch.no_grad():
+        expected = module(*inputs).numpy()
+    feed = {v.name: i.numpy() for v, i in zip(graph.inputs, inputs, strict=True)}
+    (found,) = irc.evaluate(graph, feed).values()
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def test_values_are_called_like_modules() -> None:
+    graph = irc.from_torch(net(), image())
+    names = {v.name for v in graph.order}
+    assert names >= {
+        "image", "stem", "stem.weight", "layers.0.conv1", "layers.0.bn1", "layers.0.relu",
+        "layers.0.conv2", "layers.0.add", "layers.0.relu_1", "layers.1.conv2", "head.2",
+    }  # fmt: skip
+    assert graph.name == "net"
+    assert [v.name for v in graph.inputs] == ["image"]
+    assert graph.output_names == ("output",)
+    assert difference(graph, net(), image()) < 1e-5
+
+
+def test_integers_come_close_to_torch() -> None:
+    module, samples = net(), torch.rand(16, 3, 8, 8)
+    model = irc.compile(irc.quantize(irc.from_torch(module, image()), calibration=samples))
+    with torch.no_grad():
+        expected = module(image()).numpy()
+    found = model({"image": image().numpy()})["output"]
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+class Outputs(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, a: Any, scale: float = 2.0, *, b: Any = None) -> Any:
+        y = a * scale
+        z = y if b is None else y + b
+        match self.kind:
+            case "single":
+                return y
+            case "tuple":
+                return y, z + 1
+            case "dictionary":
+                return {"logits": y, "parts": [z + 1, y - 1], "none": None}
+        return a
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("single", ("output",)),
+        ("tuple", ("output_0", "output_1")),
+        ("dictionary", ("logits", "parts_0", "parts_1")),
+        ("input", ("output",)),
+    ],
+)
+def test_outputs_have_names(kind: str, names: tuple[str, ...]) -> None:
+    graph = irc.from_torch(Outputs(kind), (torch.rand(2, 3),))
+    assert graph.output_names == names
+
+
+def test_inputs_are_called_as_in_forward() -> None:
+    example = {"a": torch.rand(2, 3), "scale": 3.0, "b": torch.rand(3)}
+    graph = irc.from_torch(Outputs("tuple"), example)
+    assert {v.name: v.shape for v in graph.inputs} == {"a": (2, 3), "b": (3,)}
+    feed = {"a": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)}
+    np.testing.assert_array_equal(irc.evaluate(graph, feed)["output_1"], np.full((2, 3), 5.0))
+
+
+def test_a_program_in_a_file(tmp_path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(net(), (image(2),), dynamic_shapes={"image": {0: batch}})
+    path = tmp_path / "small-net.pt2"
+    torch.export.save(program, path)
+    with pytest.raises(ModelError, match="--shape image=N,3,8,8"):
+        irc.load(path)
+    with pytest.raises(ModelError, match=r"'x', the program's inputs are"):
+        irc.load(path, shapes={"x": (1,)})
+    with pytest.raises(ModelError, match="the program says"):
+        irc.load(path, shapes={"image": (1, 3, 9, 8)})
+    graph = irc.load(path, shapes={"image": (4, 3, 8, 8)})
+    assert graph.name == "small_net"
+    assert difference(graph, net(), image(4)) < 1e-5
+    assert irc.from_torch(program, image(3)).inputs[0].shape == (3, 3, 8, 8)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt2"
+    torch.save(net().state_dict(), path)
+    with pytest.raises(ModelError, match=r"net\.pt2 is no program"):
+        irc.load(path)
+
+
+def test_the_command_line_takes_programs(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(net(), (image(),)), tmp_path / "net.pt2")
+    options = ["-o", str(tmp_path / "out"), "--calibration", "random:2", "--emit", "so"]
+    done = CliRunner().invoke(app, ["compile", str(tmp_path / "net.pt2"), *options])
+    assert done.exit_code == 0, done.output
+    library = irc.open_library(tmp_path / "out" / "libnet.so")
+    assert library({"image": image().numpy()})["output"].shape == (1, 5)
+
+
+def test_dynamic_modules_take_the_shapes_of_the_examples() -> None:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    graph = irc.from_torch(net(), image(3), dynamic={"image": {0: batch}})
+    assert graph.inputs[0].shape == (3, 3, 8, 8)
+    assert difference(graph, net(), image(3)) < 1e-5
+
+
+def test_shared_weights_are_one_constant() -> None:
+    layer = nn.Linear(4, 4)
+    graph = irc.from_torch(nn.Sequential(layer, nn.ReLU(), layer), (torch.rand(1, 4),))
+    assert sorted(c.shape for c in graph.constants) == [(4,), (4, 4)]
+
+
+class NoGrad(nn.Module):
+    def forward(self, x: Any) -> Any:
+        with torch.no_grad():
+            y = x * 2
+        return y + 1
+
+
+def test_regions_without_gradients() -> None:
+    x = torch.rand(2, 3)
+    assert difference(irc.from_torch(NoGrad(), x), NoGrad(), x) < 1e-6
+
+
+# ---------------------------------------------------------------- refusals
+
+
+class Choice(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x if x.sum() > 0 else -x
+
+
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return x * self.calls
+
+
+class Strange(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return torch.cumsum(torch.fft.fft(x).abs(), 0)
+
+
+def test_data_dependent_control_flow(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError) as caught:
+        irc.from_torch(Choice(), torch.rand(2))
+    message = str(caught.value)
+    assert "Choice can't be exported: Could not guard on data-dependent" in message
+    assert "test_torch_models.py, line" in message
+    assert "torch.where" in message
+    assert "\n" not in message
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "message"),
+    [
+        (Counter(), torch.rand(2), "changes 'calls' when it is called"),
+        (nn.BatchNorm1d(2), torch.rand(3, 2), r"call .eval\(\)"),
+        (nn.Dropout(), torch.rand(3, 2), r"training mode; call .eval\(\)"),
+        (nn.Linear(3, 2), torch.rand(2), "Linear can't be exported"),
+        (nn.Linear(3, 2), None, "example_inputs are needed"),
+        ("net.pt", torch.rand(2), "not str"),
+    ],
+)  # fmt: skip
+def test_refusals(module: Any, example: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        irc.from_torch(module, example)
+
+
+def test_unsupported_operators_are_listed_with_their_modules() -> None:
+    module = nn.Sequential(nn.ReLU(), Strange()).eval()
+    with pytest.raises(ModelError) as caught:
+        irc.from_torch(module, torch.rand(4))
+    message = str(caught.value)
+    assert "aten._fft_r2c (1 (Strange))" in message
+    assert "aten.cumsum (1 (Strange))" in message
+
+
+def test_importing_irc_does_not_import_torch(tmp_path: Path) -> None:
+    """A torch that fails stands in the way of the real one."""
+    (tmp_path / "torch.py").write_text("raise ImportError('imported')")
+    code = (
+        "import sys, irc, irc.cli, irc.frontends.onnx, irc.passes.data\n"
+        "assert 'torch' not in sys.modules\n"
+        "try: irc.from_torch(None, None)\n"
+        "except irc.IRCError as error: print(error)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'irc-nn[torch]'" in done.stdout
+
+
+# ---------------------------------------------------------------- quantized programs
+
+
+class FakeQuantized(nn.Module):
+    """What training with quantization leaves: rounding, as operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, bias=False)
+        self.register_buffer("scales", torch.tensor([0.003, 0.004, 0.002, 0.005]))
+
+    def forward(self, x: Any) -> Any:
+        zeros = torch.zeros(4, dtype=torch.int32)
+        w = self.conv.weight
+        w = torch.fake_quantize_per_channel_affine(w, self.scales, zeros, 0, -127, 127)
+        x = torch.fake_quantize_per_tensor_affine(x, 1 / 255, 0, 0, 255)
+        y = torch.relu(F.conv2d(x, w))
+        return torch.fake_quantize_per_tensor_affine(y, 0.01, 0, 0, 127)
+
+
+def test_fake_quantization_becomes_exact() -> None:
+    torch.manual_seed(0)
+    module = FakeQuantized()
+    graph = irc.from_torch(module, image())
+    assert is_qdq(graph)
+    assert difference(graph, module, image()) < 1e-5
+    model = irc.compile(graph)
+    found = model({"x": image().numpy()})["output"]
+    with torch.no_grad():
+        expected = module(image()).numpy()
+    assert np.abs(found - expected).max() < 0.0101
+
+
+def test_pt2e_becomes_qdq() -> None:
+    torchao: Any = pytest.importorskip("torchao.testing.pt2e._xnnpack_quantizer")
+    flow: Any = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e")
+    quantizer = torchao.XNNPACKQuantizer()
+    quantizer.set_global(torchao.get_symmetric_quantization_config(is_per_channel=True))
+    program = torch.export.export(net(), (image(),)).module()
+    prepared = flow.prepare_pt2e(program, quantizer)
+    for i in range(1, 5):
+        prepared(image(i)[:1])
+    converted = flow.convert_pt2e(prepared)
+    graph = irc.from_torch(converted, image())
+    assert is_qdq(graph)
+    assert difference(graph, converted, image()) < 1e-5
+    model = irc.compile(graph)
+    found, scale = model({"image": image().numpy()})["output"], model.graph.outputs[0].type.scale
+    with torch.no_grad():
+        expected = converted(image()).numpy()
+    assert np.abs(found - expected).max() < 1.01 * scale
