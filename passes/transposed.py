@@ -16,6 +16,7 @@ import numpy as np
 from irc.graph import Graph
 from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const
+from irc.ops.quantization import is_wide
 from irc.ops.shape import Reshape, Slice, Transpose
 from irc.ops.windows import Pair
 from irc.pipeline import Pass
@@ -83,12 +84,15 @@ def split(v: Value) -> Value | None:
     biases = [b.array + zero * (_sums(w.array) - _sums(part)) for part in parts]
     if max(np.abs(bias).max() for bias in biases) >= 2**31:
         return None
-    times = len(parts)
+    weights = Const(np.concatenate(parts), name=w.name)
+    bias = Const(np.concatenate(biases).astype(np.int32), name=b.name)
+    m, s = _repeated(v.m, len(parts)), _repeated(v.s, len(parts))
     made = QConv2d(
         v.x,
-        Const(np.concatenate(parts), name=w.name),
-        Const(np.concatenate(biases).astype(np.int32), name=b.name),
-        *(_repeated(c, times) for c in (v.m, v.s)),
+        weights,
+        bias,
+        m,
+        s,
         strides=(1, 1),
         pads=(rows.pads[0], columns.pads[0], rows.pads[1], columns.pads[1]),
         dilations=(1, 1),
@@ -96,6 +100,7 @@ def split(v: Value) -> Value | None:
         clamp=v.clamp,
         dtype=v.dtype,
         quant=v.quant,
+        wide=v.wide or is_wide(v.x, weights.array, bias, m, s, v.type),
         name=f"{v.name}.phases",
     )
     return _to_space(made, v)
@@ -126,7 +131,7 @@ def _sums(w: Array) -> Array:
     return np.asarray(w.reshape(len(w), -1).sum(1, dtype=np.int64))
 
 
-def _repeated(c: Any, times: int) -> Value:
+def _repeated(c: Any, times: int) -> Const:
     return Const(np.tile(c.array, times), name=c.name)
 
 
