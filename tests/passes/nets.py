@@ -45,7 +45,8 @@ class Net:
         channels = x.shape[3] // groups
         w = self.const(out, k, k, channels, scale=(k * k * channels) ** -0.5)
         b = self.const(out, scale=0.1) if bias else None
-        pads = (k // 2,) * 4
+        side = k // 2
+        pads = (side, side, side, side)
         return Conv2d(x, w, b, pads=pads, groups=groups, name=self.name("conv"))
 
     def linear(self, x: Value, out: int) -> Linear:
