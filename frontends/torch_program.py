@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -78,7 +79,12 @@ def _quiet() -> Iterator[None]:
     before, said = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with (
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
             yield
         sys.stderr.write(said.getvalue())  # the module's own words
     finally:
@@ -129,7 +135,8 @@ def opened(path: Path) -> Any:
 def decomposed(program: Any) -> Any:
     """The program without side effects, in core ATen and the operators that have a handler."""
     try:
-        return program.run_decompositions(dict(_decompositions()))
+        with _quiet():
+            return program.run_decompositions(dict(_decompositions()))
     except Exception as error:
         raise ModelError(f"the program can't be decomposed: {reason(error)}") from error
 
@@ -154,7 +161,7 @@ def array_of(tensor: Any) -> Any:
 
 def tensor_of(array: Any) -> Any:
     """A NumPy array as a tensor."""
-    return torch().from_numpy(array)
+    return torch().from_numpy(array.copy())
 
 
 def is_tensor(value: Any) -> bool:

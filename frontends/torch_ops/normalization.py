@@ -30,6 +30,12 @@ def batch_norm_by_batch(node: Node) -> Results:
     node.fail(TRAINING)
 
 
+def _epsilon(node: Node) -> float:
+    """Epsilon in float32, as ONNX stores it too: so both ways of a module give the same graph."""
+    least = np.finfo(np.float32).eps  # what rms_norm means by None
+    return float(np.float32(node.number("eps", float(least))))
+
+
 def _by_statistics(node: Node) -> Value:
     x = node.x("input")
     channels = x.shape[1]
@@ -45,7 +51,7 @@ def _by_statistics(node: Node) -> Value:
     if not node.has("running_mean") or not node.has("running_var"):
         node.fail("it has no running statistics (track_running_stats=False)")
     mean, var = node.x("running_mean"), node.x("running_var")
-    return node.builder.add(BatchNorm(x, scale, bias, mean, var, node.number("eps"), 1))
+    return node.builder.add(BatchNorm(x, scale, bias, mean, var, _epsilon(node), 1))
 
 
 @handles("aten.layer_norm", "aten.rms_norm")
@@ -56,17 +62,17 @@ def layer_norm(node: Node) -> Results:
     axis = x.type.rank - len(node.integers("normalized_shape"))
     scale, bias = node.optional("weight"), None
     if node.op == "aten.rms_norm":
-        epsilon = node.number("eps", float(np.finfo(np.float32).eps))
+        epsilon = _epsilon(node)
         return node.builder.add(RMSNorm(x, scale, axis, epsilon))
     bias = node.optional("bias")
-    return node.builder.add(LayerNorm(x, scale, bias, axis, node.number("eps")))
+    return node.builder.add(LayerNorm(x, scale, bias, axis, _epsilon(node)))
 
 
 @handles("aten.group_norm")
 def group_norm(node: Node) -> Results:
     """Over groups of channels of each image."""
     node.ignore("cudnn_enabled")
-    scale, bias, epsilon = node.optional("weight"), node.optional("bias"), node.number("eps")
+    scale, bias, epsilon = node.optional("weight"), node.optional("bias"), _epsilon(node)
     groups = node.integer("num_groups")
     return _on_last(node, lambda x: GroupNorm(x, scale, bias, groups, epsilon))
 
@@ -77,7 +83,7 @@ def instance_norm(node: Node) -> Results:
     node.ignore("momentum", "cudnn_enabled", "running_mean", "running_var")
     if not node.flag("use_input_stats"):
         return _by_statistics(node)
-    scale, bias, epsilon = node.optional("weight"), node.optional("bias"), node.number("eps")
+    scale, bias, epsilon = node.optional("weight"), node.optional("bias"), _epsilon(node)
     return _on_last(node, lambda x: InstanceNorm(x, scale, bias, epsilon))
 
 

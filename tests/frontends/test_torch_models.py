@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 import irc
 from irc.cli import app
 from irc.errors import ModelError
+from irc.ops.core import Kernel
 from irc.properties import is_qdq
 
 torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
 nn, F = torch.nn, torch.nn.functional
+Module: Any = nn.Module
 
 
-class Block(nn.Module):
+class Block(Module):
     """A residual block; its activation is called twice."""
 
     def __init__(self, channels: int) -> None:
@@ -38,7 +40,7 @@ class Block(nn.Module):
         return self.relu(y)
 
 
-class Net(nn.Module):
+class Net(Module):
     """A small network with blocks in sequence."""
 
     def __init__(self) -> None:
@@ -92,7 +94,45 @@ def test_integers_come_close_to_torch() -> None:
     assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
 
 
-class Outputs(nn.Module):
+def numbered(graph: irc.Graph) -> list[Any]:
+    """The graph without names: ops, operands by number, attributes, types."""
+    number = {v: i for i, v in enumerate(graph.order)}
+    return [
+        (v.op, [number[o] for o in v.operands], str(v.type), *map(hashed, v.attributes.items()))
+        for v in graph.order
+    ]
+
+
+def hashed(attribute: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = attribute
+    return (name, value.tobytes()) if isinstance(value, np.ndarray) else attribute
+
+
+def test_onnx_gives_the_same_integer_graph() -> None:
+    pytest.importorskip("onnxscript", reason="torch.onnx.export needs it")
+    program = torch.onnx.export(
+        net(), (image(),), dynamo=True, input_names=["image"], output_names=["output"],
+        optimize=False, verbose=False,
+    )  # fmt: skip
+    samples = torch.rand(4, 3, 8, 8)
+    both = (
+        irc.compile(irc.quantize(graph, calibration=samples), backend="reference").graph
+        for graph in (
+            irc.from_torch(net(), image()),
+            irc.load(program.model_proto.SerializeToString()),
+        )
+    )
+    first, second = map(unpacked, both)
+    assert first == second
+
+
+def unpacked(graph: irc.Graph) -> list[Any]:
+    """The nodes of a scheduled graph, kernels by what stands in them."""
+    bodies = [numbered(v.body) for v in graph.order if isinstance(v, Kernel)]
+    return [*bodies, [(v.op, str(v.type)) for v in graph.order]]
+
+
+class Outputs(Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
@@ -178,7 +218,7 @@ def test_shared_weights_are_one_constant() -> None:
     assert sorted(c.shape for c in graph.constants) == [(4,), (4, 4)]
 
 
-class NoGrad(nn.Module):
+class NoGrad(Module):
     def forward(self, x: Any) -> Any:
         with torch.no_grad():
             y = x * 2
@@ -193,12 +233,12 @@ def test_regions_without_gradients() -> None:
 # ---------------------------------------------------------------- refusals
 
 
-class Choice(nn.Module):
+class Choice(Module):
     def forward(self, x: Any) -> Any:
         return x if x.sum() > 0 else -x
 
 
-class Counter(nn.Module):
+class Counter(Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(1))
@@ -208,7 +248,7 @@ class Counter(nn.Module):
         return x * self.calls
 
 
-class Strange(nn.Module):
+class Strange(Module):
     def forward(self, x: Any) -> Any:
         return torch.cumsum(torch.fft.fft(x).abs(), 0)
 
@@ -268,7 +308,7 @@ def test_importing_irc_does_not_import_torch(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- quantized programs
 
 
-class FakeQuantized(nn.Module):
+class FakeQuantized(Module):
     """What training with quantization leaves: rounding, as operators."""
 
     def __init__(self) -> None:

@@ -14,9 +14,10 @@ from irc.graph import Graph
 
 torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
 nn, F = torch.nn, torch.nn.functional
+Module: Any = nn.Module
 
 
-class Function(nn.Module):
+class Function(Module):
     """A function as a module."""
 
     def __init__(self, f: Callable[..., Any]) -> None:
@@ -31,7 +32,7 @@ def reals(*shape: int, seed: int = 0) -> Any:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 4 - 2
 
 
-class Several(nn.Module):
+class Several(Module):
     """Modules side by side, each with an input of its own."""
 
     def __init__(self, modules: Iterable[Any]) -> None:
@@ -45,7 +46,7 @@ class Several(nn.Module):
 def agree(module: Any, *inputs: Any, names: Iterable[str] = ("output",)) -> Graph:
     """Import, evaluate, compare with torch; differences count against the largest element.
     `names` say in failures which result differs."""
-    made = (module if isinstance(module, nn.Module) else Function(module)).eval()
+    made = (module if isinstance(module, Module) else Function(module)).eval()
     graph = irc.from_torch(made, inputs)
     with torch.no_grad():
         expected = made(*inputs)
@@ -253,6 +254,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusal(case: str) -> None:
     module, message = REFUSED[case]
-    made = (module if isinstance(module, nn.Module) else Function(module)).eval()
+    made = (module if isinstance(module, Module) else Function(module)).eval()
     with pytest.raises(ModelError, match=message):
         irc.from_torch(made, (reals(1, 2, 5, 5),))

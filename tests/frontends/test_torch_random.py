@@ -14,12 +14,13 @@ import irc
 
 torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
 nn, F = torch.nn, torch.nn.functional
+Module: Any = nn.Module
 
 SIZE = 8
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.Tanh)
 
 
-class Residual(nn.Module):
+class Residual(Module):
     """`x + f(x)`."""
 
     def __init__(self, inner: Any) -> None:
@@ -30,7 +31,7 @@ class Residual(nn.Module):
         return x + self.inner(x)
 
 
-class Branches(nn.Module):
+class Branches(Module):
     """Two convolutions side by side, joined along the channels."""
 
     def __init__(self, channels: int) -> None:
