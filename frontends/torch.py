@@ -19,6 +19,7 @@ from .builder import Builder, check_size
 from .torch_names import node_names, where
 from .torch_ops import FILLED, HANDLERS, KEPT, Node
 from .torch_program import (
+    CURES,
     array_of,
     call_arguments,
     decomposed,
@@ -32,6 +33,8 @@ from .torch_program import (
 )
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+READ = "aten._local_scalar_dense"
+"""What `tensor.item()` becomes."""
 QUANTIZING = ("quantized_decomposed", "torchao")
 """Namespaces of operators whose results are called like their operands: they stand for the same."""
 REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -218,7 +221,8 @@ class _Importer:
             f"{op} ({', '.join(dict.fromkeys(at[:3]))}{', …' if len(at) > 3 else ''})"
             for op, at in sorted(missing.items())
         )
-        raise ModelError(f"operators that are not supported: {listed}")
+        cure = f"; numbers are read out of tensors: {CURES}" if READ in missing else ""
+        raise ModelError(f"operators that are not supported: {listed}{cure}")
 
     def find_missing(self, fx: Any, dependent: set[Any], missing: dict[str, list[str]]) -> None:
         """Enter the unsupported operators of a graph that depend on its inputs, or on chance."""

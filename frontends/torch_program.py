@@ -126,10 +126,16 @@ def _places(error: BaseException) -> list[tuple[str, str]]:
 
 def opened(path: Path) -> Any:
     """The program in a `.pt2` file; raises `ModelError` where it holds none."""
+    if not path.is_file():
+        raise ModelError(f"there is no model {path}")
+    export = torch().export
     try:
-        return torch().export.load(str(path))
+        with _quiet():
+            return export.load(str(path))
     except Exception as error:  # zip, pickle, schema: anything
-        raise ModelError(f"{path} is no program that torch.export.save wrote: {error}") from error
+        raise ModelError(
+            f"{path} is no program that torch.export.save wrote: {reason(error)}"
+        ) from error
 
 
 def decomposed(program: Any) -> Any:
@@ -149,14 +155,14 @@ def _decompositions() -> dict[Any, Any]:
 
 
 def array_of(tensor: Any) -> Any:
-    """A tensor as a NumPy array; floats that are not f32 become it."""
+    """A tensor as a NumPy array of its own: training may go on. Floats that are not f32 become it."""
     plain = tensor.detach().cpu()
     if plain.is_complex():
         raise ModelError("complex numbers are not supported")
     if plain.is_quantized:
         raise ModelError("tensors of torch's quantized types are not supported: use PT2E, whose"
                          " graphs say it in operators")  # fmt: skip
-    return (plain.float() if plain.is_floating_point() else plain).numpy()
+    return (plain.float() if plain.is_floating_point() else plain).numpy().copy()
 
 
 def tensor_of(array: Any) -> Any:

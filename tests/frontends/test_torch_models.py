@@ -191,9 +191,12 @@ def test_a_program_in_a_file(tmp_path: Path) -> None:
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.pt2"
-    torch.save(net().state_dict(), path)
-    with pytest.raises(ModelError, match=r"net\.pt2 is no program"):
+    with pytest.raises(ModelError, match="there is no model"):
         irc.load(path)
+    torch.save(net().state_dict(), path)
+    with pytest.raises(ModelError, match=r"net\.pt2 is no program") as caught:
+        irc.load(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_command_line_takes_programs(tmp_path: Path) -> None:
@@ -225,6 +228,16 @@ class NoGrad(Module):
         return y + 1
 
 
+def test_training_goes_on() -> None:
+    module = nn.Linear(3, 2, bias=False)
+    graph = irc.from_torch(module, torch.rand(1, 3))
+    with torch.no_grad():
+        expected = module(torch.ones(1, 3)).numpy()
+        module.weight.add_(1.0)
+    found = irc.evaluate(graph, {"input": np.ones((1, 3), np.float32)})["output"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_regions_without_gradients() -> None:
     x = torch.rand(2, 3)
     assert difference(irc.from_torch(NoGrad(), x), NoGrad(), x) < 1e-6
@@ -236,6 +249,11 @@ def test_regions_without_gradients() -> None:
 class Choice(Module):
     def forward(self, x: Any) -> Any:
         return x if x.sum() > 0 else -x
+
+
+class Reading(Module):
+    def forward(self, x: Any) -> Any:
+        return x * x.sum().item()
 
 
 class Counter(Module):
@@ -267,6 +285,7 @@ def test_data_dependent_control_flow(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("module", "example", "message"),
     [
+        (Reading(), torch.rand(2), "numbers are read out of tensors: usual cures"),
         (Counter(), torch.rand(2), "changes 'calls' when it is called"),
         (nn.BatchNorm1d(2), torch.rand(3, 2), r"call .eval\(\)"),
         (nn.Dropout(), torch.rand(3, 2), r"training mode; call .eval\(\)"),
