@@ -155,7 +155,7 @@ def _decompositions() -> dict[Any, Any]:
 
 
 def array_of(tensor: Any) -> Any:
-    """A tensor as a NumPy array of its own: training may go on. Floats that are not f32 become it."""
+    """A tensor as a NumPy array of its own, since training may go on; all floats become f32."""
     plain = tensor.detach().cpu()
     if plain.is_complex():
         raise ModelError("complex numbers are not supported")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,22 +303,6 @@ def test_unsupported_operators_are_listed_with_their_modules() -> None:
     message = str(caught.value)
     assert "aten._fft_r2c (1 (Strange))" in message
     assert "aten.cumsum (1 (Strange))" in message
-
-
-def test_importing_irc_does_not_import_torch(tmp_path: Path) -> None:
-    """A torch that fails stands in the way of the real one."""
-    (tmp_path / "torch.py").write_text("raise ImportError('imported')")
-    code = (
-        "import sys, irc, irc.cli, irc.frontends.onnx, irc.passes.data\n"
-        "assert 'torch' not in sys.modules\n"
-        "try: irc.from_torch(None, None)\n"
-        "except irc.IRCError as error: print(error)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "pip install 'irc-nn[torch]'" in done.stdout
 
 
 # ---------------------------------------------------------------- quantized programs
