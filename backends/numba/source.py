@@ -107,9 +107,12 @@ class _NestPrinter:
 
     def _close(self, axis: Var, kind: str) -> None:
         block = self.blocks.pop()
-        outer = self.blocks[-1].lines
-        outer.append(f"for {self.name(axis)} in {kind}({axis.extent}):")
-        outer += [f"    {line}" for line in block.lines]
+        outer, name, lines = self.blocks[-1].lines, self.name(axis), block.lines
+        if kind == "prange":  # its index is unsigned, and makes floats of sums with signed ones
+            index = self._fresh(f"{name}_index")
+            lines, name = [f"{name} = int64({index})", *lines], index
+        outer.append(f"for {name} in {kind}({axis.extent}):")
+        outer += [f"    {line}" for line in lines]
 
     def name(self, v: Var) -> str:
         if v not in self.variables:

@@ -63,6 +63,7 @@ def test_quantized_models(drawn: Sample, target: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 def test_graphs_at_length(target: str) -> None:
     @examples(400)
@@ -74,6 +75,7 @@ def test_graphs_at_length(target: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("op", OPS)
 def test_op_at_length(op: str) -> None:
     @examples(40)
@@ -85,6 +87,7 @@ def test_op_at_length(op: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @examples(100)
 @given(integer_graphs())
 def test_graphs_on_numba_at_length(drawn: Sample) -> None:
