@@ -41,11 +41,12 @@ def uses_pairs(w: Array) -> bool:
     return w.ndim != 4 or w.shape[3] > 1
 
 
-def pair_sums(w: Array) -> Array:
-    """`|w0 + w1|` of each pair, [O, pairs]. Weights of unlike signs are harmless, and their sum is
-    small; of like-signed ones it is what must not exceed 128."""
-    sums: Array = np.abs(neighbours(w.astype(np.int32)).sum(2))
-    return sums
+def saturates(pairs: Array) -> Array:
+    """Whether u8·i8 products of the weights [..., 2] can leave the signed 16 bits in which
+    `vpmaddubsw` adds them. Weights of unlike signs are harmless, and their sum is small; of
+    like-signed ones it is what must not exceed 128."""
+    found: Array = np.abs(pairs.astype(np.int32).sum(-1)) > PAIR_LIMIT
+    return found
 
 
 def broken_pairs(w: Array) -> Array:
@@ -53,7 +54,7 @@ def broken_pairs(w: Array) -> Array:
     that the pairwise kernel is exact for every u8 input."""
     if not uses_pairs(w):
         return np.zeros(w.shape[0], np.int64)
-    return np.asarray(np.count_nonzero(pair_sums(w) > PAIR_LIMIT, axis=1), np.int64)
+    return np.asarray(np.count_nonzero(saturates(neighbours(w)), axis=1), np.int64)
 
 
 def accumulator_bound(w: Array, bias: Array, x: DType) -> Array:

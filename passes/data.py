@@ -65,7 +65,7 @@ def read_npz(path: Path) -> Batch:
         with archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"can't read calibration data {path}: {error}") from None
+        raise DataError(f"can't read data {path}: {error}") from None
 
 
 def random_batches(graph: Graph, count: str) -> Iterator[Batch]:

@@ -23,7 +23,7 @@ from irc.passes.calibrate import Progress, Statistics, calibrate, keys
 from irc.passes.data import Source, batches
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.quantize import _Writer, pair
+from irc.passes.quantize.quantize import Writer, pair
 from irc.passes.quantize.scales import choose_quant
 from irc.passes.quantize.sites import NATURAL, Scales, Sites, has_integer_twin, is_float, weighted
 from irc.types import DType, TensorType
@@ -195,10 +195,10 @@ class _Completer:
         return TensorType(DType.U8, v.shape, quant)
 
     @cached_property
-    def writer(self) -> _Writer:
+    def writer(self) -> Writer:
         """What quantizes weights; it needs to know the scale of what they are multiplied with."""
         types = {**self.islands.types, **self.types}
         known = {v.operands[0]: types[v.operands[0]] for v in self.islands.real_weights}
         for t in known.values():
             fixedpoint.quant_of(t)
-        return _Writer(Sites(self.islands.graph), self.statistics, Scales(known), self.options)
+        return Writer(Sites(self.islands.graph), self.statistics, Scales(known), self.options)

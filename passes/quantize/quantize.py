@@ -47,7 +47,7 @@ def quantize(
     data.check(graph)
     names = keys(graph)
     statistics = {v: data.values[names[v]] for v in sites.observed}
-    return _Writer(sites, statistics, assign(sites, statistics, chosen), chosen).graph()
+    return Writer(sites, statistics, assign(sites, statistics, chosen), chosen).graph()
 
 
 def profile(graph: Graph, data: Source, progress: Progress | None = None) -> Profile:
@@ -77,13 +77,17 @@ class Quantize(Options, Pass):
 
 
 @dataclass(frozen=True)
-class _Writer:
+class Writer:
+    """Writes the QDQ form of a float graph: which values are quantized (`sites`), how (`scales`),
+    and what was measured of them."""
+
     sites: Sites
     statistics: Mapping[Value, Statistics]
     scales: Scales
     options: Options
 
     def graph(self) -> Graph:
+        """The whole graph, its interface kept."""
         old = self.sites.graph
         new: dict[Value, Value] = {}
         for v in old.order:

@@ -16,6 +16,7 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.target import Dot, Target
+from irc.proofs import saturates
 from irc.types import Array
 
 I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
@@ -94,17 +95,8 @@ def choose(target: Target, packed: Array) -> tuple[DotProduct, str] | None:
         return DotProduct("vpdpbusd", target.vector_bytes), "vpdpbusd wraps in 32 bits: exact"
     if target.dot is not Dot.MADDUBS:
         return None
-    broken = broken_pairs(packed)
+    broken = int(np.count_nonzero(saturates(packed.reshape(-1, 2))))
     if broken == 0:
         return DotProduct("maddubs", target.vector_bytes), "every vpmaddubsw pair fits 16 bits"
     proof = f"{broken} pairs could saturate: even and odd weights are multiplied apart"
     return DotProduct("split", target.vector_bytes), proof
-
-
-def broken_pairs(packed: Array) -> int:
-    """Pairs of neighbours on the last axis whose products with u8 can leave an i16: those whose
-    like-signed weights sum to more than 128 (arithmetic.md)."""
-    pairs = packed.reshape(-1, 2).astype(np.int32)
-    positive = np.maximum(pairs, 0).sum(1)
-    negative = np.maximum(-pairs, 0).sum(1)
-    return int(np.count_nonzero((positive > 128) | (negative > 128)))
