@@ -11,7 +11,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis
 import pytest
 
+import irc
+
+ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
+
+# The packages beside this folder are what is tested, even if another checkout is installed.
+irc.__path__ = [str(ROOT / "irc"), str(ROOT)]
 
 # Compiling takes as long as it takes: no deadlines. In CI the same examples every time, so that a
 # failure belongs to the change that it is seen on.
