@@ -11,7 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.functions import I32, PTR, declare
+from irc.backends.llvm.functions import I32, I64, PTR, declare
+from irc.backends.llvm.permission import ARCH_PRCTL, REQUEST, TILE_DATA
 from irc.backends.llvm.target import Target, host
 from irc.errors import CompileError
 
@@ -20,19 +21,21 @@ _LEAF7_EBX = {"bmi": 3, "avx2": 5, "bmi2": 8, "avx512f": 16, "avx512dq": 17, "av
               "avx512bw": 30, "avx512vl": 31}  # fmt: skip
 _LEAF7_ECX = {"avx512vnni": 11}
 _LEAF7_1_EAX = {"avxvnni": 4}
+_LEAF7_EDX = {"amx-tile": 24, "amx-int8": 25}
 _EXTENDED_ECX = {"lzcnt": 5}
-_XCR0_AVX, _XCR0_AVX512 = 0x6, 0xE6
+_XCR0_AVX, _XCR0_AVX512, _XCR0_AMX = 0x6, 0xE6, 0x60000
 _V3 = ("fma", "movbe", "osxsave", "avx", "f16c", "bmi", "avx2", "bmi2", "lzcnt")
+_AMX = ("amx-tile", "amx-int8", "os amx")
 _V4 = ("avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl")
 
 
 def emit_dispatch(module: Any, name: str, target: Target, bodies: Sequence[Any]) -> Any:
     """A function like the bodies that calls the one for this CPU; `bodies` go with
-    `target.levels`, the lowest first, which every CPU is taken to run."""
+    `target.choices`, the lowest first, which every CPU is taken to run."""
     if not host().is_x86:
         raise CompileError(
             f"target {target.name} can only be compiled on x86-64, whose assembler its CPUID needs:"
-            f" name one of {', '.join(t.name for t in target.levels)}"
+            f" name one of {', '.join(t.name for t in target.choices if not t.tiles)}"
         )
     arguments = [PTR] * len(bodies[0].args)
     function = declare(module, f"{name}_body", arguments, target)
@@ -65,17 +68,42 @@ def _level_function(module: Any, name: str, target: Target) -> Any:
         builder.ret(known)
     level = ir.Constant(I32, 1)
     has = _features(builder)
-    for number, each in enumerate(target.levels[1:], 2):
-        level = builder.select(_all(builder, has, _needed(each)), ir.Constant(I32, number), level)
+    lowest, *higher = target.choices
+    for number, each in enumerate(higher, 2):
+        runs = _all(builder, has, _needed(each, lowest))
+        runs = _permitted(builder, runs) if each.tiles else runs
+        level = builder.select(runs, ir.Constant(I32, number), level)
     builder.store_atomic(level, word, ordering="monotonic", align=4)
     builder.ret(level)
     return function
 
 
-def _needed(level: Target) -> list[str]:
+def _needed(level: Target, lowest: Target) -> list[str]:
     """What CPUID must show for a level above the lowest."""
-    extra = [f[1:] for f in level.features.split(",") if f]
-    return [*_V3, "os avx", *extra, *([*_V4, "os avx512"] if level.vector_bytes == 64 else [])]
+    tiles = _AMX if level.tiles else ()
+    if (level.cpu, level.features) == (lowest.cpu, lowest.features):
+        return ["osxsave", *tiles]
+    extra = [f[1:] for f in level.features.split(",") if f and f[1:] not in tiles]
+    wide = (*_V4, "os avx512") if level.vector_bytes == 64 else ()
+    return [*_V3, "os avx", *extra, *wide, *tiles]
+
+
+def _permitted(builder: Any, runs: Any) -> Any:
+    """Whether the CPU runs a level and Linux lends this process the tiles, which it is asked for
+    only then: a system call, without libc."""
+    before = builder.block
+    with builder.if_then(runs):
+        asm = builder.asm(
+            ir.FunctionType(I64, [I64] * 3), "syscall",
+            "={ax},{ax},{di},{si},~{rcx},~{r11},~{memory}",
+            [ir.Constant(I64, n) for n in (ARCH_PRCTL, REQUEST, TILE_DATA)], side_effect=True,
+        )  # fmt: skip
+        lent = builder.icmp_signed("==", asm, ir.Constant(I64, 0))
+        asked = builder.block
+    answer = builder.phi(ir.IntType(1))
+    answer.add_incoming(ir.Constant(ir.IntType(1), 0), before)
+    answer.add_incoming(lent, asked)
+    return answer
 
 
 def _all(builder: Any, has: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -91,10 +119,10 @@ def _features(builder: Any) -> dict[str, Any]:
     _, _, ecx1, _ = _cpuid(builder, 1, 0)
     has = _bits(builder, ecx1, _LEAF1_ECX)
     seven = builder.icmp_unsigned(">=", highest, ir.Constant(I32, 7))
-    sub, ebx, ecx, _ = _cpuid(builder, 7, 0)
+    sub, *seventh = _cpuid(builder, 7, 0)
     zero = ir.Constant(I32, 0)
-    ebx, ecx = (builder.select(seven, r, zero) for r in (ebx, ecx))
-    has |= _bits(builder, ebx, _LEAF7_EBX) | _bits(builder, ecx, _LEAF7_ECX)
+    for register, names in zip(seventh, (_LEAF7_EBX, _LEAF7_ECX, _LEAF7_EDX), strict=True):
+        has |= _bits(builder, builder.select(seven, register, zero), names)
     one = builder.and_(seven, builder.icmp_unsigned(">=", sub, ir.Constant(I32, 1)))
     eax = builder.select(one, _cpuid(builder, 7, 1)[0], zero)
     has |= _bits(builder, eax, _LEAF7_1_EAX)
@@ -118,7 +146,7 @@ def _saved_state(builder: Any, osxsave: Any) -> dict[str, Any]:
     state.add_incoming(word, with_state)
     state.add_incoming(ir.Constant(I32, 0), without)
     found = {}
-    for name, mask in (("os avx", _XCR0_AVX), ("os avx512", _XCR0_AVX512)):
+    for name, mask in (("os avx", _XCR0_AVX), ("os avx512", _XCR0_AVX512), ("os amx", _XCR0_AMX)):
         masked = builder.and_(state, ir.Constant(I32, mask))
         found[name] = builder.icmp_unsigned("==", masked, ir.Constant(I32, mask))
     return found

@@ -11,6 +11,7 @@ import numpy as np
 from llvmlite import binding
 
 from irc.backends.llvm.module import Code, generate, workspace_array
+from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import initialize, parse_target, refusal
 from irc.errors import CompileError
 from irc.graph import Graph, check_inputs
@@ -58,6 +59,8 @@ def compile_graph(graph: Graph, target: str = "host", threads: int = 1) -> Execu
         raise CompileError("the llvm backend runs on one thread so far: leave out threads")
     aimed = parse_target(target)
     why = refusal(aimed.triple, aimed.cpu, aimed.features)
+    if not why and aimed.tiles and not tiles_permitted():
+        why = "the system does not lend it AMX"
     if why:
         raise CompileError(f"target {target} can't run in this process: {why}; save a library")
     return Executable(graph, generate(graph, aimed, NAME))

@@ -54,6 +54,28 @@ def counted(
     builder.position_at_end(after)
 
 
+@contextmanager
+def spanned(
+    builder: Any, start: Any, stop: Any, *, step: int = 1, label: str = "i"
+) -> Iterator[Any]:
+    """Emit `for index = start; index < stop; index += step` around what the block emits, and give
+    the index. `start` and `stop` are i64 or numbers, known to the emitter or not, of at least one
+    round."""
+    first, last = (ir.Constant(I64, v) if isinstance(v, int) else v for v in (start, stop))
+    before = builder.block
+    body = builder.append_basic_block(f"{label}.body")
+    after = builder.append_basic_block(f"{label}.end")
+    builder.branch(body)
+    builder.position_at_end(body)
+    index = builder.phi(I64, name=label)
+    index.add_incoming(first, before)
+    yield index
+    following = builder.add(index, ir.Constant(I64, step), flags=("nuw", "nsw"))
+    index.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_unsigned("<", following, last), body, after)
+    builder.position_at_end(after)
+
+
 def splat(builder: Any, value: Any, lanes: int) -> Any:
     """A scalar on every lane."""
     full = ir.VectorType(value.type, lanes)

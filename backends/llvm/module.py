@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,8 +70,8 @@ class Code:
 
 
 def generate(graph: Graph, target: Target, name: str) -> Code:
-    """Only `NAME_run`: what runs in process."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name))
+    """Only `NAME_run`: what runs in process, on this CPU."""
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels)
     builder.run()
     return builder.code({}, float_io=False)
 
@@ -86,7 +86,7 @@ def generate_library(
 ) -> Code:
     """The whole C interface: run, run_f32 (unless left out, or beyond the target's hardware),
     self_test, manifest."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name))
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.choices)
     float_io = float_io and target.hardware_double
     builder.run()
     if float_io:
@@ -98,15 +98,17 @@ def generate_library(
 
 
 class _ModuleBuilder:
-    def __init__(self, graph: Graph, target: Target, interface: Interface) -> None:
+    def __init__(
+        self, graph: Graph, target: Target, interface: Interface, levels: Sequence[Target]
+    ) -> None:
         require(graph, ("scheduled",), "code generation")
         self.graph = graph
         self.target = target
+        self.levels = levels
         self.module = ir.Module(interface.name)
         self.module.triple = target.triple
-        self.emitter = Emitter(self.module, graph, target.levels[-1] if target.levels else target,
-                               interface.name)  # fmt: skip
-        self.body = self._dispatched() if target.levels else self.emitter.body()
+        self.emitter = Emitter(self.module, graph, levels[-1] if levels else target, interface.name)
+        self.body = self._dispatched() if levels else self.emitter.body()
         arena = self.emitter.plan.arena
         self.interface = interface.with_workspace(-(-arena // ALIGN) * ALIGN + self.emitter.scratch)
         constants = self.emitter.constants.content
@@ -116,18 +118,20 @@ class _ModuleBuilder:
 
     def _dispatched(self) -> Any:
         """One body per level, over one set of constants, and the choice between them; what the
-        highest level's kernels are is told."""
+        highest level's kernels are is told. Levels that differ by AMX alone share functions."""
         top, name = self.emitter, self.emitter.prefix
         bodies = []
-        for number, level in enumerate(self.target.levels):
+        functions: dict[tuple[str, str], dict[str, Any]] = {}
+        for number, level in enumerate(self.levels):
             prefix = f"{name}_level{number}"
+            same = functions.setdefault((level.cpu, level.without_tiles), {})
             emitter = replace(
-                top, target=level, prefix=prefix, functions={}, emitted=[], scratch=0
+                top, target=level, prefix=prefix, functions=same, emitted=[], scratch=0
             )
             bodies.append(emitter.body())
             top.scratch = max(top.scratch, emitter.scratch)
             top.emitted = emitter.emitted
-            top.functions |= {f"{number} {k}": f for k, f in emitter.functions.items()}
+            top.functions |= {f.name: f for f in same.values()}
         return emit_dispatch(self.module, name, self.target, bodies)
 
     @property
@@ -146,6 +150,7 @@ class _ModuleBuilder:
             "constant_bytes": self.emitter.constants.size,
             "functions": len(self.emitter.functions),
             "float_io": float_io,
+            "levels": [level.name for level in self.levels],
         }
         return manifest(self.graph, self.interface, self.target, self.kernels, facts, notes)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from llvmlite import binding
 
+from irc.backends.llvm.permission import tiles_permitted
 from irc.errors import CompileError
 
 
@@ -38,6 +39,9 @@ class Target:
     vector_bytes: int = 0
     registers: int = 16
     dot: Dot = Dot.NONE
+    tiles: bool = False
+    """Whether AMX's `tdpbusd` multiplies tiles of 16x64 u8 by 64x16 i8. A library asks the system
+    for it, and does without where it may not have it."""
     pointer_bits: int = 64
     abi: str = ""
     hardware_double: bool = True
@@ -45,6 +49,19 @@ class Target:
 
     levels: tuple[Target, ...] = ()
     """Of a library for several levels of a CPU: each of them, the lowest first."""
+
+    @property
+    def choices(self) -> tuple[Target, ...]:
+        """The levels that a library holds code for: with AMX, also what does without it."""
+        if self.levels or not self.tiles:
+            return self.levels
+        return dataclasses.replace(self, name=f"{self.name} without AMX", tiles=False), self
+
+    @property
+    def without_tiles(self) -> str:
+        """The features but for AMX's."""
+        words = (f for f in self.features.split(",") if f[1:] not in _AMX)
+        return ",".join(words)
 
     @property
     def arch(self) -> str:
@@ -90,6 +107,7 @@ _LINUX = "unknown-linux-gnu"
 _X86 = f"x86_64-{_LINUX}"
 _V3 = "x86-64-v3"
 _V4 = "x86-64-v4"
+_AMX = frozenset(("amx-tile", "amx-int8"))
 _RISCV = "+m,+a,+f,+d,+c"
 
 NAMED: dict[str, Target] = {
@@ -100,6 +118,8 @@ NAMED: dict[str, Target] = {
         Target("x86-64-v3+avxvnni", _X86, _V3, "+avxvnni", 32, 16, Dot.VPDPBUSD),
         Target(_V4, _X86, _V4, "", 64, 32, Dot.MADDUBS),
         Target("x86-64-v4+avx512vnni", _X86, _V4, "+avx512vnni", 64, 32, Dot.VPDPBUSD),
+        Target("x86-64-v4+amx", _X86, _V4, "+avx512vnni,+amx-tile,+amx-int8", 64, 32,
+               Dot.VPDPBUSD, tiles=True),
         Target("aarch64", f"aarch64-{_LINUX}", "generic", "+neon", 16, 32),
         Target("aarch64+dotprod", f"aarch64-{_LINUX}", "generic", "+neon,+dotprod", 16, 32,
                Dot.SDOT),
@@ -125,16 +145,18 @@ _LIKE: dict[str, str] = {
     **dict.fromkeys(("skylake-avx512", "x86-64-v4"), _V4),
     **dict.fromkeys(
         ("cascadelake", "icelake-client", "icelake-server", "tigerlake", "rocketlake",
-         "sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5"),
+         "znver4", "znver5"),
         "x86-64-v4+avx512vnni",
     ),
+    **dict.fromkeys(("sapphirerapids", "emeraldrapids", "graniterapids"), "x86-64-v4+amx"),
     "x86-64-v2": "x86-64-v2",
     "x86-64-v3": _V3,
 }  # fmt: skip
 """CPUs that LLVM knows by name, and the named target whose abilities they have at least."""
 
 
-_FAT = ("x86-64-v2", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4+avx512vnni")
+_FAT = ("x86-64-v2", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4+avx512vnni",
+        "x86-64-v4+amx")
 NAMED["x86-64"] = Target(
     "x86-64", _X86, "x86-64", "", 16, 16, levels=tuple(NAMED[n] for n in _FAT)
 )
@@ -203,20 +225,22 @@ def host() -> Target:
     features = ",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(present.items()))
     if triple.startswith("x86_64"):
         base = x86(Target("host", triple, cpu, "", 16, 16), words)
+        base = dataclasses.replace(base, tiles=base.tiles and tiles_permitted())
     else:
         base = _like_arch(triple, words)
     return dataclasses.replace(base, name="host", triple=triple, cpu=cpu, features=features)
 
 
 def refusal(triple: str, cpu: str, features: str) -> str:
-    """Why code for a CPU can't run on this machine; empty where it can."""
+    """Why code for a CPU can't run on this machine; empty where it can. Of AMX, code finds out
+    by itself."""
     here = host()
     if triple.split("-")[0] != here.arch:
         return f"it is code for {triple.split('-')[0]}, this machine is {here.arch}"
     present = {name for name, on in binding.get_host_cpu_features().items() if on}
     level = NAMED[_LIKE[cpu]].cpu if cpu in _LIKE else ""
     needed = {f[1:] for f in features.split(",") if f.startswith("+")}
-    missing = sorted((needed | _LEVELS.get(level, set())) - present)
+    missing = sorted((needed | _LEVELS.get(level, set())) - present - _AMX)
     return f"this machine's CPU lacks {', '.join(missing)}" if missing else ""
 
 
@@ -224,11 +248,20 @@ def x86(base: Target, features: set[str]) -> Target:
     """`base` with the vector abilities that a set of x86-64 features gives on top."""
     if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features:
         dot = Dot.VPDPBUSD if "avx512vnni" in features else Dot.MADDUBS
-        return _at_least(base, 64, 32, dot)
+        return _with_tiles(_at_least(base, 64, 32, dot), features)
+    if base.vector_bytes == 64:
+        return _with_tiles(base, features)
     if "avx2" in features or base.vector_bytes >= 32:
-        vnni = "avxvnni" in features or ("avx512vnni" in features and base.vector_bytes == 64)
+        vnni = "avxvnni" in features
         return _at_least(base, 32, 16, Dot.VPDPBUSD if vnni else Dot.MADDUBS)
     return _at_least(base, 16, 16, Dot.MADDUBS if "ssse3" in features else Dot.NONE)
+
+
+def _with_tiles(base: Target, features: set[str]) -> Target:
+    """AMX, where the features have it on top of AVX512-VNNI, and the system is known to lend it."""
+    base = _at_least(base, 64, 32, Dot.VPDPBUSD if "avx512vnni" in features else base.dot)
+    tiles = base.dot is Dot.VPDPBUSD and (base.tiles or features >= _AMX)
+    return dataclasses.replace(base, tiles=tiles and base.system == "linux")
 
 
 def _at_least(base: Target, vector_bytes: int, registers: int, dot: Dot) -> Target:

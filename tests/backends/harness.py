@@ -34,6 +34,7 @@ NEEDS: dict[str, set[str]] = {
     "x86-64-v3+avxvnni": _V3 | {"avxvnni"},
     "x86-64-v4": _V4,
     "x86-64-v4+avx512vnni": _V4 | {"avx512vnni"},
+    "x86-64-v4+amx": _V4 | {"avx512vnni", "amx-tile", "amx-int8"},
 }
 """What a CPU must be able to do, in LLVM's words, to run a named target's code."""
 

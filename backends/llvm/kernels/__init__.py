@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from irc.backends.llvm.kernels.amx import amx
 from irc.backends.llvm.kernels.depthwise import depthwise
 from irc.backends.llvm.kernels.gemm import gemm
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
-CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (depthwise, gemm)
+CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (depthwise, amx, gemm)
 
 
 def select(work: Work, target: Target) -> MicroKernel | None:

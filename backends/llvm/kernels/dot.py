@@ -57,11 +57,11 @@ class DotProduct:
         words = ir.VectorType(I32, self.lanes)
         if self.kind == "vpdpbusd":
             name = f"llvm.x86.avx512.vpdpbusd.{_BITS[self.nbytes]}"
-            return _call(builder, name, words, [acc, x, w])
+            return call(builder, name, words, [acc, x, w])
         halves = ir.VectorType(I16, self.lanes * 2)
-        pairs = _call(builder, f"llvm.x86.{_MADDUBS[self.nbytes]}", halves, [x, w])
+        pairs = call(builder, f"llvm.x86.{_MADDUBS[self.nbytes]}", halves, [x, w])
         ones = ir.Constant(halves, [1] * halves.count)
-        sums = _call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
+        sums = call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
         return builder.add(acc, sums)
 
 
@@ -73,12 +73,13 @@ def multiply_pairs(builder: Any, acc: Any, x: Any, w: Any, *, accumulating: bool
     words = ir.VectorType(I32, x.type.count // 2)
     nbytes = words.count * 4
     if accumulating and acc is not None:
-        return _call(builder, f"llvm.x86.avx512.vpdpwssd.{_BITS[nbytes]}", words, [acc, x, w])
-    product = _call(builder, f"llvm.x86.{_MADDWD[nbytes]}", words, [x, w])
+        return call(builder, f"llvm.x86.avx512.vpdpwssd.{_BITS[nbytes]}", words, [acc, x, w])
+    product = call(builder, f"llvm.x86.{_MADDWD[nbytes]}", words, [x, w])
     return product if acc is None else builder.add(acc, product)
 
 
-def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """Call an intrinsic by name."""
     types = [a.type for a in arguments]
     declared = builder.module.globals.get(name)
     if declared is None:

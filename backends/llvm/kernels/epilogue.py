@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llvmlite import ir
@@ -11,7 +11,7 @@ from irc.backends.llvm.loop import I32, I64
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.work import KernelFunction
-from irc.loops import Expr, Reduce
+from irc.loops import Expr, Load, Reduce, children, walk
 
 
 def finish(
@@ -21,18 +21,52 @@ def finish(
     place: tuple[Any, ...],
     total: Any,
     width: int,
+    known: Mapping[Expr, Any] | None = None,
 ) -> Callable[[], None]:
     """Render the result at `place` (the last indices of the result, the last one that of lane 0)
-    with `total`, `width` lanes, for the reduction; returns what emits the store."""
+    with `total`, `width` lanes, for the reduction; returns what emits the store. `known` are
+    values that `fixed` gave."""
+    renderer = _renderer(f, ranges, place, {**(known or {}), reduce: total}, width)
     nest = f.work.loops.result
-    indices = ([ir.Constant(I64, 0)] * len(nest.axes) + list(place))[-len(nest.axes) :]
-    bindings: dict[Expr, Any] = {v: i for v, i in zip(nest.axes, indices, strict=True)}
-    renderer = Renderer(
-        f.builder, f.places, bindings | {reduce: total}, ranges=ranges, lanes=width,
-        lane_var=nest.axes[-1] if width > 1 else None, x86=f.target.is_x86,
-    )  # fmt: skip
     value = renderer.render(nest.value)
     return lambda: renderer.store(f.result, nest.axes, value)
+
+
+def fixed(
+    f: KernelFunction, ranges: Ranges, reduce: Reduce, channel: Any, width: int
+) -> dict[Expr, Any]:
+    """What is loaded and computed from the channel alone, `width` of them from `channel` on:
+    rendered here, before a loop over pixels."""
+    nest = f.work.loops.result
+    renderer = _renderer(f, ranges, (channel,), {}, width)
+    varying = {reduce, *nest.axes[:-1]}
+    found: dict[Expr, Any] = {}
+    seen: set[Expr] = set()
+    stack = [nest.value]
+    while stack:
+        e = stack.pop()
+        if e in seen or e is reduce:
+            continue
+        seen.add(e)
+        inside = list(walk(e))
+        if not varying.isdisjoint(inside):
+            stack.extend(children(e))
+        elif any(isinstance(x, Load) for x in inside):
+            found[e] = renderer.render(e)
+    return found
+
+
+def _renderer(
+    f: KernelFunction, ranges: Ranges, place: tuple[Any, ...], known: Mapping[Expr, Any], width: int
+) -> Renderer:
+    """A renderer of `width` channels at a place; what comes before it is at 0."""
+    axes = f.work.loops.result.axes
+    indices = ([ir.Constant(I64, 0)] * len(axes) + list(place))[-len(axes) :]
+    bindings: dict[Expr, Any] = dict(zip(axes, indices, strict=True))
+    return Renderer(
+        f.builder, f.places, bindings | dict(known), ranges=ranges, lanes=width,
+        lane_var=axes[-1] if width > 1 else None, x86=f.target.is_x86,
+    )  # fmt: skip
 
 
 def join(builder: Any, vectors: list[Any], width: int) -> Any:

@@ -58,7 +58,7 @@ def gemm(work: Work, target: Target) -> MicroKernel | None:
         name=name,
         key=f"{product.pixels} {product.pixel} {product.taps} {product.run} {product.copy}",
         emit=_Gemm(product, dot, tile).emit,
-        arrays=(pack(product, dot, tile.vectors),),
+        arrays=(pack(product.packed, dot, tile.vectors),),
         replaces=(product.weights,),
         scratch=product.copy.nbytes if product.copy else 0,
         reason=f"tile of {tile.rows} pixels x {tile.vectors * dot.lanes} channels:"
@@ -125,16 +125,14 @@ def _split(extent: int, step: int) -> list[tuple[int, int]]:
     return [(size, count) for size, count in parts if size and count]
 
 
-def pack(p: Product, dot: DotProduct, vectors: int) -> Array:
-    """Weights in the order of use: per group and block of channels, per word, per stream, the
-    channels of the block with four bytes each. Missing channels are 0."""
+def pack(packed: Array, dot: DotProduct, vectors: int) -> Array:
+    """Weights, as `Product.packed` has them, in the order of use: per group and block of channels,
+    per word, per stream, the channels of the block with four bytes each. Missing channels are 0."""
     blocks: list[Array] = []
-    for group in p.packed:
-        for start in range(0, _vectors(p, dot), vectors):
-            count = min(vectors, _vectors(p, dot) - start)
-            lanes = count * dot.lanes
-            block = np.zeros((lanes, p.depth, 4), np.int8)
-            part = group[start * dot.lanes : start * dot.lanes + lanes]
+    for group in packed:
+        for start in range(0, len(group), vectors * dot.lanes):
+            part = group[start : start + vectors * dot.lanes]
+            block = np.zeros((ceil(len(part) / dot.lanes) * dot.lanes, *part.shape[1:]), np.int8)
             block[: len(part)] = part
             blocks.append(_streams(block, dot).reshape(-1))
     return np.concatenate(blocks)
@@ -155,14 +153,39 @@ def _streams(block: Array, dot: DotProduct) -> Array:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """The block of channels being emitted: its first channel (i64), its packed weights, and how
-    many vectors and channels it has."""
+class ChannelBlock:
+    """The block of channels being emitted: its first channel and its group (i64), its packed
+    weights, and how many vectors and channels it has."""
 
     first: Any
+    group: Any
     weights: Any
     vectors: int
     channels: int
+
+
+def channel_blocks(
+    builder: Any, p: Product, pointer: Any, depth: int, vectors: int, lanes: int
+) -> Iterator[ChannelBlock]:
+    """The blocks of channels of every group: a loop over whole blocks of `vectors`, then the rest.
+    Packed weights take `depth` words per channel."""
+    size = depth * vectors * lanes * 4
+    whole = p.columns // (vectors * lanes)
+    rest = ceil(p.columns / lanes) - whole * vectors
+    group_bytes = whole * size + rest * size // vectors
+    with counted(builder, p.groups, label="g") as group:
+        start = at(builder, pointer, times(builder, group.index, group_bytes))
+        first = times(builder, group.index, p.columns)
+        if whole:
+            with counted(builder, whole, label="o") as block:
+                weights = at(builder, start, times(builder, block.index, size))
+                channel = builder.add(first, times(builder, block.index, vectors * lanes))
+                yield ChannelBlock(channel, group.index, weights, vectors, vectors * lanes)
+        if rest:
+            done = whole * vectors * lanes
+            channel = builder.add(first, ir.Constant(I64, done))
+            weights = at(builder, start, whole * size)
+            yield ChannelBlock(channel, group.index, weights, rest, p.columns - done)
 
 
 class _Gemm:
@@ -197,34 +220,17 @@ class _Gemm:
         fit = [d for d in range(1, rows + 1) if rows % d == 0 and d * bytes_per_row <= BLOCK_BYTES]
         return max(fit, default=1)
 
-    def _blocks(self) -> Iterator[_Block]:
-        """The blocks of channels of every group: a loop over whole blocks, then the rest."""
-        p, builder, pointer = self.p, self.builder, self.f.arrays[0]
-        lanes = self.tile.vectors * self.dot.lanes
-        size = p.depth * self.dot.streams * lanes * 4
-        whole = p.columns // lanes
-        rest = _vectors(p, self.dot) - whole * self.tile.vectors
-        group_bytes = whole * size + rest * size // self.tile.vectors
-        with counted(builder, p.groups, label="g") as group:
-            self.group = group.index
-            start = at(builder, pointer, times(builder, group.index, group_bytes))
-            first = times(builder, group.index, p.columns)
-            if whole:
-                with counted(builder, whole, label="o") as block:
-                    weights = at(builder, start, times(builder, block.index, size))
-                    channel = builder.add(first, times(builder, block.index, lanes))
-                    yield _Block(channel, weights, self.tile.vectors, lanes)
-            if rest:
-                channel = builder.add(first, ir.Constant(I64, whole * lanes))
-                weights = at(builder, start, whole * size)
-                yield _Block(channel, weights, rest, p.columns - whole * lanes)
+    def _blocks(self) -> Iterator[ChannelBlock]:
+        depth = self.p.depth * self.dot.streams
+        return channel_blocks(self.builder, self.p, self.f.arrays[0], depth, self.tile.vectors,
+                              self.dot.lanes)  # fmt: skip
 
-    def _row(self, base: Any, n: Any, y: Any, block: _Block) -> None:
+    def _row(self, base: Any, n: Any, y: Any, block: ChannelBlock) -> None:
         """One row of pixels: whole tiles, then a narrower one."""
         builder, p = self.builder, self.p
         start = at(builder, base, times(builder, n, p.pixel[0]))
         start = at(builder, start, times(builder, y, p.pixel[1]))
-        start = at(builder, start, times(builder, self.group, p.run if p.groups > 1 else 0))
+        start = at(builder, start, times(builder, block.group, p.run if p.groups > 1 else 0))
         whole = p.pixels[2] // self.tile.rows * self.tile.rows
         if whole:
             with counted(builder, whole, step=self.tile.rows, label="x") as pixel:
@@ -233,7 +239,7 @@ class _Gemm:
             x = ir.Constant(I64, whole)
             self._tile(start, (n, y, x), p.pixels[2] - whole, block)
 
-    def _tile(self, start: Any, pixel: tuple[Any, Any, Any], rows: int, block: _Block) -> None:
+    def _tile(self, start: Any, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock) -> None:
         builder = self.builder
         first = at(builder, start, times(builder, pixel[2], self.p.pixel[2]))
         zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
@@ -242,7 +248,7 @@ class _Gemm:
         self._epilogue(pixel, rows, block, sums)
 
     def _taps(
-        self, level: int, x: Any, w: Any, block: _Block, rows: int, sums: list[Any]
+        self, level: int, x: Any, w: Any, block: ChannelBlock, rows: int, sums: list[Any]
     ) -> list[Any]:
         """The loops over taps, outermost first; then the words of a run."""
         if level == len(self.p.taps):
@@ -259,11 +265,11 @@ class _Gemm:
 
         return carrying(self.builder, extent, 1, sums, body)
 
-    def _step(self, block: _Block) -> int:
+    def _step(self, block: ChannelBlock) -> int:
         """Bytes of packed weights per word."""
         return self.dot.streams * block.vectors * self.dot.nbytes
 
-    def _run(self, x: Any, w: Any, block: _Block, rows: int, sums: list[Any]) -> list[Any]:
+    def _run(self, x: Any, w: Any, block: ChannelBlock, rows: int, sums: list[Any]) -> list[Any]:
         words = self.p.words
         unroll = next(u for u in (4, 3, 2, 1) if words % u == 0 or words > 4 * u)
         unroll = min(unroll, words)
@@ -282,7 +288,7 @@ class _Gemm:
         return sums
 
     def _word(
-        self, x: Any, w: Any, word: int, block: _Block, rows: int, sums: list[Any]
+        self, x: Any, w: Any, word: int, block: ChannelBlock, rows: int, sums: list[Any]
     ) -> list[Any]:
         """One step of four products on every accumulator of the tile."""
         builder, dot = self.builder, self.dot
@@ -310,7 +316,7 @@ class _Gemm:
         return self.builder.bitcast(spread, ir.VectorType(I8, self.dot.nbytes))
 
     def _epilogue(
-        self, pixel: tuple[Any, Any, Any], rows: int, block: _Block, sums: list[Any]
+        self, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock, sums: list[Any]
     ) -> None:
         """The expression around the reduction, two vectors at a time; loads before stores."""
         lanes = self.dot.lanes

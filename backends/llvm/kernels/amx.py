@@ -1,0 +1,377 @@
+"""Convolutions and linear layers on AMX: `tdpbusd` multiplies tiles of 16 pixels and 16 channels.
+
+A tile of pixels is up to 16 neighbours in one row of the result; `tileloadd` reads their bytes with
+the stride from pixel to pixel, so that, as in `gemm`, nothing is gathered into columns first. Up to
+four tiles of accumulators are multiplied together, then stored to scratch, where the expression
+around the reduction takes them up, pixel by pixel.
+
+    for each image, part of its tiles of pixels  (the part stays in the cache)
+        for each block of channels               (its weights stay in the cache)
+            for each group of tiles of pixels
+                for each tap, for each chunk:  acc[i][j] += x[i] * w[j]
+                for each pixel:  epilogue
+
+The last tile of a row and the last group of an image reach back over the ones before, so that all
+are of one size; only new pixels are finished. Chunks of a run reach back likewise, over weights 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product as cross
+from math import ceil
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from irc.backends.llvm.kernels.dot import DotProduct, call
+from irc.backends.llvm.kernels.epilogue import fixed, finish, join
+from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks, pack
+from irc.backends.llvm.kernels.halo import copy_image
+from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.product import Product, flatten, match
+from irc.backends.llvm.loop import I32, I64, counted, spanned
+from irc.backends.llvm.ranges import Ranges
+from irc.backends.llvm.target import Target
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.types import Array
+
+I8 = ir.IntType(8)
+TILE_ROWS, ROW_BYTES, LANES = 16, 64, 16
+"""Of a tile register; and the accumulators in its row."""
+REGISTERS = 8
+ACCUMULATORS = 4
+UNROLLED = 12
+"""Chunks that are emitted one after the other rather than looped over."""
+PART_BYTES = 768 * 1024
+"""Activations of a part of an image: some of the second-level cache."""
+FEWEST_CYCLES = 10
+"""Of a product, however few pixels it has; else one per pixel."""
+EPILOGUE_CYCLES = 11
+"""Per vector of results."""
+GROUP_CYCLES = 80
+"""Per group of tiles: addresses, filling and emptying the pipeline."""
+
+
+def amx(work: Work, target: Target) -> MicroKernel | None:
+    """A kernel for one convolution or linear layer, where the CPU has AMX and it pays."""
+    found = match(work) if target.tiles else None
+    if found is None:
+        return None
+    p = flatten(work, found)
+    tiling, cycles = best_tiling(p)
+    vectors = DotProduct("vpdpbusd", target.vector_bytes)
+    tile, without = best_tile(p, vectors, target.registers)
+    if without <= cycles:
+        return None
+    ideal = p.groups * np.prod(p.pixels) * _vectors(p) * _chunks(p) * tiling.chunk / TILE_ROWS
+    return MicroKernel(
+        name=f"qgemm_u8i8_{tiling.tiles * tiling.rows}x{tiling.vectors * LANES}_amx",
+        key=f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {tiling}",
+        emit=_Amx(p, tiling).emit,
+        arrays=(pack(_chunked(p, tiling.chunk), vectors, tiling.vectors), configuration(tiling)),
+        replaces=(p.weights,),
+        scratch=tiling.scratch + (p.copy.nbytes if p.copy else 0),
+        reason=f"{tiling.tiles} tiles of {tiling.rows} pixels x {tiling.vectors * LANES} channels,"
+        f" {tiling.chunk * 4} bytes at a time: {100 * ideal / cycles:.0f} % of its cycles multiply;"
+        f" {without / cycles:.1f} times as fast as vectors, tile of {tile.rows} pixels",
+        proof="tdpbusd wraps in 32 bits: exact",
+    )
+
+
+# ------------------------------------------------------------ choice
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """What is computed at one time: `tiles` tiles of `rows` pixels by `vectors` tiles of channels,
+    `chunk` words of four bytes of each pixel in one product."""
+
+    rows: int
+    tiles: int
+    vectors: int
+    chunk: int
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of the accumulators."""
+        return self.tiles * TILE_ROWS * self.vectors * ROW_BYTES
+
+    def pools(self) -> tuple[range, range]:
+        """Tile registers of activations and of weights; the first ones are accumulators."""
+        used = self.tiles * self.vectors
+        weights = min(self.vectors, REGISTERS - used - 1)
+        end = min(used + self.tiles, REGISTERS - weights)
+        return range(used, end), range(end, end + weights)
+
+
+def best_tiling(p: Product) -> tuple[Tiling, float]:
+    """The tiling of fewest estimated cycles, and these."""
+    rows = ceil(p.pixels[2] / ceil(p.pixels[2] / TILE_ROWS))
+    chunk = ceil(p.words / _run_chunks(p))
+    tiles = min(ACCUMULATORS, p.pixels[1] * ceil(p.pixels[2] / rows))
+    options = (
+        Tiling(rows, t, v, chunk)
+        for t, v in cross(range(1, tiles + 1), range(1, min(ACCUMULATORS, _vectors(p)) + 1))
+        if t * v <= ACCUMULATORS
+    )
+    costs = [(_cost(p, option), -option.vectors, option) for option in options]
+    cycles, _, tiling = min(costs, key=lambda c: c[:2])
+    return tiling, cycles
+
+
+def _cost(p: Product, t: Tiling) -> float:
+    """Cycles of one tile register file: products one after the other, beside their loads."""
+    groups = ceil(_tiles(p, t.rows) / t.tiles)
+    total = 0.0
+    for v, many in ((t.vectors, _vectors(p) // t.vectors), (_vectors(p) % t.vectors, 1)):
+        multiply = t.tiles * v * max(t.rows, FEWEST_CYCLES)
+        load = t.tiles * t.rows + v * t.chunk
+        store = t.tiles * v * t.rows
+        total += many * bool(v) * (_chunks(p) * max(multiply, load) + store + GROUP_CYCLES)
+    results = np.prod(p.pixels[1:]) * _vectors(p) * EPILOGUE_CYCLES
+    return float(groups * total + results) * p.groups * p.pixels[0]
+
+
+def _tiles(p: Product, rows: int) -> int:
+    """Tiles of pixels in an image."""
+    return p.pixels[1] * ceil(p.pixels[2] / rows)
+
+
+def _vectors(p: Product) -> int:
+    return ceil(p.columns / LANES)
+
+
+def _run_chunks(p: Product) -> int:
+    return ceil(p.words / TILE_ROWS)
+
+
+def _chunks(p: Product) -> int:
+    return p.depth // p.words * _run_chunks(p)
+
+
+def _starts(p: Product, chunk: int) -> list[int]:
+    """First word of each chunk of a run; the last one ends with the run."""
+    return [min(i * chunk, p.words - chunk) for i in range(_run_chunks(p))]
+
+
+def _chunked(p: Product, chunk: int) -> Array:
+    """The matrix as `Product.packed`, in chunks: what two chunks have in common is 0 in the later
+    one."""
+    groups, columns = p.packed.shape[:2]
+    runs = p.packed.reshape(groups, columns, -1, p.words, 4)
+    parts = []
+    for number, start in enumerate(_starts(p, chunk)):
+        part = runs[..., start : start + chunk, :].copy()
+        part[..., : number * chunk - start, :] = 0
+        parts.append(part)
+    return np.concatenate(parts, axis=3).reshape(groups, columns, -1, 4)
+
+
+def configuration(t: Tiling) -> Array:
+    """The operand of `ldtilecfg`: palette 1, bytes of a row (u16) and rows of each register."""
+    words, content = np.zeros(16, np.uint16), np.zeros(64, np.uint8)
+    activations, weights = t.pools()
+    words[: weights.stop] = ROW_BYTES
+    words[activations.start : activations.stop] = t.chunk * 4
+    content[0] = 1
+    content[16:48] = words.view(np.uint8)
+    content[48 : 48 + activations.stop] = t.rows
+    content[48 + weights.start : 48 + weights.stop] = t.chunk
+    return content
+
+
+# ------------------------------------------------------------ emission
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A tile of pixels: its row, its first pixel, and how many of its pixels are old."""
+
+    y: Any
+    x: Any
+    old: Any
+
+
+class _Amx:
+    def __init__(self, product: Product, tiling: Tiling) -> None:
+        self.p = product
+        self.tiling = tiling
+        self.count = _tiles(product, tiling.rows)
+        self.row_tiles = ceil(product.pixels[2] / tiling.rows)
+
+    def emit(self, f: KernelFunction) -> None:
+        """Emit the loops of the module's docstring."""
+        self.f, self.builder = f, f.builder
+        self.ranges = Ranges(f.work.facts)
+        self._call("ldtilecfg", f.arrays[1])
+        source, p = f.places[self.p.source].pointer, self.p
+        with counted(self.builder, p.pixels[0], label="n") as image:
+            base = at(self.builder, source, times(self.builder, image.index, p.pixel[0]))
+            if p.copy is not None:
+                base = at(self.builder, f.scratch, self.tiling.scratch)
+                copy_image(self.builder, p.copy, source, image.index, base, f.target.vector_bytes)
+            for start, stop in self._parts():
+                for block in channel_blocks(self.builder, p, f.arrays[0], self._depth,
+                                            self.tiling.vectors, LANES):  # fmt: skip
+                    shift = times(self.builder, block.group, p.run if p.groups > 1 else 0)
+                    self._block(at(self.builder, base, shift), image.index, start, stop, block)
+        self._call("tilerelease")
+
+    @cached_property
+    def _depth(self) -> int:
+        """Words of packed weights of a channel."""
+        return _chunks(self.p) * self.tiling.chunk
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        call(self.builder, f"llvm.x86.{name}", ir.VoidType(), list(arguments))
+
+    def _parts(self) -> Iterator[tuple[Any, Any]]:
+        """First tile and end of every part of an image."""
+        image = self.p.pixels[1] * max(self.p.pixel[1], self.p.pixels[2] * self.p.pixel[2])
+        size = ceil(self.count / ceil(image / PART_BYTES))
+        with counted(self.builder, self.count, step=size, label="part") as part:
+            yield part.index, self._least(self._plus(part.index, size), self.count)
+
+    def _block(self, base: Any, n: Any, start: Any, stop: Any, block: ChannelBlock) -> None:
+        """Groups of tiles of a part of the image, for one block of channels."""
+        builder, size = self.builder, self.tiling.tiles
+        with spanned(builder, start, stop, step=size, label="t") as wanted:
+            first = self._least(wanted, self.count - size)
+            places = [self._place(self._plus(first, i)) for i in range(size)]
+            xs = [self._address(base, place) for place in places]
+            self._multiply(xs, block)
+            self._store(block.vectors)
+            end = self._least(self._plus(first, size), stop)
+            with spanned(builder, wanted, end, label="i") as tile:
+                number = builder.sub(tile, first)
+                self._epilogue(n, self._place(tile), number, block)
+
+    def _place(self, tile: Any) -> _Place:
+        builder, extent, rows = self.builder, self.p.pixels[2], self.tiling.rows
+        if self.row_tiles == 1:
+            return _Place(tile, ir.Constant(I64, 0), ir.Constant(I64, 0))
+        count = ir.Constant(I64, self.row_tiles)
+        y = builder.udiv(tile, count) if self.p.pixels[1] > 1 else ir.Constant(I64, 0)
+        wanted = times(builder, builder.sub(tile, builder.mul(y, count)), rows)
+        x = self._least(wanted, extent - rows)
+        return _Place(y, x, builder.sub(wanted, x))
+
+    def _address(self, base: Any, place: _Place) -> Any:
+        builder, pixel = self.builder, self.p.pixel
+        row = at(builder, base, times(builder, place.y, pixel[1]))
+        return at(builder, row, times(builder, place.x, pixel[2]))
+
+    def _least(self, value: Any, bound: Any) -> Any:
+        bound = ir.Constant(I64, bound) if isinstance(bound, int) else bound
+        builder = self.builder
+        return builder.select(builder.icmp_unsigned("<", value, bound), value, bound)
+
+    def _plus(self, value: Any, number: int) -> Any:
+        return self.builder.add(value, ir.Constant(I64, number), flags=("nuw", "nsw"))
+
+    # -------------------------------------------------------- products
+
+    def _multiply(self, xs: Sequence[Any], block: ChannelBlock) -> None:
+        for register in range(self.tiling.tiles * block.vectors):
+            self._call("tilezero", ir.Constant(I8, register))
+        self._taps(0, xs, block.weights, block.vectors)
+
+    def _taps(self, level: int, xs: Sequence[Any], w: Any, vectors: int) -> None:
+        """The loops over taps, outermost first; then the chunks of a run."""
+        if level == len(self.p.taps):
+            self._run(xs, w, vectors)
+            return
+        extent, step = self.p.taps[level]
+        inner = _run_chunks(self.p)
+        for count, _ in self.p.taps[level + 1 :]:
+            inner *= count
+        size = inner * self._chunk_bytes(vectors)
+        for index in self._looped(extent, unrolled=extent * inner <= UNROLLED):
+            moved = [at(self.builder, x, self._scaled(index, step)) for x in xs]
+            self._taps(level + 1, moved, at(self.builder, w, self._scaled(index, size)), vectors)
+
+    def _run(self, xs: Sequence[Any], w: Any, vectors: int) -> None:
+        """The chunks of a run."""
+        starts, chunk = _starts(self.p, self.tiling.chunk), self.tiling.chunk
+        even = [s for i, s in enumerate(starts) if s == i * chunk]
+        for index in self._looped(len(even), unrolled=len(starts) <= UNROLLED):
+            moved = [at(self.builder, x, self._scaled(index, chunk * 4)) for x in xs]
+            weights = at(self.builder, w, self._scaled(index, self._chunk_bytes(vectors)))
+            self._chunk(moved, weights, vectors)
+        if len(even) < len(starts):
+            moved = [at(self.builder, x, starts[-1] * 4) for x in xs]
+            self._chunk(moved, at(self.builder, w, len(even) * self._chunk_bytes(vectors)), vectors)
+
+    def _looped(self, extent: int, *, unrolled: bool) -> Iterator[Any]:
+        """Indices: numbers, or those of a loop."""
+        if unrolled:
+            yield from range(extent)
+            return
+        unroll = max(u for u in (1, 2, 3, 4) if extent % u == 0)
+        with counted(self.builder, extent, step=unroll, label="k") as loop:
+            for i in range(unroll):
+                yield self._plus(loop.index, i)
+
+    def _scaled(self, index: Any, factor: int) -> Any:
+        return index * factor if isinstance(index, int) else times(self.builder, index, factor)
+
+    def _chunk_bytes(self, vectors: int) -> int:
+        """Bytes of packed weights in a chunk."""
+        return self.tiling.chunk * vectors * ROW_BYTES
+
+    def _chunk(self, xs: Sequence[Any], w: Any, vectors: int) -> None:
+        """One product of every tile of pixels by every tile of channels."""
+        activations, weights = self.tiling.pools()
+        for i, x in enumerate(xs):
+            a = activations[i % len(activations)]
+            self._load(a, x, self.p.pixel[2])
+            for j in range(vectors):
+                b = weights[j % len(weights)]
+                if i == 0:
+                    self._load(b, at(self.builder, w, j * ROW_BYTES), vectors * ROW_BYTES)
+                registers = (ir.Constant(I8, r) for r in (i * vectors + j, a, b))
+                self._call("tdpbusd", *registers)
+
+    def _load(self, register: int, pointer: Any, stride: int) -> None:
+        numbers = ir.Constant(I8, register), ir.Constant(I64, stride)
+        self._call("tileloadd64", numbers[0], pointer, numbers[1])
+
+    # -------------------------------------------------------- results
+
+    def _store(self, vectors: int) -> None:
+        """Accumulators to scratch: per pixel, those of its channels."""
+        stride = vectors * ROW_BYTES
+        for i, j in cross(range(self.tiling.tiles), range(vectors)):
+            to = at(self.builder, self.f.scratch, i * TILE_ROWS * stride + j * ROW_BYTES)
+            register = ir.Constant(I8, i * vectors + j)
+            self._call("tilestored64", register, to, ir.Constant(I64, stride))
+
+    def _epilogue(self, n: Any, place: _Place, number: Any, block: ChannelBlock) -> None:
+        """The expression around the reduction for the new pixels of a tile, a loop for every two
+        vectors of channels: what depends on channels alone stays in registers."""
+        builder, stride = self.builder, block.vectors * ROW_BYTES
+        tile = at(builder, self.f.scratch, times(builder, number, TILE_ROWS * stride))
+        for start in range(0, block.vectors, 2):
+            count = min(2, block.vectors - start)
+            width = min(count * LANES, block.channels - start * LANES)
+            channel = builder.add(block.first, ir.Constant(I64, start * LANES))
+            known = fixed(self.f, self.ranges, self.p.reduce, channel, width)
+            with spanned(builder, place.old, self.tiling.rows, label="r") as row:
+                line = at(builder, tile, times(builder, row, stride))
+                total = self._totals(at(builder, line, start * ROW_BYTES), count, width)
+                x = builder.add(place.x, row, flags=("nuw", "nsw"))
+                where = (n, place.y, x, channel)
+                finish(self.f, self.ranges, self.p.reduce, where, total, width, known)()
+
+    def _totals(self, pointer: Any, count: int, width: int) -> Any:
+        full = ir.VectorType(I32, LANES)
+        loaded = [
+            self.builder.load(at(self.builder, pointer, j * ROW_BYTES), typ=full, align=ROW_BYTES)
+            for j in range(count)
+        ]
+        return join(self.builder, loaded, width)
