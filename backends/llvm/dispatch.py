@@ -29,23 +29,24 @@ _AMX = ("amx-tile", "amx-int8", "os amx")
 _V4 = ("avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl")
 
 
-def emit_dispatch(module: Any, name: str, target: Target, bodies: Sequence[Any]) -> Any:
-    """A function like the bodies that calls the one for this CPU; `bodies` go with
-    `target.choices`, the lowest first, which every CPU is taken to run."""
+def emit_dispatch(module: Any, name: str, bodies: Mapping[Target, Any]) -> Any:
+    """A function like the bodies that calls the one for this CPU; they are given by level, the
+    lowest first, which every CPU is taken to run."""
+    lowest, *higher = bodies
     if not host().is_x86:
         raise CompileError(
-            f"target {target.name} can only be compiled on x86-64, whose assembler its CPUID needs:"
-            f" name one of {', '.join(t.name for t in target.choices if not t.tiles)}"
+            f"code for {' or '.join(t.name for t in bodies)} can only be compiled on x86-64, whose"
+            " assembler its CPUID needs: name one x86-64 level without AMX"
         )
-    arguments = [PTR] * len(bodies[0].args)
-    function = declare(module, f"{name}_body", arguments, target)
+    arguments = [PTR] * len(bodies[lowest].args)
+    function = declare(module, f"{name}_body", arguments, lowest)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    level = builder.call(_level_function(module, name, target), [])
+    level = builder.call(_level_function(module, name, lowest, higher), [])
     done = function.append_basic_block("done")
-    lowest = function.append_basic_block("level0")
-    switch = builder.switch(level, lowest)
-    for number, body in enumerate(bodies):
-        block = lowest if number == 0 else function.append_basic_block(f"level{number}")
+    default = function.append_basic_block("level0")
+    switch = builder.switch(level, default)
+    for number, body in enumerate(bodies.values()):
+        block = default if number == 0 else function.append_basic_block(f"level{number}")
         if number:
             switch.add_case(ir.Constant(I32, number + 1), block)
         builder.position_at_end(block)
@@ -56,19 +57,18 @@ def emit_dispatch(module: Any, name: str, target: Target, bodies: Sequence[Any])
     return function
 
 
-def _level_function(module: Any, name: str, target: Target) -> Any:
+def _level_function(module: Any, name: str, lowest: Target, higher: Sequence[Target]) -> Any:
     """`int level(void)`: 1 for the lowest. Threads that ask at once all find the same."""
     word: Any = ir.GlobalVariable(module, I32, f"{name}_level")
     word.linkage = "internal"
     word.initializer = ir.Constant(I32, 0)
-    function = declare(module, f"{name}_cpu_level", [], target, result=I32)
+    function = declare(module, f"{name}_cpu_level", [], lowest, result=I32)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     known = builder.load_atomic(word, ordering="monotonic", align=4, typ=I32)
     with builder.if_then(builder.icmp_unsigned("!=", known, ir.Constant(I32, 0)), likely=True):
         builder.ret(known)
     level = ir.Constant(I32, 1)
     has = _features(builder)
-    lowest, *higher = target.choices
     for number, each in enumerate(higher, 2):
         runs = _all(builder, has, _needed(each, lowest))
         runs = _permitted(builder, runs) if each.tiles else runs

@@ -118,9 +118,10 @@ class _ModuleBuilder:
 
     def _dispatched(self) -> Any:
         """One body per level, over one set of constants, and the choice between them; what the
-        highest level's kernels are is told. Levels that differ by AMX alone share functions."""
+        highest level's kernels are is told. Levels that differ by AMX alone share functions, and
+        are one where no kernel uses it."""
         top, name = self.emitter, self.emitter.prefix
-        bodies = []
+        bodies: dict[Target, Any] = {}
         functions: dict[tuple[str, str], dict[str, Any]] = {}
         for number, level in enumerate(self.levels):
             prefix = f"{name}_level{number}"
@@ -128,11 +129,16 @@ class _ModuleBuilder:
             emitter = replace(
                 top, target=level, prefix=prefix, functions=same, emitted=[], scratch=0
             )
-            bodies.append(emitter.body())
+            before = len(same)
+            body = emitter.body()
+            if bodies and len(same) == before:
+                continue
+            bodies[level] = body
             top.scratch = max(top.scratch, emitter.scratch)
             top.emitted = emitter.emitted
             top.functions |= {f.name: f for f in same.values()}
-        return emit_dispatch(self.module, name, self.target, bodies)
+        self.levels = tuple(bodies) if len(bodies) > 1 else ()
+        return emit_dispatch(self.module, name, bodies) if self.levels else body
 
     @property
     def kernels(self) -> list[Emitted]:

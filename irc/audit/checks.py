@@ -21,6 +21,15 @@ EDGE = ("run_f32",)
 """What may compute with floats, and whatever only it reaches."""
 LEVEL_WORD = (".bss (4 bytes)", ".bss (8 bytes)")
 """Where a library of several CPU levels keeps the level that it found."""
+ASKING = tuple(
+    {f"mov {r}, {number:#x}" for r in registers}
+    for number, registers in (
+        (158, ("eax", "rax")), (0x1023, ("edi", "rdi")), (18, ("esi", "rsi"))
+    )
+)  # fmt: skip
+"""What sets up the one system call that a library may make, which asks for AMX."""
+ASKED_WITHIN = 32
+"""Bytes of code."""
 MOST_NAMED = 3
 SECONDS = 120
 
@@ -105,8 +114,7 @@ class _Audit:
     @property
     def fat(self) -> bool:
         """Whether the library holds several levels of one CPU and keeps which one it runs."""
-        target = (self.binary.manifest or {}).get("target", {})
-        return isinstance(target, dict) and target.get("name") == "x86-64"
+        return bool((self.binary.manifest or {}).get("levels"))
 
     def integer(self) -> Check:
         floats = [
@@ -120,11 +128,23 @@ class _Audit:
         return Check("computes without floating point", "run" in self.entries and not floats, seen)
 
     def control(self) -> Check:
+        system = [i for f in self.found.values() for i in f.system]
+        asks = self.fat and [self._asks_for_tiles(i) for i in system] == [True]
         strays = [
-            f"{i} in {self.binary.name(f.entry)}" for f in self.found.values() for i in f.strays
+            f"{i} in {self.binary.name(f.entry)}"
+            for f in self.found.values()
+            for i in (*f.strays, *(() if asks else f.system))
         ]
         seen = _listed(strays) or f"{len(self.found)} functions, all calls direct"
+        seen += ", but for asking Linux to lend AMX" if asks and not strays else ""
         return Check("never leaves its own code", not strays, seen)
+
+    def _asks_for_tiles(self, call: Instruction) -> bool:
+        """Whether a system call is `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`: its
+        numbers are put into registers right before it."""
+        before = [a for a in self.code if call.address - ASKED_WITHIN <= a < call.address]
+        set_up = {str(self.code[a]) for a in before}
+        return call.mnemonic == "syscall" and all(set_up & forms for forms in ASKING)
 
     def stack(self) -> Check:
         promise = "uses a bounded stack"

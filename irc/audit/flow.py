@@ -14,12 +14,14 @@ from irc.audit.machines import Frame, Instruction, Machine, UnknownStack
 @dataclass
 class Function:
     """What one function may do. `calls` gives callees and the stack in use at each call;
-    `strays` are places where control can't be followed, `unknown` where the stack can't."""
+    `system` are its calls of the operating system, `strays` places where control can't be
+    followed, `unknown` where the stack can't."""
 
     entry: int
     reached: dict[int, Frame] = field(default_factory=dict)
     depth: int = 0
     calls: list[tuple[int, int]] = field(default_factory=list)
+    system: list[Instruction] = field(default_factory=list)
     strays: list[Instruction] = field(default_factory=list)
     unknown: list[Instruction] = field(default_factory=list)
 
@@ -74,7 +76,9 @@ class _Walk:
         kind = self.machine.kind(i)
         if kind in ("return", "stop"):
             return
-        if kind in ("system", "bad") or (kind in ("jump", "branch", "call") and i.target is None):
+        if kind == "system":
+            self.f.system.append(i)
+        if kind == "bad" or (kind in ("jump", "branch", "call") and i.target is None):
             self.f.strays.append(i)
             return
         if kind == "call" and i.target is not None:

@@ -17,8 +17,7 @@ are of one size; only new pixels are finished. Chunks of a run reach back likewi
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product as cross
@@ -29,7 +28,7 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, call
-from irc.backends.llvm.kernels.epilogue import fixed, finish, join
+from irc.backends.llvm.kernels.epilogue import finish, fixed, join
 from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks, pack
 from irc.backends.llvm.kernels.halo import copy_image
 from irc.backends.llvm.kernels.memory import at, times
@@ -57,8 +56,9 @@ GROUP_CYCLES = 80
 """Per group of tiles: addresses, filling and emptying the pipeline."""
 
 
-def amx(work: Work, target: Target) -> MicroKernel | None:
-    """A kernel for one convolution or linear layer, where the CPU has AMX and it pays."""
+def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | None:
+    """A kernel for one convolution or linear layer, where the CPU has AMX and it pays (or
+    `always`)."""
     found = match(work) if target.tiles else None
     if found is None:
         return None
@@ -66,7 +66,7 @@ def amx(work: Work, target: Target) -> MicroKernel | None:
     tiling, cycles = best_tiling(p)
     vectors = DotProduct("vpdpbusd", target.vector_bytes)
     tile, without = best_tile(p, vectors, target.registers)
-    if without <= cycles:
+    if without <= cycles and not always:
         return None
     ideal = p.groups * np.prod(p.pixels) * _vectors(p) * _chunks(p) * tiling.chunk / TILE_ROWS
     return MicroKernel(
@@ -233,7 +233,7 @@ class _Amx:
     def _parts(self) -> Iterator[tuple[Any, Any]]:
         """First tile and end of every part of an image."""
         image = self.p.pixels[1] * max(self.p.pixel[1], self.p.pixels[2] * self.p.pixel[2])
-        size = ceil(self.count / ceil(image / PART_BYTES))
+        size = ceil(self.count / max(1, ceil(image / PART_BYTES)))
         with counted(self.builder, self.count, step=size, label="part") as part:
             yield part.index, self._least(self._plus(part.index, size), self.count)
 

@@ -239,7 +239,9 @@ class _Gemm:
             x = ir.Constant(I64, whole)
             self._tile(start, (n, y, x), p.pixels[2] - whole, block)
 
-    def _tile(self, start: Any, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock) -> None:
+    def _tile(
+        self, start: Any, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock
+    ) -> None:
         builder = self.builder
         first = at(builder, start, times(builder, pixel[2], self.p.pixel[2]))
         zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
