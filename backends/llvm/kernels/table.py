@@ -1,0 +1,207 @@
+"""Kernels whose last step is a table of 256 bytes: sigmoid, hard-swish, SiLU, GELU after a
+convolution, or alone.
+
+All before the table is done by whichever kernel fits, which leaves the table's indices where the
+result is to lie; then one pass over it, whole vectors at a time, looks them up. The pass reads what
+is still in the cache, so it costs less than narrow look-ups inside of that kernel's tiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.generic import emit_loops
+from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.shuffle import ByteShuffle, Lookup, byte_shuffle
+from irc.backends.llvm.loop import I32, I64, counted
+from irc.backends.llvm.render import Place
+from irc.backends.llvm.target import Target
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.compose import reads_in_step
+from irc.loops import Binary, Cast, Expr, Int, Load, Loops, Nest, walk
+from irc.types import DType, Shape
+from irc.value import Value
+
+I8 = ir.IntType(8)
+AT_ONCE = 4
+"""Vectors that share the loads of a table's rows."""
+Select = Callable[[Work, Target], MicroKernel | None]
+
+
+def table(work: Work, target: Target, select: Select) -> MicroKernel | None:
+    """A table behind what `select` finds for the rest."""
+    shuffle, root = byte_shuffle(target), work.loops.result.value
+    found = table_index(root)
+    if shuffle is None or found is None or not isinstance(root, Load):
+        return None
+    entries = work.constant(root.source)
+    if entries is None or work.result_strides[-1:] not in ((), (1,)) or 0 in work.kernel.shape:
+        return None
+    stored = shuffle.stored(entries, found.dtype)
+    source = _plain(work, found)
+    replaced = (root.source,) if isinstance(root.source, Value) else ()
+    used = tuple(v for v in replaced if v in work.body.inputs and not _is_loaded(found, v))
+    if source is not None:
+        return MicroKernel(
+            name=f"table_{shuffle.name}", emit=_Alone(shuffle, source).emit,
+            arrays=(stored,), replaces=used,
+            reason="bytes are looked up a vector at a time",
+        )  # fmt: skip
+    inner = indices_of(work, found)
+    micro = select(inner, target) or MicroKernel("generic", emit_loops)
+    return dataclasses.replace(
+        micro,
+        name=f"{micro.name}_table_{shuffle.name}",
+        key=f"{micro.key} {found.dtype.value}",
+        emit=_Behind(shuffle, micro, inner, found.dtype).emit,
+        arrays=(*micro.arrays, stored),
+        replaces=(*micro.replaces, *used),
+    )
+
+
+def table_index(e: Expr) -> Expr | None:
+    """The 8-bit expression that a load from a table of 256 bytes is indexed by."""
+    if not isinstance(e, Load) or e.source.shape != (256,) or e.dtype.bits != 8:
+        return None
+    match e.index[0]:
+        case Cast(a=a) if a.dtype is DType.U8:
+            return a
+        case Binary(kind="sub", a=Cast(a=a), b=Int(value=-128)) if a.dtype is DType.I8:
+            return a
+    return None
+
+
+def indices_of(work: Work, found: Expr) -> Work:
+    """The work that ends before its table."""
+    nest = work.loops.result
+    loops = Loops((*work.loops.nests[:-1], Nest(nest.axes, found, None)))
+    return dataclasses.replace(work, loops=loops)
+
+
+def _is_loaded(e: Expr, source: Value) -> bool:
+    return any(isinstance(x, Load) and x.source is source for x in walk(e))
+
+
+def _plain(work: Work, found: Expr) -> Value | None:
+    """The body input that the indices are, element by element, if they are no more than that."""
+    nest = work.loops.result
+    if not isinstance(found, Load) or not isinstance(found.source, Value):
+        return None
+    source = found.source
+    inputs = work.body.inputs
+    if len(work.loops.nests) > 1 or source not in inputs or source.shape != work.kernel.shape:
+        return None
+    strides = work.strides[[i is source for i in inputs].index(True)]
+    return source if reads_in_step(nest, source) and strides[-1:] in ((), (1,)) else None
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """From a tensor to the result."""
+
+    shuffle: ByteShuffle
+    source: Value
+
+    def emit(self, f: KernelFunction) -> None:
+        _pass(f, self.shuffle, f.places[self.source], f.arrays[0])
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """Behind another kernel, in its result's place."""
+
+    shuffle: ByteShuffle
+    before: MicroKernel
+    inner: Work
+    index: DType
+
+    def emit(self, f: KernelFunction) -> None:
+        indices = Place(f.result.pointer, f.result.strides, self.index)
+        self.before.emit(
+            dataclasses.replace(f, work=self.inner, result=indices, arrays=f.arrays[:-1])
+        )
+        _pass(f, self.shuffle, indices, f.arrays[-1])
+
+
+def _pass(f: KernelFunction, shuffle: ByteShuffle, source: Place, stored: Any) -> None:
+    """Look up every element of the work's shape."""
+    look_up = shuffle.prepare(f.builder, stored)
+    shape, both = f.work.kernel.shape, (source.strides, f.result.strides)
+    outer, run = runs(shape, both)
+
+    def axes(depth: int, offsets: tuple[Any, Any]) -> None:
+        if depth == outer:
+            pointers = [
+                at(f.builder, p.pointer, o)
+                for p, o in zip((source, f.result), offsets, strict=True)
+            ]
+            _run(f.builder, shuffle, look_up, pointers, run)
+            return
+        with counted(f.builder, shape[depth], label="i") as loop:
+            first, second = (
+                f.builder.add(o, times(f.builder, loop.index, s[depth]))
+                for o, s in zip(offsets, both, strict=True)
+            )
+            axes(depth + 1, (first, second))
+
+    axes(0, (ir.Constant(I64, 0), ir.Constant(I64, 0)))
+
+
+def runs(shape: Shape, strides: tuple[Shape, ...]) -> tuple[int, int]:
+    """How many outer axes are needed to reach runs of elements side by side, and their length."""
+    outer = len(shape)
+    while outer and all(
+        s[outer - 1] == prod(shape[outer:]) or shape[outer - 1] == 1 for s in strides
+    ):
+        outer -= 1
+    return outer, prod(shape[outer:])
+
+
+def _run(
+    builder: Any, shuffle: ByteShuffle, look_up: Lookup, pointers: list[Any], nbytes: int
+) -> None:
+    """One run, maybe in place: the last piece, which overlaps the others, is read before they are
+    written, and written after them."""
+    source, to = pointers
+    piece = min(shuffle.nbytes, 1 << (nbytes.bit_length() - 1))
+    whole, rest = nbytes // piece * piece, nbytes % piece
+    last = look_up([_load(builder, source, nbytes - piece, piece, shuffle)]) if rest else []
+    many = whole // (AT_ONCE * piece) * AT_ONCE * piece
+    for start, stop, count in ((0, many, AT_ONCE), (many, whole, 1)):
+        if start == stop:
+            continue
+        with counted(builder, stop - start, step=count * piece, label="byte") as loop:
+            at_index = [
+                builder.add(loop.index, ir.Constant(I64, start + i * piece)) for i in range(count)
+            ]
+            found = look_up([_load(builder, source, i, piece, shuffle) for i in at_index])
+            for i, value in zip(at_index, found, strict=True):
+                _store(builder, to, i, piece, value)
+    if last:
+        _store(builder, to, nbytes - piece, piece, last[0])
+
+
+def _load(builder: Any, pointer: Any, offset: Any, piece: int, shuffle: ByteShuffle) -> Any:
+    """`piece` bytes as a whole vector."""
+    vector = ir.VectorType(I8, piece)
+    value = builder.load(at(builder, pointer, offset), typ=vector, align=1)
+    return resized(builder, value, shuffle.nbytes)
+
+
+def _store(builder: Any, pointer: Any, offset: Any, piece: int, value: Any) -> None:
+    builder.store(resized(builder, value, piece), at(builder, pointer, offset), align=1)
+
+
+def resized(builder: Any, value: Any, count: int) -> Any:
+    """The vector with more lanes, of any content, or with fewer."""
+    before = value.type.count
+    if before == count:
+        return value
+    mask = ir.Constant(ir.VectorType(I32, count), [i % before for i in range(count)])
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)

@@ -1,0 +1,81 @@
+"""Tables of 256 bytes by shuffles: alone and behind other work, at all lengths of their runs."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from irc.backends.llvm.kernels.shuffle import ByteShuffle
+from irc.graph import Graph
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import QMul
+from irc.ops.quantization import Lookup
+from irc.types import Array, DType, Quant
+from irc.value import Value
+from tests.backends.harness import TARGETS, examples, kernels_agree
+from tests.backends.products import source, wrapped
+from tests.ops.sampling import EIGHT_BITS, Draw, Sample, array, integer, pick, quant
+
+SHUFFLING = [t for t in TARGETS if not t.startswith(("aarch64", "arm"))]
+
+
+def lookup(draw: Draw, x: Value) -> Lookup:
+    dtype = pick(draw, EIGHT_BITS)
+    return Lookup(x, Const(array(draw, dtype, (256,)), name="last"), quant(draw, dtype))
+
+
+@st.composite
+def tables(draw: Draw) -> Sample:
+    """A table of a tensor, which may be a slice, with what may follow it."""
+    dims = (integer(draw, 1, 2), integer(draw, 1, 4), integer(draw, 1, 9), integer(draw, 1, 150))
+    x, sliced = source(draw, dims)
+    return wrapped(draw, x, lookup(draw, sliced))
+
+
+@st.composite
+def scaled_tables(draw: Draw) -> Sample:
+    """A table of a product of two tensors."""
+    dims = (integer(draw, 1, 3), integer(draw, 1, 150))
+    a, b = (
+        Input(dtype, shape, quant(draw, dtype), name=name)
+        for name, shape, dtype in (("a", dims, DType.U8), ("b", dims[1:], DType.I8))
+    )
+    dtype = pick(draw, EIGHT_BITS)
+    y = QMul(a, b, 2**30 + 12345, 38, (dtype.min, dtype.max), dtype, quant(draw, dtype))
+    feeds = {v.name: array(draw, v.dtype, v.dims) for v in (a, b)}
+    return Sample(Graph("scaled", (a, b), (lookup(draw, y),), ("y",)), feeds)
+
+
+@examples(40)
+@given(tables(), st.sampled_from(SHUFFLING))
+def test_alone(drawn: Sample, target: str) -> None:
+    kernels_agree(drawn.graph, drawn.feeds, target)
+
+
+@examples(25)
+@given(scaled_tables(), st.sampled_from(SHUFFLING))
+def test_behind_generic_loops(drawn: Sample, target: str) -> None:
+    (name,) = kernels_agree(drawn.graph, drawn.feeds, target)
+    assert "_table_" in name
+
+
+@pytest.mark.parametrize("target", SHUFFLING)
+@pytest.mark.parametrize("dtype", EIGHT_BITS)
+@pytest.mark.parametrize("count", [1, 15, 16, 31, 33, 256, 700])
+def test_every_byte(count: int, dtype: DType, target: str) -> None:
+    x = Input(dtype, (count,), Quant(0.5, 0), name="x")
+    entries = np.random.default_rng(3).integers(0, 256, 256).astype(np.uint8)
+    graph = Graph("bytes", (x,), (Lookup(x, Const(entries), Quant(0.5, 0)),), ("y",))
+    feed: Array = np.arange(count).astype(np.uint8).view(dtype.numpy)
+    (name,) = kernels_agree(graph, {"x": feed}, target)
+    assert name.startswith("table_")
+
+
+def test_rows_hold_what_earlier_ones_lack() -> None:
+    entries = np.random.default_rng(4).integers(0, 256, 256).astype(np.uint8)
+    rows = ByteShuffle("pshufb", 16).stored(entries, DType.U8).reshape(16, 16)
+    for h in range(16):
+        counted = rows[max(0, h - 7) : h + 1]
+        np.testing.assert_array_equal(np.bitwise_xor.reduce(counted), entries[16 * h :][:16])
