@@ -9,7 +9,7 @@ fields.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
@@ -24,6 +24,7 @@ from irc.errors import IRCError, TypeCheckError
 from irc.types import Array, Shape, TensorType
 
 if TYPE_CHECKING:
+    from irc.channels import Kept, Tie
     from irc.loops import Loops
 
 OPS: dict[str, type[Value]] = {}
@@ -73,6 +74,17 @@ class Value:
         """
         del operands, result
         raise IRCError(f"{self.op} %{self.name} has no integer form")
+
+    def ties(self) -> Iterable[Tie]:
+        """Which entries of the operands' and the result's axes live and die together; an axis
+        that is not named keeps its extent."""
+        return ()
+
+    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
+        """The same node over `new(operand)`, operands that lost entries. Attributes that count
+        or place entries follow: `kept` tells which remain of the operands and the result."""
+        del kept
+        return self.map_operands(new)
 
     @property
     def shape(self) -> Shape:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie_axes, tie_broadcast
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Loops, MulShift, Select, clamp, elementwise, load, load_broadcast
 from irc.ops.core import Const
@@ -52,6 +54,10 @@ class Unary(Value):
         """`fn` in float64, rounded to the operand's dtype."""
         with np.errstate(all="ignore"):
             return np.asarray(self.fn(x.astype(np.float64))).astype(x.dtype)
+
+    def ties(self) -> Iterable[Tie]:
+        """Every axis."""
+        return tie_axes(self.x, self, range(len(self.shape)))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """A table of all 256 results, equation (8)."""
@@ -404,6 +410,10 @@ class PRelu(Value):
         """The formula in the operands' dtype."""
         with np.errstate(all="ignore"):
             return np.where(x < 0, slope * x, x)
+
+    def ties(self) -> Iterable[Tie]:
+        """Every axis that broadcasting does not widen."""
+        return (*tie_axes(self.x, self, range(len(self.shape))), *tie_broadcast(self.slope, self))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qprelu`; a single slope is a table."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Kept, Tie, tie
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Loops, Nest, Reduce, Var, axes, load
 from irc.ops.core import Const
@@ -99,6 +101,34 @@ def convolution_loops(v: QConv2d | QConvTranspose2d) -> Loops:
     return Loops((Nest((n, y, x, o), value),))
 
 
+def convolution_ties(v: Conv2d | ConvTranspose2d) -> Iterator[Tie]:
+    """Images; outputs with rows of w and with b; inputs with the weights' channels. Of a grouped
+    convolution whole groups live and die, inputs and outputs together."""
+    yield tie(v.x, 0, v, 0)
+    yield tie(v.w, 0, v, 3)
+    if v.b is not None:
+        yield tie(v.b, 0, v, 3)
+    if v.groups == 1:
+        yield tie(v.x, 3, v.w, 3)
+        return
+    ins, outs = v.w.shape[3], v.shape[3] // v.groups
+    first = np.arange(v.groups)
+    for i in range(1, ins):
+        yield tie(v.x, 3, v.x, 3, first * ins, first * ins + i)
+    for o in range(outs):
+        yield tie(v.x, 3, v, 3, first * ins, first * outs + o)
+
+
+C = TypeVar("C", "Conv2d", "ConvTranspose2d")
+
+
+def narrowed_convolution(v: C, new: Callable[[Value], Value], kept: Kept) -> C:
+    """A convolution over operands that lost channels."""
+    groups = v.groups if v.groups == 1 else int(kept(v.x, 3).sum()) // v.w.shape[3]
+    b = None if v.b is None else new(v.b)
+    return v.replace(x=new(v.x), w=new(v.w), b=b, groups=groups)
+
+
 @op("conv2d")
 class Conv2d(Value):
     """Float 2-D convolution. x [N,H,W,C], w [O,kh,kw,C/groups], b [O]; result [N,Ho,Wo,O]."""
@@ -127,6 +157,14 @@ class Conv2d(Value):
         """By BLAS."""
         y = correlate(x, w, self.window, self.groups)
         return y if b is None else y + b
+
+    def ties(self) -> Iterable[Tie]:
+        """`convolution_ties`."""
+        return convolution_ties(self)
+
+    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
+        """With as many groups as are left."""
+        return narrowed_convolution(self, new, kept)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qconv2d`, with the bias folded by equation (4)."""
@@ -227,6 +265,14 @@ class ConvTranspose2d(Value):
         """By BLAS."""
         y = correlate_transposed(x, w, self.window, self.groups)
         return y if b is None else y + b
+
+    def ties(self) -> Iterable[Tie]:
+        """`convolution_ties`."""
+        return convolution_ties(self)
+
+    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
+        """With as many groups as are left."""
+        return narrowed_convolution(self, new, kept)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qconv_transpose2d`, with the bias folded by equation (4)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie_broadcast
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import (
     BinaryKind,
@@ -62,6 +64,10 @@ class Binary(Value):
         """`fn` in the operands' dtype."""
         with np.errstate(all="ignore"):
             return np.asarray(self.fn(a, b))
+
+    def ties(self) -> Iterable[Tie]:
+        """Every axis that broadcasting does not widen."""
+        return (*tie_broadcast(self.a, self), *tie_broadcast(self.b, self))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """A table where one operand is a single constant, else the op's own twin."""

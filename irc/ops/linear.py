@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie, tie_axes, tie_broadcast
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Loops, Nest, Reduce, Var, axes, load, load_broadcast
 from irc.ops.core import Const
@@ -59,6 +61,16 @@ class MatMul(Value):
         """By BLAS."""
         return np.asarray(np.matmul(a, b))
 
+    def ties(self) -> Iterator[Tie]:
+        """Rows, columns, depth, and what is not broadcast of the leading axes."""
+        if min(len(self.a.shape), len(self.b.shape)) < 2:
+            return
+        yield tie(self.a, len(self.a.shape) - 1, self.b, len(self.b.shape) - 2)
+        last = len(self.shape) - 1
+        for t in (*tie_broadcast(self.a, self), *tie_broadcast(self.b, self)):
+            if (t.a, t.b_axis) not in ((self.a, last), (self.b, last - 1)):
+                yield t
+
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qmatmul`; the product of the scales is one multiplier."""
         a, b = operands
@@ -88,6 +100,15 @@ class Linear(Value):
         """By BLAS."""
         y = np.asarray(x @ w.T)
         return y if b is None else y + b
+
+    def ties(self) -> Iterator[Tie]:
+        """Inputs with columns of w; outputs with rows of w and with b."""
+        last = len(self.shape) - 1
+        yield from tie_axes(self.x, self, range(last))
+        yield tie(self.x, last, self.w, 1)
+        yield tie(self.w, 0, self, last)
+        if self.b is not None:
+            yield tie(self.b, 0, self, last)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qlinear`, with the bias folded by equation (4)."""

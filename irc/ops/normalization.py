@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie, tie_axes
 from irc.errors import TypeCheckError
 from irc.ops.core import Const
 from irc.ops.qnorm import QNorm
@@ -125,6 +127,16 @@ class RowNorm(Value):
         if bias is not None:
             y = y + bias.astype(np.float64).reshape(self.affine)
         return np.asarray(y.reshape(x.shape), x.dtype)
+
+    def ties(self) -> Iterable[Tie]:
+        """The axes outside of a row, with those of scale and bias where they are one for one."""
+        if self.view != self.x.shape:
+            return tie_axes(self.x, self, (0,))
+        last = len(self.shape) - 1
+        outside = tie_axes(self.x, self, set(range(last + 1)) - set(self.axes))
+        vectors = [v for v in self.parameters if v is not None and v.shape == self.shape[last:]]
+        beside = [] if last in self.axes else vectors
+        return (*outside, *(tie(v, 0, self, last) for v in beside))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qnorm`, its scale and bias as constants in units of the result."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie_axes
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Loops, Nest, Reduce, Var, axes, load
 from irc.ops.core import Const
@@ -65,6 +67,10 @@ class MaxPool2d(Moving):
             np.maximum(result, view, out=result)
         return result
 
+    def ties(self) -> Iterable[Tie]:
+        """Images and channels."""
+        return tie_axes(self.x, self, (0, 3))
+
     def loops(self) -> Loops:
         """A maximum over the taps."""
         n, y, x, c = axes(self.shape, "n y x c")
@@ -104,6 +110,10 @@ class AvgPool2d(Value):
             return np.asarray(total / x.dtype.type(self.kernel[0] * self.kernel[1]))
         counts = self.window.counts(x.shape[1], x.shape[2])
         return np.asarray(total / counts[:, :, None].astype(x.dtype))
+
+    def ties(self) -> Iterable[Tie]:
+        """Images and channels."""
+        return tie_axes(self.x, self, (0, 3))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qavg_pool2d`, one multiplier per count."""

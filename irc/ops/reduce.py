@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Load, Loops, Nest, Reduce, ReduceKind, Var, axes, load
 from irc.ops.quantization import (
@@ -65,6 +67,11 @@ class _Reduction(Value):
     def count(self) -> int:
         """How many elements of x make one of the result."""
         return prod(self.x.shape[a] for a in self.axes)
+
+    def ties(self) -> Iterable[Tie]:
+        """The axes that are not reduced."""
+        left = [a for a in range(len(self.x.shape)) if a not in self.axes]
+        return (tie(self.x, a, self, a if self.keepdims else i) for i, a in enumerate(left))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie_axes
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Loops, Nest, axes, clamp, load, minimum
 from irc.ops.moving import Moving, in_type, moved
@@ -177,6 +178,10 @@ class ResizeNearest(Moving):
         )
         return np.ascontiguousarray(x[:, rows[:, None], columns[None, :]])
 
+    def ties(self) -> Iterable[Tie]:
+        """Images and channels."""
+        return tie_axes(self.x, self, (0, 3))
+
     def loops(self) -> Loops:
         """One load."""
         n, y, x, c = axes(self.shape, "n y x c")
@@ -211,6 +216,10 @@ class ResizeLinear(Value):
             below, above = np.take(result, low, axis), np.take(result, high, axis)
             result = below + (above - below) * weight
         return result.astype(x.dtype)
+
+    def ties(self) -> Iterable[Tie]:
+        """Images and channels."""
+        return tie_axes(self.x, self, (0, 3))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qresize_linear`; wide integers are requantized on their own."""

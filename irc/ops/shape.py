@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from math import inf, prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Kept, Tie, tie, tie_axes, tie_broadcast, tie_reshape
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import (
     Expr,
@@ -48,6 +50,14 @@ class Reshape(Moving):
         """NumPy's reshape."""
         return x.reshape(self.dims)
 
+    def ties(self) -> Iterable[Tie]:
+        """`tie_reshape`."""
+        return tie_reshape(self.x, self)
+
+    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
+        """To what is left of each axis."""
+        return self.replace(x=new(self.x), dims=remaining(self, kept))
+
     def loops(self) -> Loops:
         """One load; division and remainder only between axes that really merge or split."""
 
@@ -55,6 +65,11 @@ class Reshape(Moving):
             return load(self.x, *regrouped(i, self.dims, self.x.shape))
 
         return elementwise(self.dims, value)
+
+
+def remaining(v: Value, kept: Kept) -> Shape:
+    """What is left of each axis of a result."""
+    return tuple(int(kept(v, axis).sum()) for axis in range(len(v.shape)))
 
 
 def regrouped(index: tuple[Expr, ...], dims: Shape, source: Shape) -> list[Expr]:
@@ -113,6 +128,10 @@ class Transpose(Moving):
         """NumPy's transpose."""
         return np.asarray(x.transpose(self.perm), order="C")
 
+    def ties(self) -> Iterable[Tie]:
+        """Each axis where it comes from."""
+        return (tie(self.x, p, self, axis) for axis, p in enumerate(self.perm))
+
     def loops(self) -> Loops:
         """One load."""
         order = np.argsort(self.perm)
@@ -142,6 +161,16 @@ class Concat(Joining):
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         """NumPy's concatenate."""
         return np.concatenate(xs, self.axis)
+
+    def ties(self) -> Iterable[Tie]:
+        """The operands one after another; the other axes of all of them."""
+        others = [a for a in range(len(self.shape)) if a != self.axis]
+        start = 0
+        for v in self.xs:
+            yield from tie_axes(v, self, others)
+            stop = start + v.shape[self.axis]
+            yield tie(v, self.axis, self, self.axis, None, np.arange(start, stop))
+            start = stop
 
     def loops(self) -> Loops:
         """A chain of selections; loads that are not selected may lie outside."""
@@ -183,6 +212,23 @@ class Slice(Moving):
         """NumPy's slicing."""
         entries = zip(self.starts, self.stops, self.steps, strict=True)
         return x[tuple(slice(a, None if b < 0 else b, s) for a, b, s in entries)]
+
+    def ties(self) -> Iterable[Tie]:
+        """What is taken, of axes that are taken without gaps."""
+        entries = zip(self.starts, self.stops, self.steps, strict=True)
+        for axis, (start, stop, step) in enumerate(entries):
+            if step == 1:
+                yield tie(self.x, axis, self, axis, np.arange(start, stop), None)
+
+    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
+        """From and to where the remaining entries lie now."""
+        starts, stops = list(self.starts), list(self.stops)
+        for axis, step in enumerate(self.steps):
+            if step == 1:
+                before = np.concatenate([[0], np.cumsum(kept(self.x, axis))])
+                starts[axis] = int(before[starts[axis]])
+                stops[axis] = int(before[stops[axis]])
+        return self.replace(x=new(self.x), starts=tuple(starts), stops=tuple(stops))
 
     def loops(self) -> Loops:
         """One load."""
@@ -241,6 +287,11 @@ class Pad(Moving):
             return np.pad(x, self.pads, constant_values=self.fill)
         return np.pad(x, self.pads, mode="edge" if self.mode == "edge" else "reflect")
 
+    def ties(self) -> Iterable[Tie]:
+        """Axes that are not padded."""
+        inner = (axis for axis, pair in enumerate(self.pads) if pair == (0, 0))
+        return tie_axes(self.x, self, inner)
+
     def loops(self) -> Loops:
         """One load at a clamped or mirrored index, or one that may lie outside."""
         fill = int(self.fill) if self.mode == "constant" else None
@@ -279,6 +330,14 @@ class Expand(Moving):
         """NumPy's broadcast."""
         return np.array(np.broadcast_to(x, self.dims))
 
+    def ties(self) -> Iterable[Tie]:
+        """Axes that are not widened."""
+        return tie_broadcast(self.x, self)
+
+    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
+        """To what is left of each axis."""
+        return self.replace(x=new(self.x), dims=remaining(self, kept))
+
     def loops(self) -> Loops:
         """One load."""
         return elementwise(self.dims, lambda *i: load_broadcast(self.x, i))
@@ -311,6 +370,13 @@ class Gather(Moving):
         extent = x.shape[self.axis]
         at = np.clip(np.where(indices < 0, indices + extent, indices), 0, extent - 1)
         return np.take(x, at, self.axis)
+
+    def ties(self) -> Iterable[Tie]:
+        """The axes that no index selects from."""
+        after = self.indices.type.rank - 1
+        for axis in range(len(self.x.shape)):
+            if axis != self.axis:
+                yield tie(self.x, axis, self, axis if axis < self.axis else axis + after)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """The same over the integers."""
@@ -348,6 +414,10 @@ class Cast(Value):
     def evaluate(self, x: Array) -> Array:
         """NumPy's astype."""
         return x.astype(self.dtype.numpy)
+
+    def ties(self) -> Iterable[Tie]:
+        """Every axis."""
+        return tie_axes(self.x, self, range(len(self.shape)))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """Between floats a cast is nothing; raises `IRCError` for other casts."""
@@ -392,6 +462,10 @@ class Where(Joining):
     def evaluate(self, condition: Array, a: Array, b: Array) -> Array:
         """NumPy's where."""
         return np.where(condition, a, b)
+
+    def ties(self) -> Iterable[Tie]:
+        """Every axis that broadcasting does not widen."""
+        return (t for v in self.operands for t in tie_broadcast(v, self))
 
     def loops(self) -> Loops:
         """Three loads."""

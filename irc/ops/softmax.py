@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.channels import Tie, tie_axes
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Int, Loops, Nest, Reduce, Temp, Var, axes, load
 from irc.ops.core import Const
@@ -34,6 +36,10 @@ class Softmax(Value):
         with np.errstate(all="ignore"):
             e = np.exp(x - x.max(self.axis, keepdims=True))
             return np.asarray(e / e.sum(self.axis, keepdims=True))
+
+    def ties(self) -> Iterable[Tie]:
+        """All axes but the one that is summed over."""
+        return tie_axes(self.x, self, (a for a in range(len(self.shape)) if a != self.axis))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qsoftmax`, with the table of exp for the operand's scale."""
