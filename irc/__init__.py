@@ -6,7 +6,7 @@
 """
 
 import irc.ops as _ops  # registers every op
-from irc.driver import compile, from_torch, load, open_library, quantize
+from irc.driver import compile, from_torch, load, open_library, prune, quantize, to_onnx
 from irc.errors import IRCError
 from irc.graph import Graph, evaluate
 from irc.text import parse
@@ -14,6 +14,6 @@ from irc.text import parse
 __version__ = "0.1.0"
 __all__ = [
     "Graph", "IRCError", "compile", "evaluate", "from_torch", "load", "open_library", "parse",
-    "quantize",
+    "prune", "quantize", "to_onnx",
 ]  # fmt: skip
 del _ops

@@ -182,6 +182,25 @@ def compare(
 
 
 @app.command()
+def prune(
+    model: Model,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PRUNED.onnx", help="The model to write.")
+    ],
+    ratio: Annotated[
+        float, typer.Option(help="Share of each layer's channels that goes, below 1.")
+    ],
+    calibration: Calibration = None,
+    shapes: Shapes = None,
+    pixels: Pixels = None,
+) -> None:
+    """Remove a model's least important channels; write what is left as ONNX."""
+    from irc.commands.prune import prune_model
+
+    prune_model(model, output, ratio, calibration, tuple(shapes or ()), pixels)
+
+
+@app.command()
 def audit(library: Library) -> None:
     """Check on the machine code what the library promises."""
     from irc.commands.audit import audit_library

@@ -115,6 +115,26 @@ def _error(v: Value, s: _Sums) -> LayerError:
     return LayerError(v.name, v.op, v.type, s.sqnr, s.error, s.magnitude)
 
 
+def compare_outputs(
+    real: Graph, other: Graph, samples: Iterable[Mapping[str, Array]]
+) -> list[LayerError]:
+    """The error of each output of `other` against that of `real`, both float, of one interface.
+
+    Raises `DataError` where there is no sample.
+    """
+    sums = {name: _Sums() for name in real.output_names}
+    count = 0
+    for sample in samples:
+        a, b = evaluate(real, sample), evaluate(other, sample)
+        for name, s in sums.items():
+            s.add(a[name], b[name])
+        count += 1
+    if not count:
+        raise DataError("there is no sample to compare on")
+    named = zip(real.outputs, sums.items(), strict=True)
+    return [_error(v.replace(name=name), s) for v, (name, s) in named]
+
+
 def worst_first(errors: Iterable[LayerError]) -> list[LayerError]:
     """Sorted by SQNR, the lowest first."""
     return sorted(errors, key=lambda e: e.sqnr)

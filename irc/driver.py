@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import onnx
 
     from irc.compare import LayerError
+    from irc.passes.prune import LayerWidth
     from irc.report import Findings
 
 BACKENDS = ("llvm", "numba", "reference")
@@ -130,6 +131,49 @@ def quantize(
     step = Step("quantize", seconds, len(simple.order), len(result.order))
     derived(result, simple, [step], [NOISE_WARNING] if noise else [])
     return result
+
+
+def prune(
+    graph: Graph, ratio: float, calibration: Any = None, **options: Any
+) -> Graph:
+    """Remove the least important channels of a float graph: of each group of layers that are tied
+    to each other the share `ratio`. Inputs and outputs stay as they are.
+
+    With `calibration` (as for `quantize`) importance is measured on it, and the weights that
+    remain are refitted to make up for those that go: much better than weights alone. `options` are
+    those of `irc.passes.prune.Options`. Raises `GraphError` for a graph that is not float or has
+    no channel that can go.
+    """
+    from irc.passes.prune import Options
+    from irc.passes.prune import prune as prune_float
+
+    chosen = Options(ratio, **options)
+    if not is_float(graph):
+        raise GraphError(f"graph {graph.name} is quantized: prune the float model, then quantize")
+    simple = simplify(graph)
+    data = None if calibration is None else samples(simple, calibration)
+    start = time.perf_counter()
+    with bar("prune") as shown:
+        result = prune_float(simple, data, chosen, shown)
+    step = Step("prune", time.perf_counter() - start, len(simple.order), len(result.order))
+    derived(result, simple, [step])
+    return result
+
+
+def to_onnx(graph: Graph, path: str | Path) -> None:
+    """Write a float or QDQ graph as an ONNX model with the same inputs and outputs.
+
+    Raises `GraphError` for integer graphs and for ops that ONNX has no operator for; then no file
+    appears.
+    """
+    from irc.backends.onnx import export
+
+    if is_integer(graph) or is_scheduled(graph):
+        raise GraphError(f"graph {graph.name} is integer: write its float or QDQ form")
+    path = Path(path)
+    model = export(graph).SerializeToString()
+    with whole(path.parent) as folder:
+        (folder / path.name).write_bytes(model)
 
 
 def unquantized(graph: Graph) -> tuple[str, ...]:
@@ -312,6 +356,13 @@ def open_library(path: str | Path) -> Any:
 
 
 # ---------------------------------------------------------------- for the command line
+
+
+def widths(before: Graph, after: Graph) -> list[LayerWidth]:
+    """How many channels each layer has before and after pruning."""
+    from irc.passes.prune import widths as layer_widths
+
+    return layer_widths(before, after)
 
 
 def samples(graph: Graph, data: Any) -> Iterator[dict[str, Array]]:

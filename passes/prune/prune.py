@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,10 @@ class Options:
 
 
 def prune(
-    graph: Graph, samples: Iterable[Mapping[str, Array]] | None, options: Options
+    graph: Graph,
+    samples: Iterable[Mapping[str, Array]] | None,
+    options: Options,
+    progress: Callable[[int], None] | None = None,
 ) -> Graph:
     """The graph without its least important channels; its interface stays.
 
@@ -64,7 +67,7 @@ def prune(
             f"graph {graph.name} has no channels to remove: each is tied to an input, an output,"
             " or an op that fixes its extent"
         )
-    seen = {} if samples is None else moments(graph, samples)
+    seen = {} if samples is None else moments(graph, samples, progress)
     score = importance(found, channels, seen)
     removed = np.zeros(channels.count, np.bool_)
     for group in groups:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,14 +48,20 @@ class Moments:
         return np.asarray(np.diagonal(self.second) / self.count)
 
 
-def moments(graph: Graph, samples: Iterable[Mapping[str, Array]]) -> dict[Value, Moments]:
-    """The moments of everything that a layer reads."""
+def moments(
+    graph: Graph,
+    samples: Iterable[Mapping[str, Array]],
+    progress: Callable[[int], None] | None = None,
+) -> dict[Value, Moments]:
+    """The moments of everything that a layer reads. `progress` is told the samples seen."""
     found = {v.x: Moments() for v in layers(graph)}
 
     def observe(v: Value, array: Array) -> None:
         if v in found:
             found[v].add(array)
 
-    for sample in samples:
+    for count, sample in enumerate(samples, 1):
         evaluate(graph, sample, observe=observe)
+        if progress is not None:
+            progress(count)
     return found

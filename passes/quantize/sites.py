@@ -16,14 +16,14 @@ from irc.ops.shape import Pad
 from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import choose_quant, stored_as
+from irc.passes.quantize.scales import asymmetric, choose_quant, stored_as
 from irc.types import DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
 NATURAL: Mapping[str, Quant] = {
     "softmax": Quant(1 / 256, 0),
     "sigmoid": Quant(1 / 256, 0),
-    "hard_sigmoid": Quant(1 / 255, 0),
+    "hard_sigmoid": asymmetric(0.0, 1.0),
 }
 """Ops whose range is known: [0, 1), or [0, 1] where 1 itself is common."""
 STANDS_FOR_INFINITY = 1e4

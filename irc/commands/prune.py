@@ -1,0 +1,54 @@
+"""`irc prune`: fewer channels, written as an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from irc import driver
+from irc.commands.console import out, table, warn
+from irc.commands.inputs import load_model, parse_pixels, read_data
+from irc.compare import compare_outputs
+from irc.graph import Graph
+from irc.summary import layers
+
+
+def prune_model(
+    path: Path,
+    output: Path,
+    ratio: float,
+    calibration: str | None,
+    shapes: Sequence[str],
+    pixels_text: str | None,
+) -> None:
+    """Write the pruned model, then print what each layer has lost."""
+    pixels = parse_pixels(pixels_text)
+    graph = load_model(path, shapes)
+    data = None if calibration is None else read_data(calibration, graph, pixels)
+    if data is None:
+        warn("pruned by its weights alone: with --calibration DATA much less accuracy is lost")
+    pruned = driver.prune(graph, ratio, data)
+    driver.to_onnx(pruned, output)
+    before = driver.simplify(graph)
+    out().print(width_table(before, pruned))
+    if data is not None:
+        for e in compare_outputs(before, pruned, driver.samples(graph, data)):
+            out().print(f"output {e.name}: {e.sqnr:.1f} dB above its error by pruning")
+    out().print(f"wrote {output}")
+
+
+def width_table(before: Graph, after: Graph) -> Table:
+    """Channels of each layer before and after, and the totals of both graphs."""
+    made = table(("layer", "left"), ("op", "left"), ("before", "right"), ("after", "right"))
+    for w in driver.widths(before, after):
+        made.add_row(w.name, w.op, str(w.before), str(w.after))
+    made.add_section()
+    old, new = layers(before), layers(after)
+    for what, a, b in (
+        ("MACs", sum(r.macs for r in old), sum(r.macs for r in new)),
+        ("parameters", sum(r.parameters for r in old), sum(r.parameters for r in new)),
+    ):
+        made.add_row("total", what, f"{a:,}", f"{b:,}")
+    return made
