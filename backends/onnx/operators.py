@@ -182,9 +182,7 @@ def _group_norm(w: Writer, v: InstanceNorm | GroupNorm) -> str:
     if isinstance(v, InstanceNorm):
         y = w.emit("InstanceNormalization", [x, scale, bias], epsilon=v.epsilon)
     else:
-        y = w.emit(
-            "GroupNormalization", [x, scale, bias], num_groups=v.groups, epsilon=v.epsilon
-        )
+        y = w.emit("GroupNormalization", [x, scale, bias], num_groups=v.groups, epsilon=v.epsilon)
     return w.emit("Transpose", [y], name=v.name, perm=[0, *range(2, rank), 1])
 
 

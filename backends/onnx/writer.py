@@ -1,8 +1,8 @@
 """A graph written as an ONNX model: operator by operator, transposes only where they are needed.
 
 Images are NHWC in the IR and NCHW in ONNX. A value has a *plain* name (its shape in the IR), a
-*planar* one (NCHW), or both: whichever an operator asks for is made by a Transpose if it isn't there
-yet, and what nobody asks for is left out at the end.
+*planar* one (NCHW), or both: whichever an operator asks for is made by a Transpose if it isn't
+there yet, and what nobody asks for is left out at the end.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, Array] = {}
         self._known: dict[int, str] = {}
+        self._public: dict[str, str] = {}
         self._names: dict[tuple[Value, Layout], str] = {}
         self._taken = {v.name for v in graph.inputs} | set(graph.output_names)
         for v in graph.inputs:
@@ -168,11 +169,13 @@ class Writer:
         )
 
     def _name_output(self, inner: str, name: str) -> None:
-        """Let an output have its name: its maker takes it, unless that has a public name already."""
+        """Let an output have its name: its maker takes it, unless that has one already."""
+        inner = self._public.get(inner, inner)
         made = any(inner in node.output for node in self.nodes)
-        if not made or inner in self.graph.output_names:
+        if not made or inner in self._public.values():
             self.nodes.append(helper.make_node("Identity", [inner], [name]))
             return
+        self._public[inner] = name
         for node in self.nodes:
             for names in (node.input, node.output):
                 names[:] = [name if n == inner else n for n in names]
@@ -207,7 +210,7 @@ def export(graph: Graph) -> onnx.ModelProto:
         writer.write(v)
     model = writer.model()
     if model.ByteSize() > LARGEST:
-        raise GraphError(f"graph {graph.name} has more than 2 GB of constants: too much for one file")
+        raise GraphError(f"graph {graph.name}: over 2 GB of constants don't fit one ONNX file")
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:

@@ -35,7 +35,7 @@ def prune_model(
     out().print(width_table(before, pruned))
     if data is not None:
         for e in compare_outputs(before, pruned, driver.samples(graph, data)):
-            out().print(f"output {e.name}: {e.sqnr:.1f} dB above its error by pruning")
+            out().print(f"output {e.name}: SQNR {e.sqnr:.1f} dB against the model before")
     out().print(f"wrote {output}")
 
 

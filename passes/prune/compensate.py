@@ -11,16 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 from irc.passes.prune.statistics import Moments
+from irc.passes.prune.surgeon import RIDGE
 from irc.types import Array
-
-RIDGE = 1e-3
-"""Added to the variances, as a share of their mean: keeps the fit from chasing noise."""
 
 
 def fit(seen: Moments, kept: Array) -> tuple[Array, Array]:
     """A [R, K] and a [R] of the best `r ~ A k + a`. `kept` is b1 [C]."""
-    mean = seen.first / seen.count
-    covariance = seen.second / seen.count - np.outer(mean, mean)
+    mean, covariance = seen.mean, seen.covariance
     inner, across = covariance[np.ix_(kept, kept)], covariance[np.ix_(~kept, kept)]
     ridge = RIDGE * max(float(np.trace(inner)) / max(1, len(inner)), 1e-12)
     slope = np.linalg.solve(inner + ridge * np.eye(len(inner)), across.T).T

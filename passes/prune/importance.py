@@ -13,21 +13,20 @@ from irc.types import Array
 from irc.value import Value
 
 
-def importance(
-    layers: list[Layer], channels: Channels, seen: Mapping[Value, Moments]
-) -> Array:
-    """By class: the energy `E[x_c^2] * sum(w[..., c]^2)` that a channel brings into the layers which
+def importance(layers: list[Layer], channels: Channels, seen: Mapping[Value, Moments]) -> Array:
+    """By class: the energy `E[x_c^2] * sum(w[..., c]^2)` that a channel brings into the layers that
     read it, as a share of each layer's total, averaged over these layers.
 
     Without samples (`seen` empty) the energy of a channel is taken from the weights that make it.
     A class that no layer reads is judged by the weights that make it alone.
     """
     made = _average(channels.count, [_made(v, channels) for v in layers])
-    read = _average(channels.count, [_read(v, channels, made, seen) for v in layers if _dense(v)])
+    read = _average(channels.count, [_read(v, channels, made, seen) for v in layers if is_dense(v)])
     return np.where(np.isnan(read), np.nan_to_num(made), read)
 
 
-def _dense(v: Layer) -> bool:
+def is_dense(v: Layer) -> bool:
+    """Whether each output of a layer reads every channel."""
     return not isinstance(v, Conv2d | ConvTranspose2d) or v.groups == 1
 
 

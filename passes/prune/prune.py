@@ -13,8 +13,9 @@ from irc.graph import Graph
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
 from irc.passes.prune.compensate import compensated
-from irc.passes.prune.importance import importance
+from irc.passes.prune.importance import importance, is_dense
 from irc.passes.prune.statistics import Layer, Moments, layers, moments
+from irc.passes.prune.surgeon import Reader, cheapest
 from irc.properties import is_float
 from irc.types import Array
 from irc.value import Value
@@ -25,8 +26,8 @@ class Options:
     """How a graph is pruned; `irc.prune` takes these by keyword.
 
     ratio: share of its channels that each group of tied layers loses, in [0, 1). multiple: the
-    channels that stay are rounded to a multiple of this (where there are as many), which suits
-    vectors. compensate: refit the weights of what reads the removed channels (needs samples).
+    channels that stay are rounded to a multiple of this, which suits vectors, in groups of twice as
+    many. compensate: refit the weights of what reads the removed channels (needs samples).
     """
 
     ratio: float
@@ -41,9 +42,8 @@ class Options:
 
     def left(self, count: int) -> int:
         """How many of `count` channels stay."""
-        wanted = count * (1 - self.ratio)
-        rounded = self.multiple * max(1, round(wanted / self.multiple))
-        return min(count, rounded)
+        step = self.multiple if count >= 2 * self.multiple else 1
+        return min(count, step * max(1, round(count * (1 - self.ratio) / step)))
 
 
 def prune(
@@ -69,12 +69,28 @@ def prune(
         )
     seen = {} if samples is None else moments(graph, samples, progress)
     score = importance(found, channels, seen)
+    readers = _readers(found, channels, seen) if options.compensate else {}
     removed = np.zeros(channels.count, np.bool_)
     for group in groups:
-        ranked = group[np.argsort(score[group], kind="stable")]
-        removed[ranked[: len(group) - options.left(len(group))]] = True
+        wanted = len(group) - options.left(len(group))
+        reading = [r for r in readers.values() if np.isin(r.classes, group).any()]
+        if reading:
+            removed[cheapest(group, wanted, reading, channels.count)] = True
+        else:
+            removed[group[np.argsort(score[group], kind="stable")][:wanted]] = True
     _keep_one_of_each(graph, channels, removed, score)
     return _Narrowing(channels, removed, seen if options.compensate else {}).run(graph)
+
+
+def _readers(
+    found: list[Layer], channels: Channels, seen: Mapping[Value, Moments]
+) -> dict[Value, Reader]:
+    """The layers that mix channels, as far as samples have been seen."""
+    return {
+        v: Reader.of(v.w.array, seen[v.x], channels.of(v, v.x, len(v.x.shape) - 1))
+        for v in found
+        if v.x in seen and is_dense(v) and isinstance(v.w, Const)
+    }
 
 
 def _groups(found: list[Layer], channels: Channels) -> Iterator[Array]:

@@ -47,6 +47,16 @@ class Moments:
         """Mean square of each channel [C]."""
         return np.asarray(np.diagonal(self.second) / self.count)
 
+    @property
+    def mean(self) -> Array:
+        """Mean of each channel [C]."""
+        return np.asarray(self.first / self.count)
+
+    @property
+    def covariance(self) -> Array:
+        """Of the channels [C, C]."""
+        return np.asarray(self.second / self.count - np.outer(self.mean, self.mean))
+
 
 def moments(
     graph: Graph,

@@ -337,3 +337,26 @@ def test_run_refuses_bad_libraries_and_inputs(model: Path, data: Path, tmp_path:
     refused(cli("run", library, tmp_path / "absent.npz"), "absent.npz")
     refused(cli("run", library, tmp_path / "libtext.so"), "libtext.so")
     assert not (tmp_path / "y.npz").exists()
+
+
+def test_prune_writes_a_smaller_model(model: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "pruned.onnx"
+    result = cli("prune", model, "-o", out, "--ratio", "0.5", "--calibration", data)
+    assert result.exit_code == 0, result.output
+    assert "MACs" in result.output
+    small, large = irc.load(out), irc.load(model)
+    assert small.output_types == large.output_types
+    assert sum(c.array.size for c in small.constants) < sum(c.array.size for c in large.constants)
+
+
+def test_prune_without_data_warns(model: Path, tmp_path: Path) -> None:
+    result = cli("prune", model, "-o", tmp_path / "p.onnx", "--ratio", "0.25")
+    assert result.exit_code == 0, result.output
+    assert "warning" in result.stderr
+
+
+def test_prune_refuses_a_ratio_of_one(model: Path, tmp_path: Path) -> None:
+    result = cli("prune", model, "-o", tmp_path / "p.onnx", "--ratio", "1")
+    assert result.exit_code == 1
+    assert "must lie in" in result.stderr
+    assert not (tmp_path / "p.onnx").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import irc
@@ -130,8 +130,9 @@ def test_random_networks_stay_whole(seed: int, ratio: float) -> None:
     try:
         pruned = prune(graph, None, Options(ratio, multiple=1))
     except irc.IRCError as error:
-        assert "no channels to remove" in str(error)
-        return
+        if "no channels to remove" not in str(error):
+            raise
+        reject()
     before, after = (sum(row.parameters for row in layers(g)) for g in (graph, pruned))
     assert after < before
     assert [v.type for v in pruned.outputs] == [v.type for v in graph.outputs]
@@ -192,14 +193,15 @@ def test_what_the_rest_tells_is_made_up_for() -> None:
 def test_kept_channels_are_a_multiple() -> None:
     net = Net()
     graph = net.graph(net.conv(net.conv(net.conv(net.x, 20), 3), 2))
-    assert afters(graph, 0.5, 8) == [8, 3, 2]
+    assert afters(graph, 0.5, 8) == [8, 2, 2]
     assert afters(graph, 0.0) == [20, 3, 2]
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 2.0, float("nan")])
 def test_ratios_out_of_bounds_are_refused(ratio: float) -> None:
+    net = Net()
     with pytest.raises(irc.IRCError, match="must lie in"):
-        irc.prune(Net().graph(Net().x), ratio)
+        irc.prune(net.graph(net.x), ratio)
 
 
 def test_quantized_graphs_are_refused() -> None:
