@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import onnx
 
     from irc.compare import LayerError
-    from irc.passes.prune import LayerWidth
     from irc.report import Findings
 
 BACKENDS = ("llvm", "numba", "reference")
@@ -133,9 +132,7 @@ def quantize(
     return result
 
 
-def prune(
-    graph: Graph, ratio: float, calibration: Any = None, **options: Any
-) -> Graph:
+def prune(graph: Graph, ratio: float, calibration: Any = None, **options: Any) -> Graph:
     """Remove the least important channels of a float graph: of each group of layers that are tied
     to each other the share `ratio`. Inputs and outputs stay as they are.
 
@@ -356,13 +353,6 @@ def open_library(path: str | Path) -> Any:
 
 
 # ---------------------------------------------------------------- for the command line
-
-
-def widths(before: Graph, after: Graph) -> list[LayerWidth]:
-    """How many channels each layer has before and after pruning."""
-    from irc.passes.prune import widths as layer_widths
-
-    return layer_widths(before, after)
 
 
 def samples(graph: Graph, data: Any) -> Iterator[dict[str, Array]]:

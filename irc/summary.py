@@ -37,6 +37,23 @@ def layers(graph: Graph) -> list[Layer]:
     return [layer_of(v) for v in graph.order if not _hidden(v)]
 
 
+@dataclass(frozen=True)
+class LayerWidth:
+    """How many channels a layer makes, before and after pruning."""
+
+    name: str
+    op: str
+    before: int
+    after: int
+
+
+def widths(before: Graph, after: Graph) -> list[LayerWidth]:
+    """The layers with weights of a float graph, beside those of its pruned form."""
+    pairs = zip(*([r for r in layers(g) if r.macs and r.parameters] for g in (before, after)),
+                strict=True)  # fmt: skip
+    return [LayerWidth(a.name, a.op, a.type.shape[-1], b.type.shape[-1]) for a, b in pairs]
+
+
 def _hidden(v: Value) -> bool:
     return isinstance(v, Const | Input) or v.op in EDGES or v.op in VIEWS
 

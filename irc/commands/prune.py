@@ -12,7 +12,7 @@ from irc.commands.console import out, table, warn
 from irc.commands.inputs import load_model, parse_pixels, read_data
 from irc.compare import compare_outputs
 from irc.graph import Graph
-from irc.summary import layers
+from irc.summary import layers, widths
 
 
 def prune_model(
@@ -42,7 +42,7 @@ def prune_model(
 def width_table(before: Graph, after: Graph) -> Table:
     """Channels of each layer before and after, and the totals of both graphs."""
     made = table(("layer", "left"), ("op", "left"), ("before", "right"), ("after", "right"))
-    for w in driver.widths(before, after):
+    for w in widths(before, after):
         made.add_row(w.name, w.op, str(w.before), str(w.after))
     made.add_section()
     old, new = layers(before), layers(after)

@@ -170,19 +170,3 @@ class _Narrowing:
         left = ~self.removed[self.channels.of(v, v, len(v.shape) - 1)]
         name = f"{v.name}.bias" if v.b is None else v.b.name
         return narrow.replace(w=v.w.replace(array=w[left]), b=Const(b[left], name=name))
-
-
-@dataclass(frozen=True)
-class LayerWidth:
-    """How many channels a layer makes, before and after."""
-
-    name: str
-    op: str
-    before: int
-    after: int
-
-
-def widths(before: Graph, after: Graph) -> list[LayerWidth]:
-    """The layers of a graph beside those of its pruned form, which keeps their number and order."""
-    pairs = zip(layers(before), layers(after), strict=True)
-    return [LayerWidth(a.name, a.op, a.shape[-1], b.shape[-1]) for a, b in pairs]

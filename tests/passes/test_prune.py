@@ -19,8 +19,8 @@ from irc.ops.linear import Linear, MatMul
 from irc.ops.reduce import ReduceMean
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
-from irc.passes.prune import Options, prune, widths
-from irc.summary import layers
+from irc.passes.prune import Options, prune
+from irc.summary import layers, widths
 from irc.types import Array, DType
 from irc.value import Value
 from tests.passes.nets import Net
