@@ -134,7 +134,7 @@ def test_random_networks_stay_whole(seed: int, ratio: float) -> None:
             raise
         reject()
     before, after = (sum(row.parameters for row in layers(g)) for g in (graph, pruned))
-    assert after < before
+    assert after <= before
     assert [v.type for v in pruned.outputs] == [v.type for v in graph.outputs]
     x = np.random.default_rng(seed).standard_normal(graph.inputs[0].shape).astype(np.float32)
     evaluate(pruned, {"x": x})
