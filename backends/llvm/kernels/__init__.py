@@ -11,11 +11,14 @@ from collections.abc import Callable
 from irc.backends.llvm.kernels.amx import amx
 from irc.backends.llvm.kernels.depthwise import depthwise
 from irc.backends.llvm.kernels.gemm import gemm
+from irc.backends.llvm.kernels.matmul import matmul
 from irc.backends.llvm.kernels.table import table
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
-CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (depthwise, amx, gemm)
+CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (
+    depthwise, amx, gemm, matmul,
+)  # fmt: skip
 
 
 def select(work: Work, target: Target) -> MicroKernel | None:
