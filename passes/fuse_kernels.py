@@ -1,4 +1,5 @@
-"""Group the integer graph into kernels: what does the work, and the elementwise tail behind it."""
+"""Group the integer graph into kernels: what does the work, the elementwise tail behind it, and
+transposes around products of activations, which read and write in any order just as well."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from typing import ClassVar
 from irc.compose import has_reduction, pointwise
 from irc.graph import Graph
 from irc.ops.core import Const, Input, Kernel
-from irc.ops.shape import Concat, Reshape, Slice
+from irc.ops.linear import QMatMul
+from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.pipeline import Pass
 from irc.value import Value
 
@@ -61,10 +63,26 @@ def group_nodes(graph: Graph) -> dict[Value, Group]:
         if isinstance(v, Input | Const | Kernel) or is_view(v):
             continue
         host = _host(v, graph, groups, position)
-        group = Group() if host is None else groups[host]
+        group = Group(_transposed(v, graph, groups)) if host is None else groups[host]
         group.nodes.append(v)
-        groups[v] = group
+        groups |= dict.fromkeys(group.nodes, group)
     return groups
+
+
+def _transposed(v: Value, graph: Graph, groups: Mapping[Value, Group]) -> list[Value]:
+    """The transposes that a product reads through: only it reads them, and what lies side by side
+    is k on the left, k or the columns on the right."""
+    if not isinstance(v, QMatMul):
+        return []
+    sides = ((v.a, (-1,)), (v.b, (-1, -2)))
+    return [
+        x
+        for x, near in sides
+        if isinstance(x, Transpose)
+        and graph.uses(x) == 1
+        and groups[x].nodes == [x]
+        and any(x.perm[axis] == len(x.perm) - 1 for axis in near)
+    ]
 
 
 def _host(
@@ -77,9 +95,17 @@ def _host(
     fit = [
         operand
         for operand in v.operands
-        if operand in groups and graph.uses(operand) == 1 and pointwise(v, operand)
+        if operand in groups
+        and graph.uses(operand) == 1
+        and (pointwise(v, operand) or _reorders(v, groups[operand]))
     ]
     return max(fit, key=position.__getitem__, default=None)
+
+
+def _reorders(v: Value, group: Group) -> bool:
+    """Whether `v` only puts the rows of a product elsewhere."""
+    product = any(isinstance(x, QMatMul) for x in group.nodes)
+    return product and isinstance(v, Transpose) and v.perm[-1] == len(v.perm) - 1
 
 
 def make_kernel(nodes: list[Value], new: Mapping[Value, Value]) -> Kernel:

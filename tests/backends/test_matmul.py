@@ -10,7 +10,9 @@ from hypothesis import given
 from irc.graph import Graph
 from irc.ops.core import Input
 from irc.ops.linear import QMatMul
+from irc.ops.shape import Transpose
 from irc.types import Array, DType, Quant
+from irc.value import Value
 from tests.backends.harness import TARGETS, examples, kernels_agree
 from tests.backends.products import bytes_of, tail
 from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
@@ -36,7 +38,30 @@ def _side(draw: Draw, name: str, dims: tuple[int, ...]) -> Input:
     return Input(dtype, dims, quant(draw, dtype), name=name)
 
 
-@examples(30)
+@st.composite
+def attention(draw: Draw) -> Sample:
+    """Heads that lie side by side: read through transposes, and written through one."""
+    n, heads = integer(draw, 1, 2), integer(draw, 1, 3)
+    m, k, columns = integer(draw, 1, 9), integer(draw, 1, 35), integer(draw, 1, 40)
+    scores = draw(st.booleans())
+    a = _side(draw, "a", (n, m, heads, k))
+    b = _side(draw, "b", (n, columns, heads, k) if scores else (n, k, heads, columns))
+    right = Transpose(b, (0, 2, 3, 1) if scores else (0, 2, 1, 3))
+    dtype = pick(draw, EIGHT_BITS)
+    y = QMatMul(Transpose(a, (0, 2, 1, 3)), right, 2**30 + 77, integer(draw, 36, 50),
+                clamp(draw, dtype), dtype, quant(draw, dtype))  # fmt: skip
+    made: Value = y if draw(st.booleans()) else Transpose(y, (0, 2, 1, 3))
+    return Sample(Graph("p", (a, b), (made,), ("y",)), {v.name: bytes_of(draw, v) for v in (a, b)})
+
+
+@examples(15)
+@given(attention(), st.sampled_from(TARGETS))
+def test_transposes_are_read_and_written_through(drawn: Sample, target: str) -> None:
+    (name,) = kernels_agree(drawn.graph, drawn.feeds, target)
+    assert name.startswith("qmatmul_i16_")
+
+
+@examples(20)
 @given(products(), st.sampled_from(TARGETS))
 def test_products(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)

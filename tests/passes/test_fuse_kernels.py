@@ -8,7 +8,7 @@ from hypothesis import given
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input, Kernel
 from irc.ops.elementwise import QAdd
-from irc.ops.linear import QLinear
+from irc.ops.linear import QLinear, QMatMul
 from irc.ops.pool import MaxPool2d
 from irc.ops.quantization import Lookup, Requantize
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
@@ -59,6 +59,18 @@ def test_fusing_changes_no_bit_and_all_work_is_inside(drawn: Sample) -> None:
 
 def test_an_elementwise_tail_joins_its_producer() -> None:
     assert fused(table(add(linear(X), Y))) == [["qlinear", "qadd", "lookup"]]
+
+
+def test_a_product_of_activations_reads_and_writes_transposed() -> None:
+    heads = Reshape(X, (6, 2, 4))
+    left, right = Transpose(heads, (1, 0, 2)), Transpose(heads, (1, 2, 0))
+    product = QMatMul(left, right, 2**30, 40, (0, 255), DType.U8, Q)
+    merged = Transpose(product, (1, 0, 2))
+    assert fused(merged) == [["transpose", "transpose", "qmatmul", "transpose"]]
+    columns_last = Transpose(heads, (2, 1, 0))  # neither k nor columns lie side by side
+    product = QMatMul(Const(np.ones((6, 2), np.uint8), quant=Q), columns_last, 2**30, 40, (0, 255),
+                      DType.U8, Q)  # fmt: skip
+    assert fused(product) == [["transpose"], ["qmatmul"]]
 
 
 def test_a_value_read_twice_stays_a_result() -> None:
