@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ from irc.ops.core import Const, Input
 from irc.ops.normalization import RowNorm
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
+from irc.ops.recurrent import Recurrent
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Source, batches
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import asymmetric, stored_as
 from irc.passes.quantize.sites import Scales, Sites, assign, is_float, weighted
+from irc.passes.quantize.states import merged, precise_operands, state_constant
 from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
@@ -85,6 +87,12 @@ class Writer:
     statistics: Mapping[Value, Statistics]
     scales: Scales
     options: Options
+    bytes: dict[Value, Value] = field(default_factory=dict)
+    """The 8-bit copies of wide values, by what is copied."""
+    layers: dict[tuple[Value, Value | None], tuple[Value, Value | None]] = field(
+        default_factory=dict
+    )
+    """Quantized weights and biases by the real ones."""
 
     def graph(self) -> Graph:
         """The whole graph, its interface kept."""
@@ -115,8 +123,19 @@ class Writer:
             return v.map_operands(lambda o: self.moved(o, v, new))
         # Tables, slopes and the parameters of norms take reals.
         if self.sites.root[v] is not v or isinstance(v, PRelu | RowNorm):
-            return v.map_operands(new.__getitem__)
-        return v.map_operands(lambda o: self.operand(o, new))
+            return v.map_operands(lambda o: self.read(o, v, new))
+        return v.map_operands(lambda o: self.operand(o, v, new))
+
+    def read(self, o: Value, reader: Value, new: Mapping[Value, Value]) -> Value:
+        """An operand as its reader takes it: of 8 bits unless it reads wider ones."""
+        if o not in self.scales.narrow:
+            return new[o]
+        type_ = self.scales.read_by(reader, o, self.sites)
+        if type_ == self.scales[o]:
+            return new[o]
+        if o not in self.bytes:
+            self.bytes[o] = pair(new[o], type_, f"{o.name}.narrow")
+        return self.bytes[o]
 
     def quantized(self, v: Value, made: Value) -> Value:
         """The value behind its quantize/dequantize pair, if this is where it is quantized."""
@@ -129,15 +148,17 @@ class Writer:
         if isinstance(v, Const) and v.type.dtype.is_float:
             quant = asymmetric(float(v.array.min(initial=0)), float(v.array.max(initial=0)))
             return constant(v, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)))
-        if not is_float(v) or self.scales[v].dtype is DType.I8:
+        if not is_float(v) or self.scales[v].dtype in (DType.I8, DType.I16):
             return made
         quant = fixedpoint.quant_of(self.scales[v])
         return pair(made, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)), v.name)
 
-    def operand(self, o: Value, new: Mapping[Value, Value]) -> Value:
+    def operand(self, o: Value, reader: Value, new: Mapping[Value, Value]) -> Value:
         """An operand of a computing op; constants get a scale of their own."""
         if not isinstance(o, Const) or not o.type.dtype.is_float:
-            return new[o]
+            return self.read(o, reader, new)
+        if o in precise_operands(reader):
+            return constant(o, state_constant(o.array))
         quant = asymmetric(float(o.array.min(initial=0)), float(o.array.max(initial=0)))
         return constant(o, TensorType(DType.U8, o.shape, quant))
 
@@ -153,11 +174,22 @@ class Writer:
     def with_weights(self, v: Value, new: Mapping[Value, Value]) -> Value:
         """The op over i8 weights and an i32 bias, both behind a dequantize."""
         node: Any = v
+        key = (node.w, node.b)
+        if not isinstance(v, Recurrent) or key not in self.layers:
+            self.layers[key] = self.weights(v)
+        w, b = self.layers[key]
+        given = {f: getattr(v, f) for f in operand_fields(type(v)) if f not in ("w", "b")}
+        others = {f: None if o is None else self.operand(o, v, new) for f, o in given.items()}
+        return v.replace(w=w, b=b, **others)
+
+    def weights(self, v: Value) -> tuple[Value, Value | None]:
+        """The weights and the bias of a layer, or of all the steps that share them."""
+        node: Any = v
         x, w, bias = node.x, node.w, node.b
         groups = getattr(v, "groups", 1)
-        real, x_scale = w.array.astype(np.float64), self.scales[x].scale
+        real, x_scale = w.array.astype(np.float64), self.scales.read_by(v, x, self.sites).scale
         offset = np.zeros(len(real)) if bias is None else bias.array.astype(np.float64)
-        statistics = self.statistics[x]
+        statistics = merged([self.statistics[s] for s in self.sites.states.shared(v)])
         q = weighting.quantize_weights(
             real,
             weighting.importance(statistics, real.shape, groups),
@@ -166,11 +198,10 @@ class Writer:
         )
         if self.options.bias_correction and v.op in ("conv2d", "linear"):
             offset = weighting.corrected_bias(offset, real, q.real, statistics, groups)
-        changes: dict[str, Any] = {"x": new[x], "w": _weights(w, q), "b": None}
+        made = None
         if bias is not None or np.any(offset):
-            changes["b"] = _bias(offset, q.scales * x_scale, f"{v.name}.bias")
-        others = {f: new[getattr(v, f)] for f in operand_fields(type(v)) if f not in changes}
-        return v.replace(**changes, **others)
+            made = _bias(offset, q.scales * x_scale, f"{v.name}.bias")
+        return _weights(w, q), made
 
 
 def pair(v: Value, type_: TensorType, name: str) -> Value:

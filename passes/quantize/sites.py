@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import asymmetric, choose_quant, stored_as
+from irc.passes.quantize.states import States, state_quant
 from irc.types import DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
@@ -101,6 +102,11 @@ class Sites:
         return all(self.root[u] is root for u in users)
 
     @cached_property
+    def states(self) -> States:
+        """What recurrent cells keep in 16 bits."""
+        return States(self.graph)
+
+    @cached_property
     def pixels(self) -> frozenset[Value]:
         """8-bit integer inputs that are only read as numbers, and what they are moved to."""
         found: set[Value] = set()
@@ -169,24 +175,37 @@ def _to_float(v: Value) -> bool:
 
 @dataclass(frozen=True)
 class Scales:
-    """The type of each quantized value: u8, or i8 where only outputs read it."""
+    """The type of each quantized value: u8, i8 where only outputs read it, i16 for states; `narrow`
+    is the u8 type in which 8-bit kernels read such a value."""
 
     types: Mapping[Value, TensorType]
+    narrow: Mapping[Value, TensorType] = field(default_factory=dict)
 
     def __getitem__(self, v: Value) -> TensorType:
         return self.types[v]
+
+    def read_by(self, reader: Value, v: Value, sites: Sites) -> TensorType:
+        """The type in which an op reads a value."""
+        wide = v not in self.narrow or sites.states.reads_wide(reader, v)
+        return self.types[v] if wide else self.narrow[v]
 
 
 def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Options) -> Scales:
     """Group the values that share a scale, and choose each group's."""
     types: dict[Value, TensorType] = {}
+    narrow: dict[Value, TensorType] = {}
     for group in _groups(sites, statistics):
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
         fills = [f for v in group for f in sites.fills(v)]
         quant = _quant(parts, fills, statistics, options)
+        if not sites.states.roots.isdisjoint(group):
+            narrow |= {v: TensorType(DType.U8, v.shape, quant) for v in group}
+            quant = state_quant([statistics[p] for p in parts], fills)
+            types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
+            continue
         dtype = DType.I8 if _only_outputs(sites, group) else DType.U8
         types |= {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
-    return Scales(types)
+    return Scales(types, narrow)
 
 
 def _quant(
@@ -230,6 +249,9 @@ def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[V
         for operand in filter(is_float, v.operands):
             if _shares(sites, statistics, operand, v):
                 parent[_find(parent, operand)] = _find(parent, v)
+    for a, b in sites.states.edges():
+        if a in parent and b in parent:
+            parent[_find(parent, a)] = _find(parent, b)
     groups: dict[Value, list[Value]] = {}
     for v in parent:
         groups.setdefault(_find(parent, v), []).append(v)
