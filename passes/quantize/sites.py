@@ -106,6 +106,12 @@ class Sites:
         """What recurrent cells keep in 16 bits."""
         return States(self.graph)
 
+    def read_narrow(self, v: Value) -> bool:
+        """Whether an op reads a state that takes no 16 bits."""
+        return any(
+            not self.moving(u) and not self.states.reads_wide(u, v) for u in self.graph.users[v]
+        )
+
     @cached_property
     def pixels(self) -> frozenset[Value]:
         """8-bit integer inputs that are only read as numbers, and what they are moved to."""
@@ -197,12 +203,14 @@ def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Option
     for group in _groups(sites, statistics):
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
         fills = [f for v in group for f in sites.fills(v)]
-        quant = _quant(parts, fills, statistics, options)
         if not sites.states.roots.isdisjoint(group):
-            narrow |= {v: TensorType(DType.U8, v.shape, quant) for v in group}
+            for v in filter(sites.read_narrow, group):
+                quant = choose_quant([statistics[p] for p in sites.parts(v)], options, fills)
+                narrow[v] = TensorType(DType.U8, v.shape, quant)
             quant = state_quant([statistics[p] for p in parts], fills)
             types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
             continue
+        quant = _quant(parts, fills, statistics, options)
         dtype = DType.I8 if _only_outputs(sites, group) else DType.U8
         types |= {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
     return Scales(types, narrow)
