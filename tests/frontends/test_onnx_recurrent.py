@@ -110,8 +110,8 @@ def test_clipped_arguments(op: str) -> None:
 def test_functions(
     op: str, functions: list[str], alpha: list[float] | None, beta: list[float] | None
 ) -> None:
-    given: dict[str, Any] = {"activations": functions, "activation_alpha": alpha, "activation_beta": beta}
-    agree(*layer(op, **given))
+    given: dict[str, Any] = {"activation_alpha": alpha, "activation_beta": beta}
+    agree(*layer(op, activations=functions, **given))
 
 
 @pytest.mark.parametrize("op", sorted(GATES))
