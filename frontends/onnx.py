@@ -29,6 +29,7 @@ from .onnx_dynamic import without_dynamic
 from .onnx_file import Tensors, element_type, read_model
 from .onnx_ops import HANDLERS, Node
 from .onnx_ops.quantization import input_quant
+from .onnx_pinned import with_values
 from .onnx_structure import (
     DOMAINS,
     OLDEST_OPSET,
@@ -50,18 +51,22 @@ Scope = dict[str, Value]
 
 
 def load(
-    model: Source, shapes: Mapping[str, Shape] | None = None, name: str | None = None
+    model: Source,
+    shapes: Mapping[str, Shape] | None = None,
+    name: str | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Graph:
     """The graph of an ONNX model: NHWC inside, constants folded, every shape known.
 
     `shapes` pins dynamic dimensions, input by input; a batch that alone is dynamic becomes 1.
+    `values` turns inputs into constants.
     Inputs and outputs keep the model's names and shapes; float16, bfloat16 and float64 become f32.
     The graph is called `name`, or by the file, or by the model's own name. Raises `ModelError`
     for files that are no model, and for what is not supported, all operators at once.
     """
     proto = read_model(model)
     check_text(proto.graph)
-    proto = without_dynamic(_inlined(proto))
+    proto = without_dynamic(_inlined(with_values(proto, values or {})))
     path = Path(model) if isinstance(model, str | os.PathLike) else None
     importer = _Importer(proto, Tensors(None if path is None else path.parent))
     title = name or (path.stem if path is not None else "") or proto.graph.name
@@ -339,7 +344,8 @@ def _pinned_shape(v: ValueInfoProto, pinned: Shape) -> Shape:
         isinstance(d, str) or d == g for d, g in zip(dims, given, strict=True)
     )
     if not fits:
-        raise ModelError(f"{shown}, the model says [{', '.join(map(str, dims))}]")
+        raise ModelError(f"{shown}, the model says [{', '.join(map(str, dims))}];"
+                         " only dynamic dimensions can be pinned")
     return given
 
 

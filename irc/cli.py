@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 import irc
+from irc.commands.inputs import Pins
 from irc.errors import IRCError
 
 
@@ -54,6 +55,10 @@ Shapes = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=1,3,224,224", help="Pin an input's shape. Repeatable."),
 ]
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--value", metavar="NAME=16000", help="Make an input a constant. Repeatable."),
+]
 Pixels = Annotated[
     str | None,
     typer.Option(
@@ -63,6 +68,10 @@ Pixels = Annotated[
         " per channel: mean=0.485,0.456,0.406,std=0.229,0.224,0.225",
     ),
 ]
+
+
+def _pins(shapes: list[str] | None, values: list[str] | None) -> Pins:
+    return Pins(tuple(shapes or ()), tuple(values or ()))
 
 
 def _version(wanted: bool) -> None:
@@ -86,6 +95,7 @@ def compile_(
     directory: Annotated[Path, typer.Option("--output", "-o", help="Folder for the library.")],
     calibration: Calibration = None,
     shapes: Shapes = None,
+    values: Values = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,7 +125,7 @@ def compile_(
     from irc.commands.compile import Request, compile_model
 
     request = Request(
-        model=model, directory=directory, calibration=calibration, shapes=tuple(shapes or ()),
+        model=model, directory=directory, calibration=calibration, pins=_pins(shapes, values),
         targets=tuple(target or ("host",)), name=name, threads=threads, optimize=optimize,
         emit=emit, float_io=float_io, pixels=pixels, tune=tune, data=data, labels=labels,
     )  # fmt: skip
@@ -147,11 +157,12 @@ def show(
     ] = False,
     calibration: Calibration = None,
     shapes: Shapes = None,
+    values: Values = None,
 ) -> None:
     """Show a model as IR text, or as a table of layers."""
     from irc.commands.show import show_model
 
-    show_model(model, after, summary, calibration, tuple(shapes or ()))
+    show_model(model, after, summary, calibration, _pins(shapes, values))
 
 
 @app.command()
@@ -173,12 +184,13 @@ def compare(
     calibration: Calibration = None,
     data: Data = None,
     shapes: Shapes = None,
+    values: Values = None,
     pixels: Pixels = None,
 ) -> None:
     """Compare float with integer layer by layer: SQNR, worst first."""
     from irc.commands.compare import compare_model
 
-    compare_model(model, calibration, data, tuple(shapes or ()), pixels)
+    compare_model(model, calibration, data, _pins(shapes, values), pixels)
 
 
 @app.command()
@@ -192,12 +204,13 @@ def prune(
     ],
     calibration: Calibration = None,
     shapes: Shapes = None,
+    values: Values = None,
     pixels: Pixels = None,
 ) -> None:
     """Remove a model's least important channels; write what is left as ONNX."""
     from irc.commands.prune import prune_model
 
-    prune_model(model, output, ratio, calibration, tuple(shapes or ()), pixels)
+    prune_model(model, output, ratio, calibration, _pins(shapes, values), pixels)
 
 
 @app.command()

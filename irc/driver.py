@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from irc.errors import CompileError, GraphError
+from irc.errors import CompileError, GraphError, ModelError
 from irc.graph import Graph
 from irc.history import Source, derived, history_of, imported
 from irc.model import CompiledModel, Executable
@@ -36,22 +36,29 @@ NOISE_WARNING = (
 
 
 def load(
-    model: str | Path | bytes | onnx.ModelProto, shapes: Mapping[str, Shape] | None = None
+    model: str | Path | bytes | onnx.ModelProto,
+    shapes: Mapping[str, Shape] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Graph:
     """Import an ONNX model (a path, its bytes, or a `ModelProto`), a `.pt2` file that
     `torch.export.save` wrote, or read an `.irc` file.
 
-    `shapes` pins dynamic dimensions by input name. Raises `ModelError` for whatever can't be read
-    or is not supported, all unsupported ops at once.
+    By input name, `shapes` pins dynamic dimensions, `values` turns inputs of an ONNX model into
+    constants (a sampling rate, a mask). Raises `ModelError` for whatever can't be read or is not
+    supported, all unsupported ops at once.
     """
     start = time.perf_counter()
-    graph = _read(model, dict(shapes or {}))
+    graph = _read(model, dict(shapes or {}), dict(values or {}))
     step = Step("import", time.perf_counter() - start, 0, len(graph.order))
     imported(graph, _source(model), step)
     return graph
 
 
-def _read(model: str | Path | bytes | onnx.ModelProto, shapes: dict[str, Shape]) -> Graph:
+def _read(
+    model: str | Path | bytes | onnx.ModelProto, shapes: dict[str, Shape], values: dict[str, Any]
+) -> Graph:
+    if isinstance(model, str | Path) and Path(model).suffix in (".irc", ".pt2") and values:
+        raise ModelError(f"{model}: only inputs of an ONNX model can be given values")
     if isinstance(model, str | Path) and Path(model).suffix == ".irc":
         from irc.text import read
 
@@ -62,7 +69,7 @@ def _read(model: str | Path | bytes | onnx.ModelProto, shapes: dict[str, Shape])
         return load_file(Path(model), shapes)
     from irc.frontends.onnx import load as load_onnx
 
-    return load_onnx(model, shapes)
+    return load_onnx(model, shapes, values=values)
 
 
 def _source(model: str | Path | bytes | onnx.ModelProto) -> Source | None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from irc import driver
 from irc.commands.console import out, table, warn
-from irc.commands.inputs import load_model, need_calibration, parse_pixels, read_data
+from irc.commands.inputs import Pins, load_model, need_calibration, parse_pixels, read_data
 from irc.compare import LayerError, worst_first
 from irc.errors import GraphError
 from irc.history import history_of
@@ -20,12 +20,12 @@ def compare_model(
     path: Path,
     calibration: str | None,
     data: str | None,
-    shapes: Sequence[str],
+    pins: Pins,
     pixels_text: str | None,
 ) -> None:
     """Print every layer's SQNR, the worst first."""
     pixels = parse_pixels(pixels_text)
-    graph = load_model(path, shapes)
+    graph = load_model(path, pins)
     if not is_float(graph):
         raise GraphError(f"{path} is quantized already: there is no float model to compare with")
     chosen = read_data(need_calibration(calibration), graph, pixels)

@@ -11,6 +11,7 @@ from irc import driver
 from irc.accuracy import Accuracy, accuracy
 from irc.commands.console import out, warn
 from irc.commands.inputs import (
+    Pins,
     load_model,
     need_calibration,
     parse_pixels,
@@ -39,7 +40,7 @@ class Request:
     model: Path
     directory: Path
     calibration: str | None
-    shapes: tuple[str, ...]
+    pins: Pins
     targets: tuple[str, ...]
     name: str | None
     threads: int
@@ -72,7 +73,7 @@ def compile_model(request: Request) -> None:
     """Compile as asked and say what was written; raises `IRCError`, and then nothing is."""
     request.refuse_missing()
     pixels = parse_pixels(request.pixels)
-    graph = load_model(request.model, request.shapes)
+    graph = load_model(request.model, request.pins)
     quantized, findings = _quantized(request, graph, pixels)
     for message in history_of(quantized).warnings:
         warn(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,37 @@ LABELS = "labels"
 """The array of true classes in an `.npz`; data may hold it too."""
 
 
-def load_model(path: Path, shapes: Sequence[str] = ()) -> Graph:
-    """The model at `path`, its inputs' shapes pinned by texts `NAME=1,3,224,224`."""
+@dataclass(frozen=True)
+class Pins:
+    """What is said of a model's inputs: texts `NAME=1,3,224,224` and `NAME=16000`."""
+
+    shapes: Sequence[str] = ()
+    values: Sequence[str] = ()
+
+
+NO_PINS = Pins()
+
+
+def load_model(path: Path, pins: Pins = NO_PINS) -> Graph:
+    """The model at `path`, its inputs pinned."""
     if not path.is_file():
         raise ModelError(f"there is no model {path}")
-    return driver.load(path, parse_shapes(shapes))
+    return driver.load(path, parse_shapes(pins.shapes), parse_values(pins.values))
+
+
+def parse_values(texts: Sequence[str]) -> dict[str, Array]:
+    """`NAME=16000` or `NAME=1,0.5,2`, each; raises `ModelError` for anything else."""
+    found: dict[str, Array] = {}
+    for text in texts:
+        name, _, numbers = text.rpartition("=")
+        try:
+            read = [float(n) if re.search(r"[.eE]", n) else int(n) for n in numbers.split(",")]
+        except ValueError:
+            read = []
+        if not name or not read:
+            raise ModelError(f"--value {text}: write NAME=16000, or NAME=1,0.5,2")
+        found[name] = np.array(read if len(read) > 1 else read[0])
+    return found
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:

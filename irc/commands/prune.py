@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from irc import driver
 from irc.commands.console import out, table, warn
-from irc.commands.inputs import load_model, parse_pixels, read_data
+from irc.commands.inputs import Pins, load_model, parse_pixels, read_data
 from irc.compare import compare_outputs
 from irc.graph import Graph
 from irc.summary import layers, widths
@@ -20,12 +19,12 @@ def prune_model(
     output: Path,
     ratio: float,
     calibration: str | None,
-    shapes: Sequence[str],
+    pins: Pins,
     pixels_text: str | None,
 ) -> None:
     """Write the pruned model, then print what each layer has lost."""
     pixels = parse_pixels(pixels_text)
-    graph = load_model(path, shapes)
+    graph = load_model(path, pins)
     data = None if calibration is None else read_data(calibration, graph, pixels)
     if data is None:
         warn("pruned by its weights alone: with --calibration DATA much less accuracy is lost")

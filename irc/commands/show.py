@@ -9,17 +9,17 @@ from rich.table import Table
 
 from irc import driver
 from irc.commands.console import out, table
-from irc.commands.inputs import load_model, read_data
+from irc.commands.inputs import Pins, load_model, read_data
 from irc.errors import GraphError
 from irc.graph import Graph
 from irc.summary import Layer, layers
 
 
 def show_model(
-    path: Path, after: str | None, summary: bool, calibration: str | None, shapes: Sequence[str]
+    path: Path, after: str | None, summary: bool, calibration: str | None, pins: Pins
 ) -> None:
     """Print the model as imported, or as it is after a pass."""
-    graph = load_model(path, shapes)
+    graph = load_model(path, pins)
     if after is not None:
         graph = _after(graph, after, calibration)
     if summary:

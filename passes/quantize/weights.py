@@ -19,6 +19,10 @@ CHUNK = 1 << 15
 BIAS_LIMIT = 2.0**29
 """Biases stay below this in accumulator units, so that they leave the products room."""
 
+NEGLIGIBLE = 1e-30
+"""Scales up to this mean a channel without weights (training decays some to 1e-40): 32-bit floats
+hardly hold them."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -48,7 +52,7 @@ def quantize_weights(w: Array, importance: Array, smallest: Array, options: Opti
     base = np.maximum(_largest(rows, safe) / LARGEST, smallest)
     if not options.per_channel:
         base = np.full_like(base, base.max(initial=0))
-    base = np.where(base > 0, base, max(float(base.max(initial=0)), 1e-8))
+    base = np.where(base > NEGLIGIBLE, base, max(float(base.max(initial=0)), 1e-8))
     scales = _best_scales(rows, weight, base, smallest, safe, options.per_channel)
     q: Array = _integers(rows, scales, safe).reshape(padded.shape)
     used = w.size // (padded.shape[0] * padded.shape[1])

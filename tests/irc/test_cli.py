@@ -360,3 +360,11 @@ def test_prune_refuses_a_ratio_of_one(model: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "must lie in" in result.stderr
     assert not (tmp_path / "p.onnx").exists()
+
+
+def test_value_makes_an_input_a_constant(model: Path, tmp_path: Path) -> None:
+    zeros = ",".join(["0"] * (3 * 8 * 8))
+    said = succeeded(cli("show", model, "--value", f"x={zeros}"))
+    assert "input" not in said.stdout.split("{")[0]
+    refused(cli("show", model, "--value", "x=one"), "--value x=one")
+    refused(cli("show", model, "--value", "z=1"), "'z'")

@@ -80,6 +80,15 @@ def test_errors_are_within_half_a_safe_step(
     assert np.all(error <= rows.shape[1] * (step / 2) ** 2 * 1.001 + 1e-12)
 
 
+def test_channels_that_training_decayed_to_nothing_stay_nothing() -> None:
+    """Weights of 1e-42 are no reason for a scale that 32 bits can't hold."""
+    w = np.random.default_rng(0).normal(0, 1, (4, 3, 3, 8)).astype(np.float32)
+    w[1], w[2] = 1e-42, 0
+    made = quantize_weights(w, np.ones_like(w), np.zeros(4), Options())
+    assert (made.scales.astype(np.float32) > 1e-30).all()
+    assert not made.array[1:3].any()
+
+
 def test_pair_safety_costs_less_than_a_bit() -> None:
     w = weights(0, (16, 3, 3, 32), "normal")
     safe, free = (np.abs(rounded(w, pair_safe=p).real - w).mean() for p in (True, False))
