@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.shape_inference
-from google.protobuf.message import EncodeError
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
-from onnx.shape_inference import InferenceError
 
 from irc.errors import IRCError, ModelError
 from irc.graph import Graph
@@ -25,14 +21,13 @@ from irc.types import DType, Shape, TensorType
 from irc.value import Value
 
 from .builder import Builder, check_size
+from .onnx_bodies import inlined
 from .onnx_dynamic import without_dynamic
 from .onnx_file import Tensors, element_type, read_model
 from .onnx_ops import HANDLERS, Node
 from .onnx_ops.quantization import input_quant
 from .onnx_pinned import with_values
 from .onnx_structure import (
-    DOMAINS,
-    OLDEST_OPSET,
     check_names,
     check_supported,
     check_text,
@@ -42,9 +37,6 @@ from .onnx_structure import (
     subgraphs,
     where,
 )
-
-MAX_DEPTH = 8
-"""How deeply operators may be defined by others."""
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
 Scope = dict[str, Value]
@@ -66,7 +58,7 @@ def load(
     """
     proto = read_model(model)
     check_text(proto.graph)
-    proto = without_dynamic(_inlined(with_values(proto, values or {})))
+    proto = without_dynamic(inlined(with_values(proto, values or {})))
     path = Path(model) if isinstance(model, str | os.PathLike) else None
     importer = _Importer(proto, Tensors(None if path is None else path.parent))
     title = name or (path.stem if path is not None else "") or proto.graph.name
@@ -77,75 +69,6 @@ def identifier(text: str) -> str:
     """A name that C and file systems take: letters, digits, underscores."""
     made = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "model"
     return f"m_{made}" if made[0].isdigit() else made
-
-
-def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Without functions of the model's own, and operators that we know by their bodies alone."""
-    try:
-        if proto.functions:
-            proto = onnx.inliner.inline_local_functions(proto)
-        for _ in range(MAX_DEPTH):
-            known = _with_bodies(proto)
-            if not known:
-                break
-            proto = _typed(_with_defaults(proto, known))
-            proto = onnx.inliner.inline_selected_functions(
-                proto, sorted(known), exclude=False, inline_schema_functions=True
-            )
-    except (RuntimeError, ValueError, TypeError, EncodeError, InferenceError) as error:
-        said = str(error).rpartition("failed: ")[2] or error
-        raise ModelError(f"the model's functions can't be inlined: {said}") from None
-    return proto
-
-
-def _typed(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """With the types of values, which some bodies depend on, as far as onnx can tell them."""
-    try:
-        return onnx.shape_inference.infer_shapes(proto)
-    except InferenceError:
-        return proto
-
-
-def _with_bodies(proto: onnx.ModelProto) -> set[tuple[str, str]]:
-    """The standard operators, as (domain, name), that have no handler but a body in onnx."""
-    opset = max((i.version for i in proto.opset_import if i.domain in DOMAINS), default=0)
-    if not OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
-        return set()
-    found = set()
-    for node in _nodes(proto.graph):
-        if node.domain in DOMAINS and key(node) not in HANDLERS and _has_body(node, opset):
-            found.add((node.domain, node.op_type))
-    return found
-
-
-def _with_defaults(proto: onnx.ModelProto, ops: set[tuple[str, str]]) -> onnx.ModelProto:
-    """Attributes that are left out written down: a body would find nothing in their place."""
-    made = onnx.ModelProto()
-    made.CopyFrom(proto)
-    opset = max(i.version for i in proto.opset_import if i.domain in DOMAINS)
-    for node in _nodes(made.graph):
-        if (node.domain, node.op_type) not in ops:
-            continue
-        given = {a.name for a in node.attribute}
-        for name, declared in onnx.defs.get_schema(node.op_type, opset, "").attributes.items():
-            if name not in given and declared.default_value.type:
-                node.attribute.append(declared.default_value)
-    return made
-
-
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    for node in graph.node:
-        yield node
-        for inner in subgraphs(node):
-            yield from _nodes(inner)
-
-
-def _has_body(node: NodeProto, opset: int) -> bool:
-    try:
-        schema: Any = onnx.defs.get_schema(node.op_type, opset, "")  # its stub lacks these
-    except onnx.defs.SchemaError:
-        return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 class _Importer:
