@@ -1,7 +1,8 @@
 """How the ops of other tools are said in the IR: NHWC images, OHWI weights, two spatial axes.
 
 What comes in is channels-first, `[N, C, *spatial]`; each form puts a transpose before and after
-its op, and one spatial axis becomes two with a height of 1. The layout pass cancels what meets.
+its op, and one spatial axis becomes two with a height of 1; `volumes` says how three become two.
+The layout pass cancels what meets.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from irc.ops.windows import Pair
 from irc.types import Shape
 from irc.value import Value
 
+from . import volumes
 from .builder import Builder
 
 # ---------------------------------------------------------------- channels first and last
@@ -109,6 +111,15 @@ def conv(
     strides: Shape, pads: Shape, dilations: Shape, groups: int,
 ) -> Value:  # fmt: skip
     """Convolution of channels-first x by weights `[O, C/groups, *kernel]`."""
+    if len(strides) > 2:
+        ends = volumes.ends(pads, 0)
+        places = volumes.window_places(x.shape[2], w.shape[2], strides[0], ends, dilations[0])
+        _check_groups(x, w, groups, x.shape[1] == groups * w.shape[1])
+        y = conv(
+            b, volumes.folded(b, x, places, groups), volumes.conv_weights(b, w), bias,
+            strides[1:], volumes.part(pads, slice(1, None)), dilations[1:], groups,
+        )  # fmt: skip
+        return volumes.unfolded(b, y, x.shape[0])
     weights = channels_last(b, w)
 
     def op(image: Value) -> Value:
@@ -125,6 +136,18 @@ def conv_transpose(
     strides: Shape, pads: Shape, dilations: Shape, groups: int, output_padding: Shape,
 ) -> Value:  # fmt: skip
     """Transposed convolution of channels-first x by weights `[C, O/groups, *kernel]`."""
+    if len(strides) > 2:
+        ends = volumes.ends(pads, 0)
+        places = volumes.transposed_places(
+            x.shape[2], w.shape[2], strides[0], ends, dilations[0], output_padding[0]
+        )
+        _check_groups(x, w, groups, x.shape[1] == w.shape[0])
+        y = conv_transpose(
+            b, volumes.folded(b, x, places, groups), volumes.conv_transpose_weights(b, w, groups),
+            bias, strides[1:], volumes.part(pads, slice(1, None)), dilations[1:], groups,
+            output_padding[1:],
+        )  # fmt: skip
+        return volumes.unfolded(b, y, x.shape[0])
     weights = _transposed_weights(b, w, groups)
 
     def op(image: Value) -> Value:
@@ -135,6 +158,11 @@ def conv_transpose(
         )  # fmt: skip
 
     return on_images(b, x, op)
+
+
+def _check_groups(x: Value, w: Value, groups: int, fits: bool) -> None:
+    if groups < 1 or x.shape[1] % groups or not fits:
+        raise TypeCheckError(f"x {x.type} and weights {w.type} don't fit {groups} groups")
 
 
 def _transposed_weights(b: Builder, w: Value, groups: int) -> Value:
@@ -154,6 +182,16 @@ def max_pool(
     b: Builder, x: Value, kernel: Shape, strides: Shape, pads: Shape, dilations: Shape
 ) -> Value:
     """Maximum over windows of channels-first x."""
+    if len(kernel) > 2:
+        return volumes.pool(
+            b, x,
+            lambda y, at: max_pool(
+                b, y, kernel[at], strides[at], volumes.part(pads, at), dilations[at]
+            ),
+            lambda y: max_pool(
+                b, y, (kernel[0], 1), (strides[0], 1), volumes.height(pads), (dilations[0], 1)
+            ),
+        )  # fmt: skip
 
     def op(image: Value) -> Value:
         return MaxPool2d(
@@ -170,6 +208,17 @@ def avg_pool(
 ) -> Value:  # fmt: skip
     """Mean over windows of channels-first x. `extra` are the pads that windows rounded up need;
     what they add to `pads` never counts, so padding that does is made explicit first."""
+    if len(kernel) > 2:
+
+        def over(y: Value, *window: Shape) -> Value:
+            return avg_pool(b, y, *window, count_include_pad=count_include_pad)
+
+        lists, padding = (kernel, strides, dilations), (pads, extra)
+        return volumes.pool(
+            b, x,
+            lambda y, at: over(y, *(v[at] for v in lists), *(volumes.part(p, at) for p in padding)),
+            lambda y: over(y, *((v[0], 1) for v in lists), *map(volumes.height, padding)),
+        )  # fmt: skip
     if count_include_pad and extra != pads:
         rank = len(pads) // 2
         widths = ((0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True))
@@ -188,6 +237,9 @@ def avg_pool(
 
 def global_pool(b: Builder, x: Value, op: type[ReduceMean] | type[ReduceMax]) -> Value:
     """Mean or maximum over all spatial axes, which stay with extent 1."""
+    if x.type.rank > 4:
+        y = global_pool(b, volumes.flat(b, x), op)
+        return b.reshape(y, (*y.shape[:2], *(1,) * (x.type.rank - 2)))
     return on_images(b, x, lambda image: op(image, axes=(1, 2), keepdims=True))
 
 

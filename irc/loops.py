@@ -25,7 +25,9 @@ from irc.types import Array, DType, Shape
 from irc.value import Value
 
 BinaryKind = Literal["add", "sub", "mul", "floordiv", "mod", "shl", "shr", "min", "max", "and",
-                     "or", "xor"]  # fmt: skip
+                     "or", "xor", "wrap_add", "wrap_sub", "wrap_mul"]  # fmt: skip
+WRAPPING = {"wrap_add": "add", "wrap_sub": "sub", "wrap_mul": "mul"}
+"""Kinds that keep the low 64 bits of what does not fit; the others never overflow."""
 CompareKind = Literal["lt", "le", "eq"]
 ReduceKind = Literal["add", "max", "min"]
 
@@ -157,7 +159,8 @@ class Load(Expr):
 
 @dataclass(frozen=True, eq=False)
 class Binary(Expr):
-    """Arithmetic of two equal dtypes. `shr` is arithmetic; `floordiv` and `mod` round down."""
+    """Arithmetic of two equal dtypes. `shr` is arithmetic; `floordiv` and `mod` round down; what
+    wraps around does so in i64 alone."""
 
     kind: BinaryKind
     a: Expr
@@ -165,6 +168,8 @@ class Binary(Expr):
 
     def __post_init__(self) -> None:
         _agree(self.kind, self.a, self.b)
+        if self.kind in WRAPPING and self.a.dtype is not DType.I64:
+            raise TypeCheckError(f"{self.kind} of {self.a.dtype.value}: only i64 wraps around")
         self._typed(self.a.dtype)
 
 
@@ -300,7 +305,7 @@ def lift(x: Operand, dtype: DType) -> Expr:
 def binary(kind: BinaryKind, a: Expr, b: Operand) -> Expr:
     """Arithmetic, with the constant cases folded."""
     b = lift(b, a.dtype)
-    if isinstance(a, Int) and isinstance(b, Int) and a.dtype is b.dtype:
+    if isinstance(a, Int) and isinstance(b, Int) and a.dtype is b.dtype and kind not in WRAPPING:
         return Int(int(_NUMPY_BINARY[kind](a.value, b.value)), a.dtype)
     if isinstance(b, Int):
         if b.value == 0 and kind in ("add", "sub", "shl", "shr", "or", "xor"):
@@ -420,6 +425,7 @@ _NUMPY_BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "floordiv": np.floor_divide,
     "mod": np.mod, "shl": np.left_shift, "shr": np.right_shift, "min": np.minimum,
     "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "wrap_add": np.add, "wrap_sub": np.subtract, "wrap_mul": np.multiply,
 }  # fmt: skip
 _NUMPY_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "lt": np.less, "le": np.less_equal, "eq": np.equal,

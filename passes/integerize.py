@@ -34,7 +34,7 @@ from irc.ops.quantization import (
     constant,
     tabulated,
 )
-from irc.ops.ranking import Position
+from irc.ops.ranking import Ranking
 from irc.ops.shape import Concat, Reshape
 from irc.passes.intervals import output_type
 from irc.passes.pointwise import apply, is_clamp, roots
@@ -43,7 +43,7 @@ from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
-PARAMETERS = frozenset({"w", "b", "scale", "bias"})
+PARAMETERS = frozenset({"w", "b", "scale", "bias", "row_weights", "column_weights"})
 """Operands that a twin takes as they are: weights, and reals that it makes its own integers of."""
 EXACT = (2**30, 30)
 """The multiplier of 1: a requantize with it changes zero point and dtype alone."""
@@ -165,7 +165,7 @@ class _Work:
         """A node over plain integers (indices, booleans), or of the order of reals alone."""
         operands = [self.forms[o] for o in v.operands]
         known = [o for o in operands if o is not None]
-        ordered = isinstance(v, Position) or not any(o.type.dtype.is_float for o in v.operands)
+        ordered = isinstance(v, Ranking) or not any(o.type.dtype.is_float for o in v.operands)
         if len(known) == len(operands) and ordered:
             return _over(v, known)
         self.problems.append(f"{v.op} %{v.name}: makes {v.type} from floats")

@@ -21,6 +21,7 @@ from irc.backends.llvm.loop import counted, splat
 from irc.backends.llvm.ranges import Ranges
 from irc.errors import CompileError
 from irc.loops import (
+    WRAPPING,
     Binary,
     Cast,
     Compare,
@@ -214,6 +215,8 @@ class Renderer:
                     raise CompileError(f"{e.kind} of booleans")
                 flags = ("nsw",) if signed else ("nuw",)
                 return getattr(build, e.kind)(a, b, flags=flags)
+            case "wrap_add" | "wrap_sub" | "wrap_mul":
+                return getattr(build, WRAPPING[e.kind])(a, b)
             case "min" | "max":
                 compare = build.icmp_signed if signed else build.icmp_unsigned
                 return build.select(compare("<" if e.kind == "min" else ">", a, b), a, b)

@@ -36,6 +36,7 @@ from irc.value import Value
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%", "shl": "<<", "shr": ">>",
     "and": "&", "or": "|", "xor": "^", "lt": "<", "le": "<=", "eq": "==",
+    "wrap_add": "+", "wrap_sub": "-", "wrap_mul": "*",
 }  # fmt: skip
 _CALLED = ("int64", "max", "min", "prange", "range")
 """What the printed code calls: no variable may be named so."""

@@ -23,8 +23,8 @@ def per_axis(node: Node, name: str, spatial: int, default: int) -> Shape:
 def spatial_sizes(node: Node) -> Shape:
     """Extents of the spatial axes of the first input."""
     x = node.x()
-    if x.type.rank not in (3, 4):
-        node.fail(f"its input is {x.type}; one or two spatial axes are supported")
+    if x.type.rank < 3:
+        node.fail(f"its input is {x.type}; it has no spatial axes")
     return x.shape[2:]
 
 
@@ -74,7 +74,7 @@ def _geometry(node: Node, w: Value) -> tuple[Shape, Shape, Shape]:
 
 @handles("Conv")
 def conv(node: Node) -> Results:
-    """Any kernel, stride, dilation, padding and groups over one or two spatial axes."""
+    """Any kernel, stride, dilation, padding and groups over any number of spatial axes."""
     return conv_of(node, node.x(), node.x(1), node.optional(2))
 
 
@@ -91,7 +91,7 @@ def conv_transpose(node: Node) -> Results:
     """Pads come from `pads`, or are what `output_shape` or `auto_pad` need."""
     kernel, strides, dilations = _geometry(node, node.x(1))
     extra = per_axis(node, "output_padding", len(kernel), 0)
-    pads = _transposed_pads(node, kernel, strides, dilations, extra)
+    pads, extra = _transposed_pads(node, kernel, strides, dilations, extra)
     return forms.conv_transpose(
         node.builder, node.x(), node.x(1), node.optional(2),
         strides, pads, dilations, node.integer("group"), extra,
@@ -100,22 +100,24 @@ def conv_transpose(node: Node) -> Results:
 
 def _transposed_pads(
     node: Node, kernel: Shape, strides: Shape, dilations: Shape, extra: Shape
-) -> Shape:
+) -> tuple[Shape, Shape]:
+    """The pads, and what is added at the end, where no padding makes the output large enough."""
     sizes, mode = spatial_sizes(node), node.text("auto_pad")
     wanted = node.integers("output_shape")
     if wanted is None and mode in ("NOTSET", "VALID"):
-        return explicit_pads(node, kernel, strides, dilations)
+        return explicit_pads(node, kernel, strides, dilations), extra
     node.ignore("pads")
     if wanted is None:
         wanted = tuple(n * s for n, s in zip(sizes, strides, strict=True))
     wanted = wanted[-len(sizes) :]
-    begins, ends = [], []
+    check_size(1, (*node.x().shape[:1], *(max(0, n) for n in wanted)))
+    begins, ends, added = [], [], list(extra)
     for i, size in enumerate(sizes):
         reach = forms.span(kernel[i], dilations[i])
         total = strides[i] * (size - 1) + extra[i] + reach - wanted[i]
-        if total < 0:
-            node.fail(f"no padding makes an output of {list(wanted)} from {list(sizes)}")
+        added[i] += max(0, -total)
+        total = max(0, total)
         small, large = total // 2, total - total // 2
         begins.append(small if mode == "SAME_UPPER" else large)
         ends.append(large if mode == "SAME_UPPER" else small)
-    return (*begins, *ends)
+    return (*begins, *ends), tuple(added)

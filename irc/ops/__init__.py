@@ -2,8 +2,10 @@
 
 from irc.ops import (
     activation,
+    bits,
     conv,
     core,
+    cumulative,
     elementwise,
     functions,
     linear,
@@ -16,15 +18,19 @@ from irc.ops import (
     ranking,
     recurrent,
     reduce,
+    resample,
     resize,
     shape,
     softmax,
+    truth,
 )
 
 __all__ = [
     "activation",
+    "bits",
     "conv",
     "core",
+    "cumulative",
     "elementwise",
     "functions",
     "linear",
@@ -37,7 +43,9 @@ __all__ = [
     "ranking",
     "recurrent",
     "reduce",
+    "resample",
     "resize",
     "shape",
     "softmax",
+    "truth",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +36,7 @@ from irc.ops.quantization import (
     rescaled,
     tabulated,
 )
+from irc.ops.whole import divisor, need_whole, wrapped
 from irc.types import Array, DType, Quant, TensorType, broadcast_shapes
 from irc.value import Value, op
 
@@ -108,8 +109,29 @@ def _per_tensor(v: Value) -> Value:
     return Const(array, quant, name=v.name)
 
 
+@dataclass(frozen=True, eq=False)
+class Arithmetic(Binary):
+    """Base of what plain integers have code for, too."""
+
+    def loops(self) -> Loops:
+        """Two loads, for plain integers."""
+        if self.type.dtype.is_float:
+            return super().loops()
+        need_whole(self)
+
+        def value(*i: Expr) -> Expr:
+            a, b = (load_broadcast(v, i).cast(DType.I64) for v in (self.a, self.b))
+            return wrapped(self.whole(a, b), self.type.dtype)
+
+        return elementwise(self.shape, value)
+
+    def whole(self, a: Expr, b: Expr) -> Expr:
+        """The function of two i64."""
+        raise NotImplementedError
+
+
 @op("add")
-class Add(Binary):
+class Add(Arithmetic):
     """`a + b`."""
 
     def fn(self, a: Array, b: Array) -> Array:
@@ -120,9 +142,13 @@ class Add(Binary):
         """`qadd`."""
         return QAdd.of(a, b, result)
 
+    def whole(self, a: Expr, b: Expr) -> Expr:
+        """The sum."""
+        return binary("wrap_add", a, b)
+
 
 @op("sub")
-class Sub(Binary):
+class Sub(Arithmetic):
     """`a - b`."""
 
     def fn(self, a: Array, b: Array) -> Array:
@@ -133,9 +159,13 @@ class Sub(Binary):
         """`qadd` with a negative multiplier for b."""
         return QAdd.of(a, b, result, sign=-1)
 
+    def whole(self, a: Expr, b: Expr) -> Expr:
+        """The difference."""
+        return binary("wrap_sub", a, b)
+
 
 @op("mul")
-class Mul(Binary):
+class Mul(Arithmetic):
     """`a * b`."""
 
     def fn(self, a: Array, b: Array) -> Array:
@@ -148,9 +178,13 @@ class Mul(Binary):
         quant = fixedpoint.quant_of(result)
         return QMul(a, b, m, s, full_range(result), result.dtype, quant)
 
+    def whole(self, a: Expr, b: Expr) -> Expr:
+        """The product."""
+        return binary("wrap_mul", a, b)
+
 
 @op("div")
-class Div(Binary):
+class Div(Arithmetic):
     """`a / b`; of integers, rounded toward zero."""
 
     def fn(self, a: Array, b: Array) -> Array:
@@ -169,6 +203,35 @@ class Div(Binary):
         m, s = fixedpoint.quotient_multiplier(factor)
         quant = fixedpoint.quant_of(result)
         return QDiv(a, b, m, s, full_range(result), result.dtype, quant)
+
+    def whole(self, a: Expr, b: Expr) -> Expr:
+        """The quotient, rounded toward zero."""
+        floor, rest = a // divisor(b), a % divisor(b)
+        inexact = ((rest < 0) | (rest > 0)) & ((a < 0) ^ (b < 0))
+        turned = binary("wrap_sub", Int(0, DType.I64), a)
+        return Select(b.equals(-1), turned, floor + inexact.cast(DType.I64))
+
+
+@op("mod")
+class Mod(Arithmetic):
+    """The remainder of `a / b`, with the sign of b; with the sign of a if `fmod`."""
+
+    fmod: bool = False
+
+    def fn(self, a: Array, b: Array) -> Array:
+        """NumPy's."""
+        if not np.issubdtype(a.dtype, np.floating) and not np.all(b):
+            raise IRCError(f"mod %{self.name}: a whole number is divided by zero")
+        f: Callable[[Array, Array], Array] = np.fmod if self.fmod else np.mod
+        return f(a, b)
+
+    def whole(self, a: Expr, b: Expr) -> Expr:
+        """The remainder."""
+        rest = a % divisor(b)
+        if not self.fmod:
+            return rest
+        turned = ((rest < 0) | (rest > 0)) & ((a < 0) ^ (b < 0))
+        return rest - Select(turned, b, Int(0, DType.I64))
 
 
 @op("pow")

@@ -23,6 +23,7 @@ from irc.ops.quantization import (
     need_quantized,
     rescaled,
 )
+from irc.ops.whole import need_whole, sum_over, wrapped
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op
 
@@ -106,6 +107,16 @@ class ReduceSum(_Total):
     def evaluate(self, x: Array) -> Array:
         """NumPy's, in the operand's dtype."""
         return np.asarray(np.sum(x, self.axes, dtype=x.dtype, keepdims=self.keepdims))
+
+    def loops(self) -> Loops:
+        """A reduction over the axes, of plain integers."""
+        if self.type.dtype.is_float:
+            return super().loops()
+        need_whole(self)
+        outer = axes(self.shape)
+        element, inner = reduced_element(self.x, self.axes, outer)
+        total = sum_over(element.cast(DType.I64), inner)
+        return Loops((Nest(outer, wrapped(total, self.type.dtype)),))
 
 
 @op("reduce_mean")

@@ -25,6 +25,7 @@ from irc.loops import (
 )
 from irc.ops.core import Const
 from irc.ops.moving import Joining, Moving, in_type, joined, moved, need_axis
+from irc.ops.whole import need_whole, wrapped
 from irc.types import Array, DType, Quant, Shape, TensorType, broadcast_shapes
 from irc.value import Value, op
 
@@ -427,14 +428,17 @@ class Cast(Value):
         return in_type(operands[0], result)
 
     def loops(self) -> Loops:
-        """One load, for integers that need not be narrowed; raises `IRCError` for others."""
+        """One load, for integers; those that don't fit wrap around."""
         low, high = self.x.type.dtype, self.dtype
         if low.is_float or high.is_float:
             return super().loops()
         if high is DType.BOOL:
             return elementwise(self.shape, lambda *i: _nonzero(load(self.x, *i)))
         if not high.min <= low.min <= low.max <= high.max:
-            raise IRCError(f"cast %{self.name}: no code for narrowing {low.value} to {high.value}")
+            need_whole(self)
+            return elementwise(
+                self.shape, lambda *i: wrapped(load(self.x, *i).cast(DType.I64), high)
+            )
         return elementwise(self.shape, lambda *i: load(self.x, *i).cast(high))
 
 

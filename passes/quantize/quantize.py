@@ -16,6 +16,7 @@ from irc.ops.normalization import RowNorm
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
 from irc.ops.recurrent import Recurrent
+from irc.ops.resample import Resample
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Source, batches
 from irc.passes.quantize import weights as weighting
@@ -121,8 +122,8 @@ class Writer:
             return self.with_weights(v, new)
         if self.sites.moving(v) and is_float(v):
             return v.map_operands(lambda o: self.moved(o, v, new))
-        # Tables, slopes and the parameters of norms take reals.
-        if self.sites.root[v] is not v or isinstance(v, PRelu | RowNorm):
+        # Tables, slopes, weights of taps and the parameters of norms take reals.
+        if self.sites.root[v] is not v or isinstance(v, PRelu | RowNorm | Resample):
             return v.map_operands(lambda o: self.read(o, v, new))
         return v.map_operands(lambda o: self.operand(o, v, new))
 

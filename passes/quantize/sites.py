@@ -11,7 +11,7 @@ import numpy as np
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
-from irc.ops.ranking import Position
+from irc.ops.ranking import Ranking
 from irc.ops.shape import Pad
 from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp, roots
@@ -159,7 +159,7 @@ class Sites:
         if v.op in ("quantize", "dequantize"):
             return f"{at}: the graph is quantized already (compile it as it is)"
         if not is_float(v):
-            inside = self._in_table(v) or isinstance(v, Position)
+            inside = self._in_table(v) or isinstance(v, Ranking)
             return "" if inside else f"{at}: makes {v.type} from floats, which has no integer form"
         if not floats and not self._from_integers(v):
             return f"{at}: makes floats from {v.operands[0].type if v.operands else 'nothing'}"

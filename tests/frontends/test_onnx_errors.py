@@ -278,7 +278,7 @@ W = reals(1, 3, 2, 3, 3)
 
 NODES: list[tuple[str, NodeProto, dict[str, Array], dict[str, Array], int]] = [
     ("x has 2 channels", node("Conv", ["x", "w"]), IMAGE, {"w": reals(1, 3, 5, 3, 3)}, 17),
-    ("one or two spatial axes", node("Conv", ["x", "w"]), VOLUME, {"w": W}, 17),
+    ("the axes don't fit", node("Conv", ["x", "w"]), VOLUME, {"w": W}, 17),
     ("does not fit", node("Conv", ["x", "w"]), IMAGE, {"w": reals(1, 3, 2, 9, 9)}, 17),
     ("kernel_shape [2, 2]", node("Conv", ["x", "w"], kernel_shape=[2, 2]), IMAGE, {"w": W}, 17),
     ("GiB", node("MaxPool", ["x"], kernel_shape=[2**40, 1], pads=[2**39, 0, 2**39, 0]), IMAGE, {},

@@ -10,6 +10,7 @@ from irc import fixedpoint
 from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const
 from irc.ops.pool import MaxPool2d, QAvgPool2d
+from irc.ops.resample import QResample, reach
 from irc.ops.resize import COORDINATES, ROUNDINGS, WEIGHT_BITS, QResizeLinear, ResizeNearest, Scales
 from irc.ops.windows import Pads, Pair, TransposedWindow, Window
 from irc.types import DType, Shape
@@ -21,12 +22,14 @@ from tests.ops.sampling import (
     array,
     clamp,
     integer,
+    multiplier,
     multipliers,
     operand,
     pick,
     quant,
     sample,
     sample_of,
+    shape,
     weights,
 )
 
@@ -177,4 +180,29 @@ def qresize_linear(draw: Draw) -> Sample:
     node = QResizeLinear(
         x.value, size, coordinates, scales, m, s, clamp(draw, dtype), dtype, quant(draw, dtype)
     )
+    return sample_of(node, x)
+
+
+@sample("qresample")
+def qresample(draw: Draw) -> Sample:
+    """Any taps along one or two axes, weights of any sign."""
+    x = operand(draw, "x", shape(draw, 1, 4, 5))
+    dims = x.value.shape
+    axes = st.sets(st.integers(0, len(dims) - 1), min_size=1, max_size=2)
+    over = tuple(sorted(draw(axes)))
+    taps: list[Const | None] = []
+    for axis in over:
+        table = (integer(draw, 1, 4), integer(draw, 1, 3))
+        taps.append(Const(array(draw, DType.I32, table, (0, dims[axis] - 1)), name=f"p{axis}"))
+        taps.append(Const(array(draw, DType.I16, table, (-(2**9), 2**9)), name=f"w{axis}"))
+    rows, row_weights, columns, column_weights = [*taps, None, None][:4]
+    assert rows is not None
+    assert row_weights is not None
+    m, s = multiplier(draw, 40, 62)
+    dtype = pick(draw, EIGHT_BITS)
+    gain = reach([t.array for t in taps[1::2] if t is not None])
+    node = QResample(
+        x.value, rows, row_weights, columns, column_weights, over, gain, m, s, clamp(draw, dtype),
+        dtype, quant(draw, dtype),
+    )  # fmt: skip
     return sample_of(node, x)

@@ -1,0 +1,167 @@
+"""Samples of plain integers: exact arithmetic that wraps around, bits, running sums; and of what
+lies between them, booleans and reals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import hypothesis.strategies as st
+import numpy as np
+
+from irc.loops import CompareKind
+from irc.ops.bits import BitAnd, BitOr, BitXor, Shift
+from irc.ops.core import Const, Input
+from irc.ops.cumulative import CumSum, QCumSum
+from irc.ops.elementwise import Add, Div, Mod, Mul, Sub
+from irc.ops.reduce import ReduceSum
+from irc.ops.truth import QCast, QCompare, Truth
+from irc.types import DType, Shape, TensorType
+from tests.ops.sampling import (
+    EIGHT_BITS,
+    Draw,
+    Feed,
+    Sample,
+    array,
+    broadcastable,
+    clamp,
+    integer,
+    multiplier,
+    operand,
+    pick,
+    quant,
+    sample,
+    sample_of,
+    shape,
+)
+
+WHOLE = (DType.I64, DType.I64, DType.I32, DType.U32, DType.I16, DType.U16, DType.I8, DType.U8)
+NARROW = tuple(d for d in WHOLE if d.bits < 64)
+
+
+def plain(draw: Draw, name: str, dims: Shape, dtype: DType) -> Feed:
+    """Numbers over the whole range."""
+    return Feed(Input(dtype, dims, name=name), array(draw, dtype, dims))
+
+
+def two(draw: Draw, dtypes: Sequence[DType] = WHOLE) -> tuple[Feed, Feed]:
+    """Operands that broadcast."""
+    dims, dtype = shape(draw), pick(draw, dtypes)
+    a = plain(draw, "a", dims, dtype)
+    return a, plain(draw, "b", broadcastable(draw, dims), dtype)
+
+
+@sample("add")
+def add(draw: Draw) -> Sample:
+    a, b = two(draw)
+    return sample_of(Add(a.value, b.value), a, b)
+
+
+@sample("sub")
+def sub(draw: Draw) -> Sample:
+    a, b = two(draw)
+    return sample_of(Sub(a.value, b.value), a, b)
+
+
+@sample("mul")
+def mul(draw: Draw) -> Sample:
+    a, b = two(draw)
+    return sample_of(Mul(a.value, b.value), a, b)
+
+
+def divided(draw: Draw) -> tuple[Feed, Feed]:
+    """Numbers, and divisors other than 0, often small."""
+    a, b = two(draw)
+    small = b.array // max(1, b.value.type.dtype.max // 4) if draw(st.booleans()) else b.array
+    return a, Feed(b.value, np.where(small == 0, -1, small).astype(b.array.dtype))
+
+
+@sample("div")
+def div(draw: Draw) -> Sample:
+    a, b = divided(draw)
+    return sample_of(Div(a.value, b.value), a, b)
+
+
+@sample("mod")
+def mod(draw: Draw) -> Sample:
+    a, b = divided(draw)
+    return sample_of(Mod(a.value, b.value, draw(st.booleans())), a, b)
+
+
+@sample("bit_and")
+def bit_and(draw: Draw) -> Sample:
+    a, b = two(draw)
+    return sample_of(BitAnd(a.value, b.value), a, b)
+
+
+@sample("bit_or")
+def bit_or(draw: Draw) -> Sample:
+    a, b = two(draw)
+    return sample_of(BitOr(a.value, b.value), a, b)
+
+
+@sample("bit_xor")
+def bit_xor(draw: Draw) -> Sample:
+    a, b = two(draw)
+    return sample_of(BitXor(a.value, b.value), a, b)
+
+
+@sample("shift")
+def shift(draw: Draw) -> Sample:
+    """By any number, most often by one that leaves bits in."""
+    a, b = two(draw, NARROW)
+    dtype = b.value.type.dtype
+    few = array(draw, dtype, b.value.shape, (0, dtype.bits + 1))
+    by = b.array if draw(st.booleans()) else few
+    return sample_of(Shift(a.value, b.value, draw(st.booleans())), a, Feed(b.value, by))
+
+
+@sample("reduce_sum")
+def reduce_sum(draw: Draw) -> Sample:
+    x = plain(draw, "x", shape(draw, 1, 4, 5), pick(draw, WHOLE))
+    over = draw(st.sets(st.integers(0, x.value.type.rank - 1)))
+    return sample_of(ReduceSum(x.value, tuple(sorted(over)), draw(st.booleans())), x)
+
+
+@sample("cumsum")
+def cumsum(draw: Draw) -> Sample:
+    x = plain(draw, "x", shape(draw, 1, 3, 6), pick(draw, WHOLE))
+    axis = integer(draw, 0, x.value.type.rank - 1)
+    return sample_of(CumSum(x.value, axis, draw(st.booleans()), draw(st.booleans())), x)
+
+
+@sample("qcumsum")
+def qcumsum(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw, 1, 3, 6), (*EIGHT_BITS, DType.I16))
+    axis = integer(draw, 0, x.value.type.rank - 1)
+    m, s = multiplier(draw, 20, 50)
+    dtype = pick(draw, EIGHT_BITS)
+    node = QCumSum(
+        x.value, axis, draw(st.booleans()), draw(st.booleans()), m, s, clamp(draw, dtype),
+        dtype, quant(draw, dtype),
+    )  # fmt: skip
+    return sample_of(node, x)
+
+
+@sample("truth")
+def truth(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw))
+    return sample_of(Truth(x.value, Const(array(draw, DType.BOOL, (256,)), name="t")), x)
+
+
+@sample("qcompare")
+def qcompare(draw: Draw) -> Sample:
+    """Values of unlike scales, and of one scale, which are often equal."""
+    relations: tuple[CompareKind, ...] = ("lt", "le", "eq")
+    dims = shape(draw)
+    a = operand(draw, "a", dims)
+    like = a.value.type if draw(st.booleans()) else None
+    b = operand(draw, "b", broadcastable(draw, dims), like=like)
+    return sample_of(QCompare.of(pick(draw, relations), a.value, b.value), a, b)
+
+
+@sample("qcast")
+def qcast(draw: Draw) -> Sample:
+    x = plain(draw, "x", shape(draw), pick(draw, (*WHOLE, DType.BOOL)))
+    dtype = pick(draw, EIGHT_BITS)
+    result = TensorType(dtype, x.value.shape, quant(draw, dtype))
+    return sample_of(QCast.of(x.value, result), x)
