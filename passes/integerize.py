@@ -24,7 +24,9 @@ import numpy as np
 from irc import fixedpoint
 from irc.errors import CompileError, IRCError
 from irc.graph import Graph
+from irc.loops import CompareKind
 from irc.ops.core import Const, Input
+from irc.ops.logic import Relation
 from irc.ops.moving import in_type
 from irc.ops.quantization import (
     Dequantize,
@@ -36,6 +38,7 @@ from irc.ops.quantization import (
 )
 from irc.ops.ranking import Ranking
 from irc.ops.shape import Concat, Reshape
+from irc.ops.truth import QCompare, Truth
 from irc.passes.intervals import output_type
 from irc.passes.pointwise import apply, is_clamp, roots
 from irc.passes.quantize.scales import asymmetric
@@ -147,7 +150,7 @@ class _Work:
             case Dequantize():
                 return self.forms[v.x]
         if self.root[v] is not v:
-            return None
+            return None if v.type.dtype.is_float else self.predicate(v)
         if not v.type.dtype.is_float:
             return self.plain(v)
         if not v.moves:
@@ -165,11 +168,37 @@ class _Work:
         """A node over plain integers (indices, booleans), or of the order of reals alone."""
         operands = [self.forms[o] for o in v.operands]
         known = [o for o in operands if o is not None]
-        ordered = isinstance(v, Ranking) or not any(o.type.dtype.is_float for o in v.operands)
-        if len(known) == len(operands) and ordered:
+        real = any(o.type.dtype.is_float for o in v.operands)
+        if isinstance(v, Relation) and v.kind is not None and real:
+            return self.comparison(v, v.kind)
+        if len(known) == len(operands) and (isinstance(v, Ranking) or not real):
             return _over(v, known)
         self.problems.append(f"{v.op} %{v.name}: makes {v.type} from floats")
         return _placeholder(v.type)
+
+    def predicate(self, v: Value) -> Value | None:
+        """A boolean function of one 8-bit value, a table; None where that has no integers yet."""
+        root = self.root[v]
+        source = self.forms[root]
+        if source is None:
+            return None
+        if source.type.dtype.bits != 8:
+            self.problems.append(f"{v.op} %{v.name}: a table needs an 8-bit operand, %{root.name}"
+                                 f" is {source.type}")  # fmt: skip
+            return _placeholder(v.type)
+        return Truth(source, Const(predicate_table(v, root, source.type)), name=v.name)
+
+    def comparison(self, v: Relation, kind: CompareKind) -> Value:
+        """Two reals compared: their integers, where these have one scale."""
+        a, b = (_as_tensor(self.forms[o] or o) for o in v.operands)
+        unknown = [o for o in (a, b) if o.type.dtype.is_float]
+        if unknown:
+            self.problems.append(f"{v.op} %{v.name}: compares %{unknown[0].name}, which has no"
+                                 " scale")  # fmt: skip
+            return _placeholder(v.type)
+        if (a.type.dtype, a.type.quant) == (b.type.dtype, b.type.quant):
+            return v.replace(a=a, b=b)
+        return QCompare.of(kind, a, b, name=v.name)
 
     def quantized(self, q: Quantize) -> Value:
         """The integers of a quantize node."""
@@ -235,6 +264,14 @@ class _Work:
         if "w" in found:
             found["x"], found["w"] = _centred(v, found["x"], constant(found["w"], "weights"))
         return [v if f in PARAMETERS else _as_tensor(v) for f, v in found.items()]
+
+
+def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
+    """Equation (8) for a boolean function: its 256 results."""
+    q = np.arange(source.dtype.min, source.dtype.max + 1)
+    with np.errstate(all="ignore"):
+        found = apply(v, root, fixedpoint.dequantize(q, source.with_shape(q.shape), DType.F64))
+    return np.broadcast_to(found, q.shape).astype(np.bool_)
 
 
 def _first_quantize(graph: Graph, v: Value) -> TensorType | None:

@@ -12,7 +12,7 @@ from irc.ops import elementwise as ew
 from irc.ops import logic
 from irc.ops import shape as moving
 from irc.ops.core import Const
-from irc.types import Array, DType
+from irc.types import DType
 from irc.value import Value
 
 from .. import normal_forms as forms
@@ -100,12 +100,11 @@ def divide(node: Node) -> Results:
 
 @handles("Mod")
 def modulo(node: Node) -> Results:
-    """Of constants: part of shape arithmetic."""
-    a, b = node.constant(0, "dividend"), node.constant(1, "divisor")
-    if not np.all(b):
-        node.fail("divides by zero")
-    f: Callable[[Array, Array], Array] = np.fmod if node.integer("fmod") else np.mod
-    return node.builder.const(f(a, b))
+    """The remainder, with the sign of the divisor, or of the dividend (`fmod`)."""
+    a, b = node.x(0), node.x(1)
+    if b.type.dtype.is_integer and isinstance(b, Const) and not np.all(b.array):
+        node.fail(f"divides by zero ({b.name!r})")
+    return node.builder.add(ew.Mod(a, b, bool(node.integer("fmod"))))
 
 
 @handles(*VARIADIC)

@@ -75,8 +75,13 @@ def gather_elements(node: Node) -> Results:
         i > d for a, (i, d) in enumerate(zip(indices.shape, x.shape, strict=True)) if a != axis
     ):
         node.fail(f"indices {indices.type} do not fit {x.type}")
-    strides = _strides(x.shape)
-    at = _front(node, indices, x.shape[axis])
+    return taken_along(node, x, _front(node, indices, x.shape[axis]), axis)
+
+
+def taken_along(node: Node, x: Value, at: Value, axis: int) -> Value:
+    """NumPy's take_along_axis, of indices that count from the front; their other axes may be
+    shorter."""
+    strides, indices = _strides(x.shape), at
     offset = _offsets(indices.shape, [axis], strides)
     return _picked(node, x, _linear(node, at, strides[axis], offset))
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-from irc.ops import functions
+from irc.ops import bits, functions
 from irc.ops.activation import Not
 from irc.ops.core import Const
-from irc.ops.elementwise import Add
-from irc.ops.logic import Equal
-from irc.ops.shape import Pad, Slice
-from irc.types import Array
+from irc.ops.cumulative import CumSum
+from irc.ops.logic import Equal, Less, Or
 from irc.value import Value
 
 from .table import Node, Results, handles
@@ -30,11 +26,10 @@ UNARY: dict[str, Callable[[Value], Value]] = {
     "Atanh": functions.Atanh,
 }
 
-CONSTANT: dict[str, Callable[..., Any]] = {
-    "BitwiseAnd": np.bitwise_and,
-    "BitwiseOr": np.bitwise_or,
-    "BitwiseXor": np.bitwise_xor,
-    "BitwiseNot": np.bitwise_not,
+BITWISE: dict[str, Callable[[Value, Value], Value]] = {
+    "BitwiseAnd": bits.BitAnd,
+    "BitwiseOr": bits.BitOr,
+    "BitwiseXor": bits.BitXor,
 }
 
 
@@ -56,29 +51,30 @@ def shrink(node: Node) -> Results:
     return node.builder.add(functions.Shrink(node.x(), node.real("lambd"), node.real("bias")))
 
 
-@handles(*CONSTANT)
+@handles(*BITWISE)
 def bitwise(node: Node) -> Results:
-    """Of constants."""
-    arrays = [node.constant(i, "input") for i in range(len(node.inputs))]
-    if any(a.dtype.kind not in "iub" for a in arrays):
-        node.fail("its inputs must be integers")
-    return node.builder.const(np.asarray(CONSTANT[node.op](*arrays)))
+    """Bit by bit."""
+    return node.builder.add(BITWISE[node.op](node.x(0), node.x(1)))
+
+
+@handles("BitwiseNot")
+def bitwise_not(node: Node) -> Results:
+    """Exclusive or with all ones."""
+    x = node.x()
+    if not x.type.dtype.is_integer:
+        node.fail(f"its input must be integers, it is {x.type}")
+    dtype = x.type.dtype.numpy
+    ones = np.bitwise_not(np.zeros((), dtype))
+    return node.builder.add(bits.BitXor(x, node.builder.const(ones)))
 
 
 @handles("BitShift")
 def bit_shift(node: Node) -> Results:
-    """Of constants; what is shifted out is gone, and a sign stays."""
-    x, by = node.constant(0, "input"), node.constant(1, "shift")
-    if x.dtype.kind not in "iu" or by.dtype != x.dtype or np.any(by < 0):
-        node.fail(f"{x.dtype} shifted by {by.dtype}: one integer type, and no negative shift")
-    bits = x.dtype.itemsize * 8
-    few = np.minimum(by, bits - 1)
-    if node.text("direction") == "LEFT":
-        return node.builder.const(np.where(by < bits, np.left_shift(x, few), 0).astype(x.dtype))
-    emptied = 0 if x.dtype.kind == "u" else np.right_shift(x, bits - 1)
-    return node.builder.const(
-        np.where(by < bits, np.right_shift(x, few), emptied).astype(x.dtype)
-    )
+    """To the left or the right; what is shifted out is gone, and a sign stays."""
+    direction = node.text("direction")
+    if direction not in ("LEFT", "RIGHT"):
+        node.fail(f"direction = {direction!r} is neither LEFT nor RIGHT")
+    return node.builder.add(bits.Shift(node.x(0), node.x(1), direction == "LEFT"))
 
 
 @handles("IsNaN")
@@ -92,46 +88,26 @@ def is_nan(node: Node) -> Results:
 
 @handles("IsInf")
 def is_inf(node: Node) -> Results:
-    """Of constants."""
-    x = node.constant(0, "input")
+    """What is more, or less, than any number."""
+    x, build = node.x(), node.builder
     up, down = node.integer("detect_positive"), node.integer("detect_negative")
-    return node.builder.const(np.isinf(x) & ((x > 0) & bool(up) | (x < 0) & bool(down)))
+    if isinstance(x, Const):
+        return build.const(np.isinf(x.array) & ((x.array > 0) & bool(up) | (x.array < 0) & bool(down)))
+    most = np.finfo(x.type.dtype.numpy).max
+    above = build.add(Less(build.const(most), x))
+    below = build.add(Less(x, build.const(-most)))
+    if up and down:
+        return build.add(Or(above, below))
+    return above if up else below if down else build.const(np.zeros(x.shape, np.bool_))
 
 
 @handles("CumSum")
 def cumulative_sum(node: Node) -> Results:
-    """Along a constant axis, by sums over 2, 4, 8, … neighbours."""
-    x, build = node.x(), node.builder
+    """Along a constant axis."""
+    x = node.x()
     axis = node.axis(int(node.scalar(1, "axis")), x.type.rank)
-    extent, reverse = x.shape[axis], bool(node.integer("reverse"))
-    if isinstance(x, Const):
-        return build.const(_cumulative(x.array, axis, bool(node.integer("exclusive")), reverse))
-    y = _shifted(node, x, axis, 1, reverse) if node.integer("exclusive") else x
-    step = 1
-    while step < extent:
-        y = build.add(Add(y, _shifted(node, y, axis, step, reverse)))
-        step *= 2
-    return y
-
-
-def _cumulative(x: Array, axis: int, exclusive: bool, reverse: bool) -> Array:
-    y = np.flip(x, axis) if reverse else x
-    total = np.cumsum(y, axis, dtype=x.dtype)
-    total = total - y if exclusive else total
-    return np.asarray(np.flip(total, axis) if reverse else total)
-
-
-def _shifted(node: Node, x: Value, axis: int, by: int, reverse: bool) -> Value:
-    """x moved along an axis, zeros moving in."""
-    by, extent = min(by, x.shape[axis]), x.shape[axis]
-    widths = tuple(
-        ((0, by) if reverse else (by, 0)) if a == axis else (0, 0) for a in range(x.type.rank)
-    )
-    wide = node.builder.add(Pad(x, widths))
-    starts = tuple(by if a == axis and reverse else 0 for a in range(x.type.rank))
-    stops = tuple(s + d for s, d in zip(starts, x.shape, strict=True))
-    assert wide.shape[axis] == extent + by
-    return node.builder.add(Slice(wide, starts, stops, (1,) * x.type.rank))
+    exclusive, reverse = (bool(node.integer(n)) for n in ("exclusive", "reverse"))
+    return node.builder.add(CumSum(x, axis, exclusive, reverse))
 
 
 @handles("CumProd")

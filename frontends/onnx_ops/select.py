@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from irc.ops.logic import Equal
-from irc.ops.ranking import ArgMax, ArgMin
+from irc.ops.ranking import ArgMax, ArgMin, TopK
 from irc.ops.shape import Cast, Gather, Where
 from irc.types import Array, DType
 from irc.value import Value
 
 from .. import normal_forms as forms
+from .gather import taken_along
 from .table import Node, Results, handles
 
 
@@ -39,6 +40,25 @@ def arg_extreme(node: Node) -> Results:
         node.fail(f"{x.type} has nothing along axis {axis}")
     position = ArgMax if node.op == "ArgMax" else ArgMin
     return node.builder.add(position(x, axis, bool(node.integer("keepdims")), last))
+
+
+@handles("TopK")
+def top_k(node: Node) -> Results:
+    """The largest or smallest elements along an axis, and their positions."""
+    x = node.x()
+    k = node.integer("k") if node.opset < 10 else int(node.scalar(1, "number of elements"))
+    axis = node.axis(node.integer("axis"), x.type.rank)
+    node.ignore("sorted")  # any order will do then, this one too
+    largest = node.attribute("largest")
+    if not 0 <= k <= x.shape[axis]:
+        node.fail(f"{k} elements along axis {axis} of {x.type} are asked for")
+    if k == 0:
+        shape = (*x.shape[:axis], 0, *x.shape[axis + 1 :])
+        empty = (np.zeros(shape, t) for t in (x.type.dtype.numpy, np.int64))
+        values, numbers = map(node.builder.const, empty)
+        return values, numbers
+    at = node.builder.add(TopK(x, axis, k, largest is None or bool(largest.i)))
+    return taken_along(node, x, at, axis), at
 
 
 @handles("Hardmax")

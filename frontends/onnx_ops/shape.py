@@ -240,9 +240,11 @@ def pad(node: Node) -> Results:
     """By attribute or input; negative pads cut off."""
     x, rank = node.x(), node.x().type.rank
     mode = node.text("mode")
-    if mode not in ("constant", "edge", "reflect"):
+    if mode not in ("constant", "edge", "reflect", "wrap"):
         node.fail(f"mode = {mode!r} is not supported")
     begins, ends = _pads(node, rank)
+    if mode == "wrap":
+        return _wrapped(node, x, begins, ends)
     value = _pad_value(node)
     cut = tuple(max(0, -p) for p in begins), tuple(max(0, -p) for p in ends)
     if any(cut[0]) or any(cut[1]):
@@ -253,6 +255,18 @@ def pad(node: Node) -> Results:
     if not any(map(any, widths)):
         return x
     return node.builder.add(Pad(x, widths, value, mode))
+
+
+def _wrapped(node: Node, x: Value, begins: Shape, ends: Shape) -> Value:
+    """Copies of the tensor all around it."""
+    grown = tuple(a + d + b for a, d, b in zip(begins, x.shape, ends, strict=True))
+    if min(grown, default=0) < 0 or 0 in x.shape:
+        node.fail(f"pads {[*begins, *ends]} do not fit {x.type}")
+    check_size(x.type.dtype.numpy.itemsize, grown)
+    for axis, (size, total) in enumerate(zip(x.shape, grown, strict=True)):
+        at = (np.arange(total) - begins[axis]) % size
+        x = forms.gather_axis(node.builder, x, at.tolist(), axis)
+    return x
 
 
 def _pads(node: Node, rank: int) -> tuple[Shape, Shape]:

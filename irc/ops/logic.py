@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from irc.errors import TypeCheckError
-from irc.loops import Expr, Loops, elementwise, load_broadcast
+from irc.loops import CompareKind, Expr, Loops, elementwise, load_broadcast
 from irc.ops.moving import joined
 from irc.types import Array, DType, TensorType, broadcast_shapes
 from irc.value import Value, op
@@ -22,6 +22,7 @@ class Relation(Value):
     a: Value
     b: Value
     numpy: ClassVar[Callable[..., Any]]
+    kind: ClassVar[CompareKind | None] = None
 
     def infer(self) -> TensorType:
         """Operands of one dtype and one scale."""
@@ -50,6 +51,7 @@ class Equal(Relation):
     """`a == b`."""
 
     numpy: ClassVar[Callable[..., Any]] = np.equal
+    kind: ClassVar[CompareKind | None] = "eq"
 
     def relate(self, a: Expr, b: Expr) -> Expr:
         """The comparison."""
@@ -61,6 +63,7 @@ class Less(Relation):
     """`a < b`."""
 
     numpy: ClassVar[Callable[..., Any]] = np.less
+    kind: ClassVar[CompareKind | None] = "lt"
 
     def relate(self, a: Expr, b: Expr) -> Expr:
         """The comparison."""
@@ -72,6 +75,7 @@ class LessOrEqual(Relation):
     """`a <= b`."""
 
     numpy: ClassVar[Callable[..., Any]] = np.less_equal
+    kind: ClassVar[CompareKind | None] = "le"
 
     def relate(self, a: Expr, b: Expr) -> Expr:
         """The comparison."""

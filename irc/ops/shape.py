@@ -25,6 +25,7 @@ from irc.loops import (
 )
 from irc.ops.core import Const
 from irc.ops.moving import Joining, Moving, in_type, joined, moved, need_axis
+from irc.ops.truth import QCast
 from irc.ops.whole import need_whole, wrapped
 from irc.types import Array, DType, Quant, Shape, TensorType, broadcast_shapes
 from irc.value import Value, op
@@ -421,10 +422,13 @@ class Cast(Value):
         return tie_axes(self.x, self, range(len(self.shape)))
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """Between floats a cast is nothing; raises `IRCError` for other casts."""
-        if not (self.dtype.is_float and self.x.type.dtype.is_float):
+        """Between floats a cast is nothing, from plain integers it is `qcast`; raises `IRCError`
+        for casts of reals to integers."""
+        if not self.dtype.is_float:
             raise IRCError(f"cast %{self.name} of {self.x.type} to {self.dtype.value} has no"
                            " integer form")  # fmt: skip
+        if not self.x.type.dtype.is_float and operands[0].type.quant is None:
+            return QCast.of(operands[0], result, name=self.name)
         return in_type(operands[0], result)
 
     def loops(self) -> Loops:

@@ -25,7 +25,15 @@ from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import Writer, pair
 from irc.passes.quantize.scales import choose_quant
-from irc.passes.quantize.sites import NATURAL, Scales, Sites, has_integer_twin, is_float, weighted
+from irc.passes.quantize.sites import (
+    NATURAL,
+    Scales,
+    Sites,
+    from_reals,
+    has_integer_twin,
+    is_float,
+    weighted,
+)
 from irc.types import DType, TensorType
 from irc.value import Value
 
@@ -118,7 +126,8 @@ class Islands:
             return ""
         at = f"{v.op} %{v.name}"
         if not is_float(v):
-            return f"{at}: makes {v.type} from floats, which has no integer form"
+            known = from_reals(v) or self.root[v] is not v
+            return "" if known else f"{at}: makes {v.type} from floats, which has no integer form"
         return "" if has_integer_twin(v) else f"{at}: the op has no integer form"
 
 
@@ -136,7 +145,7 @@ class _Walk:
         while stack:
             top = stack.pop()
             known = top in self.seen or top in self.islands.types
-            if known or isinstance(top, Const) or not top.type.dtype.is_float:
+            if known or isinstance(top, Const):
                 continue
             self.seen.add(top)
             stack += self.reads(top)
@@ -144,6 +153,10 @@ class _Walk:
     def reads(self, v: Value) -> list[Value]:
         """The operands that have to be computed for `v`; those that need a scale are marked."""
         root = self.islands.root[v]
+        if not v.type.dtype.is_float:
+            plain = [o for o in v.operands if not is_float(o)]
+            read = [root] if root is not v else list(filter(is_float, v.operands))
+            return [*plain, *self.mark(read)]
         clamps = _only_clamps(v, root)
         if root is not v and not clamps:
             return self.mark([root])

@@ -11,6 +11,7 @@ import numpy as np
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
+from irc.ops.logic import Relation
 from irc.ops.ranking import Ranking
 from irc.ops.shape import Pad
 from irc.passes.calibrate import Statistics
@@ -29,6 +30,7 @@ NATURAL: Mapping[str, Quant] = {
 """Ops whose range is known: [0, 1), or [0, 1] where 1 itself is common."""
 STANDS_FOR_INFINITY = 1e4
 """Constants as large as this only say "less (or more) than any": they saturate."""
+EIGHT_BITS = (DType.U8, DType.I8)
 SHARED_RANGE = 0.5
 """A value that others read too gives up its own scale to a concat only if its range is at least
 this share of the concat's."""
@@ -37,6 +39,11 @@ this share of the concat's."""
 def is_float(v: Value) -> bool:
     """Whether a node computes reals at run time."""
     return v.type.dtype.is_float and not isinstance(v, Const)
+
+
+def from_reals(v: Value) -> bool:
+    """Whether a node that makes no reals of reals has an integer form: it compares, or ranks."""
+    return isinstance(v, Ranking) or (isinstance(v, Relation) and v.kind is not None)
 
 
 def weighted(v: Value) -> bool:
@@ -117,7 +124,7 @@ class Sites:
         """8-bit integer inputs that are only read as numbers, and what they are moved to."""
         found: set[Value] = set()
         for v in reversed(self.graph.order):
-            if v.type.dtype not in (DType.U8, DType.I8) or isinstance(v, Const):
+            if v.type.dtype not in EIGHT_BITS or isinstance(v, Const):
                 continue
             users = self.graph.users[v]
             read = users and all(u in found or _to_float(u) for u in users)
@@ -159,8 +166,8 @@ class Sites:
         if v.op in ("quantize", "dequantize"):
             return f"{at}: the graph is quantized already (compile it as it is)"
         if not is_float(v):
-            inside = self._in_table(v) or isinstance(v, Ranking)
-            return "" if inside else f"{at}: makes {v.type} from floats, which has no integer form"
+            known = self._in_table(v) or from_reals(v)
+            return "" if known else f"{at}: makes {v.type} from floats, which has no integer form"
         if not floats and not self._from_integers(v):
             return f"{at}: makes floats from {v.operands[0].type if v.operands else 'nothing'}"
         if weighted(v) and not isinstance(v.w, Const):  # type: ignore[attr-defined]
@@ -169,9 +176,9 @@ class Sites:
 
     def _from_integers(self, v: Value) -> bool:
         """Whether an op makes reals of integers in a way that is known: picks them from a
-        constant, or takes pixels as numbers."""
+        constant, or takes whole numbers or booleans as numbers."""
         if _to_float(v):
-            return v.operands[0] in self.pixels
+            return True
         return v.moves and any(o.type.dtype.is_float for o in v.operands)
 
 
@@ -230,7 +237,7 @@ def _quant(
 
 
 def _natural(v: Value) -> Quant | None:
-    if _to_float(v):  # pixels are numbers as they are
+    if _to_float(v) and v.operands[0].type.dtype in EIGHT_BITS:  # numbers as they are
         return Quant(1.0, -v.operands[0].type.dtype.min)
     return NATURAL.get(v.op)
 

@@ -109,11 +109,17 @@ def test_pixels_as_numbers(dtype: DType, moved: bool) -> None:
     assert sqnr(wanted, ((got.astype(np.float64) - t.zero) * t.scale)) > 30
 
 
-def test_wide_integers_as_numbers_are_refused() -> None:
+def test_wide_integers_as_numbers() -> None:
+    """They stay what they are at the interface, and are rescaled inside."""
     x = Input(DType.I64, (1, 9, 7, 3), name="x")
     graph = pixels(DType.I64, Cast(x, DType.F32, name="c"), x)
-    with pytest.raises(CompileError, match=r"cast %c: makes floats from i64\[1,9,7,3\]"):
-        quantize(graph, [{"x": np.zeros(x.shape, np.int64)}])
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.integers(-300, 900, x.shape)} for _ in range(9)]
+    integer = integerize(quantize(graph, feeds[:8]))
+    assert integer.input_types["x"] == x.type
+    wanted, got = evaluate(graph, feeds[8])["y"], evaluate(integer, feeds[8])["y"]
+    t = integer.output_types["y"]
+    assert sqnr(wanted, ((got.astype(np.float64) - t.zero) * t.scale)) > 30
 
 
 def test_a_choice_between_functions_of_one_value_is_a_table() -> None:

@@ -1,0 +1,81 @@
+"""Reals that are compared, and whole numbers that are read as reals, in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import irc
+from irc.driver import integerize
+from irc.graph import Graph, evaluate
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Mul
+from irc.ops.logic import And, Equal, Less, LessOrEqual, Relation
+from irc.ops.ranking import TopK
+from irc.ops.shape import Cast, Where
+from irc.types import Array, DType
+from irc.value import Value
+
+X = np.random.default_rng(0).uniform(-2, 2, (5, 8)).astype(np.float32)
+Z = np.random.default_rng(1).uniform(-3, 1, (5, 8)).astype(np.float32)
+STEP = 5 / 255
+
+
+def made(result: Callable[[Value, Value], Value]) -> Graph:
+    x, z = (Input(DType.F32, X.shape, name=n) for n in "xz")
+    return Graph("made", (x, z), (result(x, z).replace(name="y"),), ("y",))
+
+
+def scalar(value: float) -> Const:
+    return Const(np.asarray(value, np.float32))
+
+
+def agreement(graph: Graph, feeds: dict[str, Array]) -> tuple[Array, Array]:
+    """Real and integer results; the compiled ones are the integer ones."""
+    quantized = irc.quantize(graph, [feeds])
+    compiled = irc.compile(quantized, backend="llvm")
+    real, found = evaluate(graph, feeds)["y"], compiled(feeds)["y"]
+    assert found.dtype == real.dtype
+    return real, np.asarray(found)
+
+
+@pytest.mark.parametrize("relation", [Less, LessOrEqual, Equal])
+def test_two_tensors_of_unlike_scales(relation: type[Relation]) -> None:
+    real, found = agreement(made(lambda x, z: relation(x, z)), {"x": X, "z": Z})
+    clear = np.abs(X - Z) > 2 * STEP
+    np.testing.assert_array_equal(real[clear], found[clear])
+    ops = [v.op for v in integerize(irc.quantize(made(lambda x, z: relation(x, z)),
+                                                 [{"x": X, "z": Z}])).order]  # fmt: skip
+    assert "qcompare" in ops
+
+
+def test_a_predicate_of_one_tensor_is_a_table() -> None:
+    def inside(x: Value, z: Value) -> Value:
+        return Where(And(Less(x, scalar(0.7)), Less(scalar(-0.4), x)), x, z)
+
+    real, found = agreement(made(inside), {"x": X, "z": Z})
+    clear = (np.abs(X - 0.7) > STEP) & (np.abs(X + 0.4) > STEP)
+    assert np.abs(real - found)[clear].max() < 2 * STEP
+    ops = [v.op for v in integerize(irc.quantize(made(inside), [{"x": X, "z": Z}])).order]
+    assert "truth" in ops
+    assert "and" not in ops
+
+
+@pytest.mark.parametrize("dtype", [DType.I64, DType.I32, DType.BOOL, DType.U8])
+def test_whole_numbers_read_as_reals(dtype: DType) -> None:
+    x, mask = Input(DType.F32, X.shape, name="x"), Input(dtype, X.shape, name="mask")
+    y = Mul(x, Cast(mask, DType.F32, name="f"), name="y")
+    graph = Graph("masked", (x, mask), (y,), ("y",))
+    feeds = {"x": X, "mask": (Z > -1).astype(dtype.numpy)}
+    real, found = agreement(graph, feeds)
+    assert np.abs(real - found).max() < 2 * STEP
+
+
+def test_ranks_are_those_of_the_integers() -> None:
+    graph = made(lambda x, z: TopK(x, 1, 3))
+    quantized = irc.quantize(graph, [{"x": X, "z": Z}])
+    found = irc.compile(quantized, backend="llvm")({"x": X, "z": Z})["y"]
+    chosen = np.take_along_axis(X, np.asarray(found), 1)
+    np.testing.assert_allclose(chosen, -np.sort(-X, 1)[:, :3], atol=STEP)
