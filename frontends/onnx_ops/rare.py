@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+
 import numpy as np
 
 from irc.ops import bits, functions
@@ -92,7 +93,8 @@ def is_inf(node: Node) -> Results:
     x, build = node.x(), node.builder
     up, down = node.integer("detect_positive"), node.integer("detect_negative")
     if isinstance(x, Const):
-        return build.const(np.isinf(x.array) & ((x.array > 0) & bool(up) | (x.array < 0) & bool(down)))
+        wanted = (x.array > 0) & bool(up) | (x.array < 0) & bool(down)
+        return build.const(np.isinf(x.array) & wanted)
     most = np.finfo(x.type.dtype.numpy).max
     above = build.add(Less(build.const(most), x))
     below = build.add(Less(x, build.const(-most)))

@@ -37,7 +37,11 @@ def test_conv_transpose3d(attributes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize(
     "attributes",
-    [{}, {"strides": [2, 2, 1], "pads": [1, 0, 1, 0, 1, 0]}, {"ceil_mode": 1, "strides": [2, 3, 2]}],
+    [
+        {},
+        {"strides": [2, 2, 1], "pads": [1, 0, 1, 0, 1, 0]},
+        {"ceil_mode": 1, "strides": [2, 3, 2]},
+    ],
 )
 def test_pool3d(op: str, attributes: dict[str, Any]) -> None:
     check(op, {"x": reals(1, 2, 3, 6, 7, 5)}, kernel_shape=[2, 3, 2], **attributes)
@@ -59,8 +63,8 @@ def test_global_pool3d(op: str) -> None:
 def test_conv3d_in_integers() -> None:
     """One multiply-accumulate, as in two dimensions."""
     x, constants = reals(1, 1, 3, 5, 6, 6), {"w": reals(2, 4, 3, 3, 3, 3)}
-    attributes = {"pads": [1] * 6, "strides": [2, 1, 1]}
-    graph = irc.load(model([node("Conv", ["x", "w"], **attributes)], {"x": x}, constants))
+    conv = node("Conv", ["x", "w"], pads=[1] * 6, strides=[2, 1, 1])
+    graph = irc.load(model([conv], {"x": x}, constants))
     quantized = irc.quantize(graph, calibration=[{"x": x}])
     real, found = (irc.evaluate(g, {"x": x})["y"] for g in (graph, quantized))
     assert np.abs(real - found).max() < 0.03 * np.abs(real).max()
