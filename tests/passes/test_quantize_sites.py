@@ -140,8 +140,16 @@ def test_a_choice_by_another_value_moves_elements() -> None:
     assert noise(n, n.graph(n.conv(chosen, 4)))["y0"] > 30
 
 
-def test_a_comparison_that_is_an_output_is_refused() -> None:
+def test_a_comparison_that_is_an_output_is_a_table() -> None:
     n = Net()
-    below = Less(n.conv(n.x, 8), scalar(0.2), name="below")
-    with pytest.raises(CompileError, match=r"less %below: makes b1"):
-        quantize(n.graph(below), n.samples(2))
+    x = n.conv(n.x, 8)
+    graph = n.graph(Less(x, scalar(0.2), name="below"))
+    integer = integerize(quantize(graph, n.samples(2)))
+    assert integer.outputs[0].op == "truth"
+
+
+def test_a_real_that_becomes_a_whole_number_is_refused() -> None:
+    n = Net()
+    whole = Cast(n.conv(n.x, 8), DType.I64, name="whole")
+    with pytest.raises(CompileError, match=r"cast %whole: makes i64"):
+        quantize(n.graph(whole), n.samples(2))
