@@ -14,7 +14,7 @@ packed weights; nothing is gathered into columns first: a pixel's taps are read 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -27,13 +27,13 @@ from irc.backends.llvm.kernels.epilogue import finish, join
 from irc.backends.llvm.kernels.halo import copy_image
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.product import Product, flatten, match
-from irc.backends.llvm.loop import I32, I64, counted
+from irc.backends.llvm.kernels.tile import RegisterTile, carrying
+from irc.backends.llvm.loop import I64, counted
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.types import Array
 
-I8 = ir.IntType(8)
 BLOCK_BYTES = 128 * 1024
 """Activations of a block of pixel rows: a part of the second-level cache."""
 EPILOGUE_CYCLES = 12
@@ -244,17 +244,14 @@ class _Gemm:
     ) -> None:
         builder = self.builder
         first = at(builder, start, times(builder, pixel[2], self.p.pixel[2]))
-        zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
-        sums = [zero] * (rows * block.vectors)
-        sums = self._taps(0, first, block.weights, block, rows, sums)
+        tile = RegisterTile(self.dot, rows, block.vectors, self.p.pixel[2])
+        sums = self._taps(0, first, block.weights, tile, tile.zeros())
         self._epilogue(pixel, rows, block, sums)
 
-    def _taps(
-        self, level: int, x: Any, w: Any, block: ChannelBlock, rows: int, sums: list[Any]
-    ) -> list[Any]:
+    def _taps(self, level: int, x: Any, w: Any, tile: RegisterTile, sums: list[Any]) -> list[Any]:
         """The loops over taps, outermost first; then the words of a run."""
         if level == len(self.p.taps):
-            return self._run(x, w, block, rows, sums)
+            return tile.run(self.builder, x, w, self.p.words, sums)
         extent, step = self.p.taps[level]
         inner = self.p.words
         for count, _ in self.p.taps[level + 1 :]:
@@ -262,60 +259,10 @@ class _Gemm:
 
         def body(index: Any, carried: list[Any]) -> list[Any]:
             source = at(self.builder, x, times(self.builder, index, step))
-            weights = at(self.builder, w, times(self.builder, index, inner * self._step(block)))
-            return self._taps(level + 1, source, weights, block, rows, carried)
+            weights = at(self.builder, w, times(self.builder, index, inner * tile.step))
+            return self._taps(level + 1, source, weights, tile, carried)
 
         return carrying(self.builder, extent, 1, sums, body)
-
-    def _step(self, block: ChannelBlock) -> int:
-        """Bytes of packed weights per word."""
-        return self.dot.streams * block.vectors * self.dot.nbytes
-
-    def _run(self, x: Any, w: Any, block: ChannelBlock, rows: int, sums: list[Any]) -> list[Any]:
-        words = self.p.words
-        unroll = next(u for u in (4, 3, 2, 1) if words % u == 0 or words > 4 * u)
-        unroll = min(unroll, words)
-
-        def body(index: Any, carried: list[Any]) -> list[Any]:
-            source = at(self.builder, x, times(self.builder, index, 4))
-            weights = at(self.builder, w, times(self.builder, index, self._step(block)))
-            for word in range(unroll):
-                carried = self._word(source, weights, word, block, rows, carried)
-            return carried
-
-        whole = words // unroll * unroll
-        sums = carrying(self.builder, whole, unroll, sums, body)
-        for word in range(whole, words):
-            sums = self._word(x, w, word, block, rows, sums)
-        return sums
-
-    def _word(
-        self, x: Any, w: Any, word: int, block: ChannelBlock, rows: int, sums: list[Any]
-    ) -> list[Any]:
-        """One step of four products on every accumulator of the tile."""
-        builder, dot = self.builder, self.dot
-        vector = ir.VectorType(I8, dot.nbytes)
-        base = word * self._step(block)
-        weights = [
-            builder.load(at(builder, w, base + i * dot.nbytes), typ=vector, align=16)
-            for i in range(dot.streams * block.vectors)
-        ]
-        result = list(sums)
-        for r in range(rows):
-            address = at(builder, x, word * 4 + r * self.p.pixel[2])
-            pixel = self._broadcast(builder.load(address, typ=I32, align=1))
-            for i, weight in enumerate(weights):
-                at_sum = r * block.vectors + i % block.vectors
-                result[at_sum] = dot.accumulate(builder, result[at_sum], pixel, weight)
-        return result
-
-    def _broadcast(self, word: Any) -> Any:
-        full = ir.VectorType(I32, self.dot.lanes)
-        empty = ir.Constant(full, ir.Undefined)
-        first = self.builder.insert_element(empty, word, ir.Constant(I32, 0))
-        zeros = ir.Constant(full, [0] * self.dot.lanes)
-        spread = self.builder.shuffle_vector(first, empty, zeros)
-        return self.builder.bitcast(spread, ir.VectorType(I8, self.dot.nbytes))
 
     def _epilogue(
         self, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock, sums: list[Any]
@@ -334,33 +281,3 @@ class _Gemm:
                 stores.append(finish(self.f, self.ranges, self.p.reduce, place, value, width))
             for store in stores:
                 store()
-
-
-def carrying(
-    builder: Any,
-    extent: int,
-    step: int,
-    values: list[Any],
-    body: Callable[[Any, list[Any]], list[Any]],
-) -> list[Any]:
-    """A counted loop that carries several values in phis; returns the last round's."""
-    if extent <= step:
-        return body(ir.Constant(I64, 0), values)
-    before = builder.block
-    inside, after = builder.append_basic_block("k"), builder.append_basic_block("k.end")
-    builder.branch(inside)
-    builder.position_at_end(inside)
-    index = builder.phi(I64)
-    index.add_incoming(ir.Constant(I64, 0), before)
-    phis = [builder.phi(v.type) for v in values]
-    for phi, v in zip(phis, values, strict=True):
-        phi.add_incoming(v, before)
-    results = body(index, list(phis))
-    following = builder.add(index, ir.Constant(I64, step), flags=("nuw", "nsw"))
-    index.add_incoming(following, builder.block)
-    for phi, v in zip(phis, results, strict=True):
-        phi.add_incoming(v, builder.block)
-    again = builder.icmp_unsigned("<", following, ir.Constant(I64, extent))
-    builder.cbranch(again, inside, after)
-    builder.position_at_end(after)
-    return results

@@ -1,0 +1,106 @@
+"""A tile of accumulators in registers: rows of activations by vectors of output channels.
+
+Per step a word of four bytes of each row is broadcast and meets each vector of packed weights: four
+u8, or two i16. What a word holds is the business of the dot product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.kernels.dot import DotProduct
+from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.loop import I32, I64, splat
+
+I8 = ir.IntType(8)
+
+
+@dataclass(frozen=True)
+class RegisterTile:
+    """`rows` rows, `row_bytes` apart, by `vectors` vectors of channels. Packed weights lie word by
+    word, in a word stream by stream, in a stream vector by vector."""
+
+    dot: DotProduct
+    rows: int
+    vectors: int
+    row_bytes: int
+
+    @property
+    def step(self) -> int:
+        """Bytes of packed weights per word."""
+        return self.dot.streams * self.vectors * self.dot.nbytes
+
+    def zeros(self) -> list[Any]:
+        """Accumulators, row by row, all 0."""
+        zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
+        return [zero] * (self.rows * self.vectors)
+
+    def run(self, builder: Any, x: Any, w: Any, words: int, sums: list[Any]) -> list[Any]:
+        """The accumulators after `words` words that lie side by side from `x` and `w` on."""
+        unroll = next(u for u in (4, 3, 2, 1) if words % u == 0 or words > 4 * u)
+        unroll = min(unroll, words)
+
+        def body(index: Any, carried: list[Any]) -> list[Any]:
+            source = at(builder, x, times(builder, index, 4))
+            weights = at(builder, w, times(builder, index, self.step))
+            for word in range(unroll):
+                carried = self._word(builder, source, weights, word, carried)
+            return carried
+
+        whole = words // unroll * unroll
+        sums = carrying(builder, whole, unroll, sums, body)
+        for word in range(whole, words):
+            sums = self._word(builder, x, w, word, sums)
+        return sums
+
+    def _word(self, builder: Any, x: Any, w: Any, word: int, sums: list[Any]) -> list[Any]:
+        """One word of every row on every accumulator."""
+        dot = self.dot
+        vector = ir.VectorType(I8, dot.nbytes)
+        weights = [
+            builder.load(at(builder, w, word * self.step + i * dot.nbytes), typ=vector, align=16)
+            for i in range(dot.streams * self.vectors)
+        ]
+        result = list(sums)
+        for r in range(self.rows):
+            address = at(builder, x, word * 4 + r * self.row_bytes)
+            spread = splat(builder, builder.load(address, typ=I32, align=1), dot.lanes)
+            pixel = builder.bitcast(spread, vector)
+            for i, weight in enumerate(weights):
+                at_sum = r * self.vectors + i % self.vectors
+                result[at_sum] = dot.accumulate(builder, result[at_sum], pixel, weight)
+        return result
+
+
+def carrying(
+    builder: Any,
+    extent: int,
+    step: int,
+    values: list[Any],
+    body: Callable[[Any, list[Any]], list[Any]],
+) -> list[Any]:
+    """A counted loop that carries several values in phis; returns the last round's."""
+    if extent <= step:
+        return body(ir.Constant(I64, 0), values)
+    before = builder.block
+    inside, after = builder.append_basic_block("k"), builder.append_basic_block("k.end")
+    builder.branch(inside)
+    builder.position_at_end(inside)
+    index = builder.phi(I64)
+    index.add_incoming(ir.Constant(I64, 0), before)
+    phis = [builder.phi(v.type) for v in values]
+    for phi, v in zip(phis, values, strict=True):
+        phi.add_incoming(v, before)
+    results = body(index, list(phis))
+    following = builder.add(index, ir.Constant(I64, step), flags=("nuw", "nsw"))
+    index.add_incoming(following, builder.block)
+    for phi, v in zip(phis, results, strict=True):
+        phi.add_incoming(v, builder.block)
+    again = builder.icmp_unsigned("<", following, ir.Constant(I64, extent))
+    builder.cbranch(again, inside, after)
+    builder.position_at_end(after)
+    return results
