@@ -1,10 +1,12 @@
-"""The dot products of x86: four u8*i8 products added into each i32 lane.
+"""The dot products of x86: four u8*i8 products, or two of i16, added into each i32 lane.
 
 | kind | instructions per vector | exact |
 |---|---|---|
 | vpdpbusd | `vpdpbusd` | always: it wraps in 32 bits |
 | maddubs | `vpmaddubsw, vpmaddwd(1), vpaddd` | if no pair of products leaves an i16 |
 | split | the same twice, even and odd weights apart | always: |255 * 127| < 2^15 |
+| maddwd | `vpmaddwd, vpaddd`, of i16 | up to where an i32 wraps |
+| vpdpwssd | `vpdpwssd`, of i16 | up to where an i32 wraps |
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 _BITS = {16: "128", 32: "256", 64: "512"}
 _MADDUBS = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
 _MADDWD = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
+
+
+_CYCLES = {"vpdpbusd": 0.5, "maddubs": 1.0, "split": 2.0, "maddwd": 2 / 3, "vpdpwssd": 0.5}
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,13 @@ class DotProduct:
 
     @property
     def cycles(self) -> float:
-        """Cycles per vector of products on two multiply ports."""
-        return {"vpdpbusd": 0.5, "maddubs": 1.0, "split": 2.0}[self.kind]
+        """Cycles per vector of products on two multiply ports, one more for sums."""
+        return _CYCLES[self.kind]
 
     @property
     def temporaries(self) -> int:
         """Registers besides accumulators, weights and the broadcast activation."""
-        return 0 if self.kind == "vpdpbusd" else 2
+        return {"vpdpbusd": 0, "vpdpwssd": 0, "maddwd": 1}.get(self.kind, 2)
 
     def accumulate(self, builder: Any, acc: Any, x: Any, w: Any) -> Any:
         """`acc + dot(x, w)`: x and w are vectors of bytes, acc of i32."""
@@ -59,6 +64,9 @@ class DotProduct:
             name = f"llvm.x86.avx512.vpdpbusd.{_BITS[self.nbytes]}"
             return call(builder, name, words, [acc, x, w])
         halves = ir.VectorType(I16, self.lanes * 2)
+        if self.kind in ("maddwd", "vpdpwssd"):
+            x, w = builder.bitcast(x, halves), builder.bitcast(w, halves)
+            return multiply_pairs(builder, acc, x, w, accumulating=self.kind == "vpdpwssd")
         pairs = call(builder, f"llvm.x86.{_MADDUBS[self.nbytes]}", halves, [x, w])
         ones = ir.Constant(halves, [1] * halves.count)
         sums = call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
