@@ -56,11 +56,9 @@ class Filter:
         low = int(np.minimum(products, 0).sum(1).min())
         return 255 * low, 255 * int(np.maximum(products, 0).sum(1).max())
 
-    def transformed_weights(self, w: Array) -> Array:
-        """[size, size, ...] of weights [3, 3, ...]."""
-        g = matrix(self.weights, 3)
-        made: Array = np.einsum("ik,jl,kl...->ij...", g, g, w.astype(np.int64))
-        return made
+    def weight_bound(self, largest: int) -> int:
+        """The largest magnitude of a transformed weight, of weights up to `largest`."""
+        return largest * int(np.abs(matrix(self.weights, 3)).sum(1).max()) ** 2
 
 
 def matrix(f: Map, size: int) -> Array:

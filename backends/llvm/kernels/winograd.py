@@ -17,7 +17,7 @@ not grow, and memory brings 9 bytes where the products take 72.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
@@ -70,9 +70,9 @@ def winograd(work: Work, target: Target, *, always: bool = False) -> MicroKernel
     direct = _direct_cycles(flatten(work, product), target)
     if direct <= t.cycles and not always:
         return None
-    name = f"qwinograd_u8i8_f{t.f.m}_{t.rows}x{VECTORS * t.dot.lanes}_{t.dot.kind}_{t.dot.nbytes * 8}"
+    shape = f"f{t.f.m}_{t.rows}x{VECTORS * t.dot.lanes}"
     return MicroKernel(
-        name=name,
+        name=f"qwinograd_u8i8_{shape}_{t.dot.kind}_{t.dot.nbytes * 8}",
         key=str((t, anchor.node.pads)),
         emit=_Winograd(anchor, anchor.node, product, t).emit,
         arrays=(pack(anchor.weights, t),),
@@ -97,10 +97,9 @@ def proved(f: Filter, weights: Array) -> bool:
     """Whether transformed inputs and weights fit i16, sums of two products i32, and results what
     the division leaves."""
     inputs = max(abs(v) for v in f.input_range())
-    largest = int(np.abs(f.transformed_weights(weights.transpose(1, 2, 0, 3))).max(initial=0))
-    return inputs < 2**15 and largest < 2**15 and 2 * inputs * largest < 2**31 and (
-        result_bound(weights) < f.limit
-    )
+    products = f.weight_bound(int(np.abs(weights.astype(np.int16)).max(initial=0)))
+    in_words = inputs < 2**15 and products < 2**15 and 2 * inputs * products < 2**31
+    return in_words and result_bound(weights) < f.limit
 
 
 def result_bound(weights: Array) -> int:
@@ -435,17 +434,11 @@ class _Winograd:
             row = builder.add(y, i.index, flags=("nsw",))
             line = at(builder, self.y, times(builder, i.index, t.tiles[1] * t.f.m * t.width))
 
-            def pixels() -> None:
-                with counted(builder, columns, label="x") as x:
-                    place = at(builder, line, times(builder, x.index, t.width))
-                    total = builder.load(place, typ=element, align=4)
-                    at_pixel = (n, row, x.index, channels.first)
-                    finish(self.f, self.ranges, self.anchor.reduce, at_pixel, total, width,
-                           known)()  # fmt: skip
-
-            if height % t.f.m == 0:
-                pixels()
-            else:
-                inside = builder.icmp_signed("<", row, ir.Constant(I64, height))
-                with builder.if_then(inside):
-                    pixels()
+            inside: AbstractContextManager[Any] = nullcontext()
+            if height % t.f.m:
+                inside = builder.if_then(builder.icmp_signed("<", row, ir.Constant(I64, height)))
+            with inside, counted(builder, columns, label="x") as x:
+                place = at(builder, line, times(builder, x.index, t.width))
+                total = builder.load(place, typ=element, align=4)
+                at_pixel = (n, row, x.index, channels.first)
+                finish(self.f, self.ranges, self.anchor.reduce, at_pixel, total, width, known)()
