@@ -25,9 +25,9 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.epilogue import finish, join
-from irc.backends.llvm.kernels.gemm import carrying
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.operands import Centred, centred, steps
+from irc.backends.llvm.kernels.tile import carrying
 from irc.backends.llvm.loop import I32, I64, counted, splat
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
