@@ -22,6 +22,7 @@ from irc.value import Value
 
 from .builder import Builder, check_size
 from .onnx_bodies import inlined
+from .onnx_control import CONTROL, Control
 from .onnx_dynamic import without_dynamic
 from .onnx_file import Tensors, element_type, read_model
 from .onnx_ops import HANDLERS, Node
@@ -99,7 +100,7 @@ class _Importer:
 
     def check_supported(self, nodes: Iterable[NodeProto]) -> None:
         """Every operator that is not supported, at once."""
-        check_supported(nodes, {*HANDLERS, "If"}, self.opset, self.versions)
+        check_supported(nodes, {*HANDLERS, *CONTROL}, self.opset, self.versions)
 
     def initializers(self, proto: GraphProto) -> Scope:
         """The constants that a graph stores."""
@@ -153,22 +154,13 @@ class _Importer:
         self.builder.name = next((o for o in proto.output if o), "")
         node = self.node(proto, inputs)
         node.check_schema()
-        if proto.op_type == "If":
-            return self.branch(node, scope)
-        made = HANDLERS[key(proto)](node)
+        if key(proto) in CONTROL:
+            made = CONTROL[key(proto)](Control(self, node, scope))
+            node.refuse_unread()
+            return made
+        results = HANDLERS[key(proto)](node)
         node.refuse_unread()
-        return made if isinstance(made, tuple) else (made,)
-
-    def branch(self, node: Node, scope: Scope) -> tuple[Value, ...]:
-        """An If whose condition is known: the branch that it takes, in place."""
-        taken = "then_branch" if node.scalar(0, "condition") else "else_branch"
-        (proto,) = (a.g for a in node.proto.attribute if a.name == taken)
-        check_names(proto, scope)
-        nodes = needed_in_order(proto)
-        self.check_supported(nodes)
-        inner = {**scope, **self.initializers(proto)}
-        self.run(nodes, inner)
-        return tuple(inner[o.name] for o in proto.output)
+        return results if isinstance(results, tuple) else (results,)
 
     def bind(
         self,
@@ -179,7 +171,7 @@ class _Importer:
     ) -> None:
         """Name the results and enter them; what only passes through keeps its name."""
         for name, value in zip(proto.output, results, strict=False):
-            passes = any(value is v for v in inputs) or proto.op_type == "If"
+            passes = any(value is v for v in inputs) or key(proto) in CONTROL
             scope[name] = value if passes or value.name == name else value.replace(name=name)
         missing = [o for o in list(proto.output)[len(results) :] if o]
         for name in missing:

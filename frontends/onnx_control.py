@@ -1,0 +1,248 @@
+"""If, Loop and Scan, whose conditions and trip counts are known at import: the branch that is taken
+stands in the graph, and the rounds of a loop one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from onnx import GraphProto, NodeProto
+
+from irc.ops.core import Const
+from irc.ops.shape import Concat, Slice
+from irc.value import Value
+
+from .builder import Builder
+from .onnx_ops import Node
+from .onnx_structure import check_names, needed_in_order, subgraphs
+from .recurrences import MAX_STEPS
+
+Scope = dict[str, Value]
+MAX_NODES = 200_000
+"""No loop is unrolled to more nodes than this."""
+
+
+class Importer(Protocol):
+    """What runs the nodes of a body."""
+
+    builder: Builder
+
+    def check_supported(self, nodes: Iterable[NodeProto]) -> None:
+        """Raise where an operator is not supported."""
+
+    def initializers(self, proto: GraphProto) -> Scope:
+        """The constants that a body stores."""
+
+    def run(self, nodes: Iterable[NodeProto], scope: Scope) -> None:
+        """Import nodes; their outputs enter the scope."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One node with bodies, the names that it sees, and who imports the bodies."""
+
+    importer: Importer
+    node: Node
+    scope: Scope
+
+    @property
+    def builder(self) -> Builder:
+        """Builds the nodes."""
+        return self.importer.builder
+
+    def body(self, attribute: str) -> Body:
+        """The graph that is an attribute."""
+        found = self.node.attribute(attribute)
+        if found is None:
+            self.node.fail(f"attribute {attribute!r} is missing")
+        check_names(found.g, self.scope)
+        nodes = needed_in_order(found.g)
+        self.importer.check_supported(nodes)
+        return Body(self, found.g, nodes, self.importer.initializers(found.g))
+
+    def branch(self) -> tuple[Value, ...]:
+        """An If: the branch that it takes."""
+        self.node.ignore("then_branch", "else_branch")
+        return self.body(
+            "then_branch" if self.node.scalar(0, "condition") else "else_branch"
+        ).run(())
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body's nodes in order, and what it stores."""
+
+    control: Control
+    graph: GraphProto
+    nodes: Sequence[NodeProto]
+    constants: Scope
+
+    def run(self, inputs: Sequence[Value]) -> tuple[Value, ...]:
+        """The values of its outputs for these inputs."""
+        names = [v.name for v in self.graph.input]
+        if len(names) != len(inputs):
+            self.control.node.fail(f"its body takes {len(names)} inputs, {len(inputs)} are given")
+        scope = {**self.control.scope, **self.constants, **dict(zip(names, inputs, strict=True))}
+        self.control.importer.run(self.nodes, scope)
+        return tuple(scope[o.name] for o in self.graph.output)
+
+    def check_rounds(self, rounds: int) -> None:
+        """Refuse to unroll too much."""
+        size = _size(self.graph)
+        if rounds > MAX_STEPS or rounds * size > MAX_NODES:
+            self.control.node.fail(
+                f"{rounds} rounds of {size} nodes are too many to be unrolled; the limits are"
+                f" {MAX_STEPS} rounds and {MAX_NODES:,} nodes"
+            )
+
+
+def _size(graph: GraphProto) -> int:
+    return sum(1 + sum(map(_size, subgraphs(n))) for n in graph.node)
+
+
+# ---------------------------------------------------------------- Loop
+
+
+def loop(control: Control) -> tuple[Value, ...]:
+    """Rounds as long as the condition holds, at most as many as stated; then what is carried, and
+    what each round gave, stacked."""
+    node, body = control.node, control.body("body")
+    count = len(node.inputs) - 2
+    carried = [node.x(i + 2) for i in range(count)]
+    limit = int(node.scalar(0, "trip count")) if node.has(0) else None
+    goes_on = bool(node.scalar(1, "condition")) if node.has(1) else True
+    given: list[Sequence[Value]] = []
+    while goes_on and (limit is None or len(given) < limit):
+        body.check_rounds(len(given) + 1)
+        number = control.builder.const(np.asarray(len(given), np.int64))
+        results = body.run((number, control.builder.const(np.asarray(True)), *carried))
+        carried = list(results[1 : 1 + count])
+        given.append(results[1 + count :])
+        goes_on = _goes_on(control, results[0], last=len(given) == limit)
+    outputs = len(body.graph.output) - 1 - count
+    return (*carried, *(_stacked(control, [g[i] for g in given], 0) for i in range(outputs)))
+
+
+def _goes_on(control: Control, condition: Value, *, last: bool) -> bool:
+    if isinstance(condition, Const):
+        return bool(condition.array.reshape(-1)[0])
+    if not last:
+        control.node.fail(
+            "whether it goes on is computed at run time; the number of rounds must be known"
+        )
+    return False
+
+
+def _stacked(control: Control, rounds: Sequence[Value], axis: int) -> Value:
+    """The values of all rounds along a new axis."""
+    if not rounds:
+        control.node.fail("it makes no round, so that the shapes of its outputs are not known")
+    build = control.builder
+    apart = [build.reshape(v, _with_axis(v.shape, axis)) for v in rounds]
+    if len({v.shape for v in apart}) > 1:
+        control.node.fail("its rounds give outputs of different shapes")
+    return build.add(Concat(tuple(apart), axis)) if apart[1:] else apart[0]
+
+
+def _with_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], 1, *shape[axis:])
+
+
+# ---------------------------------------------------------------- Scan
+
+
+def scan(control: Control) -> tuple[Value, ...]:
+    """A round per slice of the scanned inputs; then the states, and what each round gave."""
+    node = control.node
+    scanned = node.integer("num_scan_inputs")
+    if node.opset < 9:
+        return _batched_scan(control, scanned)
+    states = [node.x(i) for i in range(len(node.inputs) - scanned)]
+    inputs = [node.x(len(states) + i) for i in range(scanned)]
+    axes = _listed(control, "scan_input_axes", scanned)
+    backward = _listed(control, "scan_input_directions", scanned)
+    body = control.body("body")
+    outputs = len(body.graph.output) - len(states)
+    out_axes = _listed(control, "scan_output_axes", outputs)
+    out_backward = _listed(control, "scan_output_directions", outputs)
+    axes = tuple(node.axis(a, x.type.rank) for a, x in zip(axes, inputs, strict=True))
+    states, given = _rounds(control, body, states, inputs, axes, backward)
+    made = []
+    for i in range(outputs):
+        rounds = [g[i] for g in given]
+        axis = node.axis(out_axes[i], (rounds[0].type.rank if rounds else 0) + 1)
+        made.append(_stacked(control, rounds[::-1] if out_backward[i] else rounds, axis))
+    return (*states, *made)
+
+
+def _listed(control: Control, name: str, count: int) -> tuple[int, ...]:
+    found = control.node.integers(name)
+    if found is None:
+        return (0,) * count
+    if len(found) != count:
+        control.node.fail(f"{name} has {len(found)} entries, {count} are needed")
+    return found
+
+
+def _rounds(
+    control: Control,
+    body: Body,
+    states: list[Value],
+    inputs: Sequence[Value],
+    axes: Sequence[int],
+    backward: Sequence[int],
+) -> tuple[list[Value], list[Sequence[Value]]]:
+    lengths = {x.shape[a] for x, a in zip(inputs, axes, strict=True)}
+    if len(lengths) != 1:
+        control.node.fail(f"the scanned inputs differ in length: {sorted(lengths)}")
+    (length,) = lengths
+    body.check_rounds(length)
+    given: list[Sequence[Value]] = []
+    for t in range(length):
+        places = [length - 1 - t if b else t for b in backward]
+        slices = [
+            _taken(control.builder, x, a, p) for x, a, p in zip(inputs, axes, places, strict=True)
+        ]
+        results = body.run((*states, *slices))
+        states = list(results[: len(states)])
+        given.append(results[len(states) :])
+    return states, given
+
+
+def _taken(b: Builder, x: Value, axis: int, index: int) -> Value:
+    """One entry of an axis, without the axis."""
+    starts, stops = [0] * x.type.rank, list(x.shape)
+    starts[axis], stops[axis] = index, index + 1
+    whole = b.add(Slice(x, tuple(starts), tuple(stops), (1,) * x.type.rank))
+    return b.reshape(whole, (*x.shape[:axis], *x.shape[axis + 1 :]))
+
+
+def _batched_scan(control: Control, scanned: int) -> tuple[Value, ...]:
+    """The first form of the operator, which scans each sequence of a batch by itself."""
+    node = control.node
+    if node.has(0):
+        node.fail("lengths of sequences are not supported")
+    given = [node.x(i + 1) for i in range(len(node.inputs) - 1)]
+    backward = _listed(control, "directions", scanned)
+    body = control.body("body")
+    count = len(given) - scanned
+    per_sequence: list[list[Value]] = []
+    for n in range(given[0].shape[0]):
+        own = [_taken(control.builder, v, 0, n) for v in given]
+        zeros = (0,) * scanned
+        states, rounds = _rounds(control, body, own[:count], own[count:], zeros, backward)
+        outputs = len(body.graph.output) - count
+        stacked = [_stacked(control, [r[i] for r in rounds], 0) for i in range(outputs)]
+        per_sequence.append([*states, *stacked])
+    columns = zip(*per_sequence, strict=True)
+    return tuple(_stacked(control, column, 0) for column in columns)
+
+
+CONTROL: dict[str, Callable[[Control], tuple[Value, ...]]] = {
+    "If": Control.branch,
+    "Loop": loop,
+    "Scan": scan,
+}
+"""The operators with bodies."""
