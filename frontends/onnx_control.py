@@ -88,6 +88,12 @@ class Body:
         self.control.importer.run(self.nodes, scope)
         return tuple(scope[o.name] for o in self.graph.output)
 
+    def check_outputs(self, least: int) -> None:
+        """Refuse a body that does not give back what it carries."""
+        count = len(self.graph.output)
+        if count < least:
+            self.control.node.fail(f"its body has {count} outputs, {least} are needed at least")
+
     def check_rounds(self, rounds: int) -> None:
         """Refuse to unroll too much."""
         size = _size(self.graph)
@@ -110,6 +116,7 @@ def loop(control: Control) -> tuple[Value, ...]:
     what each round gave, stacked."""
     node, body = control.node, control.body("body")
     count = len(node.inputs) - 2
+    body.check_outputs(1 + count)
     carried = [node.x(i + 2) for i in range(count)]
     limit = int(node.scalar(0, "trip count")) if node.has(0) else None
     goes_on = bool(node.scalar(1, "condition")) if node.has(1) else True
@@ -164,6 +171,7 @@ def scan(control: Control) -> tuple[Value, ...]:
     axes = _listed(control, "scan_input_axes", scanned)
     backward = _listed(control, "scan_input_directions", scanned)
     body = control.body("body")
+    body.check_outputs(len(states))
     outputs = len(body.graph.output) - len(states)
     out_axes = _listed(control, "scan_output_axes", outputs)
     out_backward = _listed(control, "scan_output_directions", outputs)
@@ -228,6 +236,7 @@ def _batched_scan(control: Control, scanned: int) -> tuple[Value, ...]:
     backward = _listed(control, "directions", scanned)
     body = control.body("body")
     count = len(given) - scanned
+    body.check_outputs(count)
     per_sequence: list[list[Value]] = []
     for n in range(given[0].shape[0]):
         own = [_taken(control.builder, v, 0, n) for v in given]
