@@ -14,12 +14,13 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.division import divide_unsigned, lacks_division
 from irc.backends.llvm.functions import I8, I32, I64, PTR, declare, offset
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import Work
 from irc.loops import Reduce, walk
 
-TASK_CYCLES = 4000
+TASK_CYCLES: float = 4000
 """Estimated cycles below which a part is not worth telling another thread of it."""
 _FAST, _SLOW, _ELEMENTS = 32, 2, 4
 """Products per cycle of a micro-kernel and of plain loops; results per cycle of either."""
@@ -111,7 +112,7 @@ class Calls:
         *arguments, executor = function.args
         word = self.target.pointer_bits // 8
         frame = builder.alloca(ir.ArrayType(I8, len(arguments) * word + 8))
-        frame.align = 8
+        frame.align, frame.type = 8, PTR
         for i, argument in enumerate(arguments):
             builder.store(argument, offset(builder, frame, 8 + i * word), align=word)
         threads = builder.load(offset(builder, executor, 2 * word), typ=I32, align=4)
@@ -147,8 +148,9 @@ class Calls:
         ]
         tasks = builder.zext(builder.load(frame, typ=I32, align=4), I64)
         number = builder.zext(number, I64)
+        divide = divide_unsigned if lacks_division(builder, I64) else type(builder).udiv
         bounds = [
-            builder.udiv(builder.mul(n, ir.Constant(I64, call.units)), tasks)
+            divide(builder, builder.mul(n, ir.Constant(I64, call.units)), tasks)
             for n in (number, builder.add(number, ir.Constant(I64, 1)))
         ]
         call.emit(builder, self._bases(places), self._scratch(builder, places[-1], number), *bounds)

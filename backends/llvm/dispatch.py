@@ -29,9 +29,9 @@ _AMX = ("amx-tile", "amx-int8", "os amx")
 _V4 = ("avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl")
 
 
-def emit_dispatch(module: Any, name: str, bodies: Mapping[Target, Any]) -> Any:
-    """A function like the bodies that calls the one for this CPU; they are given by level, the
-    lowest first, which every CPU is taken to run."""
+def emit_dispatch(module: Any, name: str, what: str, bodies: Mapping[Target, Any]) -> Any:
+    """A function `NAME_what` like the bodies that calls the one for this CPU; they are given by
+    level, the lowest first, which every CPU is taken to run."""
     lowest, *higher = bodies
     if not host().is_x86:
         raise CompileError(
@@ -39,7 +39,7 @@ def emit_dispatch(module: Any, name: str, bodies: Mapping[Target, Any]) -> Any:
             " assembler its CPUID needs: name one x86-64 level without AMX"
         )
     arguments = [PTR] * len(bodies[lowest].args)
-    function = declare(module, f"{name}_body", arguments, lowest)
+    function = declare(module, f"{name}_{what}", arguments, lowest)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     level = builder.call(_level_function(module, name, lowest, higher), [])
     done = function.append_basic_block("done")
@@ -59,6 +59,8 @@ def emit_dispatch(module: Any, name: str, bodies: Mapping[Target, Any]) -> Any:
 
 def _level_function(module: Any, name: str, lowest: Target, higher: Sequence[Target]) -> Any:
     """`int level(void)`: 1 for the lowest. Threads that ask at once all find the same."""
+    if f"{name}_cpu_level" in module.globals:
+        return module.globals[f"{name}_cpu_level"]
     word: Any = ir.GlobalVariable(module, I32, f"{name}_level")
     word.linkage = "internal"
     word.initializer = ir.Constant(I32, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.functions import PTR, bytes_global, declare, offset
-from irc.backends.llvm.generic import emit_loops
+from irc.backends.llvm.call import TASK_CYCLES, Address, Call, Calls, estimate
+from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
+from irc.backends.llvm.generic import generic
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
@@ -20,7 +22,7 @@ from irc.errors import CompileError
 from irc.graph import Graph
 from irc.loops import Source, Temp
 from irc.ops.core import Const, Kernel
-from irc.plan import Buffer, Plan, aligned, dense_strides
+from irc.plan import ARENA, Buffer, Plan, aligned, dense_strides
 from irc.types import Array
 from irc.value import Value
 
@@ -73,8 +75,11 @@ class Emitter:
     constants: Constants = field(default_factory=Constants)
     functions: dict[str, Any] = field(default_factory=dict)
     emitted: list[Emitted] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     scratch: int = 0
     """Bytes of scratch that micro-kernels need, behind the arena."""
+    task_scratch: int = 0
+    """Bytes of scratch that those need which several threads share."""
 
     data: Any = None
 
@@ -94,45 +99,51 @@ class Emitter:
         """Each node's place by the plan."""
         return dict(zip(self.graph.order, self.plan.buffers, strict=True))
 
-    def body(self) -> Any:
-        """`void body(inputs…, outputs…, workspace)`: the calls, one after the other."""
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """What kernels address memory by: inputs, outputs, the workspace."""
         names = [f"input {v.name}" for v in self.graph.inputs]
-        names += [f"output {n}" for n in self.graph.output_names]
-        function = declare(
-            self.module, f"{self.prefix}_body", [PTR] * (len(names) + 1), self.target
-        )
-        for argument in function.args:
-            argument.add_attribute("noalias")
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        bases = dict(zip((*names, "arena"), function.args, strict=True))
-        call = _Caller(self, builder, bases, self.buffers)
+        return (*names, *(f"output {n}" for n in self.graph.output_names), ARENA)
+
+    def run(self) -> None:
+        """Emit the kernels, and make the list of their calls."""
+        caller = _Caller(self, self.buffers)
         for index, v in enumerate(self.graph.order):
             if isinstance(v, Kernel):
-                call.kernel(v, self.plan.scratch[index])
-        builder.ret_void()
-        return function
+                self.calls.append(caller.kernel(v, self.plan.scratch[index]))
 
-    def function(self, work: Work, micro: MicroKernel | None) -> Any:
+    @property
+    def scratch_start(self) -> int:
+        """Where scratch begins in the workspace."""
+        return aligned(self.plan.arena, ALIGN)
+
+    def calling(self, more_scratch: int) -> Calls:
+        """The calls, once `run` has made them; tasks behind the first have their scratch from
+        `more_scratch` on."""
+        return Calls(self.module, self.prefix, self.target, self.bases, self.data, self.calls,
+                     self.scratch_start, self.task_scratch, more_scratch)  # fmt: skip
+
+    def function(self, work: Work, micro: MicroKernel) -> Any:
         """The function that does this work, emitted at first need."""
         key = _key(work, micro)
         if key not in self.functions:
             self.functions[key] = self._define(work, micro)
         return self.functions[key]
 
-    def _define(self, work: Work, micro: MicroKernel | None) -> Any:
-        arrays = len(micro.arrays) if micro else 0
-        count = 3 + len(work.body.inputs) + arrays
+    def _define(self, work: Work, micro: MicroKernel) -> Any:
+        pointers = 3 + len(work.body.inputs) + len(micro.arrays)
+        bounds = [I64, I64] if micro.units > 1 else []
         label = "_".join(dict.fromkeys(v.op for v in work.body.order if v.operands))[:40]
         name = f"{self.prefix}_k{len(self.functions)}_{label}"
-        function = declare(self.module, name, [PTR] * count, self.target)
+        function = declare(self.module, name, [PTR] * pointers + bounds, self.target)
         if not work.aliased:
             for own in function.args[:3]:
                 own.add_attribute("noalias")
         builder = ir.IRBuilder(function.append_basic_block("entry"))
-        out, temps, scratch, *rest = function.args
+        out, temps, scratch, *rest = function.args[:pointers]
         inputs = rest[: len(work.body.inputs)]
-        emit = micro.emit if micro else emit_loops
-        emit(
+        begin, end = function.args[pointers:] or (0, micro.units)
+        micro.emit(
             KernelFunction(
                 builder=builder,
                 places=self._places(builder, work, inputs, temps),
@@ -141,6 +152,8 @@ class Emitter:
                 scratch=scratch,
                 work=work,
                 target=self.target,
+                begin=begin,
+                end=end,
             )
         )
         builder.ret_void()
@@ -174,29 +187,28 @@ def _nbytes(temp: Temp) -> int:
 @dataclass
 class _Caller:
     emitter: Emitter
-    builder: Any
-    bases: Mapping[str, Any]
     buffers: Mapping[Value, Buffer | None]
 
-    def kernel(self, v: Kernel, temps: int | None) -> None:
-        """Emit the call of one kernel (and its function, if it is new)."""
+    def kernel(self, v: Kernel, temps: int | None) -> Call:
+        """The call of one kernel, its function emitted if it is new."""
         e = self.emitter
         work = self.work(v)
-        micro = select(work, e.target)
+        micro = select(work, e.target) or generic(work)
+        tasks = min(micro.units, int(estimate(work, fast=bool(micro.arrays)) / TASK_CYCLES))
+        if tasks < 2:
+            micro = dataclasses.replace(micro, units=1)
         function = e.function(work, micro)
-        replaced = set(micro.replaces) if micro else set()
         actuals = [
-            ir.Constant(PTR, None) if formal in replaced else self.pointer(actual)
+            None if formal in micro.replaces else self.address(actual)
             for formal, actual in zip(v.body.inputs, v.args, strict=True)
         ]
-        arrays = [e.constant(self.builder, a) for a in (micro.arrays if micro else ())]
-        workspace = self.bases["arena"]
-        temporary = offset(self.builder, workspace, temps or 0)
-        scratch = offset(self.builder, workspace, aligned(e.plan.arena, ALIGN))
-        e.scratch = max(e.scratch, aligned(micro.scratch if micro else 0, ALIGN))
-        self.builder.call(function, [self.pointer(v), temporary, scratch, *actuals, *arrays])
-        told = (micro.name, micro.reason, micro.proof) if micro else ("generic loops", "", "")
-        e.emitted.append(Emitted(v.name, function.name, *told))
+        arrays = [Address(None, e.constants.add(a)) for a in micro.arrays]
+        scratch = aligned(micro.scratch, ALIGN)
+        e.scratch = max(e.scratch, scratch)
+        e.task_scratch = max(e.task_scratch, scratch if micro.units > 1 else 0)
+        e.emitted.append(Emitted(v.name, function.name, micro.name, micro.reason, micro.proof))
+        operands = (self.address(v), Address(ARENA, temps or 0))
+        return Call(function, operands, (*actuals, *arrays), micro.units, max(1, tasks))
 
     def work(self, v: Kernel) -> Work:
         """The kernel with what the plan says of its operands and result."""
@@ -213,14 +225,14 @@ class _Caller:
         )
         return Work(v, compose(v.body), strides, result.strides, aliased)
 
-    def pointer(self, v: Value) -> Any:
-        """Pointer to the first element of a node."""
+    def address(self, v: Value) -> Address:
+        """Where the first element of a node lies."""
         if isinstance(v, Const):
-            return self.emitter.constant(self.builder, v.array)
+            return Address(None, self.emitter.constants.add(v.array))
         place = self.buffers[v]
         if place is None:
             raise CompileError(f"{v.op} %{v.name} has no place in the memory plan")
-        return offset(self.builder, self.bases[place.base], place.offset)
+        return Address(place.base, place.offset)
 
 
 def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:
@@ -229,11 +241,11 @@ def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:
     )
 
 
-def _key(work: Work, micro: MicroKernel | None) -> str:
+def _key(work: Work, micro: MicroKernel) -> str:
     """All that the function's code depends on."""
     names: dict[Value, str] = {v: f"arg{i}" for i, v in enumerate(work.body.inputs)}
     names |= {v: f"const#{v.digest}" for v in work.body.constants}
     facts = sorted((names[s], r) for s, r in work.facts.items() if isinstance(s, Value))
-    told = (micro.name, micro.key) if micro else ("generic", "")
+    told = (micro.name, micro.key, micro.units)
     layout = (work.strides, work.result_strides, work.aliased, work.kernel.type.dtype.value)
     return f"{told} {layout} {facts}\n{describe(work.loops, names)}"

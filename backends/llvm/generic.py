@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -11,27 +12,75 @@ from irc.backends.llvm.loop import I64, counted
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Place, Renderer, flat_index, slope
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import KernelFunction
-from irc.loops import Binary, Expr, Load, MulShift, Nest, Reduce, Source, Var, walk
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
+from irc.loops import (
+    Binary,
+    Expr,
+    Load,
+    Loops,
+    MulShift,
+    Nest,
+    Reduce,
+    Source,
+    Temp,
+    Var,
+    walk,
+)
 from irc.types import DType
 
 
-def emit_loops(function: KernelFunction) -> None:
-    """Emit every nest of the work, in order."""
+def generic(work: Work) -> MicroKernel:
+    """The kernel that does any work."""
+    cut = best_cut(work.loops)
+    units = work.loops.result.axes[cut].extent if cut is not None else 1
+    return MicroKernel("generic loops", partial(emit_loops, cut=cut), units=units)
+
+
+def best_cut(loops: Loops) -> int | None:
+    """The axis along which threads may share the nests, the one of best balance: an outer one of
+    the result, in step with which every temporary is written and read; None where there is none."""
+    axes = loops.result.axes
+    outer = [i for i in range(len(axes) - 1) if axes[i].extent > 1 and _in_step(loops, i)]
+    return max(outer, key=lambda i: balance(axes[i].extent), default=None)
+
+
+def _in_step(loops: Loops, axis: int) -> bool:
+    """Whether each nest, at an index of its axis of that number, reads of temporaries only what
+    nests before it wrote at the same index."""
+    extent = loops.result.axes[axis].extent
+    return all(
+        len(nest.axes) > axis
+        and nest.axes[axis].extent == extent
+        and all(
+            len(e.index) > axis and e.index[axis] is nest.axes[axis]
+            for e in walk(nest.value)
+            if isinstance(e, Load) and isinstance(e.source, Temp)
+        )
+        for nest in loops.nests
+    )
+
+
+def emit_loops(function: KernelFunction, cut: int | None = None) -> None:
+    """Emit every nest of the work, in order; of the axis `cut` the function's units."""
     ranges = Ranges(function.work.facts)
     for nest in function.work.loops.nests:
         place = function.result if nest.target is None else function.places[nest.target]
-        _NestEmitter(function, nest, place, ranges).emit()
+        _NestEmitter(function, nest, place, ranges, cut).emit()
 
 
 class _NestEmitter:
-    def __init__(self, f: KernelFunction, nest: Nest, place: Place, ranges: Ranges) -> None:
+    def __init__(
+        self, f: KernelFunction, nest: Nest, place: Place, ranges: Ranges, cut: int | None
+    ) -> None:
         self.f = f
+        self.cut = cut if f.split else None
         self.nest = nest
         self.place = place
         self.ranges = ranges
         self.builder = f.builder
         self.lanes = choose_lanes(nest, f.places, place, ranges, f.target)
+        if self.cut == len(nest.axes) - 1:  # the last axis of a temporary
+            self.lanes = 1
 
     def emit(self) -> None:
         if all(v.extent > 0 for v in self.nest.axes):
@@ -44,7 +93,10 @@ class _NestEmitter:
         elif depth == len(axes) - 1 and self.lanes > 1:
             self._vectors(axes[-1], bound)
         else:
-            with counted(self.builder, axes[depth].extent, label=axes[depth].label) as loop:
+            end, begin = axes[depth].extent, 0
+            if depth == self.cut:
+                end, begin = self.f.end, self.f.begin
+            with counted(self.builder, end, begin=begin, label=axes[depth].label) as loop:
                 self._axes(depth + 1, {**bound, axes[depth]: loop.index})
 
     def _vectors(self, axis: Var, bound: Mapping[Expr, Any]) -> None:

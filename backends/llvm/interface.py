@@ -59,6 +59,8 @@ class Interface:
     outputs: tuple[Port, ...]
     offsets: tuple[int, ...] = ()
     workspace: int = ALIGN
+    task_bytes: int = 0
+    """Bytes more that each task but the first needs."""
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -74,13 +76,16 @@ class Interface:
         outputs = _ports("output", graph.output_types.items(), taken)
         return cls(name, inputs, outputs)
 
-    def with_workspace(self, arena: int) -> Interface:
-        """The same with memory laid out: the arena, then every port."""
+    def with_workspace(self, arena: int, task_bytes: int = 0) -> Interface:
+        """The same with memory laid out: the arena, then every port, then what tasks need that
+        run beside the first."""
         start, offsets = aligned(arena, ALIGN), []
         for port in self.ports:
             offsets.append(start)
             start += aligned(port.type.nbytes, ALIGN)
-        return Interface(self.name, self.inputs, self.outputs, tuple(offsets), max(start, ALIGN))
+        return Interface(
+            self.name, self.inputs, self.outputs, tuple(offsets), max(start, ALIGN), task_bytes
+        )
 
 
 def _ports(

@@ -27,9 +27,7 @@ class Executable:
         self.graph = graph
         self.code = code
         self._engine = _load(code.object_code())
-        address = self._engine.get_function_address(f"{code.interface.name}_run")
-        count = len(code.interface.ports) + 1
-        self._run = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * count)(address)
+        self._run = self.function("run", len(code.interface.ports) + 1)
         self._local = threading.local()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
@@ -43,6 +41,11 @@ class Executable:
         if status:
             raise CompileError(f"{self.graph.name}: the compiled code returned {status}")
         return outputs
+
+    def function(self, what: str, count: int) -> Any:
+        """A function of the C interface that takes so many pointers."""
+        address = self._engine.get_function_address(f"{self.code.interface.name}_{what}")
+        return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * count)(address)
 
     def _workspace(self) -> Array:
         if not hasattr(self._local, "workspace"):

@@ -48,6 +48,7 @@ def manifest(
         "inputs": [port_entry(p) for p in interface.inputs],
         "outputs": [port_entry(p) for p in interface.outputs],
         "workspace_bytes": interface.workspace,
+        "task_bytes": interface.task_bytes,
         **facts,
         "kernels": [asdict(k) for k in kernels],
         **notes,

@@ -70,9 +70,10 @@ class Code:
 
 
 def generate(graph: Graph, target: Target, name: str) -> Code:
-    """Only `NAME_run`: what runs in process, on this CPU."""
+    """Only `NAME_run` and `NAME_run_parallel`: what runs in process, on this CPU."""
     builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels)
     builder.run()
+    builder.run_parallel()
     return builder.code({}, float_io=False)
 
 
@@ -84,11 +85,12 @@ def generate_library(
     float_io: bool = True,
     notes: Mapping[str, Any] | None = None,
 ) -> Code:
-    """The whole C interface: run, run_f32 (unless left out, or beyond the target's hardware),
-    self_test, manifest."""
+    """The whole C interface: run, run_parallel, run_f32 (unless left out, or beyond the target's
+    hardware), self_test, manifest."""
     builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.choices)
     float_io = float_io and target.hardware_double
     builder.run()
+    builder.run_parallel()
     if float_io:
         builder.run_f32()
     builder.self_test()
@@ -107,43 +109,52 @@ class _ModuleBuilder:
         self.levels = levels
         self.module = ir.Module(interface.name)
         self.module.triple = target.triple
+        self.module.data_layout = str(target.machine().target_data)
         self.emitter = Emitter(self.module, graph, levels[-1] if levels else target, interface.name)
-        self.body = self._dispatched() if levels else self.emitter.body()
-        arena = self.emitter.plan.arena
-        self.interface = interface.with_workspace(-(-arena // ALIGN) * ALIGN + self.emitter.scratch)
+        self.emitters = self._emitted()
+        self.levels = tuple(e.target for e in self.emitters) if len(self.emitters) > 1 else ()
+        self.interface = interface.with_workspace(
+            self.emitter.scratch_start + max(e.scratch for e in self.emitters),
+            max(e.task_scratch for e in self.emitters),
+        )
+        calls = [e.calling(self.interface.workspace) for e in self.emitters]
+        self.body = self._dispatched("body", [c.serial() for c in calls])
+        self.parallel = self._dispatched("parallel", [c.parallel() for c in calls])
         constants = self.emitter.constants.content
         self.blobs: dict[str, tuple[bytes, int]] = {
             self.emitter.data.name: (constants, ALIGN)
         }
 
-    def _dispatched(self) -> Any:
-        """One body per level, over one set of constants, and the choice between them; what the
-        highest level's kernels are is told. Levels that differ by AMX alone share functions, and
-        are one where no kernel uses it."""
-        top, name = self.emitter, self.emitter.prefix
-        bodies: dict[Target, Any] = {}
+    def _emitted(self) -> list[Emitter]:
+        """The kernels of each level, over one set of constants. Levels that differ by AMX alone
+        share functions, and are one where no kernel uses it."""
+        top, made = self.emitter, list[Emitter]()
         functions: dict[tuple[str, str], dict[str, Any]] = {}
         for number, level in enumerate(self.levels):
-            prefix = f"{name}_level{number}"
             same = functions.setdefault((level.cpu, level.without_tiles), {})
-            emitter = replace(
-                top, target=level, prefix=prefix, functions=same, emitted=[], scratch=0
-            )
             before = len(same)
-            body = emitter.body()
-            if bodies and len(same) == before:
-                continue
-            bodies[level] = body
-            top.scratch = max(top.scratch, emitter.scratch)
-            top.emitted = emitter.emitted
-            top.functions |= {f.name: f for f in same.values()}
-        self.levels = tuple(bodies) if len(bodies) > 1 else ()
-        return emit_dispatch(self.module, name, bodies) if self.levels else body
+            emitter = replace(
+                top, target=level, prefix=f"{top.prefix}_level{number}", functions=same,
+                emitted=[], calls=[],
+            )  # fmt: skip
+            emitter.run()
+            if not made or len(same) > before:
+                made.append(emitter)
+        if not made:
+            top.run()
+        return made or [top]
+
+    def _dispatched(self, what: str, bodies: Sequence[Any]) -> Any:
+        """One body per level, and the choice between them."""
+        if not self.levels:
+            return bodies[0]
+        levels = dict(zip(self.levels, bodies, strict=True))
+        return emit_dispatch(self.module, self.emitter.prefix, what, levels)
 
     @property
     def kernels(self) -> list[Emitted]:
-        """What was emitted."""
-        return self.emitter.emitted
+        """What was emitted, for the highest level."""
+        return self.emitters[-1].emitted
 
     def code(self, content: dict[str, Any], *, float_io: bool) -> Code:
         """The finished module."""
@@ -154,7 +165,7 @@ class _ModuleBuilder:
         """The manifest's content."""
         facts = {
             "constant_bytes": self.emitter.constants.size,
-            "functions": len(self.emitter.functions),
+            "functions": len({f.name for e in self.emitters for f in e.functions.values()}),
             "float_io": float_io,
             "levels": [level.name for level in self.levels],
         }
@@ -165,6 +176,17 @@ class _ModuleBuilder:
         function = self._exported("run", len(self.interface.ports) + 1)
         builder = self._checked(function)
         builder.call(self.body, function.args)
+        builder.ret(ir.Constant(I32, OK))
+
+    def run_parallel(self) -> None:
+        """`int NAME_run_parallel(inputs…, outputs…, workspace, executor)`: the same, on the threads
+        of the host."""
+        function = self._exported("run_parallel", len(self.interface.ports) + 2)
+        builder = self._checked(function, workspace=-2)
+        word = self.target.pointer_bits // 8
+        call = offset(builder, function.args[-1], word)
+        self._refuse_null(builder, [builder.load(call, typ=PTR, align=word)])
+        builder.call(self.parallel, function.args)
         builder.ret(ir.Constant(I32, OK))
 
     def run_f32(self) -> None:
@@ -228,20 +250,25 @@ class _ModuleBuilder:
         name = f"{self.interface.name}_{what}"
         return export(self.module, name, [PTR] * arguments, self.target)
 
-    def _checked(self, function: Any) -> Any:
-        """A builder behind the checks: no pointer is null, the workspace (last) is aligned."""
+    def _checked(self, function: Any, workspace: int = -1) -> Any:
+        """A builder behind the checks: no pointer is null, the workspace, which is that argument,
+        is aligned."""
         builder = ir.IRBuilder(function.append_basic_block("entry"))
         word = ir.IntType(self.target.pointer_bits)
-        null = ir.Constant(ir.IntType(1), 0)
-        for argument in function.args:
-            is_null = builder.icmp_unsigned("==", argument, ir.Constant(PTR, None))
-            null = builder.or_(null, is_null)
-        self._return_if(builder, null, ERROR_NULL)
-        low = builder.and_(builder.ptrtoint(function.args[-1], word), ir.Constant(word, ALIGN - 1))
+        self._refuse_null(builder, function.args)
+        address = builder.ptrtoint(function.args[workspace], word)
+        low = builder.and_(address, ir.Constant(word, ALIGN - 1))
         self._return_if(
             builder, builder.icmp_unsigned("!=", low, ir.Constant(word, 0)), ERROR_ALIGN
         )
         return builder
+
+    def _refuse_null(self, builder: Any, pointers: Sequence[Any]) -> None:
+        null = ir.Constant(ir.IntType(1), 0)
+        for pointer in pointers:
+            is_null = builder.icmp_unsigned("==", pointer, ir.Constant(pointer.type, None))
+            null = builder.or_(null, is_null)
+        self._return_if(builder, null, ERROR_NULL)
 
     def _return_if(self, builder: Any, condition: Any, status: int) -> None:
         with builder.if_then(condition, likely=False):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 from typing import Any
 
 from irc.backends.llvm.ranges import Range
@@ -81,6 +82,15 @@ def _shifts(loops: Loops) -> list[Source]:
     return list(found)
 
 
+THREADS = (2, 3, 4, 8)
+
+
+def balance(units: int) -> float:
+    """How evenly so many units fall on a few threads: 1 where each has as much to do, on the
+    average over `THREADS`."""
+    return sum(units / (t * ceil(units / t)) for t in THREADS) / len(THREADS)
+
+
 @dataclass(frozen=True)
 class KernelFunction:
     """What a function is emitted into. `builder` stands in its entry block; the block where
@@ -96,6 +106,15 @@ class KernelFunction:
     """Pointer to `MicroKernel.scratch` bytes, 64-byte aligned, garbage at entry."""
     work: Work
     target: Target
+    begin: Any = 0
+    end: Any = 1
+    """Which of `MicroKernel.units` to do: from `begin` (less than `end`) on; numbers where all are
+    done at once, else i64."""
+
+    @property
+    def split(self) -> bool:
+        """Whether a call does some of the units only."""
+        return not isinstance(self.begin, int)
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,13 @@ class MicroKernel:
     """Body inputs that `emit` does not read because `arrays` stand for them: they are passed as
     null and not stored."""
     scratch: int = 0
-    """Bytes of scratch memory that `emit` needs, temporaries of `loops` aside."""
+    """Bytes of scratch memory that `emit` needs, temporaries of `loops` aside; each task that runs
+    at the same time has its own."""
+    units: int = 1
+    """Pieces of equal cost that the work can be cut into. Whichever are done together, on one
+    thread or on several at once, each writes results of its own and the same bits. A kernel with
+    more than one does those from `KernelFunction.begin` to `end`; one that doesn't say runs as a
+    whole."""
     reason: str = ""
     """Why this one was chosen, for the report."""
     proof: str = ""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from llvmlite import binding
 
+from irc.backends.llvm import emit
 from irc.backends.llvm.aot import save
 from irc.backends.llvm.jit import Executable, compile_graph
 from irc.backends.llvm.library import Library
@@ -22,6 +25,7 @@ from irc.graph import Graph, evaluate
 from irc.passes.fuse_kernels import FuseKernels
 from irc.passes.plan import PlanMemory
 from irc.types import Array
+from tests.backends.executors import Executor, shuffled, threaded
 from tests.backends.memory import run_guarded
 
 Arrays = Mapping[str, Array]
@@ -66,16 +70,20 @@ def schedule(graph: Graph, *, in_place: bool = True) -> Graph:
 
 def agree(
     graph: Graph, feeds: Arrays, targets: Iterable[str] = (), *, numba: bool = False,
-    library: str = "",
+    library: str = "", threads: int = 0,
 ) -> Graph:  # fmt: skip
-    """Hold the scheduled graph, llvm for `targets`, the numba backend and a saved library for the
-    target `library` to what `graph` evaluates to. Returns the scheduled graph."""
+    """Hold the scheduled graph, llvm for `targets` (on so many `threads` too), the numba backend
+    and a saved library for the target `library` to what `graph` evaluates to. Returns the
+    scheduled graph."""
     expected = evaluate(graph, feeds)
     scheduled = schedule(graph)
     same_bits("scheduled", evaluate(scheduled, feeds), expected, scheduled)
     for target in targets:
         made = run_llvm(compile_graph(scheduled, target), feeds, f"llvm {target}")
         same_bits(f"llvm {target}", made, expected, scheduled)
+        if threads:
+            for made in run_parallel(scheduled, target, feeds, threads):
+                same_bits(f"llvm {target}, {threads} threads", made, expected, scheduled)
     if numba:
         same_bits("numba", run_numba(scheduled, feeds), expected, scheduled)
     if library:
@@ -113,6 +121,34 @@ def run_llvm(executable: Executable, feeds: Arrays, who: str) -> dict[str, Array
     graph = executable.graph
     workspace = executable.code.interface.workspace
     return _run_native(executable._run, graph, feeds, workspace, who)
+
+
+@contextmanager
+def cut_small_kernels() -> Iterator[None]:
+    """Let threads share every kernel that can be cut, however little there is to do."""
+    known, emit.TASK_CYCLES = emit.TASK_CYCLES, 1e-9
+    try:
+        yield
+    finally:
+        emit.TASK_CYCLES = known
+
+
+def run_parallel(
+    graph: Graph, target: str, feeds: Arrays, threads: int
+) -> Iterator[dict[str, Array]]:
+    """Every kernel that can be cut is: as a whole, in shuffled parts, and in parts at once."""
+    with cut_small_kernels():
+        executable = compile_graph(graph, target)
+    yield run_llvm(executable, feeds, f"llvm {target}, cut")
+    interface = executable.code.interface
+    workspace = interface.workspace + (threads - 1) * interface.task_bytes
+    function = executable.function("run_parallel", len(interface.ports) + 2)
+    for executor in (shuffled(threads), threaded(threads)):
+
+        def run(*pointers: int, executor: Executor = executor) -> int:
+            return int(function(*pointers, ctypes.addressof(executor)))
+
+        yield _run_native(run, graph, feeds, workspace, f"llvm {target}, {threads} threads")
 
 
 def _run_native(

@@ -30,13 +30,13 @@ from llvmlite import ir
 from irc.backends.llvm.kernels.dot import DotProduct, call
 from irc.backends.llvm.kernels.epilogue import finish, fixed, join
 from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks, pack
-from irc.backends.llvm.kernels.halo import copy_image
+from irc.backends.llvm.kernels.halo import Copy, copy_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.loop import I32, I64, counted, spanned
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
 from irc.types import Array
 
 I8 = ir.IntType(8)
@@ -68,14 +68,16 @@ def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | No
     tile, without = best_tile(p, vectors, target.registers)
     if without <= cycles and not always:
         return None
+    cut, units = best_cut(p, tiling)
     ideal = p.groups * np.prod(p.pixels) * _vectors(p) * _chunks(p) * tiling.chunk / TILE_ROWS
     return MicroKernel(
         name=f"qgemm_u8i8_{tiling.tiles * tiling.rows}x{tiling.vectors * LANES}_amx",
-        key=f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {tiling}",
-        emit=_Amx(p, tiling).emit,
+        key=f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {tiling} {cut}",
+        emit=_Amx(p, tiling, cut).emit,
         arrays=(pack(_chunked(p, tiling.chunk), vectors, tiling.vectors), configuration(tiling)),
         replaces=(p.weights,),
         scratch=tiling.scratch + (p.copy.nbytes if p.copy else 0),
+        units=units,
         reason=f"{tiling.tiles} tiles of {tiling.rows} pixels x {tiling.vectors * LANES} channels,"
         f" {tiling.chunk * 4} bytes at a time: {100 * ideal / cycles:.0f} % of its cycles multiply;"
         f" {without / cycles:.1f} times as fast as vectors, tile of {tile.rows} pixels",
@@ -185,6 +187,17 @@ def configuration(t: Tiling) -> Array:
     return content
 
 
+def best_cut(p: Product, t: Tiling) -> tuple[str, int]:
+    """Along which loop the work is cut for threads, and into how many units: by groups of tiles of
+    pixels, or by blocks of channels where they balance better or hold more bytes than the
+    image."""
+    pixels = ("tiles", ceil(_tiles(p, t.rows) / t.tiles))
+    channels = ("channels", ceil(_vectors(p) / t.vectors)) if p.groups == 1 else ("groups", p.groups)
+    wide = p.matrix.nbytes > np.prod(p.pixels) * p.run * p.groups and p.copy is None
+    choices = (channels, pixels) if wide else (pixels, channels)
+    return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)
+
+
 # ------------------------------------------------------------ emission
 
 
@@ -198,8 +211,9 @@ class _Place:
 
 
 class _Amx:
-    def __init__(self, product: Product, tiling: Tiling) -> None:
+    def __init__(self, product: Product, tiling: Tiling, cut: str) -> None:
         self.p = product
+        self.cut = cut
         self.tiling = tiling
         self.count = _tiles(product, tiling.rows)
         self.row_tiles = ceil(product.pixels[2] / tiling.rows)
@@ -214,10 +228,13 @@ class _Amx:
             base = at(self.builder, source, times(self.builder, image.index, p.pixel[0]))
             if p.copy is not None:
                 base = at(self.builder, f.scratch, self.tiling.scratch)
-                copy_image(self.builder, p.copy, source, image.index, base, f.target.vector_bytes)
+                copy_rows(self.builder, p.copy, source, image.index, base, f.target.vector_bytes,
+                          *self._rows(p.copy))  # fmt: skip
             for start, stop in self._parts():
-                for block in channel_blocks(self.builder, p, f.arrays[0], self._depth,
-                                            self.tiling.vectors, LANES):  # fmt: skip
+                for block in channel_blocks(
+                    self.builder, p, f.arrays[0], self._depth, self.tiling.vectors, LANES,
+                    groups=self._bounds("groups"), blocks=self._bounds("channels"),
+                ):  # fmt: skip
                     shift = times(self.builder, block.group, p.run if p.groups > 1 else 0)
                     self._block(at(self.builder, base, shift), image.index, start, stop, block)
         self._call("tilerelease")
@@ -234,8 +251,33 @@ class _Amx:
         """First tile and end of every part of an image."""
         image = self.p.pixels[1] * max(self.p.pixel[1], self.p.pixels[2] * self.p.pixel[2])
         size = ceil(self.count / max(1, ceil(image / PART_BYTES)))
-        with counted(self.builder, self.count, step=size, label="part") as part:
-            yield part.index, self._least(self._plus(part.index, size), self.count)
+        begin, end = self._tiles()
+        with counted(self.builder, end, begin=begin, step=size, label="part") as part:
+            yield part.index, self._least(self._plus(part.index, size), end)
+
+    def _bounds(self, cut: str) -> tuple[Any, Any] | None:
+        """The units to do, where the work is cut by these."""
+        return (self.f.begin, self.f.end) if self.f.split and cut == self.cut else None
+
+    def _tiles(self) -> tuple[Any, Any]:
+        """The tiles to do: from which to which."""
+        bounds = self._bounds("tiles")
+        if bounds is None:
+            return 0, self.count
+        begin, end = (times(self.builder, b, self.tiling.tiles) for b in bounds)
+        return begin, self._least(end, self.count)
+
+    def _rows(self, copy: Copy) -> tuple[Any, Any]:
+        """The padded rows that those tiles read."""
+        builder, rows = self.builder, self.p.pixels[1]
+        if self._bounds("tiles") is None or rows == 1:
+            return 0, copy.padded[0]
+        begin, end = self._tiles()
+        step = self.p.pixel[1] // (copy.padded[1] * copy.padded[2])
+        first = self._place(begin).y
+        last = self._place(builder.sub(end, ir.Constant(I64, 1))).y
+        more = ir.Constant(I64, copy.padded[0] - (rows - 1) * step)
+        return times(builder, first, step), builder.add(times(builder, last, step), more)
 
     def _block(self, base: Any, n: Any, start: Any, stop: Any, block: ChannelBlock) -> None:
         """Groups of tiles of a part of the image, for one block of channels."""

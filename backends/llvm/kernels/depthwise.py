@@ -24,7 +24,7 @@ from llvmlite import ir
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.epilogue import finish
-from irc.backends.llvm.kernels.halo import Copy, copy_image
+from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.ranges import Ranges
@@ -72,6 +72,7 @@ def depthwise(work: Work, target: Target) -> MicroKernel | None:
         arrays=(np.concatenate([pack(anchor.weights, b) for b in blocks]),),
         replaces=(node.w,),
         scratch=copy.nbytes if copy else 0,
+        units=node.shape[1],
         reason=f"tile of {tile} pixels, {blocks[0].lanes} channels at a time",
         proof="vpmaddwd adds two products of 16 bits in 32: exact",
     )
@@ -124,13 +125,15 @@ class _Depthwise:
         self.ranges = Ranges(f.work.facts)
         source = f.places[self.node.x].pointer
         images, rows, _, _ = self.node.shape
+        last = f.end if f.split else rows
         with counted(self.builder, images, label="n") as image:
             base = at(self.builder, source, times(self.builder, image.index, self.strides[0]))
             if self.copy is not None:
-                copy_image(self.builder, self.copy, source, image.index, f.scratch,
-                           f.target.vector_bytes)  # fmt: skip
+                needed = read_rows(f, self.copy, rows, self.node.strides[0])
+                copy_rows(self.builder, self.copy, source, image.index, f.scratch,
+                          f.target.vector_bytes, *needed)  # fmt: skip
                 base = f.scratch
-            with counted(self.builder, rows, label="y") as row:
+            with counted(self.builder, last, begin=f.begin, label="y") as row:
                 step = self.strides[1] * self.node.strides[0]
                 line = at(self.builder, base, times(self.builder, row.index, step))
                 for channel, weights, lanes in self._channels():

@@ -24,14 +24,14 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, choose
 from irc.backends.llvm.kernels.epilogue import finish, join
-from irc.backends.llvm.kernels.halo import copy_image
+from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile, carrying
-from irc.backends.llvm.loop import I64, counted
+from irc.backends.llvm.loop import I64, counted, only_if, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
 from irc.types import Array
 
 BLOCK_BYTES = 128 * 1024
@@ -53,14 +53,16 @@ def gemm(work: Work, target: Target) -> MicroKernel | None:
     product = flatten(work, product)
     tile, cycles = best_tile(product, dot, target.registers)
     name = f"qgemm_u8i8_{tile.rows}x{tile.vectors * dot.lanes}_{dot.kind}_{dot.nbytes * 8}"
+    cut, units = best_cut(product, dot, tile)
     ideal = product.depth * dot.cycles * np.prod(product.pixels) * _vectors(product, dot)
     return MicroKernel(
         name=name,
-        key=f"{product.pixels} {product.pixel} {product.taps} {product.run} {product.copy}",
-        emit=_Gemm(product, dot, tile).emit,
+        key=f"{product.pixels} {product.pixel} {product.taps} {product.run} {product.copy} {cut}",
+        emit=_Gemm(product, dot, tile, cut).emit,
         arrays=(pack(product.packed, dot, tile.vectors),),
         replaces=(product.weights,),
         scratch=product.copy.nbytes if product.copy else 0,
+        units=units,
         reason=f"tile of {tile.rows} pixels x {tile.vectors * dot.lanes} channels:"
         f" {100 * ideal / max(cycles, 1):.0f} % of its cycles multiply",
         proof=proof,
@@ -96,6 +98,24 @@ def best_tile(p: Product, dot: DotProduct, registers: int) -> tuple[Tile, float]
     costs = [(_cost(p, dot, tile), -tile.rows * tile.vectors, tile) for tile in tiles]
     cycles, _, tile = min(costs, key=lambda c: c[:2])
     return tile, cycles
+
+
+def best_cut(p: Product, dot: DotProduct, tile: Tile) -> tuple[str, int]:
+    """Along which loop the work is cut for threads, and into how many units: the one of best
+    balance; of equal ones that which leaves each thread the larger operand's part alone."""
+    blocks = ceil(_vectors(p, dot) / tile.vectors)
+    if p.groups > 1:
+        channels = ("groups", p.groups)
+    else:
+        channels = ("channels", blocks)
+    if p.pixels[1] > 1:
+        pixels = ("rows", p.pixels[1])
+    else:
+        pixels = ("tiles", ceil(p.pixels[2] / tile.rows))
+    read = p.pixels[0] * p.pixels[1] * p.pixels[2] * p.run * p.groups
+    wide = p.matrix.nbytes > read and p.copy is None
+    choices = (channels, pixels) if wide else (pixels, channels)
+    return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)
 
 
 def _cost(p: Product, dot: DotProduct, tile: Tile) -> float:
@@ -165,34 +185,52 @@ class ChannelBlock:
 
 
 def channel_blocks(
-    builder: Any, p: Product, pointer: Any, depth: int, vectors: int, lanes: int
+    builder: Any,
+    p: Product,
+    pointer: Any,
+    depth: int,
+    vectors: int,
+    lanes: int,
+    *,
+    groups: tuple[Any, Any] | None = None,
+    blocks: tuple[Any, Any] | None = None,
 ) -> Iterator[ChannelBlock]:
     """The blocks of channels of every group: a loop over whole blocks of `vectors`, then the rest.
-    Packed weights take `depth` words per channel."""
+    Packed weights take `depth` words per channel. `groups` and `blocks` say from which to which,
+    default all."""
     size = depth * vectors * lanes * 4
     whole = p.columns // (vectors * lanes)
     rest = ceil(p.columns / lanes) - whole * vectors
     group_bytes = whole * size + rest * size // vectors
-    with counted(builder, p.groups, label="g") as group:
+    first_group, last_group = groups or (0, p.groups)
+    begin, end = blocks or (0, whole + (rest > 0))
+    with counted(builder, last_group, begin=first_group, label="g") as group:
         start = at(builder, pointer, times(builder, group.index, group_bytes))
         first = times(builder, group.index, p.columns)
         if whole:
-            with counted(builder, whole, label="o") as block:
+            with within(builder, whole, begin, end, label="o") as block:
                 weights = at(builder, start, times(builder, block.index, size))
                 channel = builder.add(first, times(builder, block.index, vectors * lanes))
                 yield ChannelBlock(channel, group.index, weights, vectors, vectors * lanes)
         if rest:
-            done = whole * vectors * lanes
-            channel = builder.add(first, ir.Constant(I64, done))
-            weights = at(builder, start, whole * size)
-            yield ChannelBlock(channel, group.index, weights, rest, p.columns - done)
+            with only_if(builder, end, whole + 1):
+                done = whole * vectors * lanes
+                channel = builder.add(first, ir.Constant(I64, done))
+                weights = at(builder, start, whole * size)
+                yield ChannelBlock(channel, group.index, weights, rest, p.columns - done)
 
 
 class _Gemm:
-    def __init__(self, product: Product, dot: DotProduct, tile: Tile) -> None:
+    def __init__(self, product: Product, dot: DotProduct, tile: Tile, cut: str) -> None:
         self.p = product
         self.dot = dot
         self.tile = tile
+        self.cut = cut
+
+    def _bounds(self, cut: str, count: int) -> tuple[Any, Any]:
+        """Where a loop of `count` rounds begins and ends: as asked where it is the one that is cut,
+        else all of it."""
+        return (self.f.begin, self.f.end) if cut == self.cut and self.f.split else (0, count)
 
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""
@@ -200,18 +238,26 @@ class _Gemm:
         self.ranges = Ranges(f.work.facts)
         images, rows, _ = self.p.pixels
         source = f.places[self.p.source].pointer
+        first, last = self._bounds("rows", rows)
         with counted(self.builder, images, label="n") as image:
             base = source
             if self.p.copy is not None:
-                copy_image(self.builder, self.p.copy, source, image.index, f.scratch,
-                           f.target.vector_bytes)  # fmt: skip
+                self._copy(self.p.copy, source, image.index)
                 base = f.scratch
             height = self._block_rows()
-            with counted(self.builder, rows, step=height, label="yb") as block:
+            with counted(self.builder, last, begin=first, step=height, label="yb") as block:
+                end = block.end(self.builder, last, height)
                 for channels in self._blocks():
-                    with counted(self.builder, height, label="y") as row:
-                        y = self.builder.add(block.index, row.index, flags=("nsw",))
-                        self._row(base, image.index, y, channels)
+                    with counted(self.builder, end, begin=block.index, label="y") as row:
+                        self._row(base, image.index, row.index, channels)
+
+    def _copy(self, copy: Copy, source: Any, image: Any) -> None:
+        """The rows of an image that rows of the result read, with their padding."""
+        f, needed = self.f, (0, copy.padded[0])
+        if self.cut == "rows":
+            step = self.p.pixel[1] // (copy.padded[1] * copy.padded[2])
+            needed = read_rows(f, copy, self.p.pixels[1], step)
+        copy_rows(self.builder, copy, source, image, f.scratch, f.target.vector_bytes, *needed)
 
     def _block_rows(self) -> int:
         """Rows of a block: a divisor, so that all blocks are alike."""
@@ -221,9 +267,12 @@ class _Gemm:
         return max(fit, default=1)
 
     def _blocks(self) -> Iterator[ChannelBlock]:
-        depth = self.p.depth * self.dot.streams
-        return channel_blocks(self.builder, self.p, self.f.arrays[0], depth, self.tile.vectors,
-                              self.dot.lanes)  # fmt: skip
+        p, vectors = self.p, self.tile.vectors
+        return channel_blocks(
+            self.builder, p, self.f.arrays[0], p.depth * self.dot.streams, vectors, self.dot.lanes,
+            groups=self._bounds("groups", p.groups),
+            blocks=self._bounds("channels", ceil(_vectors(p, self.dot) / vectors)),
+        )  # fmt: skip
 
     def _row(self, base: Any, n: Any, y: Any, block: ChannelBlock) -> None:
         """One row of pixels: whole tiles, then a narrower one."""
@@ -231,13 +280,16 @@ class _Gemm:
         start = at(builder, base, times(builder, n, p.pixel[0]))
         start = at(builder, start, times(builder, y, p.pixel[1]))
         start = at(builder, start, times(builder, block.group, p.run if p.groups > 1 else 0))
-        whole = p.pixels[2] // self.tile.rows * self.tile.rows
+        height = self.tile.rows
+        whole, rest = divmod(p.pixels[2], height)
+        begin, end = self._bounds("tiles", whole + (rest > 0))
         if whole:
-            with counted(builder, whole, step=self.tile.rows, label="x") as pixel:
-                self._tile(start, (n, y, pixel.index), self.tile.rows, block)
-        if whole < p.pixels[2]:
-            x = ir.Constant(I64, whole)
-            self._tile(start, (n, y, x), p.pixels[2] - whole, block)
+            with within(builder, whole, begin, end, label="x") as tile:
+                x = times(builder, tile.index, height)
+                self._tile(start, (n, y, x), height, block)
+        if rest:
+            with only_if(builder, end, whole + 1):
+                self._tile(start, (n, y, ir.Constant(I64, whole * height)), rest, block)
 
     def _tile(
         self, start: Any, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock

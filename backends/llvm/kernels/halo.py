@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from llvmlite import ir
+
 from irc.backends.llvm.kernels.memory import at, copy, fill, times
-from irc.backends.llvm.loop import counted
+from irc.backends.llvm.loop import I64, counted, maximum, within
+from irc.backends.llvm.work import KernelFunction
 from irc.ops.windows import Pads
 from irc.types import Shape
 
@@ -38,13 +41,35 @@ class Copy:
         return prod(self.padded) + SLACK
 
 
-def copy_image(builder: Any, c: Copy, source: Any, image: Any, to: Any, width: int) -> None:
-    """Copy one image into scratch, its padding filled with the zero point."""
+def read_rows(f: KernelFunction, c: Copy, rows: int, step: int) -> tuple[Any, Any]:
+    """The padded rows, from … up to …, that the function's units read, which are rows of the
+    result, `rows` in all, `step` padded rows apart."""
+    if not f.split:
+        return 0, c.padded[0]
+    more = ir.Constant(I64, c.padded[0] - rows * step)
+    return times(f.builder, f.begin, step), f.builder.add(times(f.builder, f.end, step), more)
+
+
+def copy_rows(
+    builder: Any, c: Copy, source: Any, image: Any, to: Any, width: int, begin: Any, end: Any
+) -> None:
+    """Copy the padded rows from `begin` up to `end`, to where they stand in a whole copy."""
     (height, columns, channels), (top, left, bottom, right) = c.extent, c.pads
     row_bytes = c.padded[1] * channels
     start = at(builder, source, times(builder, image, c.strides[0]))
-    fill(builder, to, top * row_bytes, c.fill, width)
-    with counted(builder, height, label="copy") as row:
+
+    def padding(first: int, count: int, begin: Any, end: Any) -> None:
+        below = at(builder, to, first * row_bytes)
+        if isinstance(begin, int):
+            fill(builder, below, count * row_bytes, c.fill, width)
+        elif count:
+            begin, end = _shifted(builder, first, begin, end)
+            with within(builder, count, begin, end, "pad") as row:
+                line = at(builder, below, times(builder, row.index, row_bytes))
+                fill(builder, line, row_bytes, c.fill, width)
+
+    padding(0, top, begin, end)
+    with within(builder, height, *_shifted(builder, top, begin, end), "copy") as row:
         target = at(builder, to, times(builder, row.index, row_bytes))
         target = at(builder, target, top * row_bytes)
         line = at(builder, start, times(builder, row.index, c.strides[1]))
@@ -58,5 +83,12 @@ def copy_image(builder: Any, c: Copy, source: Any, image: Any, to: Any, width: i
                 copy(builder, into, at(builder, line, times(builder, pixel.index, c.strides[2])),
                      channels, width)  # fmt: skip
         fill(builder, at(builder, inner, columns * channels), right * channels, c.fill, width)
-    below = at(builder, to, (top + height) * row_bytes)
-    fill(builder, below, bottom * row_bytes, c.fill, width)
+    padding(top + height, bottom, begin, end)
+
+
+def _shifted(builder: Any, first: int, begin: Any, end: Any) -> tuple[Any, Any]:
+    """Rows counted from `first` on, none below it."""
+    if isinstance(begin, int):
+        return max(begin - first, 0), end - first
+    from_first = [builder.sub(b, ir.Constant(I64, first), flags=("nsw",)) for b in (begin, end)]
+    return maximum(builder, from_first[0], 0), from_first[1]
