@@ -26,6 +26,11 @@ _FAST, _SLOW, _ELEMENTS = 32, 2, 4
 """Products per cycle of a micro-kernel and of plain loops; results per cycle of either."""
 
 
+def most_tasks(work: Work, *, fast: bool) -> int:
+    """Into how many parts a work is worth being cut; 0 and 1 say that it is not."""
+    return int(estimate(work, fast=fast) / TASK_CYCLES)
+
+
 def estimate(work: Work, *, fast: bool) -> float:
     """Cycles that a work takes, roughly; `fast` says that a micro-kernel multiplies."""
     cycles = 0.0

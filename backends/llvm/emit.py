@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.call import TASK_CYCLES, Address, Call, Calls, estimate
+from irc.backends.llvm.call import Address, Call, Calls, most_tasks
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
 from irc.backends.llvm.generic import generic
 from irc.backends.llvm.kernels import select
@@ -110,7 +110,7 @@ class Emitter:
         caller = _Caller(self, self.buffers)
         for index, v in enumerate(self.graph.order):
             if isinstance(v, Kernel):
-                self.calls.append(caller.kernel(v, self.plan.scratch[index]))
+                self.calls.extend(caller.kernel(v, self.plan.scratch[index]))
 
     @property
     def scratch_start(self) -> int:
@@ -189,26 +189,34 @@ class _Caller:
     emitter: Emitter
     buffers: Mapping[Value, Buffer | None]
 
-    def kernel(self, v: Kernel, temps: int | None) -> Call:
-        """The call of one kernel, its function emitted if it is new."""
-        e = self.emitter
-        work = self.work(v)
+    def kernel(self, v: Kernel, temps: int | None) -> Iterator[Call]:
+        """The calls that do one kernel, their functions emitted if they are new."""
+        e, work = self.emitter, self.work(v)
         micro = select(work, e.target) or generic(work)
-        tasks = min(micro.units, int(estimate(work, fast=bool(micro.arrays)) / TASK_CYCLES))
-        if tasks < 2:
+        tasks = most_tasks(work, fast=bool(micro.arrays))
+        first = self.call(work, micro, temps, tasks)
+        told = (micro.name, micro.reason, micro.proof)
+        e.emitted.append(Emitted(v.name, first.function.name, *told))
+        yield first
+        if micro.then is not None:
+            yield self.call(work, micro.then, temps, tasks)
+
+    def call(self, work: Work, micro: MicroKernel, temps: int | None, tasks: int) -> Call:
+        """The call of one function, by so many tasks at most."""
+        e = self.emitter
+        if min(micro.units, tasks) < 2:
             micro = dataclasses.replace(micro, units=1)
-        function = e.function(work, micro)
+        pairs = zip(work.body.inputs, work.kernel.args, strict=True)
         actuals = [
-            None if formal in micro.replaces else self.address(actual)
-            for formal, actual in zip(v.body.inputs, v.args, strict=True)
+            None if formal in micro.replaces else self.address(actual) for formal, actual in pairs
         ]
         arrays = [Address(None, e.constants.add(a)) for a in micro.arrays]
         scratch = aligned(micro.scratch, ALIGN)
         e.scratch = max(e.scratch, scratch)
         e.task_scratch = max(e.task_scratch, scratch if micro.units > 1 else 0)
-        e.emitted.append(Emitted(v.name, function.name, micro.name, micro.reason, micro.proof))
-        operands = (self.address(v), Address(ARENA, temps or 0))
-        return Call(function, operands, (*actuals, *arrays), micro.units, max(1, tasks))
+        operands = (self.address(work.kernel), Address(ARENA, temps or 0))
+        function = e.function(work, micro)
+        return Call(function, operands, (*actuals, *arrays), micro.units, min(micro.units, tasks))
 
     def work(self, v: Kernel) -> Work:
         """The kernel with what the plan says of its operands and result."""

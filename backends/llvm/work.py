@@ -83,12 +83,19 @@ def _shifts(loops: Loops) -> list[Source]:
 
 
 THREADS = (2, 3, 4, 8)
+"""What a cut is judged by."""
 
 
 def balance(units: int) -> float:
     """How evenly so many units fall on a few threads: 1 where each has as much to do, on the
     average over `THREADS`."""
     return sum(units / (t * ceil(units / t)) for t in THREADS) / len(THREADS)
+
+
+def outer_axis(shape: Shape) -> int | None:
+    """The axis but the last along which a tensor is cut best; None where there is none."""
+    outer = [i for i in range(len(shape) - 1) if shape[i] > 1]
+    return max(outer, key=lambda i: balance(shape[i]), default=None)
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,9 @@ class MicroKernel:
     thread or on several at once, each writes results of its own and the same bits. A kernel with
     more than one does those from `KernelFunction.begin` to `end`; one that doesn't say runs as a
     whole."""
+    then: MicroKernel | None = None
+    """What is to be done with the result when all units are: it has units and arrays of its own,
+    but no `then`."""
     reason: str = ""
     """Why this one was chosen, for the report."""
     proof: str = ""

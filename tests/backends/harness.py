@@ -14,7 +14,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, settings
 from llvmlite import binding
 
-from irc.backends.llvm import emit
+from irc.backends.llvm import call
 from irc.backends.llvm.aot import save
 from irc.backends.llvm.jit import Executable, compile_graph
 from irc.backends.llvm.library import Library
@@ -126,11 +126,11 @@ def run_llvm(executable: Executable, feeds: Arrays, who: str) -> dict[str, Array
 @contextmanager
 def cut_small_kernels() -> Iterator[None]:
     """Let threads share every kernel that can be cut, however little there is to do."""
-    known, emit.TASK_CYCLES = emit.TASK_CYCLES, 1e-9
+    known, call.TASK_CYCLES = call.TASK_CYCLES, 1e-9
     try:
         yield
     finally:
-        emit.TASK_CYCLES = known
+        call.TASK_CYCLES = known
 
 
 def run_parallel(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from irc.backends.llvm import emit
+from irc.backends.llvm import call
 from irc.backends.llvm.jit import compile_graph
 from irc.backends.llvm.module import workspace_array
 from tests.backends.executors import shuffled
@@ -64,10 +64,10 @@ def test_graphs_at_length(target: str) -> None:
 
 def test_small_kernels_are_not_cut() -> None:
     graph = small_net()
-    few = emit.TASK_CYCLES
+    few = call.TASK_CYCLES
     with cut_small_kernels():
         cut = compile_graph(graph).code.text
-        assert emit.TASK_CYCLES < few
+        assert call.TASK_CYCLES < few
     assert cut.count("_task") > compile_graph(graph).code.text.count("_task")
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.generic import emit_loops
+from irc.backends.llvm.generic import generic
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.shuffle import ByteShuffle, Lookup, byte_shuffle
 from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.compose import reads_in_step
 from irc.loops import Binary, Cast, Expr, Int, Load, Loops, Nest, walk
 from irc.types import DType, Shape
@@ -50,19 +50,30 @@ def table(work: Work, target: Target, select: Select) -> MicroKernel | None:
     if source is not None:
         return MicroKernel(
             name=f"table_{shuffle.name}", emit=_Alone(shuffle, source).emit,
-            arrays=(stored,), replaces=used,
+            arrays=(stored,), replaces=used, units=_units(work.kernel.shape),
             reason="bytes are looked up a vector at a time",
         )  # fmt: skip
     inner = indices_of(work, found)
-    micro = select(inner, target) or MicroKernel("generic", emit_loops)
+    micro = select(inner, target) or generic(inner)
+    if micro.then is not None:
+        return None
+    behind = _Behind(shuffle, micro, inner, found.dtype)
     return dataclasses.replace(
         micro,
         name=f"{micro.name}_table_{shuffle.name}",
         key=f"{micro.key} {found.dtype.value}",
-        emit=_Behind(shuffle, micro, inner, found.dtype).emit,
-        arrays=(*micro.arrays, stored),
+        emit=behind.indices,
         replaces=(*micro.replaces, *used),
-    )
+        then=MicroKernel(
+            name=f"table_{shuffle.name}_in_place", emit=behind.look_up, arrays=(stored,),
+            key=found.dtype.value, replaces=work.body.inputs, units=_units(work.kernel.shape),
+        ),
+    )  # fmt: skip
+
+
+def _units(shape: Shape) -> int:
+    axis = outer_axis(shape)
+    return 1 if axis is None else shape[axis]
 
 
 def table_index(e: Expr) -> Expr | None:
@@ -121,19 +132,26 @@ class _Behind:
     inner: Work
     index: DType
 
-    def emit(self, f: KernelFunction) -> None:
-        indices = Place(f.result.pointer, f.result.strides, self.index)
-        self.before.emit(
-            dataclasses.replace(f, work=self.inner, result=indices, arrays=f.arrays[:-1])
-        )
-        _pass(f, self.shuffle, indices, f.arrays[-1])
+    def indices(self, f: KernelFunction) -> None:
+        """The kernel before."""
+        self.before.emit(dataclasses.replace(f, work=self.inner, result=self._place(f)))
+
+    def look_up(self, f: KernelFunction) -> None:
+        """The pass."""
+        _pass(f, self.shuffle, self._place(f), f.arrays[0])
+
+    def _place(self, f: KernelFunction) -> Place:
+        return Place(f.result.pointer, f.result.strides, self.index)
 
 
 def _pass(f: KernelFunction, shuffle: ByteShuffle, source: Place, stored: Any) -> None:
-    """Look up every element of the work's shape."""
+    """Look up every element of the work's shape, or those of the function's units."""
     look_up = shuffle.prepare(f.builder, stored)
     shape, both = f.work.kernel.shape, (source.strides, f.result.strides)
-    outer, run = runs(shape, both)
+    cut = outer_axis(shape) if f.split else None
+    inner = 0 if cut is None else cut + 1
+    outer, run = runs(shape[inner:], (both[0][inner:], both[1][inner:]))
+    outer += inner
 
     def axes(depth: int, offsets: tuple[Any, Any]) -> None:
         if depth == outer:
@@ -143,7 +161,8 @@ def _pass(f: KernelFunction, shuffle: ByteShuffle, source: Place, stored: Any) -
             ]
             _run(f.builder, shuffle, look_up, pointers, run)
             return
-        with counted(f.builder, shape[depth], label="i") as loop:
+        begin, end = (f.begin, f.end) if depth == cut else (0, shape[depth])
+        with counted(f.builder, end, begin=begin, label="i") as loop:
             first, second = (
                 f.builder.add(o, times(f.builder, loop.index, s[depth]))
                 for o, s in zip(offsets, both, strict=True)
