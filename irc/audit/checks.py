@@ -117,9 +117,12 @@ class _Audit:
         return bool((self.binary.manifest or {}).get("levels"))
 
     def integer(self) -> Check:
+        integer = {f.entry for f in self.behind([w for w in self.entries if w not in EDGE])}
+        edge = {f.entry for f in self.behind(EDGE)} - integer
         floats = [
             f"{i} in {self.binary.name(f.entry)}"
-            for f in self.behind([w for w in self.entries if w not in EDGE])
+            for f in self.found.values()
+            if f.entry not in edge
             for i in self.instructions(f)
             if self.machine.is_float(i)
         ]
@@ -133,11 +136,18 @@ class _Audit:
         strays = [
             f"{i} in {self.binary.name(f.entry)}"
             for f in self.found.values()
-            for i in (*f.strays, *(() if asks else f.system))
+            for i in (*f.strays, *(() if asks else f.system), *self._astray(f))
         ]
         seen = _listed(strays) or f"{len(self.found)} functions, all calls direct"
+        if not strays and any(f.indirect for f in self.found.values()):
+            seen += ", but for those of an executor"
         seen += ", but for asking Linux to lend AMX" if asks and not strays else ""
         return Check("never leaves its own code", not strays, seen)
+
+    def _astray(self, f: Function) -> list[Instruction]:
+        """Calls by a pointer, where it is not the host's executor that is called."""
+        executes = {g.entry for g in self.behind(["run_parallel"])}
+        return [] if f.entry in executes - {g.entry for g in self.behind(["run"])} else f.indirect
 
     def _asks_for_tiles(self, call: Instruction) -> bool:
         """Whether a system call is `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`: its

@@ -11,17 +11,22 @@ from dataclasses import dataclass, field
 from irc.audit.machines import Frame, Instruction, Machine, UnknownStack
 
 
+PADDING = frozenset(("nop", "nopw", "nopl", "xchg", "int3", "udf"))
+"""What stands between functions."""
+
+
 @dataclass
 class Function:
     """What one function may do. `calls` gives callees and the stack in use at each call;
-    `system` are its calls of the operating system, `strays` places where control can't be
-    followed, `unknown` where the stack can't."""
+    `system` are its calls of the operating system, `indirect` those by a pointer, `strays` places
+    where control can't be followed, `unknown` where the stack can't."""
 
     entry: int
     reached: dict[int, Frame] = field(default_factory=dict)
     depth: int = 0
     calls: list[tuple[int, int]] = field(default_factory=list)
     system: list[Instruction] = field(default_factory=list)
+    indirect: list[Instruction] = field(default_factory=list)
     strays: list[Instruction] = field(default_factory=list)
     unknown: list[Instruction] = field(default_factory=list)
 
@@ -29,14 +34,25 @@ class Function:
 def functions(
     code: Mapping[int, Instruction], machine: Machine, entries: Iterable[int]
 ) -> dict[int, Function]:
-    """Every function that the entries reach, by address."""
+    """Every function that the entries reach, by address; and whatever else is code, which may be
+    called by a pointer."""
     found: dict[int, Function] = {}
-    pending = list(entries)
-    while pending:
-        entry = pending.pop()
-        if entry not in found:
-            found[entry] = _Walk(code, machine, Function(entry)).run()
-            pending += [callee for callee, _ in found[entry].calls]
+    covered: set[int] = set()
+
+    def walk(entry: int) -> None:
+        pending = [entry]
+        while pending:
+            entry = pending.pop()
+            if entry not in found:
+                found[entry] = _Walk(code, machine, Function(entry)).run()
+                covered.update(found[entry].reached)
+                pending += [callee for callee, _ in found[entry].calls]
+
+    for entry in entries:
+        walk(entry)
+    for address in sorted(code):
+        if address not in covered and code[address].mnemonic not in PADDING:
+            walk(address)
     return found
 
 
@@ -78,7 +94,9 @@ class _Walk:
             return
         if kind == "system":
             self.f.system.append(i)
-        if kind == "bad" or (kind in ("jump", "branch", "call") and i.target is None):
+        if kind == "call" and i.target is None:
+            self.f.indirect.append(i)
+        if kind == "bad" or (kind in ("jump", "branch") and i.target is None):
             self.f.strays.append(i)
             return
         if kind == "call" and i.target is not None:
