@@ -84,7 +84,8 @@ def _write_code(folder: Path, code: Code, kinds: Sequence[str]) -> None:
 
 def symbols(code: Code) -> list[str]:
     """The library's public symbols."""
-    functions = ["run", "run_parallel", *(["run_f32"] if code.float_io else []), "self_test", "manifest"]
+    edge = ["run_f32"] if code.float_io else []
+    functions = ["run", "run_parallel", *edge, "self_test", "manifest"]
     return [f"{code.interface.name}_{f}" for f in functions]
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from irc.audit.machines import Frame, Instruction, Machine, UnknownStack
 
-
 PADDING = frozenset(("nop", "nopw", "nopl", "xchg", "int3", "udf"))
 """What stands between functions."""
 

@@ -19,7 +19,7 @@ from irc.graph import Graph
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.types import DType, Quant, Shape
-from tests.backends.harness import TARGETS, examples, schedule
+from tests.backends.harness import TARGETS, agree, examples, schedule
 from tests.backends.products import parameters, source, wrapped
 from tests.backends.test_gemm import check
 from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
@@ -69,6 +69,13 @@ def names(drawn: Sample, target: str) -> list[str]:
 @given(convolutions(), st.sampled_from(X86))
 def test_convolutions(drawn: Sample, target: str) -> None:
     assert names(drawn, target), f"directly:\n{drawn.graph}"
+
+
+@pytest.mark.usefixtures("wherever_possible")
+@examples(8)
+@given(convolutions(), st.sampled_from(X86), st.integers(2, 4))
+def test_threads(drawn: Sample, target: str, threads: int) -> None:
+    agree(drawn.graph, drawn.feeds, [target], threads=threads)
 
 
 @pytest.mark.usefixtures("wherever_possible")

@@ -192,7 +192,8 @@ def best_cut(p: Product, t: Tiling) -> tuple[str, int]:
     pixels, or by blocks of channels where they balance better or hold more bytes than the
     image."""
     pixels = ("tiles", ceil(_tiles(p, t.rows) / t.tiles))
-    channels = ("channels", ceil(_vectors(p) / t.vectors)) if p.groups == 1 else ("groups", p.groups)
+    channels = ("channels", ceil(_vectors(p) / t.vectors))
+    channels = ("groups", p.groups) if p.groups > 1 else channels
     wide = p.matrix.nbytes > np.prod(p.pixels) * p.run * p.groups and p.copy is None
     choices = (channels, pixels) if wide else (pixels, channels)
     return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)

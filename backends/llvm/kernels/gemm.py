@@ -104,14 +104,9 @@ def best_cut(p: Product, dot: DotProduct, tile: Tile) -> tuple[str, int]:
     """Along which loop the work is cut for threads, and into how many units: the one of best
     balance; of equal ones that which leaves each thread the larger operand's part alone."""
     blocks = ceil(_vectors(p, dot) / tile.vectors)
-    if p.groups > 1:
-        channels = ("groups", p.groups)
-    else:
-        channels = ("channels", blocks)
-    if p.pixels[1] > 1:
-        pixels = ("rows", p.pixels[1])
-    else:
-        pixels = ("tiles", ceil(p.pixels[2] / tile.rows))
+    channels = ("groups", p.groups) if p.groups > 1 else ("channels", blocks)
+    tiles = ceil(p.pixels[2] / tile.rows)
+    pixels = ("rows", p.pixels[1]) if p.pixels[1] > 1 else ("tiles", tiles)
     read = p.pixels[0] * p.pixels[1] * p.pixels[2] * p.run * p.groups
     wide = p.matrix.nbytes > read and p.copy is None
     choices = (channels, pixels) if wide else (pixels, channels)

@@ -29,7 +29,7 @@ from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.dot import DotProduct, choose
 from irc.backends.llvm.kernels.epilogue import finish, fixed
 from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks
-from irc.backends.llvm.kernels.halo import Copy, copy_image
+from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.minimal import F2, F4, Filter, Map, both_ways
 from irc.backends.llvm.kernels.product import Product, flatten, match
@@ -37,7 +37,7 @@ from irc.backends.llvm.kernels.tile import RegisterTile
 from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
 from irc.ops.conv import QConv2d
 from irc.plan import aligned, dense_strides
 from irc.types import Array
@@ -70,14 +70,16 @@ def winograd(work: Work, target: Target, *, always: bool = False) -> MicroKernel
     direct = _direct_cycles(flatten(work, product), target)
     if direct <= t.cycles and not always:
         return None
+    cut, units = best_cut(t, anchor.node.shape[3])
     shape = f"f{t.f.m}_{t.rows}x{VECTORS * t.dot.lanes}"
     return MicroKernel(
         name=f"qwinograd_u8i8_{shape}_{t.dot.kind}_{t.dot.nbytes * 8}",
-        key=str((t, anchor.node.pads)),
-        emit=_Winograd(anchor, anchor.node, product, t).emit,
+        key=str((t, anchor.node.pads, cut)),
+        emit=_Winograd(anchor, anchor.node, product, t, cut).emit,
         arrays=(pack(anchor.weights, t),),
         replaces=(anchor.node.w,),
         scratch=t.scratch,
+        units=units,
         reason=f"{t.f.m}x{t.f.m} results by {t.f.size**2} products instead of {9 * t.f.m**2}:"
         f" estimated {direct / t.cycles:.2f} times as fast as directly",
         proof=_told(t.f, anchor.weights),
@@ -227,6 +229,16 @@ def _direct_cycles(product: Product, target: Target) -> float:
     return best_tile(product, chosen[0], target.registers)[1]
 
 
+def best_cut(t: Tiling, outputs: int) -> tuple[str, int]:
+    """Along which loop the work is cut for threads, and into how many units: by blocks of rows of
+    tiles, or by blocks of outputs, for each of which all inputs are transformed again."""
+    choices = (
+        ("blocks", t.tiles[0] // t.block),
+        ("channels", ceil(ceil(outputs / t.dot.lanes) / VECTORS)),
+    )
+    return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)
+
+
 def pack(weights: Array, t: Tiling) -> Array:
     """Weights i8 in the order of use: per block of channels, per pair of inputs, per tap, the
     channels of the block with two bytes each. What is missing is 0."""
@@ -261,8 +273,11 @@ class _Lanes:
 
 
 class _Winograd:
-    def __init__(self, anchor: Anchor, node: QConv2d, product: Product, t: Tiling) -> None:
+    def __init__(
+        self, anchor: Anchor, node: QConv2d, product: Product, t: Tiling, cut: str
+    ) -> None:
         self.anchor = anchor
+        self.cut = cut
         self.node = node
         self.product = product
         self.t = t
@@ -274,15 +289,23 @@ class _Winograd:
         self.ranges = Ranges(f.work.facts)
         t, source = self.t, f.places[self.node.x].pointer
         self.v, self.u, self.m, self.y = (at(self.builder, f.scratch, o) for o in t.offsets[:4])
+        split = self.cut if f.split else ""
+        rows, blocks = (0, t.copy.padded[0]), t.tiles[0] // t.block
+        begin, end = (f.begin, f.end) if split == "blocks" else (0, blocks)
+        if split == "blocks":
+            rows = read_rows(f, t.copy, blocks, t.block * t.f.m)
         with counted(self.builder, self.node.shape[0], label="n") as image:
-            copy_image(self.builder, t.copy, source, image.index, f.scratch, f.target.vector_bytes)
-            with counted(self.builder, t.tiles[0], step=t.block, label="block") as block:
-                self._inputs(block.index)
+            copy_rows(self.builder, t.copy, source, image.index, f.scratch,
+                      f.target.vector_bytes, *rows)  # fmt: skip
+            with counted(self.builder, end, begin=begin, label="block") as number:
+                block = times(self.builder, number.index, t.block)
+                self._inputs(block)
                 depth = t.channels * 9 // 4
                 for channels in channel_blocks(
-                    self.builder, self.product, f.arrays[0], depth, VECTORS, t.dot.lanes
-                ):
-                    self._channels(image.index, block.index, channels)
+                    self.builder, self.product, f.arrays[0], depth, VECTORS, t.dot.lanes,
+                    blocks=(f.begin, f.end) if split == "channels" else None,
+                ):  # fmt: skip
+                    self._channels(image.index, block, channels)
 
     def _inputs(self, block: Any) -> None:
         """V of a block of rows of tiles."""
