@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.target import Target
+from irc.backends.llvm.target import Dot, Target
 
 PTR = ir.PointerType()
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -32,8 +32,12 @@ def declare(
     # Without builtins a loop that copies or fills can't become a call of memcpy or memset.
     function.attributes = _Attributes(("nounwind", "noinline", '"no-builtins"'))
     function.attributes.add(f'"target-cpu"="{target.cpu}"')
-    if target.features:
-        function.attributes.add(f'"target-features"="{target.features}"')
+    features = [target.features] if target.features else []
+    if target.dot is Dot.VPDPBUSD:
+        # Else LLVM takes vpdpwssd apart, for a latency that many accumulators hide.
+        features.append("+fast-dpwssd")
+    if features:
+        function.attributes.add(f'"target-features"="{",".join(features)}"')
     if target.vector_bytes == 64:
         function.attributes.add('"prefer-vector-width"="512"')
     function.linkage = "internal"

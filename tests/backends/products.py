@@ -139,6 +139,26 @@ def convolutions(draw: Draw) -> Sample:
 
 
 @st.composite
+def depthwise(draw: Draw, largest: int = 20) -> Sample:
+    """One depthwise convolution."""
+    channels = pick(draw, [4, 8, 12, 16, 20, 24, 40, 72])
+    kernel = pick(draw, [(3, 3), (3, 3), (5, 5), (7, 7), (1, 3), (2, 2), (4, 1)])
+    strides = pick(draw, [(1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 3)])
+    dilations = (pick(draw, [1, 1, 1, 2]), pick(draw, [1, 1, 1, 2]))
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    if draw(st.booleans()):
+        pads = (integer(draw, 0, 3), integer(draw, 0, 3), integer(draw, 0, 3), integer(draw, 0, 3))
+    height = extent(draw, kernel[0], dilations[0], pads[0] + pads[2], largest)
+    width = extent(draw, kernel[1], dilations[1], pads[1] + pads[3], largest)
+    x, image = source(draw, (integer(draw, 1, 2), height, width, channels))
+    w, b, m, s = parameters(draw, (channels, *kernel, 1))
+    dtype = pick(draw, EIGHT_BITS)
+    y = QConv2d(image, w, b, m, s, strides, pads, dilations, channels, clamp(draw, dtype), dtype,
+                quant(draw, dtype))  # fmt: skip
+    return wrapped(draw, x, y)
+
+
+@st.composite
 def linears(draw: Draw) -> Sample:
     """One linear layer."""
     lead = tuple(draw(st.lists(st.integers(1, 5), max_size=3)))

@@ -1,0 +1,41 @@
+"""Depthwise convolutions: every window, stride and tail, and strips of rows of large images."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from irc.graph import Graph
+from irc.ops.conv import QConv2d
+from irc.ops.core import Const, Input
+from irc.types import DType, Quant
+from tests.backends.harness import TARGETS, examples, kernels_agree
+from tests.backends.products import depthwise
+from tests.ops.sampling import Sample
+
+
+@examples(40)
+@given(depthwise(), st.sampled_from(TARGETS))
+def test_windows(drawn: Sample, target: str) -> None:
+    names = kernels_agree(drawn.graph, drawn.feeds, target)
+    assert any(name.startswith("qdepthwise_u8i8_") for name in names), names
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "height"), [(3, 1, 61), (3, 1, 60), (5, 1, 47), (5, 2, 53), (3, 3, 70)]
+)
+def test_strips(kernel: int, stride: int, height: int, target: str) -> None:
+    """Images whose packed rows don't fit at once."""
+    rng = np.random.default_rng(kernel + stride)
+    x = Input(DType.U8, (1, height, 90, 12), Quant(0.5, 255), name="x")
+    w = Const(rng.integers(-127, 128, (12, kernel, kernel, 1)).astype(np.int8))
+    b = rng.integers(-9999, 9999, 12).astype(np.int32)
+    m, s = np.full(12, 2**30 + 99, np.int32), np.full(12, 39, np.int8)
+    half = kernel // 2
+    y = QConv2d(x, w, Const(b), Const(m), Const(s), (stride, stride), (half,) * 4, (1, 1), 12,
+                (0, 255), DType.U8, Quant(0.5, 99))  # fmt: skip
+    feed = rng.integers(0, 256, x.shape).astype(np.uint8)
+    kernels_agree(Graph("strips", (x,), (y,), ("y",)), {"x": feed}, target)
