@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from tests.onnx_conformance.cases import STORED, node_cases, stored_cases
+from tests.onnx_conformance.cases import STORED, light_cases, node_cases, stored_cases
 from tests.onnx_conformance.table import Table, document, listing, summary
 
 
@@ -19,6 +19,7 @@ def main() -> int:
     table.judge(node_cases(), integers=True)
     for kind in STORED:
         table.judge(stored_cases(kind), integers=False)
+    table.judge(light_cases(), integers=False)
     print(listing(table), summary(table), sep="\n\n")
     for case, verdict in table.failures:
         print(f"FAILED {case.name}: {verdict.reason}")

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnx.backend.test
+import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.backend.test import loader
@@ -18,7 +21,6 @@ from irc.types import Array
 
 STORED = ("simple", "pytorch-converted", "pytorch-operator")
 LIGHT = "light"
-
 
 @dataclass(frozen=True)
 class Case:
@@ -65,6 +67,67 @@ def stored_cases(kind: str) -> Iterator[Case]:
         inputs = [_read(p) for p in _numbered(data, "input")]
         outputs = [_read(p) for p in _numbered(data, "output")]
         yield Case(case.name, kind, model, inputs, outputs, case.rtol, case.atol)
+
+
+def light_cases() -> Iterator[Case]:
+    """The well-known nets that onnx stores without their weights: these are random here, and the
+    outputs onnxruntime's."""
+    folder = Path(onnx.backend.test.__file__).parent / "data" / LIGHT
+    for path in sorted(folder.glob("*.onnx")):
+        model, rng = refilled(onnx.load(path)), np.random.default_rng(len(path.stem))
+        (info,) = model.graph.input
+        shape = [d.dim_value for d in info.type.tensor_type.shape.dim]
+        x = rng.normal(size=shape).astype(np.float32)
+        expected = _by_onnxruntime(model, {info.name: x})
+        size = max(float(np.abs(a).max()) for a in expected)
+        yield Case(path.stem, LIGHT, model, [x], expected, 1e-3, 1e-4 * size)
+
+
+def refilled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with seeded random weights in the place of those that it fills with one number."""
+    graph, rng = model.graph, np.random.default_rng(0)
+    shapes = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+    readers = {name: (n, i) for n in graph.node for i, name in enumerate(n.input)}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type != "ConstantOfShape":
+            graph.node.append(node)
+            continue
+        reader, at = readers[node.output[0]]
+        shape = tuple(int(d) for d in shapes[node.input[0]])
+        weights = _weights(rng, shape, reader.op_type, at)
+        graph.initializer.append(numpy_helper.from_array(weights, node.output[0]))
+    stored = {t.name for t in graph.initializer}
+    inputs = [v for v in graph.input if v.name not in stored]
+    del graph.input[:]
+    graph.input.extend(inputs)
+    model.ir_version = 8  # since 4, initializers need not be listed as inputs
+    if graph.node[-1].op_type == "Softmax":  # one 1 and many 0 where weights are random: cut it off
+        graph.output[0].name = graph.node.pop().input[0]
+        graph.output[0].ClearField("type")
+    return model
+
+
+def _weights(rng: np.random.Generator, shape: tuple[int, ...], reader: str, at: int) -> Array:
+    """Random numbers that neither let signals die nor grow: around 1 for the factors and variances
+    of norms, around 0 for biases, by the number of inputs for weights."""
+    if len(shape) > 1:
+        spread = np.float32(np.sqrt(2 / np.prod(shape[1:])))
+        return rng.standard_normal(shape, np.float32) * spread
+    if reader in ("Conv", "Gemm") or (reader == "BatchNormalization" and at in (2, 3)):
+        return (0.1 * rng.normal(size=shape)).astype(np.float32)
+    return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+
+
+def _by_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return [np.asarray(a) for a in session.run(None, feeds)]
 
 
 def _numbered(folder: Path, what: str) -> list[Path]:

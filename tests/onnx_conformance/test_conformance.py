@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from tests.onnx_conformance.cases import STORED, Case, node_cases, stored_cases
+from tests.onnx_conformance.cases import STORED, Case, light_cases, node_cases, stored_cases
 from tests.onnx_conformance.table import Table
 
 AT_LEAST = 1380
@@ -39,3 +39,10 @@ def test_models_that_exporters_wrote(kind: str) -> None:
     (counts,) = table_of(stored_cases(kind)).kinds.values()
     passed = counts.total() - counts["refused"]
     assert passed >= {"simple": 6, "pytorch-converted": 69, "pytorch-operator": 34}[kind]
+
+
+@pytest.mark.slow
+def test_well_known_nets() -> None:
+    """With random weights, against onnxruntime."""
+    (counts,) = table_of(light_cases()).kinds.values()
+    assert counts == {"passed": 9}
