@@ -26,8 +26,9 @@ from .onnx_control import CONTROL, Control
 from .onnx_dynamic import without_dynamic
 from .onnx_file import Tensors, element_type, read_model
 from .onnx_ops import HANDLERS, Node
-from .onnx_ops.quantization import input_quant
+from .onnx_ops.quantization import STATED, input_quant
 from .onnx_pinned import with_values
+from .onnx_scope import Scope
 from .onnx_structure import (
     check_names,
     check_supported,
@@ -40,7 +41,6 @@ from .onnx_structure import (
 )
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
-Scope = dict[str, Value]
 
 
 def load(
@@ -88,11 +88,11 @@ class _Importer:
         check_names(proto)
         nodes = needed_in_order(proto)
         self.check_supported(nodes)
-        constants = self.initializers(proto)
         types = _input_types(proto, shapes)
-        scope: Scope = {**constants}
-        inputs = [self.input(v, types[v.name], nodes, constants) for v in _inputs(proto)]
+        scope = self.scope(proto)
+        inputs = [self.input(v, types[v.name], nodes, scope) for v in _inputs(proto)]
         scope.update({v.name: v for v in inputs})
+        scope.expect(nodes, (o.name for o in proto.output))
         self.run(nodes, scope)
         outputs = tuple(scope[o.name] for o in proto.output)
         graph = Graph(name, tuple(inputs), outputs, tuple(o.name for o in proto.output))
@@ -102,22 +102,21 @@ class _Importer:
         """Every operator that is not supported, at once."""
         check_supported(nodes, {*HANDLERS, *CONTROL}, self.opset, self.versions)
 
-    def initializers(self, proto: GraphProto) -> Scope:
-        """The constants that a graph stores."""
-        return {
-            t.name: Const(self.tensors.array(t, f"initializer {t.name!r}"), name=t.name)
-            for t in proto.initializer
-        }
+    def scope(self, proto: GraphProto, outer: Scope | None = None) -> Scope:
+        """What a graph stores, and the values around it."""
+        return Scope(proto.initializer, self.tensors.array, outer)
 
     def input(
         self, info: ValueInfoProto, type_: TensorType, nodes: Iterable[NodeProto], known: Scope
     ) -> Input:
         """An input of the graph; integers carry the scale that their first reader states."""
         plain = Input.of(type_, info.name)
-        scope = {**known, info.name: plain}
+        if type_.dtype.is_float:
+            return plain
         for reader in nodes:
-            if info.name in reader.input and key(reader) in HANDLERS:
-                found = tuple(scope.get(name) for name in reader.input)
+            if info.name in reader.input and key(reader) in STATED:
+                names = ((n, plain if n == info.name else known.get(n)) for n in reader.input)
+                found = tuple(value if name else None for name, value in names)
                 quant = input_quant(self.node(reader, found), plain)
                 if quant is not None:
                     return Input(type_.dtype, type_.shape, quant, name=info.name)
@@ -146,6 +145,7 @@ class _Importer:
                 kind = type(error).__name__
                 raise ModelError(f"{where(proto)}: can't be imported ({kind}: {error})") from error
             self.bind(proto, results, inputs, scope)
+            scope.done(proto)
 
     def results(
         self, proto: NodeProto, inputs: tuple[Value | None, ...], scope: Scope

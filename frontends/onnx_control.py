@@ -16,10 +16,10 @@ from irc.value import Value
 
 from .builder import Builder
 from .onnx_ops import Node
+from .onnx_scope import Scope
 from .onnx_structure import check_names, needed_in_order, subgraphs
 from .recurrences import MAX_STEPS
 
-Scope = dict[str, Value]
 MAX_NODES = 200_000
 """No loop is unrolled to more nodes than this."""
 
@@ -32,8 +32,8 @@ class Importer(Protocol):
     def check_supported(self, nodes: Iterable[NodeProto]) -> None:
         """Raise where an operator is not supported."""
 
-    def initializers(self, proto: GraphProto) -> Scope:
-        """The constants that a body stores."""
+    def scope(self, proto: GraphProto, outer: Scope) -> Scope:
+        """What a body stores, and the values around it."""
 
     def run(self, nodes: Iterable[NodeProto], scope: Scope) -> None:
         """Import nodes; their outputs enter the scope."""
@@ -60,7 +60,7 @@ class Control:
         check_names(found.g, self.scope)
         nodes = needed_in_order(found.g)
         self.importer.check_supported(nodes)
-        return Body(self, found.g, nodes, self.importer.initializers(found.g))
+        return Body(self, found.g, nodes, self.importer.scope(found.g, self.scope))
 
     def branch(self) -> tuple[Value, ...]:
         """An If: the branch that it takes."""
@@ -84,7 +84,8 @@ class Body:
         names = [v.name for v in self.graph.input]
         if len(names) != len(inputs):
             self.control.node.fail(f"its body takes {len(names)} inputs, {len(inputs)} are given")
-        scope = {**self.control.scope, **self.constants, **dict(zip(names, inputs, strict=True))}
+        scope = self.constants.inner()
+        scope.update(zip(names, inputs, strict=True))
         self.control.importer.run(self.nodes, scope)
         return tuple(scope[o.name] for o in self.graph.output)
 

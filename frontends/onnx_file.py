@@ -214,6 +214,8 @@ def _widened(stored: Array, elem_type: int) -> Array:
 
 def _need_finite(array: Array, what: str) -> None:
     """A scalar may be infinite (an open end of a Clip), a mask may hold -inf."""
+    if array.size and np.isfinite(array.min()) and np.isfinite(array.max()):
+        return  # the usual case, without temporaries
     bad = np.isnan(array) if array.size == 1 else ~np.isfinite(array) & (array != -np.inf)
     if bad.any():
         raise ModelError(
