@@ -49,14 +49,14 @@ def held(drawn: Sample) -> None:
 
 
 @needs_amx
-@examples(60)
+@examples(25)
 @given(convolutions())
 def test_convolutions(drawn: Sample) -> None:
     held(drawn)
 
 
 @needs_amx
-@examples(40)
+@examples(15)
 @given(linears())
 def test_linears(drawn: Sample) -> None:
     check(drawn, TARGET)

@@ -57,11 +57,13 @@ def test_rows_in_front_of_a_table_are_one_row() -> None:
         assert_selected(check(drawn, target), drawn)
 
 
-def extreme(x: int, w: list[int], zero: int, *, out: int = 33, depth: int = 37) -> Sample:
+def extreme(
+    x: int, w: list[int], zero: int, *, out: int = 33, depth: int = 37, shift: int = 44
+) -> Sample:
     """A linear layer of constant bytes and weights that repeat a pattern."""
     pattern = np.resize(np.array(w, np.int8), (out, depth))
     b = -zero * pattern.sum(1, dtype=np.int32)
-    m, s = np.full(out, 2**30 + 1, np.int32), np.full(out, 44, np.int8)
+    m, s = np.full(out, 2**30 + 1, np.int32), np.full(out, shift, np.int8)
     quant = Quant(0.5, zero)
     given_x = Input(DType.U8, (5, depth), quant, name="x")
     y = QLinear(given_x, Const(pattern), Const(b), Const(m), Const(s), (0, 255), DType.U8,
@@ -82,6 +84,12 @@ def test_pairs_at_the_edge_of_saturation(w: list[int], zero: int, target: str) -
     unsafe = max(abs(w[0] + w[-1]), abs(2 * w[0])) > 128
     if parse_target(target).dot.value == "maddubs":
         assert ("split" in names[0]) is unsafe
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("w", [[127], [-127], [127, -127]], ids=str)
+def test_results_far_beyond_a_byte_are_clamped(w: list[int], target: str) -> None:
+    assert_selected(check(extreme(255, w, 7, out=128, shift=33), target), extreme(255, w, 7))
 
 
 @pytest.mark.parametrize("target", TARGETS)

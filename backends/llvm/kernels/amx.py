@@ -17,9 +17,12 @@ are of one size; only new pixels are finished. Chunks of a run reach back likewi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 from itertools import product as cross
 from math import ceil
 from typing import Any
@@ -28,15 +31,17 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, call
-from irc.backends.llvm.kernels.epilogue import finish, fixed, join
+from irc.backends.llvm.kernels.epilogue import column_groups, finish, fixed, join
 from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks, pack
 from irc.backends.llvm.kernels.halo import Copy, copy_rows
 from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.narrow import AT_ONCE
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.loop import I32, I64, counted, spanned
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
+from irc.loops import Expr
 from irc.types import Array
 
 I8 = ir.IntType(8)
@@ -50,10 +55,10 @@ PART_BYTES = 768 * 1024
 """Activations of a part of an image: some of the second-level cache."""
 FEWEST_CYCLES = 10
 """Of a product, however few pixels it has; else one per pixel."""
-EPILOGUE_CYCLES = 11
-"""Per vector of results."""
-GROUP_CYCLES = 80
-"""Per group of tiles: addresses, filling and emptying the pipeline."""
+EPILOGUE_CYCLES = {1: 7.0, 2: 5.5, 3: 6.0, 4: 5.0}
+"""Per vector of results, by how many of a pixel are stored together."""
+GROUP_CYCLES = 60
+"""Per group of tiles: addresses, and waiting for the last products."""
 
 
 def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | None:
@@ -76,7 +81,7 @@ def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | No
         emit=_Amx(p, tiling, cut).emit,
         arrays=(pack(_chunked(p, tiling.chunk), vectors, tiling.vectors), configuration(tiling)),
         replaces=(p.weights,),
-        scratch=tiling.scratch + (p.copy.nbytes if p.copy else 0),
+        scratch=2 * tiling.stored + (p.copy.nbytes if p.copy else 0),
         units=units,
         reason=f"{tiling.tiles} tiles of {tiling.rows} pixels x {tiling.vectors * LANES} channels,"
         f" {tiling.chunk * 4} bytes at a time: {100 * ideal / cycles:.0f} % of its cycles multiply;"
@@ -99,8 +104,8 @@ class Tiling:
     chunk: int
 
     @property
-    def scratch(self) -> int:
-        """Bytes of the accumulators."""
+    def stored(self) -> int:
+        """Bytes of the accumulators, stored."""
         return self.tiles * TILE_ROWS * self.vectors * ROW_BYTES
 
     def pools(self) -> tuple[range, range]:
@@ -127,16 +132,15 @@ def best_tiling(p: Product) -> tuple[Tiling, float]:
 
 
 def _cost(p: Product, t: Tiling) -> float:
-    """Cycles of one tile register file: products one after the other, beside their loads."""
-    groups = ceil(_tiles(p, t.rows) / t.tiles)
+    """Products one after the other, beside their loads; then results."""
     total = 0.0
     for v, many in ((t.vectors, _vectors(p) // t.vectors), (_vectors(p) % t.vectors, 1)):
-        multiply = t.tiles * v * max(t.rows, FEWEST_CYCLES)
-        load = t.tiles * t.rows + v * t.chunk
-        store = t.tiles * v * t.rows
-        total += many * bool(v) * (_chunks(p) * max(multiply, load) + store + GROUP_CYCLES)
-    results = np.prod(p.pixels[1:]) * _vectors(p) * EPILOGUE_CYCLES
-    return float(groups * total + results) * p.groups * p.pixels[0]
+        if v and many:
+            multiply = t.tiles * v * max(t.rows, FEWEST_CYCLES)
+            load = t.tiles * t.rows + v * t.chunk
+            results = t.tiles * t.rows * v * EPILOGUE_CYCLES[v]
+            total += many * (_chunks(p) * max(multiply, load) + results + GROUP_CYCLES)
+    return total * ceil(_tiles(p, t.rows) / t.tiles) * p.groups * p.pixels[0]
 
 
 def _tiles(p: Product, rows: int) -> int:
@@ -211,6 +215,18 @@ class _Place:
     old: Any
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """Channels that are finished together: where a pixel's accumulators begin, in bytes, the first
+    channel (i64), how many vectors and channels, and what is known of them before any pixel."""
+
+    offset: int
+    first: Any
+    vectors: int
+    width: int
+    known: Mapping[Expr, Any]
+
+
 class _Amx:
     def __init__(self, product: Product, tiling: Tiling, cut: str) -> None:
         self.p = product
@@ -218,6 +234,8 @@ class _Amx:
         self.tiling = tiling
         self.count = _tiles(product, tiling.rows)
         self.row_tiles = ceil(product.pixels[2] / tiling.rows)
+        fill = self.row_tiles * tiling.rows == product.pixels[2]
+        self.even = fill and self.count % tiling.tiles == 0
 
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""
@@ -228,7 +246,7 @@ class _Amx:
         with counted(self.builder, p.pixels[0], label="n") as image:
             base = at(self.builder, source, times(self.builder, image.index, p.pixel[0]))
             if p.copy is not None:
-                base = at(self.builder, f.scratch, self.tiling.scratch)
+                base = at(self.builder, f.scratch, 2 * self.tiling.stored)
                 copy_rows(self.builder, p.copy, source, image.index, base, f.target.vector_bytes,
                           *self._rows(p.copy))  # fmt: skip
             for start, stop in self._parts():
@@ -281,18 +299,63 @@ class _Amx:
         return times(builder, first, step), builder.add(times(builder, last, step), more)
 
     def _block(self, base: Any, n: Any, start: Any, stop: Any, block: ChannelBlock) -> None:
-        """Groups of tiles of a part of the image, for one block of channels."""
+        """Groups of tiles of a part of the image, for one block of channels: while the products of
+        one are under way, the results of the one before are finished."""
         builder, size = self.builder, self.tiling.tiles
-        with spanned(builder, start, stop, step=size, label="t") as wanted:
-            first = self._least(wanted, self.count - size)
-            places = [self._place(self._plus(first, i)) for i in range(size)]
-            xs = [self._address(base, place) for place in places]
-            self._multiply(xs, block)
-            self._store(block.vectors)
-            end = self._least(self._plus(first, size), stop)
-            with spanned(builder, wanted, end, label="i") as tile:
-                number = builder.sub(tile, first)
-                self._epilogue(n, self._place(tile), number, block)
+        columns = self._columns(block)
+        with spanned(builder, start, self._plus(stop, size), step=size, label="t") as wanted:
+            number = builder.udiv(builder.sub(wanted, start), ir.Constant(I64, size))
+            with builder.if_then(builder.icmp_unsigned("<", wanted, stop)):
+                first = self._least(wanted, self.count - size)
+                places = [self._place(self._plus(first, i)) for i in range(size)]
+                self._multiply([self._address(base, place) for place in places], block)
+            with builder.if_else(builder.icmp_unsigned("==", wanted, start)) as (at_first, later):
+                with at_first:
+                    for store in self._stores(number, block.vectors):
+                        store()
+                with later:
+                    before = builder.sub(wanted, ir.Constant(I64, size))
+                    self._finish(n, before, number, columns)
+
+    def _finish(self, n: Any, wanted: Any, number: Any, columns: Sequence[_Columns]) -> None:
+        """The results of a group, a part of a tile after the other, and between them the stores of
+        the group `number` after it: they keep other units busy."""
+        builder, vectors = self.builder, sum(c.vectors for c in columns)
+        first = self._least(wanted, self.count - self.tiling.tiles)
+        buffer = self._buffer(self._plus(number, 1))
+        stores = iter(self._stores(number, vectors))
+        for i in range(self.tiling.tiles):
+            place = self._place(self._plus(first, i))
+            skipped = builder.icmp_unsigned("<", self._plus(first, i), wanted)
+            rows = ir.Constant(I64, self.tiling.rows)
+            place = dataclasses.replace(place, old=builder.select(skipped, rows, place.old))
+            tile = at(builder, buffer, i * self._tile_bytes(vectors))
+            for start, stop in self._row_parts(vectors):
+                self._epilogue(n, place, tile, columns, (start, stop))
+                next(stores)()
+
+    def _row_parts(self, count: int) -> list[tuple[int, int]]:
+        """A tile's pixels in so many parts, of whole rounds of the epilogue's loops."""
+        step = ceil(self.tiling.rows / count / AT_ONCE) * AT_ONCE
+        bounds = [min(i * step, self.tiling.rows) for i in range(count + 1)]
+        return list(pairwise(bounds))
+
+    def _columns(self, block: ChannelBlock) -> list[_Columns]:
+        """The block's channels, as many vectors at a time as are packed together."""
+        found = []
+        for start, vectors, width in column_groups(block.channels, LANES, AT_ONCE):
+            first = self.builder.add(block.first, ir.Constant(I64, start * LANES))
+            known = fixed(self.f, self.ranges, self.p.reduce, first, width)
+            found.append(_Columns(start * ROW_BYTES, first, vectors, width, known))
+        return found
+
+    def _buffer(self, number: Any) -> Any:
+        """Where a group's accumulators are stored: there are two places."""
+        odd = self.builder.and_(number, ir.Constant(I64, 1))
+        return at(self.builder, self.f.scratch, times(self.builder, odd, self.tiling.stored))
+
+    def _tile_bytes(self, vectors: int) -> int:
+        return TILE_ROWS * vectors * ROW_BYTES
 
     def _place(self, tile: Any) -> _Place:
         builder, extent, rows = self.builder, self.p.pixels[2], self.tiling.rows
@@ -386,35 +449,67 @@ class _Amx:
 
     # -------------------------------------------------------- results
 
-    def _store(self, vectors: int) -> None:
-        """Accumulators to scratch: per pixel, those of its channels."""
-        stride = vectors * ROW_BYTES
-        for i, j in cross(range(self.tiling.tiles), range(vectors)):
-            to = at(self.builder, self.f.scratch, i * TILE_ROWS * stride + j * ROW_BYTES)
+    def _stores(self, number: Any, vectors: int) -> list[Callable[[], None]]:
+        """What stores the accumulators of a group to scratch, each on its own: per pixel, those of
+        its channels."""
+        buffer, stride = self._buffer(number), vectors * ROW_BYTES
+
+        def store(i: int, j: int) -> None:
+            to = at(self.builder, buffer, i * self._tile_bytes(vectors) + j * ROW_BYTES)
             register = ir.Constant(I8, i * vectors + j)
             self._call("tilestored64", register, to, ir.Constant(I64, stride))
 
-    def _epilogue(self, n: Any, place: _Place, number: Any, block: ChannelBlock) -> None:
-        """The expression around the reduction for the new pixels of a tile, a loop for every two
-        vectors of channels: what depends on channels alone stays in registers."""
-        builder, stride = self.builder, block.vectors * ROW_BYTES
-        tile = at(builder, self.f.scratch, times(builder, number, TILE_ROWS * stride))
-        for start in range(0, block.vectors, 2):
-            count = min(2, block.vectors - start)
-            width = min(count * LANES, block.channels - start * LANES)
-            channel = builder.add(block.first, ir.Constant(I64, start * LANES))
-            known = fixed(self.f, self.ranges, self.p.reduce, channel, width)
-            with spanned(builder, place.old, self.tiling.rows, label="r") as row:
-                line = at(builder, tile, times(builder, row, stride))
-                total = self._totals(at(builder, line, start * ROW_BYTES), count, width)
-                x = builder.add(place.x, row, flags=("nuw", "nsw"))
-                where = (n, place.y, x, channel)
-                finish(self.f, self.ranges, self.p.reduce, where, total, width, known)()
+        return [partial(store, i, j) for i in range(self.tiling.tiles) for j in range(vectors)]
 
-    def _totals(self, pointer: Any, count: int, width: int) -> Any:
+    def _epilogue(
+        self, n: Any, place: _Place, tile: Any, columns: Sequence[_Columns], part: tuple[int, int]
+    ) -> None:
+        """The expression around the reduction for the new ones of some pixels of a tile."""
+        builder = self.builder
+        stride = ROW_BYTES * sum(c.vectors for c in columns)
+        for c in columns:
+            for row, pixels in self._rounds(place.old, part, AT_ONCE // c.vectors):
+                totals = []
+                for i in range(pixels):
+                    line = at(builder, tile, times(builder, row, stride))
+                    total = self._totals(at(builder, line, i * stride + c.offset), c)
+                    x = builder.add(place.x, self._plus(row, i), flags=("nuw", "nsw"))
+                    totals.append(((n, place.y, x, c.first), total))
+                finish(self.f, self.ranges, self.p.reduce, totals, c.width, c.known)
+
+    def _rounds(self, old: Any, part: tuple[int, int], pixels: int) -> Iterator[tuple[Any, int]]:
+        """Loops over a part of a tile's pixels, from `old` on: so many at a time, then one by
+        one."""
+        builder, (low, high) = self.builder, part
+        start: Any = ir.Constant(I64, low)
+        if not self.even:
+            later = builder.icmp_unsigned(">", old, start)
+            start = builder.select(later, self._least(old, high), start)
+        count = builder.sub(ir.Constant(I64, high), start)
+        whole = builder.sub(count, builder.urem(count, ir.Constant(I64, pixels)))
+        end = builder.add(start, whole)
+        if high - low >= pixels:
+            with self._if(whole, always=self.even), \
+                 spanned(builder, start, end, step=pixels, label="r") as row:  # fmt: skip
+                yield row, pixels
+        if pixels > 1 and not (self.even and (high - low) % pixels == 0):
+            with self._if(builder.sub(count, whole), always=self.even), \
+                 spanned(builder, end, high, label="r") as row:  # fmt: skip
+                yield row, 1
+
+    @contextmanager
+    def _if(self, count: Any, *, always: bool) -> Iterator[None]:
+        if always:
+            yield
+            return
+        some = self.builder.icmp_unsigned("!=", count, ir.Constant(I64, 0))
+        with self.builder.if_then(some):
+            yield
+
+    def _totals(self, pointer: Any, c: _Columns) -> Any:
         full = ir.VectorType(I32, LANES)
         loaded = [
             self.builder.load(at(self.builder, pointer, j * ROW_BYTES), typ=full, align=ROW_BYTES)
-            for j in range(count)
+            for j in range(c.vectors)
         ]
-        return join(self.builder, loaded, width)
+        return join(self.builder, loaded, c.width)

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.kernels.narrow import narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I32, I64
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Expr, Load, Reduce, children, walk
 
+Place = tuple[Any, ...]
+
 
 def finish(
     f: KernelFunction,
     ranges: Ranges,
     reduce: Reduce,
-    place: tuple[Any, ...],
-    total: Any,
+    totals: Sequence[tuple[Place, Any]],
     width: int,
     known: Mapping[Expr, Any] | None = None,
-) -> Callable[[], None]:
-    """Render the result at `place` (the last indices of the result, the last one that of lane 0)
-    with `total`, `width` lanes, for the reduction; returns what emits the store. `known` are
-    values that `fixed` gave."""
-    renderer = _renderer(f, ranges, place, {**(known or {}), reduce: total}, width)
+) -> None:
+    """Render the results at places (the last indices of the result, the last one that of lane 0),
+    each with its total, `width` lanes, for the reduction, and store them; loads before stores.
+    `known` are values that `fixed` gave."""
     nest = f.work.loops.result
-    value = renderer.render(nest.value)
-    return lambda: renderer.store(f.result, nest.axes, value)
+    renderers = [
+        _renderer(f, ranges, place, {**(known or {}), reduce: total}, width)
+        for place, total in totals
+    ]
+    for renderer, value in zip(renderers, _values(f, renderers, width), strict=True):
+        renderer.store(f.result, nest.axes, value)
+
+
+def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> list[Any]:
+    """The expression's values, packed together where it ends in a byte."""
+    root = f.work.loops.result.value
+    ends, nbytes = narrowing(root), register_bytes(f.target, width)
+    if ends is None or nbytes == 0 or width == 1:
+        return [r.render(root) for r in renderers]
+    return narrow(f.builder, ends, [r.render_vector(ends.wide) for r in renderers], nbytes)
 
 
 def fixed(
@@ -69,12 +83,39 @@ def _renderer(
     )  # fmt: skip
 
 
+def column_groups(channels: int, lanes: int, at_once: int) -> list[tuple[int, int, int]]:
+    """Channels in groups of one, two or four vectors, a rest of less than a vector alone: the first
+    vector, how many, and the channels of each group."""
+    groups, start = [], 0
+    for count in (4, 2, 1):
+        while count <= at_once and channels - start * lanes >= count * lanes:
+            groups.append((start, count, count * lanes))
+            start += count
+    rest = channels - start * lanes
+    return [*groups, (start, 1, rest)] if rest else groups
+
+
 def join(builder: Any, vectors: list[Any], width: int) -> Any:
     """The first `width` lanes of vectors side by side; a scalar if that is one."""
     if width == 1:
         return builder.extract_element(vectors[0], ir.Constant(I32, 0))
-    first, second = vectors[0], vectors[-1]
-    if len(vectors) == 1 and first.type.count == width:
-        return first
+    while len(vectors) > 1:
+        vectors = [_beside(builder, vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+    (whole,) = vectors
+    if whole.type.count == width:
+        return whole
     mask = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+    return builder.shuffle_vector(whole, whole, mask)
+
+
+def _beside(builder: Any, vectors: list[Any]) -> Any:
+    """Two vectors as one; the second of a missing one is undefined."""
+    first, second = vectors[0], vectors[-1]
+    count = first.type.count
+    if second is first:
+        second = ir.Constant(first.type, ir.Undefined)
+    elif second.type.count < count:
+        lanes = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+        second = builder.shuffle_vector(second, second, lanes)
+    mask = ir.Constant(ir.VectorType(I32, 2 * count), list(range(2 * count)))
     return builder.shuffle_vector(first, second, mask)

@@ -23,7 +23,7 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, choose
-from irc.backends.llvm.kernels.epilogue import finish, join
+from irc.backends.llvm.kernels.epilogue import column_groups, finish, join
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.product import Product, flatten, match
@@ -314,17 +314,14 @@ class _Gemm:
     def _epilogue(
         self, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock, sums: list[Any]
     ) -> None:
-        """The expression around the reduction, two vectors at a time; loads before stores."""
+        """The expression around the reduction, two vectors at a time."""
         lanes = self.dot.lanes
-        for start in range(0, block.vectors, 2):
+        for start, count, width in column_groups(block.channels, lanes, 2):
             channel = self.builder.add(block.first, ir.Constant(I64, start * lanes))
-            stores = []
+            totals = []
             for r in range(rows):
-                at_row = sums[r * block.vectors : (r + 1) * block.vectors][start : start + 2]
-                width = min(len(at_row) * lanes, block.channels - start * lanes)
+                at_row = sums[r * block.vectors : (r + 1) * block.vectors][start : start + count]
                 x = self.builder.add(pixel[2], ir.Constant(I64, r), flags=("nsw",))
-                value = join(self.builder, at_row, width)
                 place = (pixel[0], pixel[1], x, channel)
-                stores.append(finish(self.f, self.ranges, self.p.reduce, place, value, width))
-            for store in stores:
-                store()
+                totals.append((place, join(self.builder, at_row, width)))
+            finish(self.f, self.ranges, self.p.reduce, totals, width)

@@ -16,7 +16,6 @@ packed a tile at a time, the right side as panels of one vector's columns, pair 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import multiply_pairs
-from irc.backends.llvm.kernels.epilogue import finish, join
+from irc.backends.llvm.kernels.epilogue import column_groups, finish, join
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.operands import Centred, centred, steps
 from irc.backends.llvm.kernels.tile import carrying
@@ -370,18 +369,15 @@ class _Emitter:
         self, indices: tuple[Any, ...], first: Any, channel: Any, sums: list[list[Any]],
         columns: int,
     ) -> None:  # fmt: skip
-        """The expression around the reduction, two vectors at a time; loads before stores."""
+        """The expression around the reduction, two vectors at a time."""
         builder, lanes = self.builder, self.plan.lanes
-        for start in range(0, len(sums[0]), 2):
-            width = min(2 * lanes, columns - start * lanes)
+        for start, count, width in column_groups(columns, lanes, 2):
             column = builder.add(channel, ir.Constant(I64, start * lanes))
-            stores: list[Callable[[], None]] = []
+            totals = []
             for r, row in enumerate(sums):
                 place = list(indices)
                 if self.m.row is not None:
                     place[self.m.row] = builder.add(first, ir.Constant(I64, r), flags=("nsw",))
-                value = join(builder, row[start : start + 2], width)
-                stores.append(finish(self.f, self.ranges, self.m.reduce, (*place, column), value,
-                                     width))  # fmt: skip
-            for store in stores:
-                store()
+                total = join(builder, row[start : start + count], width)
+                totals.append(((*place, column), total))
+            finish(self.f, self.ranges, self.m.reduce, totals, width)

@@ -301,13 +301,8 @@ class _RowPairs:
 
     def _finish(self, place: tuple[Any, ...], sums: list[Any], lanes: int) -> None:
         n, y, x, channel = place
-        stores = [
-            finish(
-                self.f, self.ranges, self.anchor.reduce,
-                (n, y, self.builder.add(x, ir.Constant(I64, i), flags=("nsw",)), channel),
-                total, lanes,
-            )
+        totals = [
+            ((n, y, self.builder.add(x, ir.Constant(I64, i), flags=("nsw",)), channel), total)
             for i, total in enumerate(sums)
-        ]  # fmt: skip
-        for store in stores:
-            store()
+        ]
+        finish(self.f, self.ranges, self.anchor.reduce, totals, lanes)

@@ -34,7 +34,7 @@ from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.minimal import F2, F4, Filter, Map, both_ways
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile
-from irc.backends.llvm.loop import I32, I64, counted
+from irc.backends.llvm.loop import I32, I64, counted, spanned
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
@@ -50,6 +50,9 @@ INPUT_BYTES, WEIGHT_BYTES = 512 * 1024, 320 * 1024
 TILES = 64
 """Tiles of a block at most, where a row of tiles is not more."""
 VECTORS = 2
+"""Of channels, in a block."""
+AT_ONCE = 2
+"""Pixels whose results are packed together."""
 EPILOGUE_CYCLES = 14
 """Per vector of results."""
 
@@ -452,7 +455,6 @@ class _Winograd:
         """The rows of pixels of a row of tiles, as many as the image has."""
         builder, t = self.builder, self.t
         _, height, columns, _ = self.node.shape
-        element = I32 if width == 1 else ir.VectorType(I32, width)
         with counted(builder, t.f.m, label="i") as i:
             row = builder.add(y, i.index, flags=("nsw",))
             line = at(builder, self.y, times(builder, i.index, t.tiles[1] * t.f.m * t.width))
@@ -460,8 +462,24 @@ class _Winograd:
             inside: AbstractContextManager[Any] = nullcontext()
             if height % t.f.m:
                 inside = builder.if_then(builder.icmp_signed("<", row, ir.Constant(I64, height)))
-            with inside, counted(builder, columns, label="x") as x:
-                place = at(builder, line, times(builder, x.index, t.width))
-                total = builder.load(place, typ=element, align=4)
-                at_pixel = (n, row, x.index, channels.first)
-                finish(self.f, self.ranges, self.anchor.reduce, at_pixel, total, width, known)()
+            whole = columns // AT_ONCE * AT_ONCE
+            with inside:
+                for start, stop, step in ((0, whole, AT_ONCE), (whole, columns, 1)):
+                    if start < stop:
+                        with spanned(builder, start, stop, step=step, label="x") as x:
+                            self._pixels(n, row, x, step, line, channels.first, width, known)
+
+    def _pixels(
+        self, n: Any, row: Any, x: Any, count: int, line: Any, channel: Any, width: int,
+        known: dict[Any, Any],
+    ) -> None:  # fmt: skip
+        """Neighbours in a row, finished together."""
+        builder = self.builder
+        element = I32 if width == 1 else ir.VectorType(I32, width)
+        totals = []
+        for i in range(count):
+            column = builder.add(x, ir.Constant(I64, i), flags=("nsw",))
+            place = at(builder, line, times(builder, column, self.t.width))
+            total = builder.load(place, typ=element, align=4)
+            totals.append(((n, row, column, channel), total))
+        finish(self.f, self.ranges, self.anchor.reduce, totals, width, known)

@@ -1,0 +1,176 @@
+"""Results of 32 bits become bytes by the saturating packs of x86, several vectors together.
+
+A kernel's expression mostly ends in `clamp(x + zero, lo, hi)` as a byte. `vpackssdw` and
+`vpackuswb` saturate, so they clamp by themselves to the range of a byte, and with `vpaddsw` between
+them for the zero point this is exact: whatever saturates on the way is beyond the byte's range,
+before and after. Packs work within 16 bytes; one permutation in the end puts all in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.kernels.dot import call
+from irc.backends.llvm.target import Target
+from irc.loops import Binary, Cast, Expr, Int
+from irc.types import DType
+
+I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+AT_ONCE = 4
+"""Vectors of 32-bit lanes whose bytes fill one."""
+_PACKS = {
+    ("packssdw", 16): "sse2.packssdw.128",
+    ("packssdw", 32): "avx2.packssdw",
+    ("packssdw", 64): "avx512.packssdw.512",
+    ("packsswb", 16): "sse2.packsswb.128",
+    ("packsswb", 32): "avx2.packsswb",
+    ("packsswb", 64): "avx512.packsswb.512",
+    ("packuswb", 16): "sse2.packuswb.128",
+    ("packuswb", 32): "avx2.packuswb",
+    ("packuswb", 64): "avx512.packuswb.512",
+}
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """`clamp(wide + zero, low, high)` as a byte; wide is i32."""
+
+    wide: Expr
+    zero: int
+    low: int
+    high: int
+    dtype: DType
+
+
+def narrowing(e: Expr) -> Narrowing | None:
+    """What an expression narrows, where it ends so."""
+    match e:
+        case Cast(
+            to=(DType.U8 | DType.I8) as to,
+            a=Binary(
+                kind="min",
+                a=Binary(kind="max", a=wide, b=Int(value=low)),
+                b=Int(value=high),
+            ),
+        ) if wide.dtype is DType.I32 and to.min <= low <= high <= to.max:
+            pass
+        case _:
+            return None
+    match wide:
+        case Binary(kind="add", a=inner, b=Int(value=zero)) if abs(zero) < 2**8:
+            return Narrowing(inner, zero, low, high, to)
+    return Narrowing(wide, 0, low, high, to)
+
+
+def register_bytes(target: Target, lanes: int) -> int:
+    """Bytes of the vectors that results of `lanes` i32 are packed from: one, two or four of the
+    widest; 0 where they don't fill such."""
+    if not target.is_x86 or target.vector_bytes < 16:
+        return 0
+    fit = (w for w in (64, 32, 16) if w <= target.vector_bytes and lanes * 4 in (w, 2 * w, 4 * w))
+    return next(fit, 0)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A vector, and which of all the elements its lanes hold."""
+
+    value: Any
+    order: tuple[int, ...]
+
+
+def narrow(builder: Any, n: Narrowing, values: Sequence[Any], nbytes: int) -> list[Any]:
+    """The bytes of vectors of i32, all of one length, made of registers of `nbytes`."""
+    lanes, each = nbytes // 4, values[0].type.count
+    registers = [
+        _Packed(_part(builder, v, range(i, i + lanes)), tuple(range(i, i + lanes)))
+        for v in values
+        for i in range(0, each, lanes)
+    ]
+    results: list[Any] = []
+    while registers:
+        size = next(g for g in (AT_ONCE, 2, 1) if g <= len(registers))
+        packed = _bytes(builder, n, registers[:size])
+        results += _apart(builder, packed, each, size * lanes // each)
+        registers = registers[size:]
+    return results
+
+
+def _bytes(builder: Any, n: Narrowing, registers: list[_Packed]) -> _Packed:
+    """One to four vectors of i32 as bytes."""
+    words = [_pack(builder, "packssdw", p) for p in _pairs(builder, registers)]
+    words = [_Packed(_add(builder, w.value, n.zero), w.order) for w in words]
+    kind = "packuswb" if n.dtype is DType.U8 else "packsswb"
+    (packed,) = (_pack(builder, kind, p) for p in _pairs(builder, words))
+    return _Packed(_clamped(builder, n, packed.value), packed.order)
+
+
+def _pairs(builder: Any, registers: list[_Packed]) -> list[tuple[_Packed, _Packed]]:
+    """Neighbours; an odd one's halves (itself twice where it has none)."""
+    even = len(registers) // 2 * 2
+    pairs = [(registers[i], registers[i + 1]) for i in range(0, even, 2)]
+    return pairs + [_halves(builder, r) for r in registers[even:]]
+
+
+def _halves(builder: Any, p: _Packed) -> tuple[_Packed, _Packed]:
+    count = p.value.type.count
+    if count * p.value.type.element.width <= 128:
+        return p, _Packed(p.value, ())
+    low, high = range(count // 2), range(count // 2, count)
+    first, second = (_part(builder, p.value, r) for r in (low, high))
+    return _Packed(first, p.order[: count // 2]), _Packed(second, p.order[count // 2 :])
+
+
+def _pack(builder: Any, kind: str, pair: tuple[_Packed, _Packed]) -> _Packed:
+    a, b = pair
+    count = a.value.type.count
+    bits = a.value.type.element.width
+    result = ir.VectorType(ir.IntType(bits // 2), 2 * count)
+    name = f"llvm.x86.{_PACKS[kind, count * bits // 8]}"
+    step = 128 // bits
+    order: list[int] = []
+    for i in range(0, count, step):
+        order += [*a.order[i : i + step], *b.order[i : i + step]]
+    return _Packed(call(builder, name, result, [a.value, b.value]), tuple(order))
+
+
+def _add(builder: Any, words: Any, zero: int) -> Any:
+    if zero == 0:
+        return words
+    constant = ir.Constant(words.type, [zero] * words.type.count)
+    return call(builder, f"llvm.sadd.sat.v{words.type.count}i16", words.type, [words, constant])
+
+
+def _clamped(builder: Any, n: Narrowing, value: Any) -> Any:
+    """Within bounds that are narrower than a byte's."""
+    signed = n.dtype is DType.I8
+    compare = builder.icmp_signed if signed else builder.icmp_unsigned
+    for bound, extreme, test in ((n.low, n.dtype.min, ">"), (n.high, n.dtype.max, "<")):
+        if bound != extreme:
+            limit = ir.Constant(value.type, [bound] * value.type.count)
+            value = builder.select(compare(test, value, limit), value, limit)
+    return value
+
+
+def _part(builder: Any, value: Any, lanes: range) -> Any:
+    if len(lanes) == value.type.count:
+        return value
+    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+
+def _apart(builder: Any, packed: _Packed, each: int, count: int) -> list[Any]:
+    """The results that were packed together, `each` lanes, in order."""
+    lanes: dict[int, list[int]] = {}
+    for lane, element in enumerate(packed.order):
+        lanes.setdefault(element, []).append(lane)
+    undefined = ir.Constant(packed.value.type, ir.Undefined)
+    masks = ([lanes[e][k] for e in range(each)] for k in range(count))
+    return [
+        builder.shuffle_vector(packed.value, undefined, ir.Constant(ir.VectorType(I32, each), m))
+        for m in masks
+    ]
