@@ -11,7 +11,7 @@ from irc.graph import Graph
 from irc.ops.activation import Clip, Neg, Reciprocal, Relu
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
-from irc.passes import linear, norms, patterns, pooling
+from irc.passes import linear, norms, patterns, pooling, recurrent
 from irc.passes.constants import is_uniform, real, uniform
 from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share
@@ -235,6 +235,6 @@ def merge_constants(v: Value, uses: Uses) -> Value | None:
 RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
     subtract_constant, negate, one_over, square,
-    *patterns.RULES, *norms.RULES, *linear.RULES, *pooling.RULES,
+    *patterns.RULES, *norms.RULES, *linear.RULES, *pooling.RULES, *recurrent.RULES,
 )  # fmt: skip
 USE_RULES = (merge_constants, *linear.USE_RULES)

@@ -24,6 +24,7 @@ from irc.value import Value, operand_fields
 BITS = 16
 HEADROOM = 1.5
 """States of a longer run may grow beyond what calibration saw."""
+SUMS = frozenset({"add", "sub"})
 TAKE_16 = frozenset({"add", "sub", "mul"})
 """Ops that read 16 bits as they are, besides the recurrent ones and what moves elements."""
 
@@ -43,9 +44,16 @@ class States:
 
     @cached_property
     def roots(self) -> frozenset[Value]:
-        """What such an op computes or reads in 16 bits; groups that hold one are of 16 bits."""
-        read = (o for v in self.steps for o in precise_operands(v))
-        return frozenset({*self.steps, *read})
+        """What such an op computes or reads in 16 bits, and what that is the sum of; groups that
+        hold one are of 16 bits."""
+        found: set[Value] = set()
+        stack = [*self.steps, *(o for v in self.steps for o in precise_operands(v))]
+        while stack:
+            v = stack.pop()
+            if v not in found:
+                found.add(v)
+                stack += v.operands if v.op in SUMS else ()
+        return frozenset(found)
 
     @cached_property
     def sharing(self) -> Mapping[Value, tuple[Value, ...]]:

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 
+from irc.graph import Graph
+from irc.ops.activation import Sigmoid, Tanh
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add, Mul
+from irc.ops.linear import Linear
+from irc.ops.recurrent import Recurrent
+from irc.ops.shape import Slice
 from irc.passes import canonicalize
 from irc.passes.canonicalize import Canonicalize
 from irc.text import parse
+from irc.types import DType, TensorType
+from irc.value import Value
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 
@@ -156,3 +165,24 @@ def test_zero_padding_before_a_maximum(clamped: str, count: int) -> None:
       return %y
     }}"""
     assert len(ops(text)) == count
+
+
+def test_cells_of_a_stream_and_of_two_steps() -> None:
+    """The product with the state is told from that with the input: by where it comes from."""
+    rng = np.random.default_rng(0)
+    w, r = (Const(rng.normal(0, 1, (16, 4)).astype(np.float32)) for _ in range(2))
+    x = Input.of(TensorType(DType.F32, (1, 4)), "x")
+    state = Input.of(TensorType(DType.F32, (2, 4)), "state")
+    h: Value = Slice(state, (0, 0), (1, 4), (1, 1))
+    c: Value = Slice(state, (1, 0), (2, 4), (1, 1))
+    for _ in range(2):
+        gates = Add(Linear(x, w), Linear(h, r))
+        i, f, g, o = (Slice(gates, (0, 4 * n), (1, 4 * n + 4), (1, 1)) for n in range(4))
+        c = Add(Mul(Sigmoid(f), c), Mul(Sigmoid(i), Tanh(g)))
+        h = Mul(Sigmoid(o), Tanh(c))
+    before = Graph("g", (x, state), (h, c), ("h", "c"))
+    after = Canonicalize()(before)
+    check_equal(before, after)
+    steps = [v for v in after.order if isinstance(v, Recurrent)]
+    assert [v.w for v in steps] == [r, r]
+    assert not any(isinstance(v, Sigmoid | Tanh) for v in after.order)

@@ -1,0 +1,174 @@
+"""LSTM cells that exporters wrote out, recognised: their states then keep 16 bits."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from irc.ops.activation import Sigmoid, Tanh
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add, Mul
+from irc.ops.linear import Linear
+from irc.ops.recurrent import LstmCell, LstmHidden, Recurrent
+from irc.ops.shape import Slice
+from irc.value import Value
+
+GATES = 4
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A quarter of a vector of gates."""
+
+    gates: Value
+    index: int
+
+
+def lstm_cell(v: Value) -> Value | None:
+    """The next cell state, from quarters of one vector of gates.
+
+        (%g: f32[1,8], %c: f32[1,2])
+        %i = slice(%g) {starts = [0, 0], stops = [1, 2], steps = [1, 1]} : f32[1,2]
+        %f = slice(%g) {starts = [0, 2], stops = [1, 4], steps = [1, 1]} : f32[1,2]
+        %n = slice(%g) {starts = [0, 4], stops = [1, 6], steps = [1, 1]} : f32[1,2]
+        %si = sigmoid(%i) : f32[1,2]
+        %sf = sigmoid(%f) : f32[1,2]
+        %tn = tanh(%n) : f32[1,2]
+        %kept = mul(%sf, %c) : f32[1,2]
+        %new = mul(%si, %tn) : f32[1,2]
+        %y = add(%kept, %new) : f32[1,2]
+        ->
+        %y = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,2]
+    """
+    match v:
+        case Add(a=Mul() as kept, b=Mul() as new):
+            return _cell(kept, new) or _cell(new, kept)
+    return None
+
+
+def _cell(kept: Mul, new: Mul) -> Value | None:
+    for candidate, gate in ((new.a, new.b), (new.b, new.a)):
+        i, g = _argument(gate, Sigmoid), _argument(candidate, Tanh)
+        for c, forget in ((kept.a, kept.b), (kept.b, kept.a)):
+            f = _argument(forget, Sigmoid)
+            if i is None or f is None or g is None or c.shape != kept.shape:
+                continue
+            order = _order(i, f, g)
+            if order:
+                return LstmCell(i.gates, c, order)
+    return None
+
+
+def _argument(v: Value, function: type[Sigmoid] | type[Tanh]) -> _Part | None:
+    """The quarter that a function is computed of."""
+    return _quarter(v.operands[0]) if isinstance(v, function) else None
+
+
+def _quarter(v: Value) -> _Part | None:
+    if not isinstance(v, Slice) or not v.shape or set(v.steps) != {1}:
+        return None
+    width, whole = v.shape[-1], v.x.shape
+    if v.shape[:-1] != whole[:-1] or whole[-1] != GATES * width or v.starts[-1] % width:
+        return None
+    return _Part(v.x, v.starts[-1] // width)
+
+
+def _order(i: _Part, f: _Part, g: _Part) -> str:
+    """The order of the gates, "" where they are not three quarters of one vector."""
+    if len({i.gates, f.gates, g.gates}) > 1 or len({i.index, f.index, g.index}) < 3:
+        return ""
+    names = {i.index: "i", f.index: "f", g.index: "g"}
+    return "".join(names.get(n, "o") for n in range(GATES))
+
+
+def lstm_hidden(v: Value) -> Value | None:
+    """The next hidden state, from the quarter that the cell state left.
+
+        (%g: f32[1,8], %c: f32[1,2])
+        %n = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,2]
+        %o = slice(%g) {starts = [0, 6], stops = [1, 8], steps = [1, 1]} : f32[1,2]
+        %so = sigmoid(%o) : f32[1,2]
+        %t = tanh(%n) : f32[1,2]
+        %y = mul(%so, %t) : f32[1,2]
+        ->
+        %n = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,2]
+        %y = lstm_hidden(%g, %n) {order = "ifgo"} : f32[1,2]
+    """
+    match v:
+        case Mul(a=Sigmoid(x=gate), b=Tanh(x=LstmCell() as c)):
+            pass
+        case Mul(a=Tanh(x=LstmCell() as c), b=Sigmoid(x=gate)):
+            pass
+        case _:
+            return None
+    o = _quarter(gate)
+    if o is None or o.gates is not c.gates or o.index != c.order.index("o"):
+        return None
+    return LstmHidden(o.gates, c, c.order)
+
+
+def state_product(v: Value) -> Value | None:
+    """The product with the state among the sums that make the gates.
+
+        (%x: f32[1,4], %h: f32[1,1], %c: f32[1,1])
+        %r = const [0.5, 1.5, -1.0, 2.0] : f32[4,1]
+        %p = linear(%h, %r, -) : f32[1,4]
+        %g = add(%x, %p) : f32[1,4]
+        %y = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,1]
+        ->
+        %r = const [0.5, 1.5, -1.0, 2.0] : f32[4,1]
+        %g = recurrent(%h, %r, -, %x) : f32[1,4]
+        %y = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,1]
+    """
+    match v:
+        case LstmCell(gates=Add() as gates, c=c):
+            made = _with_state(gates, c)
+        case LstmHidden(gates=Add() as gates, c=LstmCell(c=c)):
+            made = _with_state(gates, c)
+        case _:
+            return None
+    return None if made is None else dataclasses.replace(v, gates=made)
+
+
+def _with_state(gates: Add, c: Value) -> Value | None:
+    """A sum, rewritten as what a state adds to the rest of it."""
+    terms = _terms(gates)
+    found = [t for t in terms if isinstance(t, Linear) and _is_state(t.x, c)]
+    if not found:
+        return None
+    # One input often holds both states; another of their width may be anything.
+    state = min(found, key=lambda t: _origin(t.x) is not _origin(c))
+    rest = [t for t in terms if t is not state]
+    vectors = [t for t in rest if t.shape == gates.shape]
+    if not vectors or state.shape != gates.shape:
+        return None
+    total = vectors[0]
+    for t in (t for t in rest if t is not vectors[0]):
+        total = Add(total, t, name=gates.name)
+    return Recurrent(state.x, state.w, state.b, total, name=gates.name)
+
+
+def _terms(v: Value) -> list[Value]:
+    return [*_terms(v.a), *_terms(v.b)] if isinstance(v, Add) else [v]
+
+
+def _is_state(h: Value, c: Value) -> bool:
+    """Whether h is the hidden state that goes with the cell state c: the same cell's, or, where c
+    is an input, an input too."""
+    before, cell = _origin(h), _origin(c)
+    if isinstance(cell, LstmCell):
+        return isinstance(before, LstmHidden) and _origin(before.c) is cell
+    return isinstance(cell, Input) and isinstance(before, Input) and h.shape[-1] == c.shape[-1]
+
+
+def _origin(v: Value) -> Value:
+    """What a value was moved from, as a whole or by known indices."""
+    while v.moves:
+        sources = [o for o in v.operands if not isinstance(o, Const)]
+        if len(sources) != 1:
+            break
+        (v,) = sources
+    return v
+
+
+RULES = (lstm_cell, lstm_hidden, state_product)
