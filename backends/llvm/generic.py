@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.loop import I64, counted
+from irc.backends.llvm.loop import I64, Counter, counted
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Place, Renderer, flat_index, slope
 from irc.backends.llvm.target import Target
@@ -24,6 +25,7 @@ from irc.loops import (
     Source,
     Temp,
     Var,
+    children,
     walk,
 )
 from irc.types import DType
@@ -88,39 +90,85 @@ class _NestEmitter:
 
     def _axes(self, depth: int, bound: Mapping[Expr, Any]) -> None:
         axes = self.nest.axes
-        if depth == len(axes):
+        if depth == len(axes) - 2 and self._repeated:
+            self._across(axes[-1], bound)
+        elif depth == len(axes):
             self._element(bound, 1)
         elif depth == len(axes) - 1 and self.lanes > 1:
-            self._vectors(axes[-1], bound)
+            for index, lanes in self._vectors(axes[-1].extent):
+                self._element({**bound, axes[-1]: index}, lanes)
         else:
-            end, begin = axes[depth].extent, 0
-            if depth == self.cut:
-                end, begin = self.f.end, self.f.begin
-            with counted(self.builder, end, begin=begin, label=axes[depth].label) as loop:
+            with self._loop(depth) as loop:
                 self._axes(depth + 1, {**bound, axes[depth]: loop.index})
 
-    def _vectors(self, axis: Var, bound: Mapping[Expr, Any]) -> None:
-        """Whole vectors, then the rest: one vector more that ends at the end and does some
-        elements twice; one by one where doing them twice would read what was written."""
-        whole = axis.extent // self.lanes * self.lanes
-        with counted(self.builder, whole, step=self.lanes, label=axis.label) as loop:
-            self._element({**bound, axis: loop.index}, self.lanes)
-        if whole == axis.extent:
+    def _loop(self, depth: int) -> AbstractContextManager[Counter]:
+        """The loop over an axis, of which the function may do a part."""
+        axis = self.nest.axes[depth]
+        end, begin = (self.f.end, self.f.begin) if depth == self.cut else (axis.extent, 0)
+        return counted(self.builder, end, begin=begin, label=axis.label)
+
+    @cached_property
+    def _repeated(self) -> list[Expr]:
+        """What vectors compute that is the same for all of the axis before theirs."""
+        axes = self.nest.axes
+        if self.lanes == 1 or len(axes) < 2 or axes[-2].extent < 2:
+            return []
+        return [e for e in invariant(self.nest.value, axes[-2]) if axes[-1] in walk(e)]
+
+    def _across(self, axis: Var, bound: Mapping[Expr, Any]) -> None:
+        """Vector by vector over all of the axis before: what repeats is computed once."""
+        depth = len(self.nest.axes) - 2
+        for index, lanes in self._vectors(axis.extent):
+            inside = {**bound, axis: index}
+            renderer = self._renderer(inside, lanes)
+            known = {e: renderer.render(e) for e in self._repeated}
+            with self._loop(depth) as loop:
+                self._element({**inside, self.nest.axes[depth]: loop.index, **known}, lanes)
+
+    def _vectors(self, extent: int) -> Iterator[tuple[Any, int]]:
+        """First index and lanes of each vector: whole ones in a loop, then the rest: one vector
+        more that ends at the end and does some elements twice; narrower ones where doing them
+        twice would read what was written."""
+        start = extent // self.lanes * self.lanes
+        with counted(self.builder, start, step=self.lanes, label="lane") as loop:
+            yield loop.index, self.lanes
+        if start < extent and not self.f.work.aliased:
+            yield ir.Constant(I64, extent - self.lanes), self.lanes
             return
-        if not self.f.work.aliased:
-            start = ir.Constant(I64, axis.extent - self.lanes)
-            self._element({**bound, axis: start}, self.lanes)
-            return
-        with counted(self.builder, axis.extent - whole, label=axis.label) as loop:
-            index = self.builder.add(loop.index, ir.Constant(I64, whole), flags=("nuw", "nsw"))
-            self._element({**bound, axis: index}, 1)
+        lanes = self.lanes
+        while start < extent:
+            while lanes > extent - start:
+                lanes //= 2
+            yield ir.Constant(I64, start), lanes
+            start += lanes
 
     def _element(self, bound: Mapping[Expr, Any], lanes: int) -> None:
-        renderer = Renderer(
+        renderer = self._renderer(bound, lanes)
+        renderer.store(self.place, self.nest.axes, renderer.render(self.nest.value))
+
+    def _renderer(self, bound: Mapping[Expr, Any], lanes: int) -> Renderer:
+        return Renderer(
             self.builder, self.f.places, bound, ranges=self.ranges, lanes=lanes,
             lane_var=self.nest.axes[-1] if lanes > 1 else None, x86=self.f.target.is_x86,
         )  # fmt: skip
-        renderer.store(self.place, self.nest.axes, renderer.render(self.nest.value))
+
+
+def invariant(e: Expr, variable: Var) -> list[Expr]:
+    """The largest parts of an expression that load something and don't depend on a variable."""
+    found: dict[Expr, None] = {}
+    seen: set[Expr] = set()
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        if x in seen:
+            continue
+        seen.add(x)
+        inside = walk(x)
+        if variable in inside:  # what stands inside of a reduction has variables of its own
+            stack.extend([] if isinstance(x, Reduce) else children(x))
+        elif any(isinstance(y, Load) for y in inside):
+            found[x] = None
+    return list(found)
 
 
 def choose_lanes(
