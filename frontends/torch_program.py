@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 import warnings
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -107,10 +108,14 @@ def reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = re.sub(r"\s*\(unhinted.*", "", lines[0]) if lines else ""
     files = re.findall(r'File "(.+?)", line (\d+)', str(error))
-    found = [(Path(f).name, n) for f, n in files if "/torch/" not in f] or _places(error)
+    found = [(Path(f).name, n) for f, n in files if not _of_torch(f)] or _places(error)
     at = f" (at {found[-1][0]}, line {found[-1][1]})" if found else ""
     kind = "" if len(first) > 20 else f"{type(error).__name__}: "
     return f"{kind}{first.rstrip('. ')}{at}"
+
+
+def _of_torch(file: str) -> bool:
+    return Path(file).is_relative_to(Path(torch().__file__).parent)
 
 
 def _places(error: BaseException) -> list[tuple[str, str]]:
@@ -119,7 +124,7 @@ def _places(error: BaseException) -> list[tuple[str, str]]:
     return [
         (Path(frame.filename).name, str(frame.lineno))
         for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename and Path(frame.filename).parent != own
+        if not _of_torch(frame.filename) and Path(frame.filename).parent != own
         and not frame.filename.startswith("<")
     ]  # fmt: skip
 
@@ -131,11 +136,29 @@ def opened(path: Path) -> Any:
     export = torch().export
     try:
         with _quiet():
+            _register_operators(path)
             return export.load(str(path))
     except Exception as error:  # zip, pickle, schema: anything
         raise ModelError(
             f"{path} is no program that torch.export.save wrote: {reason(error)}"
         ) from error
+
+
+REGISTERING = {
+    b"torch.ops.quantized_decomposed.": "torch.ao.quantization.fx._decomposed",
+    b"torch.ops.torchao.": "torchao.quantization",
+}
+"""The modules that define the operators of quantized programs, which torch alone does not know."""
+
+
+def _register_operators(path: Path) -> None:
+    """Import what defines the operators that a file names."""
+    with zipfile.ZipFile(path) as archive:
+        listed = [n for n in archive.namelist() if n.endswith(".json")]
+        text = b"".join(archive.read(n) for n in listed)
+    for name, module in REGISTERING.items():
+        if name in text:
+            importlib.import_module(module)
 
 
 def decomposed(program: Any) -> Any:

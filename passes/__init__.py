@@ -16,6 +16,7 @@ from irc.passes.plan import PlanMemory
 from irc.passes.prove import Prove
 from irc.passes.quantize import Quantize
 from irc.passes.transposed import SplitTransposed
+from irc.passes.unsigned import Unsigned
 from irc.pipeline import Pass
 
 PIPELINES: dict[str, list[Pass]] = {
@@ -28,8 +29,9 @@ PIPELINES: dict[str, list[Pass]] = {
         Canonicalize(),  # what the transposes had hidden
         Fold(),  # what the others left behind
     ],
-    # QDQ to integers: the one step that does it, and what it promises.
+    # QDQ to integers: integerize does it, alone; then what it promises.
     "integer": [
+        Unsigned(),  # 8-bit activations as the kernels take them, whatever the model's author chose
         Integerize(),
         SplitTransposed(),  # transposed convolutions by plain ones
         Fold(),  # equal tables and weights once

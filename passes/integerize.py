@@ -10,7 +10,8 @@ elements work on the integers themselves.
 A float output that is not quantized (as other tools leave it) gets a type that loses nothing of
 note: the accumulator, i32 with the coarsest channel's scale, after a convolution or linear layer;
 the op's natural 8 bits after softmax or sigmoid; else 16 bits over the interval that it is proved
-to lie in.
+to lie in. A value that a model leaves float between two layers, as the sum of a residual block that
+its author saw as one kernel, is computed in 16 bits where these are proved to be fine enough.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from irc.ops.quantization import (
 from irc.ops.ranking import Ranking
 from irc.ops.shape import Concat, Reshape
 from irc.ops.truth import QCompare, Truth
-from irc.passes.intervals import output_type
+from irc.passes.intervals import inner_type, output_type
 from irc.passes.pointwise import apply, is_clamp, roots
 from irc.passes.quantize.scales import asymmetric
 from irc.pipeline import Pass
@@ -245,22 +246,34 @@ class _Work:
 
     def twin(self, v: Value, target: TensorType) -> Value:
         """The op's integer twin over the integers of its operands."""
-        missing = [o for o in v.operands if self.forms[o] is None and not isinstance(o, Const)]
-        for o in missing:
-            self.problems.append(f"{o.op} %{o.name}: {v.op} %{v.name} reads it unquantized")
-        if missing:
+        known = self.read(v, target)
+        if known is None:
             return _placeholder(target)
         try:
-            made = v.quantized(tuple(self.operands(v)), target)
+            made = v.quantized(tuple(self.operands(v, known)), target)
         except IRCError as error:
             self.problems.append(f"{v.op} %{v.name}: {error}")
             return _placeholder(target)
         return made.replace(name=v.name)
 
-    def operands(self, v: Value) -> Iterable[Value]:
+    def read(self, v: Value, target: TensorType) -> dict[Value, Value] | None:
+        """The integers of a twin's operands, computed in 16 bits where the model quantizes none;
+        None where one can't be had, which is entered as a problem."""
+        known = {o: self.forms[o] or o for o in v.operands}
+        for o in known:
+            if self.forms[o] is not None or isinstance(o, Const):
+                continue
+            type_ = inner_type(v, o, target, self.forms.__getitem__, self.root)
+            if type_ is None:
+                self.problems.append(f"{o.op} %{o.name}: {v.op} %{v.name} reads it unquantized")
+                return None
+            known[o] = self.compute(o, type_)
+        return known
+
+    def operands(self, v: Value, known: dict[Value, Value]) -> Iterable[Value]:
         """The integer operands of a twin, weights as i8 around zero."""
         fields = [f for f in operand_fields(type(v)) if getattr(v, f) is not None]
-        found = {f: self.forms[getattr(v, f)] or getattr(v, f) for f in fields}
+        found = {f: known[getattr(v, f)] for f in fields}
         if "w" in found:
             found["x"], found["w"] = _centred(v, found["x"], constant(found["w"], "weights"))
         return [v if f in PARAMETERS else _as_tensor(v) for f, v in found.items()]

@@ -1,7 +1,9 @@
-"""Types for float outputs that a model leaves unquantized, from the interval they must lie in."""
+"""Types for float values that a model leaves unquantized, outputs and others, from the interval
+that they must lie in."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from irc import fixedpoint
 from irc.errors import IRCError
 from irc.ops.core import Const
-from irc.ops.quantization import channel_scales, constant
+from irc.ops.quantization import channel_scales, constant, real_constant
 from irc.passes.pointwise import apply, is_clamp
 from irc.passes.quantize.scales import stored_as
 from irc.passes.quantize.sites import NATURAL, weighted
@@ -21,8 +23,13 @@ Interval = tuple[float, float]
 Forms = Callable[[Value], Value | None]
 """The integers that stand for a float value, or None."""
 
+FINEST = 12
+"""A value between two ops takes at most so many bits more than the result that it goes into."""
 KEEPING = frozenset({"reduce_mean", "avg_pool2d", "resize_linear"})
 """Ops whose result lies between the extremes of their operand."""
+
+MULTIPLYING = frozenset({"conv2d", "conv_transpose2d", "linear"})
+"""Ops that sum products of an operand with weights."""
 
 
 def output_type(v: Value, forms: Forms, root: Mapping[Value, Value]) -> TensorType:
@@ -48,6 +55,59 @@ def output_type(v: Value, forms: Forms, root: Mapping[Value, Value]) -> TensorTy
     return TensorType(DType.I16, v.shape, Quant(scale, zero))
 
 
+def inner_type(
+    user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value]
+) -> TensorType | None:
+    """The 16-bit type for an operand `v` that a sum or mean reads unquantized, its result being
+    computed in `target`: a power of two finer, so that a sum scales it by a shift. It holds every
+    value that v can have, saving those which make a sum saturate whatever the other terms are.
+
+    None where the op is another, no interval is known, or 16 bits are not finer than `target`.
+    """
+    if user.op not in ("add", "sub", *KEEPING) or target.dtype.bits > 8:
+        return None
+    interval = _useful(user, v, target, forms, root)
+    if interval is None:
+        return None
+    low, high = min(interval[0], 0.0), max(interval[1], 0.0)
+    steps = (high - low) / target.scale
+    bits = min(FINEST, math.floor(math.log2(65534 / max(steps, 1.0))))
+    if bits < 1:
+        return None
+    scale = target.scale / 2**bits
+    middle = round((low + high) / 2 / scale)
+    return TensorType(DType.I16, v.shape, Quant(scale, -middle))
+
+
+def _useful(
+    user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value]
+) -> Interval | None:
+    """The values of an operand that a result of type `target` can tell apart."""
+    own = _known(v, forms, root)
+    others = [o for o in user.operands if o is not v]
+    if user.op in KEEPING or len(others) != 1:
+        return own
+    rest = _known(others[0], forms, root)
+    if rest is None:
+        return own
+    low, high = real_range(target)
+    match user.op, user.operands[0] is v:
+        case "add", _:
+            needed = low - rest[1], high - rest[0]
+        case _, True:
+            needed = low + rest[0], high + rest[1]
+        case _:
+            needed = rest[0] - high, rest[1] - low
+    return needed if own is None else (max(needed[0], own[0]), min(needed[1], own[1]))
+
+
+def _known(v: Value, forms: Forms, root: Mapping[Value, Value]) -> Interval | None:
+    try:
+        return _interval(v, forms, root)
+    except IRCError:
+        return None
+
+
 def _core(v: Value) -> Value:
     """The op that computes the numbers: clamps and moves aside."""
     while v.operands and (is_clamp(v) or (v.moves and len(v.operands) == 1)):
@@ -70,12 +130,19 @@ def _interval(v: Value, forms: Forms, root: Mapping[Value, Value]) -> Interval:
         return float(v.array.min()), float(v.array.max())
     if (known := _table_range(v, forms, root[v])) is not None:
         return known
+    if v.op in MULTIPLYING:
+        return _weighted_range(v, forms, root)
     parts = [_interval(o, forms, root) for o in v.operands if o.type.dtype.is_float]
     if v.moves or v.op in KEEPING:
         return min(p[0] for p in parts), max(p[1] for p in parts)
     if is_clamp(v):
         low, high = (float(np.clip(end, *v.range)) for end in parts[0])  # type: ignore[attr-defined]
         return low, high
+    return _arithmetic(v, parts)
+
+
+def _arithmetic(v: Value, parts: list[Interval]) -> Interval:
+    """Of sums, differences and products of what lies in `parts`."""
     match v.op, parts:
         case "add", [a, b]:
             return a[0] + b[0], a[1] + b[1]
@@ -88,6 +155,17 @@ def _interval(v: Value, forms: Forms, root: Mapping[Value, Value]) -> Interval:
             count = int(v.count)  # type: ignore[attr-defined]
             return a[0] * count, a[1] * count
     raise IRCError(f"{v.op} %{v.name}: the output is not quantized, and its range is not known")
+
+
+def _weighted_range(v: Any, forms: Forms, root: Mapping[Value, Value]) -> Interval:
+    """What sums of products can be at most, with the weights that there are; padding is 0."""
+    low, high = _interval(v.x, forms, root)
+    w = real_constant(forms(v.w) or v.w, "weights").reshape(v.w.shape[0], -1)
+    b = 0.0 if v.b is None else real_constant(forms(v.b) or v.b, "bias").reshape(-1)
+    low, high = min(low, 0.0), max(high, 0.0)
+    positive, negative = np.maximum(w, 0).sum(1), np.minimum(w, 0).sum(1)
+    least, most = positive * low + negative * high + b, positive * high + negative * low + b
+    return float(least.min()), float(most.max())
 
 
 def _table_range(v: Value, forms: Forms, root: Value) -> Interval | None:

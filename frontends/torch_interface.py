@@ -1,0 +1,120 @@
+"""The inputs, outputs and stored tensors of a torch program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from irc.errors import ModelError
+from irc.ops.core import Input
+from irc.types import Shape
+from irc.value import Value
+
+from .builder import check_size
+from .torch_program import call_arguments, is_tensor, output_names
+from .torch_values import Constants, Known, element_type, leaves
+
+
+def example_shapes(program: Any, example_inputs: Any) -> dict[str, Shape]:
+    """The shapes of the examples by the names of the program's inputs, in order."""
+    args, kwargs = call_arguments(example_inputs)
+    names = [s.arg.name for s in program.graph_signature.input_specs if _is_input(s)]
+    tensors = [v for v in leaves((args, kwargs)) if is_tensor(v)]
+    if len(tensors) != len(names):
+        raise ModelError(f"{len(tensors)} example tensors are given, the program takes {names}")
+    return {n: tuple(int(d) for d in v.shape) for n, v in zip(names, tensors, strict=True)}
+
+
+def _is_input(spec: Any) -> bool:
+    """Whether an input of the program is a tensor that the caller gives."""
+    return spec.kind.name == "USER_INPUT" and type(spec.arg).__name__ == "TensorArgument"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a program takes and gives; `shapes` pins its dynamic dimensions, by input name."""
+
+    program: Any
+    shapes: Mapping[str, Shape]
+
+    def check_pure(self) -> None:
+        """No state that a call changes."""
+        signature = self.program.graph_signature
+        changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+        if changed:
+            raise ModelError(
+                f"the module changes {', '.join(map(repr, changed[:5]))} when it is called, which"
+                " is not supported; call .eval() on it first, if that is its training mode"
+            )
+
+    def placeholders(self) -> tuple[dict[Any, Any], dict[Any, Input]]:
+        """What the program's inputs stand for: parameters, constants, and inputs of the graph."""
+        env: dict[Any, Any] = {}
+        inputs: dict[Any, Input] = {}
+        nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
+        pairs = list(zip(nodes, self.program.graph_signature.input_specs, strict=True))
+        self.check_shapes([n.name for n, spec in pairs if _is_input(spec)])
+        for node, spec in pairs:
+            if _is_input(spec):
+                inputs[node] = env[node] = self.input(node)
+            elif spec.kind.name == "USER_INPUT":
+                env[node] = spec.arg.value
+            else:
+                env[node] = Known(self.stored(spec), spec.target)
+        return env, inputs
+
+    def check_shapes(self, names: list[str]) -> None:
+        """Shapes are given for inputs alone."""
+        for name in self.shapes:
+            if name not in names:
+                raise ModelError(f"a shape is given for {name!r}, the program's inputs are {names}")
+
+    def stored(self, spec: Any) -> Any:
+        """The tensor of a parameter, buffer or constant."""
+        for place in (self.program.state_dict, self.program.constants):
+            if spec.target in place:
+                return place[spec.target]
+        raise ModelError(f"{spec.target!r} is no tensor of the program ({spec.kind.name})")
+
+    def input(self, node: Any) -> Input:
+        """An input of the graph; dynamic dimensions are those of the shape that is given."""
+        fake = node.meta["val"]
+        dtype = element_type(fake.dtype, f"input {node.name!r}")
+        given = self.shapes.get(node.name)
+        dims = [d if isinstance(d, int) else None for d in fake.shape]
+        if given is None:
+            given = self.own_shape(node, dims)
+        if len(given) != len(dims) or any(
+            d not in (None, g) for d, g in zip(dims, given, strict=True)
+        ):
+            raise ModelError(
+                f"input {node.name!r}: shape {list(given)} is given, the program says"
+                f" [{', '.join(map(str, fake.shape))}]"
+            )
+        check_size(dtype.numpy.itemsize, given)
+        return Input(dtype, given, name=node.name)
+
+    def own_shape(self, node: Any, dims: list[int | None]) -> Shape:
+        """The shape that the program states."""
+        known = tuple(d for d in dims if d is not None)
+        if len(known) == len(dims):
+            return known
+        example = ",".join("N" if d is None else str(d) for d in dims)
+        raise ModelError(
+            f"input {node.name!r}: shape [{example}] has dynamic dimensions; pin them by example"
+            f" inputs, or --shape {node.name}={example} with a number for each N"
+        )
+
+    def outputs(
+        self, results: Any, constants: Constants
+    ) -> tuple[tuple[Value, ...], tuple[str, ...]]:
+        """The graph's outputs and their names; what is no tensor is left out."""
+        names = output_names(self.program, len(results))
+        found: list[tuple[Value, str]] = []
+        for entry, name in zip(results, names, strict=True):
+            if isinstance(entry, Known | Value):
+                found.append((constants.value(entry), name))
+        if not found:
+            raise ModelError("the program has no tensor as its result")
+        return tuple(v for v, _ in found), tuple(n for _, n in found)
