@@ -21,6 +21,7 @@ from typing import Any
 
 from irc.errors import ModelError, ToolError
 
+from .torch_freeze import frozen
 from .torch_ops import HANDLERS
 
 DATA_DEPENDENT = ("data-dependent", "DataDependent", "_local_scalar_dense")
@@ -65,7 +66,10 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
     args, kwargs = call_arguments(example_inputs)
     try:
         with _quiet():
-            return export.export(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+            frame = frozen(module)
+            return export.export(frame, args, kwargs, dynamic_shapes=dynamic, strict=False)
+    except ModelError:
+        raise
     except Exception as error:  # whatever the module's own code raises, too
         said = f"{type(error).__name__} {error}"
         cure = f"; {CURES}" if any(word in said for word in DATA_DEPENDENT) else ""

@@ -23,7 +23,7 @@ from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share
 from irc.pipeline import Pass
 from irc.rewrite import Uses, rewrite
-from irc.types import Array
+from irc.types import Array, Quant
 from irc.value import Value
 
 Weighted = Conv2d | ConvTranspose2d | Linear
@@ -107,10 +107,26 @@ def after_weights(v: Value, uses: Uses) -> Value | None:
             w = w * found.scale.reshape(-1, *[1] * (w.ndim - 1))
             return _reweighted(op, w, _bias(op) * found.scale + found.offset, v.name)
         case Conv2d() | ConvTranspose2d() | Linear() as op if uses.single(op) and _quantized(op):
-            if np.all(found.scale == 1):  # only an offset: the weights stay as they are
-                b = real(_bias(op) + found.offset, op.type.dtype, f"{v.name}.b" if v.name else "")
-                return op.replace(b=b, name=v.name)
+            return _rescaled(op, found, v.name)
     return None
+
+
+def _rescaled(op: Weighted, a: Affine, name: str) -> Value | None:
+    """A layer whose weights came quantized, followed by scales and offsets: the integers stay,
+    the scales that they have take ours, if these are positive."""
+    w, dtype = op.w, op.type.dtype
+    assert isinstance(w, Dequantize)
+    assert isinstance(w.x, Const)
+    b = real(_bias(op) * a.scale + a.offset, dtype, f"{name}.b" if name else "")
+    if np.all(a.scale == 1):
+        return op.replace(b=b, name=name)
+    quant = w.x.type.quant
+    if quant is None or quant.axis not in (None, 0) or np.any(a.scale <= 0):
+        return None
+    scales = np.broadcast_to(np.asarray(quant.scales, np.float64), a.scale.shape) * a.scale
+    made = Quant(tuple(scales.tolist()), quant.zero_point, 0)
+    stored = Const(w.x.array, made, name=w.x.name)
+    return op.replace(w=w.replace(x=stored), b=b, name=name)
 
 
 def before_weights(v: Value, uses: Uses) -> Value | None:

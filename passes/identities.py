@@ -30,16 +30,22 @@ def same_shape(v: Value) -> Value | None:
 
 
 def transpose_nothing(v: Value) -> Value | None:
-    """A transpose that leaves every axis where it is.
+    """A transpose that leaves every axis where it is, or exchanges axes of extent 1 alone.
 
         (%x: f32[2,3])
         %y = transpose(%x) {perm = [0, 1]} : f32[2,3]
         ->
         %x
+
+        (%x: f32[1,4,1])
+        %y = transpose(%x) {perm = [2, 1, 0]} : f32[1,4,1]
+        ->
+        %x
     """
     match v:
-        case Transpose(x=x, perm=perm) if perm == tuple(range(len(perm))):
-            return x
+        case Transpose(x=x, perm=perm):
+            moving = [i for i, p in enumerate(perm) if i != p]
+            return x if all(v.shape[i] == 1 for i in moving) else None
     return None
 
 

@@ -288,11 +288,12 @@ def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
 
 
 def _first_quantize(graph: Graph, v: Value) -> TensorType | None:
-    """The type of the first quantize that reads a value, directly or moved."""
+    """The type of the first quantize that reads a value, directly, clamped or moved."""
     for user in graph.users[v]:
         if isinstance(user, Quantize):
             return user.type
-    moved = (_first_quantize(graph, u) for u in graph.users[v] if u.moves)
+    through = (u for u in graph.users[v] if u.moves or is_clamp(u))
+    moved = (_first_quantize(graph, u) for u in through)
     return next((t for t in moved if t is not None), None)
 
 

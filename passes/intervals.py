@@ -58,14 +58,24 @@ def output_type(v: Value, forms: Forms, root: Mapping[Value, Value]) -> TensorTy
 def inner_type(
     user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value]
 ) -> TensorType | None:
-    """The 16-bit type for an operand `v` that a sum or mean reads unquantized, its result being
-    computed in `target`: a power of two finer, so that a sum scales it by a shift. It holds every
-    value that v can have, saving those which make a sum saturate whatever the other terms are.
+    """The type for an operand `v` that `user` reads unquantized, its result being computed in
+    `target`; None where it would have to be measured.
 
-    None where the op is another, no interval is known, or 16 bits are not finer than `target`.
+    What goes into a sum or mean gets 16 bits. An average that a layer reads keeps the type of
+    what it averages, as it does in the integer kernels of the tools that leave it so.
     """
-    if user.op not in ("add", "sub", *KEEPING) or target.dtype.bits > 8:
-        return None
+    fine = None
+    if user.op in ("add", "sub", *KEEPING) and target.dtype.bits == 8:
+        fine = _fine_type(user, v, target, forms, root)
+    return fine or _average_type(v, forms)
+
+
+def _fine_type(
+    user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value]
+) -> TensorType | None:
+    """16 bits of which a step is a power of two finer than that of `target`, so that a sum scales
+    by a shift. They hold every value that v can have, saving those which make a sum saturate
+    whatever its other terms are. None where no interval is known, or 16 bits are not finer."""
     interval = _useful(user, v, target, forms, root)
     if interval is None:
         return None
@@ -77,6 +87,14 @@ def inner_type(
     scale = target.scale / 2**bits
     middle = round((low + high) / 2 / scale)
     return TensorType(DType.I16, v.shape, Quant(scale, -middle))
+
+
+def _average_type(v: Value, forms: Forms) -> TensorType | None:
+    core = v
+    while core.moves and len(core.operands) == 1:
+        (core,) = core.operands
+    form = forms(core.operands[0]) if core.op in KEEPING else None
+    return None if form is None else form.type.with_shape(v.shape)
 
 
 def _useful(

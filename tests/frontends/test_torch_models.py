@@ -13,7 +13,6 @@ import irc
 from irc.cli import app
 from irc.errors import ModelError
 from irc.ops.core import Kernel
-from irc.properties import is_qdq
 
 torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
 nn, F = torch.nn, torch.nn.functional
@@ -303,56 +302,3 @@ def test_unsupported_operators_are_listed_with_their_modules() -> None:
     message = str(caught.value)
     assert "aten._fft_r2c (1 (Strange))" in message
     assert "aten.cumsum (1 (Strange))" in message
-
-
-# ---------------------------------------------------------------- quantized programs
-
-
-class FakeQuantized(Module):
-    """What training with quantization leaves: rounding, as operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, bias=False)
-        self.register_buffer("scales", torch.tensor([0.003, 0.004, 0.002, 0.005]))
-
-    def forward(self, x: Any) -> Any:
-        zeros = torch.zeros(4, dtype=torch.int32)
-        w = self.conv.weight
-        w = torch.fake_quantize_per_channel_affine(w, self.scales, zeros, 0, -127, 127)
-        x = torch.fake_quantize_per_tensor_affine(x, 1 / 255, 0, 0, 255)
-        y = torch.relu(F.conv2d(x, w))
-        return torch.fake_quantize_per_tensor_affine(y, 0.01, 0, 0, 127)
-
-
-def test_fake_quantization_becomes_exact() -> None:
-    torch.manual_seed(0)
-    module = FakeQuantized()
-    graph = irc.from_torch(module, image())
-    assert is_qdq(graph)
-    assert difference(graph, module, image()) < 1e-5
-    model = irc.compile(graph)
-    found = model({"x": image().numpy()})["output"]
-    with torch.no_grad():
-        expected = module(image()).numpy()
-    assert np.abs(found - expected).max() < 0.0101
-
-
-def test_pt2e_becomes_qdq() -> None:
-    torchao: Any = pytest.importorskip("torchao.testing.pt2e._xnnpack_quantizer")
-    flow: Any = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e")
-    quantizer = torchao.XNNPACKQuantizer()
-    quantizer.set_global(torchao.get_symmetric_quantization_config(is_per_channel=True))
-    program = torch.export.export(net(), (image(),)).module()
-    prepared = flow.prepare_pt2e(program, quantizer)
-    for i in range(1, 5):
-        prepared(image(i)[:1])
-    converted = flow.convert_pt2e(prepared)
-    graph = irc.from_torch(converted, image())
-    assert is_qdq(graph)
-    assert difference(graph, converted, image()) < 1e-5
-    model = irc.compile(graph)
-    found, scale = model({"image": image().numpy()})["output"], model.graph.outputs[0].type.scale
-    with torch.no_grad():
-        expected = converted(image()).numpy()
-    assert np.abs(found - expected).max() < 1.01 * scale

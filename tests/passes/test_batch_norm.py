@@ -12,9 +12,10 @@ from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
+from irc.ops.quantization import Dequantize
 from irc.passes import batch_norm
 from irc.passes.batch_norm import FoldBatchNorm
-from irc.types import DType
+from irc.types import DType, Quant
 from irc.value import Value
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
@@ -84,6 +85,23 @@ def test_shared_convolution_is_not_computed_twice() -> None:
     conv = Conv2d(image, const(rng, 4, 1, 1, 4))
     y = Add(normalized(rng, conv), Relu(conv))
     assert folded(image, y) == ["conv2d", "mul", "add", "relu", "add"]
+
+
+@pytest.mark.parametrize("quant", [Quant(0.02, 3), Quant((0.01, 0.02, 0.03, 0.04), 0, 0)])
+def test_quantized_weights_take_the_scale(quant: Quant) -> None:
+    rng = np.random.default_rng(5)
+    x = Input(DType.F32, (1, 6, 6, 3), name="x")
+    stored = Const(rng.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8), quant)
+    y = normalized(rng, Conv2d(x, Dequantize(stored), const(rng, 4)))
+    y = y.replace(scale=Const(rng.uniform(0.5, 2, 4).astype(np.float32)))
+    assert folded(x, y) == ["dequantize", "conv2d"]
+
+
+def test_quantized_weights_take_no_negative_scale() -> None:
+    x = Input(DType.F32, (1, 2), name="x")
+    stored = Const(np.array([[1, 2], [3, -128]], np.int8), Quant(0.1, 0))
+    y = Mul(Linear(x, Dequantize(stored), None), Const(np.array([1.0, -1.0], np.float32)))
+    assert folded(x, y) == ["dequantize", "linear", "mul"]
 
 
 def test_two_batch_norms_in_a_row_are_one() -> None:

@@ -15,7 +15,7 @@ from irc.errors import CompileError, GraphError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import HardSwish, Relu
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add
+from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.reduce import ReduceMean
@@ -53,22 +53,23 @@ def snr(graph: Graph, done: Graph) -> float:
 
 
 def island() -> Graph:
-    """A hard-swish and a mean between two quantized layers, as exporters leave them."""
+    """A hard-swish and a product between two quantized layers, as exporters leave them."""
     x = image()
     first = pair(x, Quant(0.03, 128), "first")
-    mean = ReduceMean(HardSwish(first, name="swish"), (1, 2), False, name="mean")
-    y = pair(mean, Quant(0.01, 100), "y")
+    mean = ReduceMean(first, (1, 2), True, name="mean")
+    gate = pair(mean, Quant(0.01, 128), "gate")
+    y = pair(Mul(HardSwish(first, name="swish"), gate, name="product"), Quant(0.01, 100), "y")
     return Graph("island", (x,), (y,), ("y",))
 
 
-def test_a_mean_of_an_unquantized_value() -> None:
+def test_a_product_with_an_unquantized_value() -> None:
     graph = island()
     with pytest.raises(CompileError, match=r"1 nodes stay float:\n  hard_swish %swish(.|\n)*--cal"):
         irc.compile(graph)
     assert unquantized(graph) == ("swish",)
     done = irc.quantize(graph, calibration=SAMPLES)
-    assert {Quant(0.03, 128), Quant(0.01, 100)} < quants(done)
-    assert len(quants(done)) == 3
+    assert {Quant(0.03, 128), Quant(0.01, 128), Quant(0.01, 100)} < quants(done)
+    assert len(quants(done)) == 4
     assert snr(graph, done) > 35
 
 

@@ -118,6 +118,15 @@ OPS: dict[str, Callable[[Value, Value], tuple[Value, float]]] = {
                                              (0, 3, 1, 2)), (12, 3)), 0.05),
     "moves after conv": lambda a, b: (Transpose(Conv2d(a, weights((6, 1, 1, 4))), (0, 3, 1, 2)),
                                       0.2),
+    "add to a conv": lambda a, b: (Add(Conv2d(a, weights((4, 3, 3, 4)), None, pads=(1,) * 4), b),
+                                   0.3),
+    "sub of a conv": lambda a, b: (Sub(b, Conv2d(a, weights((4, 1, 1, 4)))), 0.05),
+    "conv less": lambda a, b: (Relu(Sub(Conv2d(a, weights((4, 1, 1, 4))), b)), 0.01),
+    "sum of convs": lambda a, b: (Add(Conv2d(a, weights((4, 1, 1, 4))),
+                                      Conv2d(b, weights((4, 1, 1, 4)))), 0.3),
+    "mean of a conv": lambda a, b: (ReduceMean(Relu(Conv2d(a, weights((4, 1, 1, 4)))), (1, 2),
+                                               True), 0.1),
+    "pool of a table": lambda a, b: (AvgPool2d(HardSigmoid(a), (3, 3)), 1 / 256),
     "concat of convs": lambda a, b: (Concat((Conv2d(a, weights((3, 1, 1, 4))), b), 3), 0.2),
 }  # fmt: skip
 
@@ -270,14 +279,30 @@ def test_weights_quantized_at_run_time_are_constants() -> None:
     assert steps_apart(graph_of(quantized(y, 0.2))) <= 1.001
 
 
+def test_an_average_that_a_layer_reads_keeps_its_scale() -> None:
+    mean = Reshape(ReduceMean(image(), (1, 2), False), (4,))
+    y = quantized(Linear(mean, weights((7, 4)), name="fc"), 0.1)
+    integer = integerize(graph_of(y))
+    (read,) = (v.operands[0] for v in integer.order if v.op == "qlinear")
+    assert read.type.quant == integer.inputs[0].type.quant
+    assert steps_apart(graph_of(y)) < 3
+
+
+def test_sums_that_a_byte_is_too_coarse_for_are_refused() -> None:
+    far = Conv2d(image(scale=50.0), weights((4, 1, 1, 4)), name="far")
+    y = quantized(Add(far, Conv2d(image("b"), weights((4, 1, 1, 4)), name="near")), 1e-4)
+    with pytest.raises(CompileError, match="reads it unquantized"):
+        integerize(graph_of(y))
+
+
 def test_islands_are_listed_at_once() -> None:
     ones = Const(np.ones(4, np.float32))
     inner = Conv2d(image(), weights((4, 1, 1, 4)), name="bare")
-    first = quantized(Add(inner, image("b"), name="sum"), 0.1)
+    first = quantized(Mul(inner, image("b"), name="product"), 0.1)
     second = quantized(BatchNorm(image("c"), ones, ones, ones, ones, 1e-5, 3, name="bn"), 0.1)
     with pytest.raises(CompileError, match="2 nodes") as caught:
         integerize(graph_of(first, second))
-    assert "conv2d %bare: add %sum reads it unquantized" in str(caught.value)
+    assert "conv2d %bare: mul %product reads it unquantized" in str(caught.value)
     assert "batch_norm %bn" in str(caught.value)
 
 

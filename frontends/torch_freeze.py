@@ -1,0 +1,57 @@
+"""Modules that are being trained with quantization, as they stand: each fake quantization becomes
+an operator with the scale that its observer has found so far."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from functools import partial
+from typing import Any
+
+from irc.errors import ModelError
+
+
+def frozen(module: Any) -> Any:
+    """A copy of the module with its fake quantizations at their present scales; the module itself
+    where it has none.
+
+    Raises `ModelError` for modules of torch's eager quantization after `convert`, whose packed
+    weights can't be exported.
+    """
+    for name, child in module.named_modules():
+        if type(child).__module__.startswith("torch.ao.nn.quantized.modules"):
+            raise ModelError(
+                f"{name or 'the module'} ({type(child).__name__}) holds packed weights, which"
+                " can't be exported: give the module as it was before convert(), or use PT2E"
+            )
+    if not any(map(_fakes, module.modules())):
+        return module
+    made = copy.deepcopy(module)
+    for child in filter(_fakes, made.modules()):
+        child.forward = _function(child)
+    return made
+
+
+def _fakes(module: Any) -> bool:
+    """Whether a module is one of torch's fake quantizations."""
+    names = {base.__name__ for base in type(module).__mro__}
+    return "FakeQuantizeBase" in names
+
+
+def _function(fake: Any) -> Any:
+    """What it does to a tensor now."""
+    torch = importlib.import_module("torch")
+    if not bool(fake.fake_quant_enabled[0]):
+        return lambda x: x
+    bounds = fake.activation_post_process.quant_min, fake.activation_post_process.quant_max
+    scale, zero = fake.scale.detach(), fake.zero_point.detach()
+    if scale.numel() > 1 or getattr(fake, "is_per_channel", False):
+        call = torch.fake_quantize_per_channel_affine
+        return partial(_called, call, scale, zero.to(torch.int32), fake.ch_axis, *bounds)
+    return partial(_called, torch.fake_quantize_per_tensor_affine, float(scale), int(zero), *bounds)
+
+
+def _called(function: Any, *arguments: Any) -> Any:
+    """`function(x, …)`: x comes last, as partial applies the others first."""
+    *given, x = arguments
+    return function(x, *given)
