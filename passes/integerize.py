@@ -259,16 +259,17 @@ class _Work:
     def read(self, v: Value, target: TensorType) -> dict[Value, Value] | None:
         """The integers of a twin's operands, computed in 16 bits where the model quantizes none;
         None where one can't be had, which is entered as a problem."""
-        known = {o: self.forms[o] or o for o in v.operands}
+        known, lacking = {o: self.forms[o] or o for o in v.operands}, False
         for o in known:
             if self.forms[o] is not None or isinstance(o, Const):
                 continue
             type_ = inner_type(v, o, target, self.forms.__getitem__, self.root)
             if type_ is None:
                 self.problems.append(f"{o.op} %{o.name}: {v.op} %{v.name} reads it unquantized")
-                return None
+                lacking = True
+                continue
             known[o] = self.compute(o, type_)
-        return known
+        return None if lacking else known
 
     def operands(self, v: Value, known: dict[Value, Value]) -> Iterable[Value]:
         """The integer operands of a twin, weights as i8 around zero."""
