@@ -183,13 +183,16 @@ RECIPROCAL_BITS = 61
 PROBABILITY_SHIFT = RECIPROCAL_BITS - EXP_BITS
 
 
-def softmax_table(scale: float) -> Array:
+def softmax_table(scale: float, bits: int = 8) -> Array:
     """T of equation (9), i32[256]: `T[i] = round(exp(-scale * i) * 2^30)`, i = max - q.
 
     The sum of n entries is kept in 64 bits, exact for every n below 2^31; that its terms are
-    rounded moves it by less than n * 2^-31 of itself.
+    rounded moves it by less than n * 2^-31 of itself. For q of 16 bits there are two tables, one
+    after the other, i32[512]: of the low byte of i, and of the high one, `T[256 + i] = T(256 i)`.
     """
-    return _as(np.rint(np.exp(-scale * np.arange(256)) * 2.0**EXP_BITS), DType.I32)
+    low = np.arange(256)
+    steps = low if bits == 8 else np.concatenate([low, low * 256])
+    return _as(np.rint(np.exp(-scale * steps) * 2.0**EXP_BITS), DType.I32)
 
 
 def softmax_multiplier(scale: float) -> tuple[int, int]:
@@ -198,8 +201,12 @@ def softmax_multiplier(scale: float) -> tuple[int, int]:
 
 
 def softmax(q: Array, exp: Array, axis: int) -> Array:
-    """Equation (9): the probabilities, i64 of 30 fractional bits, of 8-bit `q` along `axis`."""
-    e = exp[q.max(axis, keepdims=True).astype(np.int64) - q].astype(np.int64)
+    """Equation (9): the probabilities, i64 of 30 fractional bits, of 8-bit `q` along `axis`, or of
+    16-bit ones: the product of two exponentials is rounded to 30 bits, half up."""
+    d = q.max(axis, keepdims=True).astype(np.int64) - q
+    e = exp[d & 255].astype(np.int64)
+    if len(exp) > 256:
+        e = mul_shift(e, exp[256 + (d >> 8)], EXP_BITS)
     r = np.int64(1 << RECIPROCAL_BITS) // e.sum(axis, keepdims=True)
     return np.asarray((e * r) >> PROBABILITY_SHIFT)
 

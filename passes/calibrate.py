@@ -24,6 +24,8 @@ from irc.types import Array
 from irc.value import Value
 
 BINS = 2048
+Visible = Callable[[Array], Array]
+"""What the readers of an array can tell of it: another of its shape."""
 Progress = Callable[[int], None]
 """Called after each sample with the number of samples seen so far."""
 
@@ -190,17 +192,19 @@ def calibrate(
     batches: Iterable[Mapping[str, Array]],
     values: Collection[Value] | None = None,
     progress: Progress | None = None,
+    visible: Mapping[Value, Visible] | None = None,
 ) -> Profile:
     """Run the float graph over all batches and measure `values` (default: every float result).
 
-    Each batch is one feed of the graph's inputs, already checked (see `irc.passes.data`).
-    Raises `DataError` where there is no batch, or where a value becomes NaN or infinite.
+    `visible` says of some of them what their readers see, which is measured instead. Each batch is
+    one feed of the graph's inputs, already checked (see `irc.passes.data`). Raises `DataError`
+    where there is no batch, or where a value becomes NaN or infinite.
     """
     wanted = _floats(graph) if values is None else set(values)
     statistics = {v: Statistics() for v in graph.order if v in wanted}
     count = 0
     for feed in batches:
-        evaluate(graph, feed, observe=partial(_take, statistics, count))
+        evaluate(graph, feed, observe=partial(_take, statistics, visible or {}, count))
         count += 1
         if progress is not None:
             progress(count)
@@ -214,9 +218,17 @@ def _floats(graph: Graph) -> set[Value]:
     return {v for v in graph.order if v.type.dtype.is_float and not isinstance(v, Const)}
 
 
-def _take(statistics: Mapping[Value, Statistics], sample: int, v: Value, array: Array) -> None:
+def _take(
+    statistics: Mapping[Value, Statistics],
+    visible: Mapping[Value, Visible],
+    sample: int,
+    v: Value,
+    array: Array,
+) -> None:
     if v not in statistics or array.size == 0:
         return
+    if v in visible:
+        array = visible[v](array)
     # One pass tells the common case: the sum is finite only if every element is.
     if not np.isfinite(array.sum(dtype=np.float64)) and not np.all(np.isfinite(array)):
         raise DataError(

@@ -41,7 +41,7 @@ from irc.ops.ranking import Ranking
 from irc.ops.shape import Concat, Reshape
 from irc.ops.truth import QCompare, Truth
 from irc.passes.intervals import inner_type, output_type
-from irc.passes.pointwise import apply, is_clamp, roots
+from irc.passes.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.scales import asymmetric
 from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
@@ -224,10 +224,26 @@ class _Work:
         if is_clamp(v):
             (inner,) = v.operands
             return _clamped(self.compute(inner, target), v, target)
+        if (factor := scaling(v)) is not None and self.rescales(v):
+            return self.scaled(v, factor, target)
         if v.moves:
             made = [self.part(o, target) for o in v.operands]
             return _over(v, made)
         return self.twin(v, target)
+
+    def rescales(self, v: Value) -> bool:
+        """Whether a factor can be a matter of its operand's scale: that is computed for it."""
+        inner = v.operands[0]
+        return self.forms.get(inner) is None and not inner.moves and not is_clamp(inner)
+
+    def scaled(self, v: Value, factor: float, target: TensorType) -> Value:
+        """The operand in a scale that makes its integers the result's."""
+        quant = fixedpoint.quant_of(target)
+        before = Quant(quant.tensor_scale / factor, quant.zero)
+        made = self.compute(v.operands[0], TensorType(target.dtype, v.shape, before))
+        if not hasattr(made, "quant") or isinstance(made, Const):
+            return in_type(made, target)
+        return made.replace(quant=quant, name=v.name)
 
     def part(self, o: Value, target: TensorType) -> Value:
         """An operand of a moving op, computed straight into the result's quantization."""

@@ -14,8 +14,9 @@ from irc.errors import IRCError
 from irc.ops.core import Const
 from irc.ops.quantization import channel_scales, constant, real_constant
 from irc.passes.pointwise import apply, is_clamp
+from irc.passes.quantize.assignment import NATURAL
 from irc.passes.quantize.scales import stored_as
-from irc.passes.quantize.sites import NATURAL, weighted
+from irc.passes.quantize.sites import weighted
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
 

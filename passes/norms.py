@@ -3,22 +3,25 @@ one in 8 bits, their steps ruin a net)."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from irc.ops.activation import Exp, Reciprocal, Sqrt
+from irc.ops.activation import Clip, Exp, Reciprocal, Sqrt
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
-from irc.ops.shape import Reshape, Transpose
+from irc.ops.shape import Expand, Reshape, Transpose
 from irc.ops.softmax import Softmax
-from irc.passes.constants import is_uniform, uniform
+from irc.passes.constants import is_uniform, real, uniform
 from irc.rewrite import Uses
 from irc.value import Value
 
 Axes = tuple[int, ...]
+TINY_LENGTH = 1e-5
+"""An epsilon of a length that only guards against a division by zero."""
 
 
 def layer_norm(v: Value) -> Value | None:
@@ -94,6 +97,59 @@ def rms_norm(v: Value) -> Value | None:
         case ReduceMean(x=Mul(a=a, b=b), axes=axes, keepdims=True) if a is x and b is x:
             return _normed(x, axes, lambda t, axis: RMSNorm(t, None, axis, epsilon))
     return None
+
+
+def l2_norm(v: Value) -> Value | None:
+    """A value over its own length, which an epsilon keeps from zero; what is no longer than that
+    does not keep its length exactly.
+
+        (%x: f32[2,4])
+        %q = mul(%x, %x) : f32[2,4]
+        %w = reduce_sum(%q) {axes = [1], keepdims = true} : f32[2,1]
+        %r = sqrt(%w) : f32[2,1]
+        %c = clip(%r) {lo = 1e-06, hi = inf} : f32[2,1]
+        %y = div(%x, %c) : f32[2,4]
+        ->
+        %0 = const [0.5] : f32[]
+        %1 = rms_norm(%x, -) {axis = 1, epsilon = 2.5e-13} : f32[2,4]
+        %y = mul(%1, %0) : f32[2,4]
+    """
+    if (found := _over_length(v)) is None:
+        return None
+    x, square, smallest = found
+    match square:
+        case ReduceSum(x=Mul(a=a, b=b), axes=axes, keepdims=True) if a is x and b is x:
+            count = prod(x.shape[i] for i in axes)
+        case _:
+            return None
+    if not count or smallest > TINY_LENGTH:
+        return None
+    epsilon = smallest**2 / count
+    made = _normed(x, axes, lambda t, axis: RMSNorm(t, None, axis, epsilon))
+    return None if made is None else Mul(made, real(count**-0.5, x.type.dtype))
+
+
+def _over_length(v: Value) -> tuple[Value, Value, float] | None:
+    """(x, square, smallest) where v is `x / max(sqrt(square), smallest)`."""
+    match v:
+        case Div(a=x, b=below):
+            pass
+        case Mul(a=x, b=Reciprocal(x=below)) | Mul(a=Reciprocal(x=below), b=x):
+            pass
+        case _:
+            return None
+    while isinstance(below, Expand):
+        below = below.x
+    match below:
+        case Sqrt(x=Clip(x=square, lo=lo, hi=hi)) if hi == np.inf and lo >= 0:
+            smallest = float(np.sqrt(lo))
+        case Clip(x=Sqrt(x=square), lo=lo, hi=hi) if hi == np.inf and lo >= 0:
+            smallest = lo
+        case Sqrt(x=square):
+            smallest = 0.0
+        case _:
+            return None
+    return (x, square, smallest) if v.type.dtype.is_float and x.type == v.type else None
 
 
 def _over_root(v: Value) -> tuple[Value, Value, float] | None:
@@ -230,5 +286,5 @@ def _spread(c: Const, norm: RowNorm) -> Any:
     return np.ascontiguousarray(array)
 
 
-RULES = (layer_norm, rms_norm, image_norm, softmax)
+RULES = (layer_norm, rms_norm, l2_norm, image_norm, softmax)
 USE_RULES = (into_norm,)

@@ -10,10 +10,10 @@ import numpy as np
 from irc.errors import IRCError
 from irc.ops.activation import Unary
 from irc.ops.core import Const
-from irc.ops.elementwise import Binary
+from irc.ops.elementwise import Binary, Div, Mul
 from irc.ops.logic import Relation
-from irc.ops.shape import Where
-from irc.types import Array
+from irc.ops.shape import Cast, Where
+from irc.types import Array, DType
 from irc.value import Value
 
 
@@ -22,12 +22,26 @@ def is_clamp(v: Value) -> bool:
     return v.op in ("clip", "relu")
 
 
+def scaling(v: Value) -> float | None:
+    """The positive number that a node multiplies by, which is a matter of scales alone."""
+    match v:
+        case Mul(a=x, b=Const() as c) | Div(a=x, b=Const() as c) if c.type.size == 1:
+            number = float(c.array.reshape(())) if c.quant is None else 0.0
+        case _:
+            return None
+    if not (np.isfinite(number) and number > 0 and v.type.dtype.is_float and x.shape == v.shape):
+        return None
+    return number if isinstance(v, Mul) else 1 / number
+
+
 def pointwise(v: Value) -> bool:
     """Whether each element depends on the same element of its operands alone, scalars aside."""
     if isinstance(v, Unary):
         return v.type.dtype.is_float
     if isinstance(v, Binary):
         return v.type.dtype.is_float and _alike(v)
+    if isinstance(v, Cast):  # to a boolean: what is not zero
+        return v.dtype is DType.BOOL and v.x.type.dtype.is_float
     return isinstance(v, Relation | Where) and _alike(v)
 
 
@@ -76,6 +90,6 @@ def _compute(v: Value, operands: list[Array]) -> Array:
         return np.asarray(v.array.reshape(-1)[0], np.float64)
     if isinstance(v, Unary | Binary):
         return np.asarray(v.fn(*operands), np.float64)
-    if isinstance(v, Relation | Where):
+    if isinstance(v, Relation | Where | Cast):
         return v.evaluate(*operands)
     raise IRCError(f"{v.op} %{v.name} is no function of one value")

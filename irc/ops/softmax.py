@@ -10,11 +10,14 @@ import numpy as np
 from irc import fixedpoint
 from irc.channels import Tie, tie_axes
 from irc.errors import TypeCheckError
-from irc.loops import Expr, Int, Loops, Nest, Reduce, Temp, Var, axes, load
+from irc.loops import Expr, Int, Loops, MulShift, Nest, Reduce, Temp, Var, axes, load
 from irc.ops.core import Const
 from irc.ops.quantization import check_product, full_range, need_quantized, requantized, scalars
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, op
+
+ENTRIES = {DType.U8: 256, DType.I8: 256, DType.U16: 512, DType.I16: 512}
+"""The size of the table of exp for each operand type."""
 
 
 @op("softmax")
@@ -45,7 +48,8 @@ class Softmax(Value):
         """`qsoftmax`, with the table of exp for the operand's scale."""
         x = operands[0]
         need_quantized("x", x.type)
-        table = Const(fixedpoint.softmax_table(x.type.scale), name=f"{self.name}.exp")
+        exp = fixedpoint.softmax_table(x.type.scale, x.type.dtype.bits)
+        table = Const(exp, name=f"{self.name}.exp")
         m, s = fixedpoint.softmax_multiplier(result.scale)
         quant = fixedpoint.quant_of(result)
         return QSoftmax(x, table, self.axis, m, s, result.dtype, quant, name=self.name)
@@ -56,7 +60,8 @@ class QSoftmax(Value):
     """Equation (9): one division per row.
 
     With `e = table[max - x]` of 30 fractional bits and `r = 2^61 // sum(e)`, the probability is
-    `p = (e * r) >> 31`, again of 30 fractional bits, which (6) takes to the result's scale.
+    `p = (e * r) >> 31`, again of 30 fractional bits, which (6) takes to the result's scale. For x
+    of 16 bits, e is the product of two entries, for the low and the high byte of `max - x`.
     """
 
     x: Value
@@ -69,13 +74,13 @@ class QSoftmax(Value):
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     def infer(self) -> TensorType:
-        """The operand's shape; 8 bits, and a table of 256 entries."""
+        """The operand's shape; 8 bits and a table of 256 entries, or 16 bits and two of these."""
         need_quantized("x", self.x.type)
         check_axis(self.axis, self.x.type)
-        if self.x.type.dtype not in (DType.U8, DType.I8):
-            raise TypeCheckError(f"x must be u8 or i8, it is {self.x.type}")
-        if self.table.shape != (256,) or self.table.type.dtype is not DType.I32:
-            raise TypeCheckError(f"the table must be i32[256], it is {self.table.type}")
+        if (size := ENTRIES.get(self.x.type.dtype)) is None:
+            raise TypeCheckError(f"x must be of 8 or 16 bits, it is {self.x.type}")
+        if self.table.shape != (size,) or self.table.type.dtype is not DType.I32:
+            raise TypeCheckError(f"the table must be i32[{size}], it is {self.table.type}")
         check_product(2**fixedpoint.EXP_BITS, self.m, self.s)
         return TensorType(self.dtype, self.x.shape, self.quant)
 
@@ -96,7 +101,7 @@ class QSoftmax(Value):
 
         def exponential(variables: tuple[Expr, ...], j: Expr) -> Expr:
             top = load(largest, *variables).cast(DType.I64)
-            return load(self.table, top - row(variables, j).cast(DType.I64)).cast(DType.I64)
+            return self._exponential(top - row(variables, j).cast(DType.I64))
 
         i = axes(outer_shape)
         j = Var("j", self.shape[self.axis])
@@ -112,6 +117,14 @@ class QSoftmax(Value):
         p = (exponential(i, j) * load(reciprocal, *i)) >> fixedpoint.PROBABILITY_SHIFT
         value = requantized(p, *scalars(self.m, self.s), full_range(self.type), self.type)
         return Loops((first, second, Nest(every, value)))
+
+    def _exponential(self, d: Expr) -> Expr:
+        """exp of -d steps of x, of 30 fractional bits."""
+        if self.x.type.dtype.bits == 8:
+            return load(self.table, d).cast(DType.I64)
+        high = d >> 8
+        low = load(self.table, d - (high << 8)).cast(DType.I64)
+        return MulShift(low, load(self.table, high + 256), Int(fixedpoint.EXP_BITS, DType.I8))
 
 
 def check_axis(axis: int, t: TensorType) -> None:

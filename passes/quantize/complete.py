@@ -22,12 +22,12 @@ from irc.ops.quantization import Quantize as QuantizeOp
 from irc.passes.calibrate import Progress, Statistics, calibrate, keys
 from irc.passes.data import Source, batches
 from irc.passes.pointwise import is_clamp, roots
+from irc.passes.quantize.assignment import NATURAL, Scales
+from irc.passes.quantize.masks import masked
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import Writer, pair
 from irc.passes.quantize.scales import choose_quant
 from irc.passes.quantize.sites import (
-    NATURAL,
-    Scales,
     Sites,
     from_reals,
     has_integer_twin,
@@ -51,7 +51,8 @@ def complete(
     islands.check()
     if not islands.open and not islands.real_weights:
         return graph
-    profile = calibrate(graph, batches(graph, data), islands.observed, progress)
+    seen = masked(graph)
+    profile = calibrate(graph, batches(graph, data), islands.observed, progress, seen)
     names = keys(graph)
     statistics = {v: profile.values[names[v]] for v in islands.observed}
     return _Completer(islands, statistics, chosen).graph()

@@ -20,9 +20,11 @@ from irc.ops.resample import Resample
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Source, batches
 from irc.passes.quantize import weights as weighting
+from irc.passes.quantize.assignment import Scales, assign
+from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import asymmetric, stored_as
-from irc.passes.quantize.sites import Scales, Sites, assign, is_float, weighted
+from irc.passes.quantize.scales import asymmetric, stored_as, symmetric
+from irc.passes.quantize.sites import Sites, is_float, weighted
 from irc.passes.quantize.states import merged, precise_operands, state_constant
 from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
@@ -36,28 +38,40 @@ def quantize(
     progress: Progress | None = None,
     **options: Any,
 ) -> Graph:
-    """The float graph in QDQ form, every activation between kernels in 8 bits.
+    """The float graph in QDQ form, every activation between kernels in 8 bits, or 16 where asked.
 
     `data` is whatever `irc.passes.data.batches` reads, or what `profile` measured before. Options
     are the fields of `Options`. Raises `CompileError` listing all nodes without an integer form,
     `DataError` for data that does not fit.
     """
     chosen = Options(**options)
+    graph = _prepared(graph, chosen)
     sites = Sites(graph)
     sites.check()
     if not isinstance(data, Profile):
-        data = calibrate(graph, batches(graph, data), sites.observed, progress)
+        data = calibrate(graph, batches(graph, data), sites.observed, progress, sites.visible)
     data.check(graph)
     names = keys(graph)
     statistics = {v: data.values[names[v]] for v in sites.observed}
     return Writer(sites, statistics, assign(sites, statistics, chosen), chosen).graph()
 
 
-def profile(graph: Graph, data: Source, progress: Progress | None = None) -> Profile:
-    """What `quantize` needs to know of the data, to be saved and replayed with any options."""
+def profile(
+    graph: Graph, data: Source, progress: Progress | None = None, **options: Any
+) -> Profile:
+    """What `quantize` needs to know of the data, to be saved and replayed with options that may
+    differ in all but `equalize` and `activations`."""
+    graph = _prepared(graph, Options(**options))
     sites = Sites(graph)
     sites.check()
-    return calibrate(graph, batches(graph, data), sites.observed, progress)
+    return calibrate(graph, batches(graph, data), sites.observed, progress, sites.visible)
+
+
+def _prepared(graph: Graph, options: Options) -> Graph:
+    """The float graph that is calibrated."""
+    if not options.equalize:
+        return graph
+    return equalized(graph, multiply=str(options.activations) != "8")
 
 
 @dataclass(frozen=True)
@@ -122,8 +136,9 @@ class Writer:
             return self.with_weights(v, new)
         if self.sites.moving(v) and is_float(v):
             return v.map_operands(lambda o: self.moved(o, v, new))
-        # Tables, slopes, weights of taps and the parameters of norms take reals.
-        if self.sites.root[v] is not v or isinstance(v, PRelu | RowNorm | Resample):
+        # Tables, factors, slopes, weights of taps and the parameters of norms take reals.
+        real = self.sites.root[v] is not v or self.sites.absorbs(v)
+        if real or isinstance(v, PRelu | RowNorm | Resample):
             return v.map_operands(lambda o: self.read(o, v, new))
         return v.map_operands(lambda o: self.operand(o, v, new))
 
@@ -160,8 +175,11 @@ class Writer:
             return self.read(o, reader, new)
         if o in precise_operands(reader):
             return constant(o, state_constant(o.array))
-        quant = asymmetric(float(o.array.min(initial=0)), float(o.array.max(initial=0)))
-        return constant(o, TensorType(DType.U8, o.shape, quant))
+        array = self.sites.seen_as(o, reader)
+        low, high = float(array.min(initial=0)), float(array.max(initial=0))
+        if self.scales.types.get(reader, reader.type).dtype is DType.I16:
+            return constant(o, TensorType(DType.I16, o.shape, symmetric(max(-low, high))))
+        return constant(o, TensorType(DType.U8, o.shape, asymmetric(low, high)))
 
     def moved(self, o: Value, result: Value, new: Mapping[Value, Value]) -> Value:
         """An operand of a moving op; it takes the scale of the result."""

@@ -1,9 +1,9 @@
-"""From measured ranges to scales and zero points of 8-bit activations."""
+"""From measured ranges to scales and zero points of activations."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,21 +14,29 @@ from irc.types import Array, DType, Quant
 
 MINIMAL_RANGE = 1e-6
 LEVELS = 255
-SHRINK = np.linspace(1.0, 0.2, 41)
-"""The candidates of the MSE search: shares of the measured range that are kept."""
+SHRINK = np.concatenate([np.linspace(1.0, 0.2, 41), np.linspace(0.18, 0.0, 10)])
+"""The candidates of the MSE search: shares of the measured range that are kept. Few values lose
+most of it: those of which a function sees one end only."""
+HEADROOM = 2.0
+"""Ranges of 16 bits reach this much further than what was measured: a bit for data unlike it."""
+
+Function = Callable[[Array], Array]
+"""Of reals, elementwise."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Centres of bins, how many elements they hold, and the exact ends of the range."""
+    """Centres of bins, how many elements they hold, and the exact ends of the range; `seen` are
+    the functions through which alone the elements are read (none: as they are)."""
 
     centres: Array
     counts: Array
     low: float
     high: float
+    seen: Sequence[Function] = ()
 
     @classmethod
-    def merged(cls, parts: Sequence[Statistics]) -> Histogram:
+    def merged(cls, parts: Sequence[Statistics], seen: Sequence[Function] = ()) -> Histogram:
         """One histogram of values that share a scale."""
         used = [s.counts > 0 for s in parts]
         return cls(
@@ -36,19 +44,36 @@ class Histogram:
             np.concatenate([s.counts[u] for s, u in zip(parts, used, strict=True)]),
             min(s.low for s in parts),
             max(s.high for s in parts),
+            seen,
         )
 
 
 def choose_quant(
-    parts: Sequence[Statistics], options: Options, fills: Sequence[float] = ()
+    parts: Sequence[Statistics],
+    options: Options,
+    fills: Sequence[float] = (),
+    seen: Sequence[Function] = (),
 ) -> Quant:
     """The u8 scale and zero point of values that were measured as `parts`, and of constants
-    `fills` among them, which are never clipped."""
-    low, high = choose_range(parts, options) if parts else (0.0, 0.0)
+    `fills` among them, which are never clipped; `seen` as of `Histogram`."""
+    low, high = choose_range(parts, options, seen) if parts else (0.0, 0.0)
     return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
 
 
-def choose_range(parts: Sequence[Statistics], options: Options) -> tuple[float, float]:
+def choose_wide(parts: Sequence[Statistics], fills: Sequence[float] = ()) -> Quant:
+    """The i16 scale of such values, around zero: with 16 bits nothing needs to be clipped."""
+    ends = [abs(end) for s in parts for end in (s.low, s.high)]
+    return symmetric(max([HEADROOM * max(ends, default=0.0), *map(abs, fills)]))
+
+
+def symmetric(largest: float) -> Quant:
+    """i16 around zero, up to `largest` on either side."""
+    return Quant(float(np.float32(max(largest, MINIMAL_RANGE) / DType.I16.max)))
+
+
+def choose_range(
+    parts: Sequence[Statistics], options: Options, seen: Sequence[Function] = ()
+) -> tuple[float, float]:
     """The range that the method keeps; it lies within what was measured."""
     low, high = min(s.low for s in parts), max(s.high for s in parts)
     if options.method == "minmax" or not low < high:
@@ -56,12 +81,12 @@ def choose_range(parts: Sequence[Statistics], options: Options) -> tuple[float, 
     if options.method == "percentile":
         tail = (1 - options.percentile / 100) / 2
         return min(s.quantile(tail) for s in parts), max(s.quantile(1 - tail) for s in parts)
-    return mse_range(Histogram.merged(parts))
+    return mse_range(Histogram.merged(parts, seen))
 
 
 def mse_range(h: Histogram) -> tuple[float, float]:
-    """The range around zero whose 8-bit rounding has the least squared error: each end is shrunk
-    in turn while the other stays."""
+    """The range around zero whose 8-bit rounding has the least squared error, in what is seen of
+    the elements: each end is shrunk in turn while the other stays."""
     low, high = min(h.low, 0.0), max(h.high, 0.0)
     for _ in range(2):
         high = _best(h, [(low, high * share) for share in SHRINK])[1]
@@ -75,10 +100,22 @@ def _best(h: Histogram, ranges: list[tuple[float, float]]) -> tuple[float, float
 
 
 def squared_error(h: Histogram, quant: Quant) -> float:
-    """Sum of squared rounding and saturation errors of the histogram's elements."""
+    """Sum of squared rounding and saturation errors of what is seen of the elements."""
     scale, zero = quant.tensor_scale, quant.zero
     q = np.clip(np.rint(h.centres / scale) + zero, 0, LEVELS)
-    return float(np.sum(h.counts * ((q - zero) * scale - h.centres) ** 2))
+    real = (q - zero) * scale
+    if not h.seen:
+        return float(np.sum(h.counts * (real - h.centres) ** 2))
+    with np.errstate(all="ignore"):
+        errors = sum((f(real) - f(h.centres)) ** 2 for f in h.seen)
+    return float(np.sum(h.counts * np.where(np.isfinite(errors), errors, 0.0)))
+
+
+def signal_to_noise(parts: Sequence[Statistics], quant: Quant) -> float:
+    """The SQNR in dB of measured values in a u8 quantization; infinite without noise."""
+    h = Histogram.merged(parts)
+    noise, signal = squared_error(h, quant), float(np.sum(h.counts * h.centres**2))
+    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else math.inf
 
 
 def asymmetric(low: float, high: float) -> Quant:

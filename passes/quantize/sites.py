@@ -1,10 +1,10 @@
-"""Where a float graph is quantized, and which values share one scale."""
+"""Where a float graph is quantized: the structure, before any range is known."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -12,28 +12,25 @@ from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.logic import Relation
+from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
 from irc.ops.shape import Pad
-from irc.passes.calibrate import Statistics
-from irc.passes.pointwise import is_clamp, roots
-from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import asymmetric, choose_quant, stored_as
-from irc.passes.quantize.states import States, state_quant
-from irc.types import DType, Quant, TensorType
+from irc.passes.calibrate import Visible
+from irc.passes.pointwise import apply, is_clamp, roots, scaling
+from irc.passes.quantize.masks import STANDS_FOR_INFINITY, finite, masked
+from irc.passes.quantize.scales import Function
+from irc.passes.quantize.states import States, precise_operands
+from irc.types import Array, DType
 from irc.value import Value, operand_fields
 
-NATURAL: Mapping[str, Quant] = {
-    "softmax": Quant(1 / 256, 0),
-    "sigmoid": Quant(1 / 256, 0),
-    "hard_sigmoid": asymmetric(0.0, 1.0),
-}
-"""Ops whose range is known: [0, 1), or [0, 1] where 1 itself is common."""
-STANDS_FOR_INFINITY = 1e4
-"""Constants as large as this only say "less (or more) than any": they saturate."""
 EIGHT_BITS = (DType.U8, DType.I8)
-SHARED_RANGE = 0.5
-"""A value that others read too gives up its own scale to a concat only if its range is at least
-this share of the concat's."""
+SCALED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
+"""Ops that take a factor behind them into their own rescaling."""
+READ_WIDE = frozenset(
+    {"add", "sub", "mul", "softmax", "reduce_sum", "reduce_mean", "minimum", "maximum"}
+)
+"""Ops whose integer form takes 16 bits, besides norms, recurrent cells and all that moves
+elements."""
 
 
 def is_float(v: Value) -> bool:
@@ -64,8 +61,8 @@ class Sites:
 
     @cached_property
     def fused(self) -> frozenset[Value]:
-        """Values that never exist as integers: they flow into a clamp, or into a table."""
-        return frozenset(v for v in self.graph.order if self._clamped(v) or self._in_table(v))
+        """Values that never exist as integers: they flow into a clamp or factor, or a table."""
+        return frozenset(v for v in self.graph.order if self._absorbed(v) or self._in_table(v))
 
     @cached_property
     def own(self) -> tuple[Value, ...]:
@@ -83,9 +80,34 @@ class Sites:
         return frozenset(self.own) | {x for x in multiplied if is_float(x)}
 
     @cached_property
+    def visible(self) -> Mapping[Value, Visible]:
+        """Values of which their readers see a part only, and which."""
+        return masked(self.graph)
+
+    def seen_as(self, c: Const, reader: Value) -> Array:
+        """A constant as its reader sees it."""
+        return finite(c.array) if reader in self.visible else c.array
+
+    @cached_property
     def root(self) -> Mapping[Value, Value]:
-        """What each value is a pointwise function of; clamps that fuse end a function."""
-        return roots(self.graph.order, lambda v: is_clamp(v) and self._clamped(v.operands[0]))
+        """What each value is a pointwise function of; clamps and factors that fuse end one."""
+        return roots(self.graph.order, self.absorbs)
+
+    def seen(self, v: Value) -> tuple[Function, ...]:
+        """The functions through which all readers see a value; none where one reads it itself."""
+        users = self.graph.users[v]
+        if self.graph.uses(v) > len(users) or any(self.root[u] is not v for u in users):
+            return ()
+        return tuple(partial(apply, u, v) for u in self._functions.get(v, ()))
+
+    @cached_property
+    def _functions(self) -> Mapping[Value, list[Value]]:
+        """The functions of each value that are quantized themselves."""
+        found: dict[Value, list[Value]] = {}
+        for v in self.own:
+            if self.root[v] is not v:
+                found.setdefault(self.root[v], []).append(v)
+        return found
 
     def moving(self, v: Value) -> bool:
         """Whether a node only moves elements; a choice between functions of one value is a
@@ -96,11 +118,18 @@ class Sites:
         users = self.graph.users[v]
         return users[0] if len(users) == 1 and self.graph.uses(v) == 1 else None
 
-    def _clamped(self, v: Value) -> bool:
+    def absorbs(self, v: Value) -> bool:
+        """Whether a clamp or a factor is part of the kernel that computes its operand."""
+        fuses = is_clamp(v) or (scaling(v) is not None and v.operands[0].op in SCALED)
+        return fuses and self._absorbed(v.operands[0])
+
+    def _absorbed(self, v: Value) -> bool:
         if not is_float(v) or v.moves or isinstance(v, Input):
             return False
         user = self._only_user(v)
-        return user is not None and is_clamp(user)
+        if user is None:
+            return False
+        return is_clamp(user) or (v.op in SCALED and scaling(user) is not None)
 
     def _in_table(self, v: Value) -> bool:
         users, root = self.graph.users[v], self.root[v]
@@ -113,11 +142,16 @@ class Sites:
         """What recurrent cells keep in 16 bits."""
         return States(self.graph)
 
+    def reads_wide(self, reader: Value, v: Value) -> bool:
+        """Whether an op reads an operand of 16 bits as it is; tables take 8."""
+        if v in precise_operands(reader):
+            return True
+        takes = reader.op in READ_WIDE or isinstance(reader, RowNorm)
+        return takes and self.root[reader] is reader
+
     def read_narrow(self, v: Value) -> bool:
-        """Whether an op reads a state that takes no 16 bits."""
-        return any(
-            not self.moving(u) and not self.states.reads_wide(u, v) for u in self.graph.users[v]
-        )
+        """Whether an op reads a value that takes no 16 bits."""
+        return any(not self.moving(u) and not self.reads_wide(u, v) for u in self.graph.users[v])
 
     @cached_property
     def pixels(self) -> frozenset[Value]:
@@ -127,7 +161,7 @@ class Sites:
             if v.type.dtype not in EIGHT_BITS or isinstance(v, Const):
                 continue
             users = self.graph.users[v]
-            read = users and all(u in found or _to_float(u) for u in users)
+            read = users and all(u in found or to_float(u) for u in users)
             plain = isinstance(v, Input) or (v.moves and len(v.operands) == 1)
             if plain and read and v not in self.graph.outputs:
                 found.add(v)
@@ -142,6 +176,13 @@ class Sites:
         if isinstance(v, Pad) and v.mode == "constant":
             ends.append(v.value)
         return tuple(e for e in ends if abs(e) < STANDS_FOR_INFINITY)
+
+    def masks(self, v: Value) -> bool:
+        """Whether a moving op brings in what stands for -inf, in the eyes of a softmax."""
+        if v not in self.visible or not self.moving(v):
+            return False
+        arrays = [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
+        return any(a.min(initial=0) <= -STANDS_FOR_INFINITY for a in arrays)
 
     def parts(self, v: Value) -> tuple[Value, ...]:
         """The quantized values whose elements `v` holds: itself, or what it was moved from."""
@@ -177,136 +218,11 @@ class Sites:
     def _from_integers(self, v: Value) -> bool:
         """Whether an op makes reals of integers in a way that is known: picks them from a
         constant, or takes whole numbers or booleans as numbers."""
-        if _to_float(v):
+        if to_float(v):
             return True
         return v.moves and any(o.type.dtype.is_float for o in v.operands)
 
 
-def _to_float(v: Value) -> bool:
+def to_float(v: Value) -> bool:
+    """Whether a node takes whole numbers or booleans as reals."""
     return v.op == "cast" and v.type.dtype.is_float and not v.operands[0].type.dtype.is_float
-
-
-@dataclass(frozen=True)
-class Scales:
-    """The type of each quantized value: u8, i8 where only outputs read it, i16 for states; `narrow`
-    is the u8 type in which 8-bit kernels read such a value."""
-
-    types: Mapping[Value, TensorType]
-    narrow: Mapping[Value, TensorType] = field(default_factory=dict)
-
-    def __getitem__(self, v: Value) -> TensorType:
-        return self.types[v]
-
-    def read_by(self, reader: Value, v: Value, sites: Sites) -> TensorType:
-        """The type in which an op reads a value."""
-        wide = v not in self.narrow or sites.states.reads_wide(reader, v)
-        return self.types[v] if wide else self.narrow[v]
-
-
-def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Options) -> Scales:
-    """Group the values that share a scale, and choose each group's."""
-    types: dict[Value, TensorType] = {}
-    narrow: dict[Value, TensorType] = {}
-    for group in _groups(sites, statistics):
-        parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
-        fills = [f for v in group for f in sites.fills(v)]
-        if not sites.states.roots.isdisjoint(group):
-            for v in filter(sites.read_narrow, group):
-                quant = choose_quant([statistics[p] for p in sites.parts(v)], options, fills)
-                narrow[v] = TensorType(DType.U8, v.shape, quant)
-            quant = state_quant([statistics[p] for p in parts], fills)
-            types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
-            continue
-        quant = _quant(parts, fills, statistics, options)
-        dtype = DType.I8 if _only_outputs(sites, group) else DType.U8
-        types |= {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
-    return Scales(types, narrow)
-
-
-def _quant(
-    parts: list[Value],
-    fills: list[float],
-    statistics: Mapping[Value, Statistics],
-    options: Options,
-) -> Quant:
-    natural = {_natural(p) for p in parts}
-    fixed = natural.pop() if len(natural) == 1 else None
-    if fixed is not None and all(_holds(fixed, f) for f in fills):
-        return fixed
-    return choose_quant([statistics[p] for p in parts], options, fills)
-
-
-def _natural(v: Value) -> Quant | None:
-    if _to_float(v) and v.operands[0].type.dtype in EIGHT_BITS:  # numbers as they are
-        return Quant(1.0, -v.operands[0].type.dtype.min)
-    return NATURAL.get(v.op)
-
-
-def _holds(quant: Quant, real: float) -> bool:
-    """Whether a real is within the range of a u8 quantization."""
-    return 0 <= real / quant.tensor_scale + quant.zero <= DType.U8.max
-
-
-def _only_outputs(sites: Sites, group: list[Value]) -> bool:
-    return all(
-        not isinstance(v, Input) and all(map(sites.moving, sites.graph.users[v]))
-        for v in group
-    )
-
-
-def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[Value]]:
-    """Union of each moving op with the operands that give it their scale."""
-    parent: dict[Value, Value] = {v: v for v in sites.own}
-    for v in sites.graph.order:
-        if not (is_float(v) and sites.moving(v)):
-            continue
-        parent[v] = v
-        for operand in filter(is_float, v.operands):
-            if _shares(sites, statistics, operand, v):
-                parent[_find(parent, operand)] = _find(parent, v)
-    for a, b in sites.states.edges():
-        if a in parent and b in parent:
-            parent[_find(parent, a)] = _find(parent, b)
-    groups: dict[Value, list[Value]] = {}
-    for v in parent:
-        groups.setdefault(_find(parent, v), []).append(v)
-    return list(groups.values())
-
-
-def _find(parent: dict[Value, Value], v: Value) -> Value:
-    while parent[v] is not v:
-        parent[v] = parent[parent[v]]
-        v = parent[v]
-    return v
-
-
-def _shares(
-    sites: Sites, statistics: Mapping[Value, Statistics], operand: Value, result: Value
-) -> bool:
-    """Whether an operand takes the scale of what it is moved into, or is requantized for it."""
-    if sum(map(is_float, result.operands)) == 1 or _only_moved_to(sites, operand):
-        return True
-    whole = _extent(sites, statistics, result)
-    return _extent(sites, statistics, operand) >= SHARED_RANGE * whole
-
-
-def _only_moved_to(sites: Sites, v: Value) -> bool:
-    """Whether nothing else reads the value, nor what its elements were moved from."""
-    sources = filter(is_float, v.operands) if sites.moving(v) else ()
-    return sites.graph.uses(v) == 1 and all(_only_moved_to(sites, o) for o in sources)
-
-
-def _extent(sites: Sites, statistics: Mapping[Value, Statistics], v: Value) -> float:
-    low, high = _ends(sites, statistics, v)
-    return high - low
-
-
-def _ends(
-    sites: Sites, statistics: Mapping[Value, Statistics], v: Value
-) -> tuple[float, float]:
-    """The least and the largest real that a value holds; (inf, -inf) if it has no element."""
-    if not sites.moving(v):
-        return statistics[v].low, statistics[v].high
-    ends = [_ends(sites, statistics, o) for o in v.operands if is_float(o)]
-    ends += [(f, f) for f in sites.fills(v)]
-    return min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)

@@ -25,8 +25,6 @@ BITS = 16
 HEADROOM = 1.5
 """States of a longer run may grow beyond what calibration saw."""
 SUMS = frozenset({"add", "sub"})
-TAKE_16 = frozenset({"add", "sub", "mul"})
-"""Ops that read 16 bits as they are, besides the recurrent ones and what moves elements."""
 
 Edge = tuple[Value, Value]
 
@@ -87,10 +85,6 @@ class States:
             source = v.operands[0]
             if isinstance(v, LstmHidden | TanhState) and isinstance(source, Recurrent):
                 yield v, hidden.setdefault(source.w, v)
-
-    def reads_wide(self, reader: Value, operand: Value) -> bool:
-        """Whether `reader` takes `operand` in 16 bits."""
-        return operand in precise_operands(reader) or reader.op in TAKE_16
 
 
 def precise_operands(v: Value) -> tuple[Value, ...]:

@@ -16,6 +16,7 @@ from irc.ops.softmax import QSoftmax
 from irc.types import DType, Shape
 from tests.ops.sampling import (
     EIGHT_BITS,
+    RESULTS,
     Draw,
     Feed,
     Sample,
@@ -41,7 +42,7 @@ MIXED = (DType.U8, DType.I8, DType.I16)
 @sample("qlinear")
 def qlinear(draw: Draw) -> Sample:
     x = operand(draw, "x", (*shape(draw, 0, 3), integer(draw, 1, 40)))
-    out, dtype = integer(draw, 1, 9), pick(draw, EIGHT_BITS)
+    out, dtype = integer(draw, 1, 9), pick(draw, RESULTS)
     w = weights(draw, (out, x.value.shape[-1]))
     b = Const(array(draw, DType.I32, (out,), (-(2**24), 2**24)), name="b")
     m, s = multipliers(draw, out, 27, 50)
@@ -56,20 +57,20 @@ def qmatmul(draw: Draw) -> Sample:
     columns = (integer(draw, 1, 4),) if draw(st.booleans()) else ()
     a_shape: Shape = (*(broadcastable(draw, batch) if rows else ()), *rows, k)
     b_shape: Shape = (*(broadcastable(draw, batch) if columns else ()), k, *columns)
-    a = operand(draw, "a", a_shape, constant=True)
-    b = operand(draw, "b", b_shape, constant=isinstance(a.value, Const) is False)
+    a = operand(draw, "a", a_shape, MIXED, constant=True)
+    b = operand(draw, "b", b_shape, MIXED, constant=isinstance(a.value, Const) is False)
     m, s = multiplier(draw, 22, 50)
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(QMatMul(a.value, b.value, m, s, bounds, dtype, q), a, b)
 
 
 def pair(draw: Draw, dtypes: tuple[DType, ...] = MIXED) -> tuple[Feed, Feed]:
-    """Two operands that broadcast; at least one of them an input."""
+    """Two operands that broadcast, the first of any of the dtypes; at least one an input."""
     full = shape(draw, 0, 4)
     a, b = (
         operand(draw, "a", full, dtypes),
-        operand(draw, "b", broadcastable(draw, full), dtypes, constant=True),
+        operand(draw, "b", broadcastable(draw, full), MIXED, constant=True),
     )
     return (a, b) if draw(st.booleans()) else (b, a)
 
@@ -77,7 +78,7 @@ def pair(draw: Draw, dtypes: tuple[DType, ...] = MIXED) -> tuple[Feed, Feed]:
 @sample("qadd")
 def qadd(draw: Draw) -> Sample:
     a, b = pair(draw)
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     q = quant(draw, dtype)
     sign = pick(draw, [1, -1])
     factors = (scale(draw), sign * scale(draw))
@@ -91,16 +92,16 @@ def qadd(draw: Draw) -> Sample:
 def qmul(draw: Draw) -> Sample:
     a, b = pair(draw, EIGHT_BITS)
     m, s = multiplier(draw, 1, 62)
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(QMul(a.value, b.value, m, s, bounds, dtype, q), a, b)
 
 
 @sample("qdiv")
 def qdiv(draw: Draw) -> Sample:
-    a, b = pair(draw, EIGHT_BITS)
+    a, b = pair(draw)
     m, s = fixedpoint.quotient_multiplier(2.0 ** draw(st.floats(-45, 20)))
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(QDiv(a.value, b.value, m, s, bounds, dtype, q), a, b)
 
@@ -133,7 +134,7 @@ def qprelu(draw: Draw) -> Sample:
     signs = np.asarray(draw(st.lists(st.sampled_from([1, -1]), min_size=count, max_size=count)))
     m_neg = Const((m.array * signs).astype(np.int32).reshape(slopes), name="m_neg")
     s_neg = Const(s.array.reshape(slopes), name="s_neg")
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     node = QPRelu(x.value, *multiplier(draw, 20, 45), m_neg, s_neg, bounds, dtype, q)
     return sample_of(node, x)
@@ -141,7 +142,7 @@ def qprelu(draw: Draw) -> Sample:
 
 def reduced(draw: Draw) -> tuple[Feed, tuple[int, ...], bool]:
     """An operand, the axes to reduce, and whether to keep them."""
-    x = operand(draw, "x", shape(draw, 1, 4, 5))
+    x = operand(draw, "x", shape(draw, 1, 4, 5), MIXED)
     rank = len(x.value.shape)
     over = draw(st.sets(st.integers(0, rank - 1), max_size=rank))
     return x, tuple(sorted(over)), draw(st.booleans())
@@ -163,17 +164,18 @@ def reduce_min(draw: Draw) -> Sample:
 def qreduce_sum(draw: Draw) -> Sample:
     x, over, keepdims = reduced(draw)
     m, s = multiplier(draw, 1, 50)
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(QReduceSum(x.value, over, keepdims, m, s, bounds, dtype, q), x)
 
 
 @sample("qsoftmax")
 def qsoftmax(draw: Draw) -> Sample:
-    x = operand(draw, "x", shape(draw, 1, 4, 9))
+    x = operand(draw, "x", shape(draw, 1, 4, 9), (*EIGHT_BITS, DType.I16, DType.U16))
     axis = integer(draw, 0, len(x.value.shape) - 1)
-    table = Const(fixedpoint.softmax_table(x.value.type.scale), name="exp")
-    dtype = pick(draw, EIGHT_BITS)
+    t = x.value.type
+    table = Const(fixedpoint.softmax_table(t.scale, t.dtype.bits), name="exp")
+    dtype = pick(draw, RESULTS)
     q = quant(draw, dtype)
     m, s = fixedpoint.softmax_multiplier(q.tensor_scale)
     return sample_of(QSoftmax(x.value, table, axis, m, s, dtype, q), x)
@@ -183,7 +185,7 @@ def qsoftmax(draw: Draw) -> Sample:
 def requantize(draw: Draw) -> Sample:
     x = operand(draw, "x", shape(draw, 0, 4), MIXED)
     m, s = multiplier(draw, 1, 62)
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(Requantize(x.value, m, s, bounds, dtype, q), x)
 
@@ -191,6 +193,6 @@ def requantize(draw: Draw) -> Sample:
 @sample("lookup")
 def lookup(draw: Draw) -> Sample:
     x = operand(draw, "x", shape(draw, 0, 4))
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     table = Const(array(draw, dtype, (256,)), name="table")
     return sample_of(Lookup(x.value, table, quant(draw, dtype)), x)

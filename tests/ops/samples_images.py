@@ -16,6 +16,7 @@ from irc.ops.windows import Pads, Pair, TransposedWindow, Window
 from irc.types import DType, Shape
 from tests.ops.sampling import (
     EIGHT_BITS,
+    RESULTS,
     Draw,
     Feed,
     Sample,
@@ -74,7 +75,7 @@ def qconv2d(draw: Draw) -> Sample:
     dims = (integer(draw, 1, 2), extent(draw, shape, 0), extent(draw, shape, 1), channels)
     x = operand(draw, "x", dims)
     w, b, m, s = parameters(draw, (out, *shape.kernel, channels // count))
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     node = QConv2d(
         x.value, w, b, m, s, shape.strides, shape.pads, shape.dilations, count,
         clamp(draw, dtype), dtype, quant(draw, dtype),
@@ -108,7 +109,7 @@ def qconv_transpose2d(draw: Draw) -> Sample:
     channels, out, count = groups(draw)
     x = operand(draw, "x", (integer(draw, 1, 2), *size, channels))
     w, b, m, s = parameters(draw, (out, *shape.kernel, channels // count))
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     node = QConvTranspose2d(
         x.value, w, b, m, s, shape.strides, shape.pads, shape.dilations, count,
         shape.output_padding, clamp(draw, dtype), dtype, quant(draw, dtype),
@@ -141,7 +142,7 @@ def qavg_pool2d(draw: Draw) -> Sample:
     shape, dims = pooled(draw)
     x = operand(draw, "x", dims)
     m, s = multipliers(draw, pick(draw, [1, shape.kernel[0] * shape.kernel[1]]), 18, 50)
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     node = QAvgPool2d(
         x.value, m, s, shape.kernel, shape.strides, shape.pads, shape.dilations,
         clamp(draw, dtype), dtype, quant(draw, dtype),

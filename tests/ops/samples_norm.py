@@ -11,6 +11,7 @@ from irc.ops.qnorm import QNorm
 from irc.types import DType
 from tests.ops.sampling import (
     EIGHT_BITS,
+    RESULTS,
     Draw,
     Sample,
     array,
@@ -37,7 +38,7 @@ def qnorm(draw: Draw) -> Sample:
     m = Const(array(draw, DType.I32, affine), name="m")
     s = integer(draw, 1, 62)
     b = Const(array(draw, DType.I64, affine, (-(2**62), 2**62)), name="b")
-    dtype = pick(draw, EIGHT_BITS)
+    dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     node = QNorm(
         x.value, m, b, over, norm.centred, norm.lift, norm.epsilon, norm.shift, s, bounds, dtype, q

@@ -90,6 +90,8 @@ def sample_of(node: Value, *feeds: Feed) -> Sample:
 # ---------------------------------------------------------------- what strategies are made of
 
 EIGHT_BITS = (DType.U8, DType.I8)
+RESULTS = (*EIGHT_BITS, DType.I16)
+"""What integer ops make: 16 bits where 8 are too few."""
 
 
 def integer(draw: Draw, low: int, high: int) -> int:

@@ -70,6 +70,23 @@ def test_twin_is_within_a_step(
     assert np.abs(found - expected).max() <= 1
 
 
+@given(st.integers(1, 500), st.integers(0, 2**32 - 1), st.floats(1e-5, 0.1))
+@settings(max_examples=50)
+def test_logits_of_16_bits_are_as_exact(n: int, seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    q = rng.integers(-(2**15), 2**15, n).astype(np.int16)
+    p = fixedpoint.softmax(q, fixedpoint.softmax_table(scale, 16), 0)
+    assert np.abs(p / 2.0**30 - exact(q, scale, 0)).max() <= (2 * n + 6) * 2.0**-30
+    i16 = TensorType(DType.I16, (n,), Quant(scale, 5))
+    made = twin(i16, 0, TensorType(DType.I16, (n,), Quant(2.0**-15)))
+    (value, table) = made.operands
+    assert isinstance(table, Const)
+    found = made.evaluate(q, table.array)
+    wanted = fixedpoint.quantize(exact(q, scale, 0), made.type)
+    assert np.abs(found.astype(np.int64) - wanted).max() <= 1
+    np.testing.assert_array_equal(interpret(made.loops(), {value: q, table: table.array}), found)
+
+
 def test_one_of_one_is_all() -> None:
     x = TensorType(DType.U8, (3, 1), Quant(0.1, 0))
     made = twin(x, 1, TensorType(DType.U8, (3, 1), UNIT))
@@ -100,5 +117,8 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(TypeCheckError, match=r"i32\[256\]"):
         QSoftmax(x, Const(table.array[:9]), 0, 2**30, 52, DType.U8, UNIT)
     wide = Input(DType.I16, (3,), Quant(0.1, 0), name="x")
-    with pytest.raises(TypeCheckError, match="u8 or i8"):
+    with pytest.raises(TypeCheckError, match=r"i32\[512\]"):
         QSoftmax(wide, table, 0, 2**30, 52, DType.U8, UNIT)
+    wider = Input(DType.I32, (3,), Quant(0.1, 0), name="x")
+    with pytest.raises(TypeCheckError, match="8 or 16 bits"):
+        QSoftmax(wider, table, 0, 2**30, 52, DType.U8, UNIT)

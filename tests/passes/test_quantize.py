@@ -294,7 +294,7 @@ def test_everything_without_an_integer_form_is_named_at_once() -> None:
     ("options", "message"),
     [
         ({"weights": 4}, "weights=4"),
-        ({"activations": 16}, "activations=16"),
+        ({"activations": 12}, "activations=12"),
         ({"method": "entropy"}, "'entropy' is none of minmax"),
         ({"percentile": 101.0}, "percentile=101"),
     ],

@@ -1,0 +1,202 @@
+"""Which values share one scale, and the type of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from irc.ops.core import Input
+from irc.passes.calibrate import Statistics
+from irc.passes.quantize.masks import INVISIBLE
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.precision import wide_values, widens
+from irc.passes.quantize.scales import asymmetric, choose_quant, choose_wide, stored_as
+from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float, to_float
+from irc.passes.quantize.states import state_quant
+from irc.types import DType, Quant, TensorType
+from irc.value import Value
+
+NATURAL: Mapping[str, Quant] = {
+    "softmax": Quant(1 / 256, 0),
+    "sigmoid": Quant(1 / 256, 0),
+    "hard_sigmoid": asymmetric(0.0, 1.0),
+}
+"""Ops whose range is known: [0, 1), or [0, 1] where 1 itself is common."""
+FINEST = 8
+"""Bits that a softmax's scale is finer than 1/256 at most."""
+SHARED_RANGE = 0.5
+"""A value that others read too gives up its own scale to a concat only if its range is at least
+this share of the concat's."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The type of each quantized value: u8, i8 where only outputs read it, i16 for states and where
+    8 bits lose too much; `narrow` is the u8 type in which 8-bit kernels read such a value."""
+
+    types: Mapping[Value, TensorType]
+    narrow: Mapping[Value, TensorType] = field(default_factory=dict)
+
+    def __getitem__(self, v: Value) -> TensorType:
+        return self.types[v]
+
+    def read_by(self, reader: Value, v: Value, sites: Sites) -> TensorType:
+        """The type in which an op reads a value."""
+        wide = v not in self.narrow or sites.reads_wide(reader, v)
+        return self.types[v] if wide else self.narrow[v]
+
+
+def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Options) -> Scales:
+    """Group the values that share a scale, and choose each group's."""
+    types: dict[Value, TensorType] = {}
+    narrow: dict[Value, TensorType] = {}
+    wide = wide_values(sites, statistics, options)
+    for group in _groups(sites, statistics):
+        parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
+        fills = _fills(sites, group, statistics)
+        if not sites.states.roots.isdisjoint(group):
+            for v in filter(sites.read_narrow, group):
+                quant = choose_quant([statistics[p] for p in sites.parts(v)], options, fills)
+                narrow[v] = TensorType(DType.U8, v.shape, quant)
+            quant = state_quant([statistics[p] for p in parts], fills)
+            types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
+            continue
+        quant = _quant(sites, parts, fills, statistics, options)
+        dtype = DType.I8 if _only_outputs(sites, group) else DType.U8
+        byte = {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
+        if wide.isdisjoint(group) or not widens(group):
+            types |= byte
+            continue
+        quant = choose_wide([statistics[p] for p in parts], fills)
+        types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
+        narrow |= byte
+    return Scales(types, narrow)
+
+
+def _fills(
+    sites: Sites, group: list[Value], statistics: Mapping[Value, Statistics]
+) -> list[float]:
+    """The constants among the elements of a group. What masks lies below all others."""
+    fills = [f for v in group for f in sites.fills(v)]
+    if any(map(sites.masks, group)):
+        lows = [statistics[p].low for v in group for p in sites.parts(v)]
+        fills.append(min([*lows, *fills], default=0.0) - INVISIBLE)
+    return fills
+
+
+def _quant(
+    sites: Sites,
+    parts: list[Value],
+    fills: list[float],
+    statistics: Mapping[Value, Statistics],
+    options: Options,
+) -> Quant:
+    natural = {_natural(sites, p, statistics) for p in parts}
+    fixed = natural.pop() if len(natural) == 1 else None
+    if fixed is not None and all(_holds(fixed, f) for f in fills):
+        return fixed
+    seen = sites.seen(parts[0]) if len(parts) == 1 else ()
+    return choose_quant([statistics[p] for p in parts], options, fills, seen)
+
+
+def _natural(
+    sites: Sites, v: Value, statistics: Mapping[Value, Statistics]
+) -> Quant | None:
+    if to_float(v):
+        return _numbers(v, statistics)
+    if v.op == "softmax" and not _only_outputs(sites, [v]):
+        return probabilities(statistics[v].high)
+    return NATURAL.get(v.op)
+
+
+def _numbers(v: Value, statistics: Mapping[Value, Statistics]) -> Quant | None:
+    """Numbers of 8 bits are what they are; so are others, if 8 bits hold what was measured."""
+    if v.operands[0].type.dtype in EIGHT_BITS:
+        return Quant(1.0, -v.operands[0].type.dtype.min)
+    fitting = (zero for zero in (0, -DType.I8.min) if _within(statistics[v], zero))
+    return next((Quant(1.0, zero) for zero in fitting), None)
+
+
+def _within(s: Statistics, zero: int) -> bool:
+    return -zero <= s.low and s.high <= DType.U8.max - zero
+
+
+def probabilities(largest: float) -> Quant:
+    """The scale of a softmax of which no probability was measured above `largest`: 1/256, or
+    finer by the bits that were never set, all but one. Over hundreds of keys the greatest weight
+    may be 0.05, where 1/256 is no more than four bits."""
+    spare = min(max(math.floor(-math.log2(max(largest, 1e-9))) - 1, 0), FINEST)
+    return Quant(2.0 ** (-8 - spare))
+
+
+def _holds(quant: Quant, real: float) -> bool:
+    """Whether a real is within the range of a u8 quantization."""
+    return 0 <= real / quant.tensor_scale + quant.zero <= DType.U8.max
+
+
+def _only_outputs(sites: Sites, group: list[Value]) -> bool:
+    return all(
+        not isinstance(v, Input) and all(map(sites.moving, sites.graph.users[v]))
+        for v in group
+    )
+
+
+def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[Value]]:
+    """Union of each moving op with the operands that give it their scale."""
+    parent: dict[Value, Value] = {v: v for v in sites.own}
+    for v in sites.graph.order:
+        if not (is_float(v) and sites.moving(v)):
+            continue
+        parent[v] = v
+        for operand in filter(is_float, v.operands):
+            if _shares(sites, statistics, operand, v):
+                parent[_find(parent, operand)] = _find(parent, v)
+    for a, b in sites.states.edges():
+        if a in parent and b in parent:
+            parent[_find(parent, a)] = _find(parent, b)
+    groups: dict[Value, list[Value]] = {}
+    for v in parent:
+        groups.setdefault(_find(parent, v), []).append(v)
+    return list(groups.values())
+
+
+def _find(parent: dict[Value, Value], v: Value) -> Value:
+    while parent[v] is not v:
+        parent[v] = parent[parent[v]]
+        v = parent[v]
+    return v
+
+
+def _shares(
+    sites: Sites, statistics: Mapping[Value, Statistics], operand: Value, result: Value
+) -> bool:
+    """Whether an operand takes the scale of what it is moved into, or is requantized for it."""
+    if sum(map(is_float, result.operands)) == 1 or _only_moved_to(sites, operand):
+        return True
+    whole = _extent(sites, statistics, result)
+    return _extent(sites, statistics, operand) >= SHARED_RANGE * whole
+
+
+def _only_moved_to(sites: Sites, v: Value) -> bool:
+    """Whether nothing else reads the value, nor what its elements were moved from."""
+    sources = filter(is_float, v.operands) if sites.moving(v) else ()
+    return sites.graph.uses(v) == 1 and all(_only_moved_to(sites, o) for o in sources)
+
+
+def _extent(sites: Sites, statistics: Mapping[Value, Statistics], v: Value) -> float:
+    low, high = _ends(sites, statistics, v)
+    return high - low
+
+
+def _ends(
+    sites: Sites, statistics: Mapping[Value, Statistics], v: Value
+) -> tuple[float, float]:
+    """The least and the largest real that a value holds; (inf, -inf) if it has no element."""
+    if not sites.moving(v):
+        return statistics[v].low, statistics[v].high
+    ends = [_ends(sites, statistics, o) for o in v.operands if is_float(o)]
+    ends += [(f, f) for f in sites.fills(v)]
+    return min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)

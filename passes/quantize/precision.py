@@ -1,0 +1,96 @@
+"""Which values 8 bits are too few for.
+
+Sums that a norm reads carry a residual stream: each block adds to it, outliers stretch its range,
+and every rounding of it stays. What a softmax reads is exponentiated, so that a step of its scale
+is a relative error. Kernels that write or read such values as i16 cost little; what multiplies
+with weights keeps 8 bits, and reads an 8-bit copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from irc.ops.core import Input
+from irc.ops.normalization import RowNorm
+from irc.passes.calibrate import Statistics
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.scales import LEVELS, choose_quant, signal_to_noise
+from irc.passes.quantize.sites import Sites, is_float
+from irc.value import Value
+
+ENOUGH = 35.0
+"""An SQNR in dB that is enough for what is normalized: a Gaussian in 8 bits has 40."""
+LOGIT_STEP = 1 / 32
+"""A step that is small enough for what a softmax reads: 3 % of each probability."""
+SUMS = frozenset({"add", "sub"})
+
+
+def widens(group: Collection[Value]) -> bool:
+    """Whether values that share a scale may have 16 bits: inputs of the model have 8."""
+    return not any(isinstance(v, Input) for v in group)
+
+
+def wide_values(
+    sites: Sites, statistics: Mapping[Value, Statistics], options: Options
+) -> frozenset[Value]:
+    """The values to be stored in 16 bits."""
+    if str(options.activations) == "8":
+        return frozenset()
+    walk = _Walk(sites, statistics, options)
+    for v in sites.graph.order:
+        if isinstance(v, RowNorm):
+            walk.norm(v.x)
+        elif v.op == "softmax":
+            walk.softmax(v)
+        elif walk.all and v.op in SUMS:
+            walk.widen(v)
+    return frozenset(walk.found)
+
+
+@dataclass
+class _Walk:
+    """Goes from what reads values to where they are computed."""
+
+    sites: Sites
+    statistics: Mapping[Value, Statistics]
+    options: Options
+    found: set[Value] = field(default_factory=set)
+
+    @property
+    def all(self) -> bool:
+        """Whether everything is wide that may be."""
+        return str(self.options.activations) == "16"
+
+    def norm(self, x: Value) -> None:
+        """Sums, and what loses too much."""
+        for part in self.sites.parts(x):
+            if self.all or part.op in SUMS or self.noise(part) < ENOUGH:
+                self.widen(part)
+
+    def softmax(self, v: Value) -> None:
+        """What goes in, where its steps are coarse."""
+        for part in self.sites.parts(v.operands[0]):
+            if self.all or self.step(part) > LOGIT_STEP:
+                self.widen(part)
+
+    def widen(self, v: Value) -> None:
+        """Mark a value, and what it is the sum of."""
+        stack = [v]
+        while stack:
+            top = stack.pop()
+            if top in self.found or isinstance(top, Input) or top not in self.statistics:
+                continue
+            self.found.add(top)
+            if top.op in SUMS:
+                stack += [p for o in top.operands if is_float(o) for p in self.sites.parts(o)]
+
+    def step(self, v: Value) -> float:
+        """The step of a value in 8 bits."""
+        s = self.statistics[v]
+        return (max(s.high, 0.0) - min(s.low, 0.0)) / LEVELS
+
+    def noise(self, v: Value) -> float:
+        """The SQNR in dB of a value in 8 bits."""
+        parts = [self.statistics[v]]
+        return signal_to_noise(parts, choose_quant(parts, self.options))

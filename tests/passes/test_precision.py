@@ -1,0 +1,215 @@
+"""Sixteen bits where eight are too few, masks, and even channels: transformers kept accurate."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irc import driver, edge, fixedpoint
+from irc.errors import IRCError
+from irc.graph import Graph, evaluate
+from irc.ops.activation import HardSwish
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add, Mul, Sub
+from irc.ops.linear import Linear, MatMul
+from irc.ops.normalization import LayerNorm
+from irc.ops.shape import Cast, Transpose, Where
+from irc.ops.softmax import Softmax
+from irc.passes.quantize import quantize
+from irc.passes.quantize.assignment import probabilities
+from irc.passes.quantize.equalize import equalized
+from irc.passes.quantize.masks import BELOW_ALL, INVISIBLE, finite, near_largest
+from irc.types import Array, DType
+from irc.value import Value
+from tests.passes.nets import sqnr
+
+LOWEST = float(np.finfo(np.float32).min)
+STEPS, DEPTH = 12, 16
+
+
+def const(array: Any, name: str) -> Const:
+    return Const(np.asarray(array, np.float32), name=name)
+
+
+def linear(x: Value, outputs: int, name: str, seed: int, gain: float = 1.0) -> Linear:
+    rng = np.random.default_rng(seed)
+    depth = x.shape[-1]
+    w = rng.normal(0, gain * depth**-0.5, (outputs, depth))
+    b = rng.normal(0, 0.1, outputs)
+    return Linear(x, const(w, f"{name}.w"), const(b, f"{name}.b"), name=name)
+
+
+def norm(x: Value, name: str, seed: int, outlier: float = 1.0) -> LayerNorm:
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0.5, 2, DEPTH)
+    scale[3] *= outlier
+    bias = rng.normal(0, 0.1, DEPTH)
+    return LayerNorm(x, const(scale, f"{name}.s"), const(bias, f"{name}.o"), 2, 1e-5, name=name)
+
+
+def stream(blocks: int = 6) -> Graph:
+    """A residual stream of which one channel outgrows the others."""
+    x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
+    big = np.ones(DEPTH)
+    big[5] = 60.0
+    a: Value = Mul(x, const(big, "big"), name="scaled")
+    for i in range(blocks):
+        a = Add(a, linear(norm(a, f"n{i}", i), DEPTH, f"l{i}", i, 0.7), name=f"a{i}")
+    return Graph("stream", (x,), (linear(norm(a, "last", 99), 7, "y", 98),), ("y",))
+
+
+def samples(graph: Graph, count: int, seed: int = 0) -> list[dict[str, Array]]:
+    rng = np.random.default_rng(seed)
+    return [
+        {k: rng.standard_normal(t.shape).astype(np.float32) for k, t in graph.input_types.items()}
+        for _ in range(count)
+    ]
+
+
+def quality(
+    graph: Graph, feeds: list[dict[str, Array]], probe: Mapping[str, Array], **options: Any
+) -> float:
+    """SQNR of the integers, which the llvm backend must agree with."""
+    integer = driver.integerize(quantize(graph, feeds, **options))
+    integers, _ = edge.to_integers(integer.input_types, probe)
+    found = evaluate(integer, integers)
+    compiled = driver.compile(integer)(integers)
+    for key, array in found.items():
+        np.testing.assert_array_equal(compiled[key], array)
+    (key,) = found
+    real = fixedpoint.dequantize(found[key], integer.output_types[key])
+    return sqnr(evaluate(graph, probe)[key], real)
+
+
+def test_a_residual_stream_of_16_bits() -> None:
+    graph = stream()
+    feeds, (probe,) = samples(graph, 8), samples(graph, 1, 1)
+    eight = quality(graph, feeds, probe, activations=8)
+    auto = quality(graph, feeds, probe)
+    assert auto > eight + 6
+    assert auto > 30
+    assert quality(graph, feeds, probe, activations=16) > auto - 2
+
+
+def test_what_weights_multiply_has_8_bits() -> None:
+    graph = stream(2)
+    integer = driver.integerize(quantize(graph, samples(graph, 4)))
+    layers = [v for v in integer.order if v.op == "qlinear"]
+    assert {v.operands[0].type.dtype for v in layers} == {DType.U8}
+    assert {v.type.dtype for v in layers} == {DType.I16, DType.I8}
+    assert {v.operands[0].type.dtype for v in integer.order if v.op == "qnorm"} == {DType.I16}
+
+
+def test_only_known_bits() -> None:
+    with pytest.raises(IRCError, match="activations=4 is none of auto, 8, 16"):
+        quantize(stream(1), samples(stream(1), 1), activations=4)
+
+
+def attention(mask: str) -> Graph:
+    x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
+    q, k, v = (linear(x, DEPTH, n, i, 0.8) for i, n in enumerate("qkv"))
+    scores = MatMul(q, _transposed(k), name="scores")
+    lower = np.triu(np.full((STEPS, STEPS), LOWEST), 1)
+    inputs: tuple[Input, ...] = (x,)
+    hidden: Value
+    match mask:
+        case "constant":
+            hidden = Add(scores, const(lower, "causal"), name="masked")
+        case "chosen":
+            hidden = Where(const_bool(lower < 0), const(LOWEST, "low"), scores, name="masked")
+        case _:
+            m = Input(DType.I64, (1, 1, STEPS), name="m")
+            inputs = (x, m)
+            off = Sub(const(1, "one"), Cast(m, DType.F32, name="keep"), name="off")
+            hidden = Add(scores, Mul(off, const(LOWEST, "low"), name="mask"), name="masked")
+    scaled = Softmax(hidden, 2, name="p")
+    return Graph("attention", inputs, (MatMul(scaled, v, name="mixed"),), ("y",))
+
+
+def _transposed(v: Value) -> Value:
+    return Transpose(v, (0, 2, 1), name=f"{v.name}.t")
+
+
+def const_bool(array: Array) -> Const:
+    return Const(array, name="hide")
+
+
+@pytest.mark.parametrize("activations", [8, "auto"])
+@pytest.mark.parametrize("mask", ["constant", "chosen", "computed"])
+def test_masks_take_no_range(mask: str, activations: Any) -> None:
+    """The lowest float in a mask leaves the logits all their bits."""
+    graph = attention(mask)
+    rng = np.random.default_rng(0)
+    feeds: list[dict[str, Array]] = []
+    for _ in range(9):
+        feed: dict[str, Array] = {"x": rng.standard_normal((1, STEPS, DEPTH)).astype("f4")}
+        if mask == "computed":
+            feed["m"] = (np.arange(STEPS) < rng.integers(3, STEPS)).astype(np.int64)[None, None]
+        feeds.append(feed)
+    assert quality(graph, feeds[:8], feeds[8], activations=activations) > 20
+
+
+def test_what_a_softmax_sees() -> None:
+    x = np.array([[1.0, -5.0, LOWEST], [-np.inf, 90.0, 2.0]], np.float32)
+    np.testing.assert_array_equal(
+        near_largest(x, 1), [[1, -5, 1 - INVISIBLE], [90 - INVISIBLE, 90, 90 - INVISIBLE]]
+    )
+    plain = np.array([[-3.0, 2.0]], np.float32)
+    assert finite(plain) is plain
+    assert np.isfinite(finite(x)).all()
+    assert finite(x).min() == -5 - BELOW_ALL
+
+
+def test_a_softmax_of_many_keys_has_a_fine_scale() -> None:
+    assert probabilities(1.0).scale == probabilities(0.3).scale == 1 / 256
+    assert probabilities(0.06).scale == 2.0**-11
+    assert probabilities(0.0).scale == 2.0**-16
+
+
+def test_channels_of_a_norm_are_evened_out() -> None:
+    x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
+    graph = Graph("even", (x,), (linear(norm(x, "n", 0, 200.0), 9, "y", 1),), ("y",))
+    feeds, (probe,) = samples(graph, 8), samples(graph, 1, 1)
+    even = equalized(graph, multiply=False)
+    np.testing.assert_allclose(
+        evaluate(even, probe)["y"], evaluate(graph, probe)["y"], rtol=1e-4, atol=1e-5
+    )
+    assert len(even.order) == len(graph.order)
+    better = quality(graph, feeds, probe)
+    assert better > quality(graph, feeds, probe, equalize=False) + 4
+
+
+def test_a_norm_that_others_read_keeps_its_scale() -> None:
+    x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
+    n = norm(x, "n", 0, 200.0)
+    post = Add(n, linear(n, DEPTH, "l", 1), name="sum")
+    graph = Graph("post", (x,), (norm(post, "m", 2),), ("y",))
+    (probe,) = samples(graph, 1, 1)
+    even = equalized(graph, multiply=True)
+    assert "n" in {v.name for v in even.order}
+    wanted = evaluate(graph, probe)["y"]
+    np.testing.assert_allclose(evaluate(even, probe)["y"], wanted, rtol=1e-3, atol=1e-4)
+    assert equalized(graph, multiply=False) is graph
+
+
+def test_a_range_is_what_the_function_behind_sees() -> None:
+    """Hard-swish is 0 below -3: what lies there takes no steps."""
+    x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
+    graph = Graph("f", (x,), (HardSwish(linear(x, DEPTH, "l", 0, 8.0), name="h"),), ("y",))
+    (before,) = (
+        v for v in quantize(graph, samples(graph, 8)).order
+        if v.op == "quantize" and v.name == "l.q"
+    )  # fmt: skip
+    assert before.type.zero * before.type.scale < 6
+
+
+def test_a_factor_is_a_matter_of_scales() -> None:
+    graph = attention("constant")
+    (x,) = graph.inputs
+    scores = Mul(MatMul(x, _transposed(x), name="s"), const(0.25, "quarter"), name="scaled")
+    few = Graph("few", (x,), (Softmax(scores, 2, name="p"),), ("y",))
+    integer = driver.integerize(quantize(few, samples(few, 4)))
+    assert [v.op for v in integer.order if v.op.startswith("q") or v.op == "lookup"] == [
+        "qmatmul", "qsoftmax",
+    ]  # fmt: skip
