@@ -11,7 +11,7 @@ from irc.graph import Graph
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.types import DType, Quant
-from tests.backends.harness import TARGETS, examples, kernels_agree
+from tests.backends.harness import TARGETS, agree, examples, kernels_agree
 from tests.backends.products import depthwise
 from tests.ops.sampling import Sample
 
@@ -21,6 +21,12 @@ from tests.ops.sampling import Sample
 def test_windows(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
     assert any(name.startswith("qdepthwise_u8i8_") for name in names), names
+
+
+@examples(10)
+@given(depthwise(), st.sampled_from(TARGETS))
+def test_threads(drawn: Sample, target: str) -> None:
+    agree(drawn.graph, drawn.feeds, [target], threads=3)
 
 
 @pytest.mark.parametrize("target", TARGETS)

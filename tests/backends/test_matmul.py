@@ -13,7 +13,7 @@ from irc.ops.linear import QMatMul
 from irc.ops.shape import Transpose
 from irc.types import Array, DType, Quant
 from irc.value import Value
-from tests.backends.harness import TARGETS, examples, kernels_agree
+from tests.backends.harness import TARGETS, agree, examples, kernels_agree
 from tests.backends.products import bytes_of, tail
 from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
 
@@ -66,6 +66,12 @@ def test_transposes_are_read_and_written_through(drawn: Sample, target: str) -> 
 def test_products(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
     assert any(name.startswith("qmatmul_i16_") for name in names), names
+
+
+@examples(10)
+@given(products(), st.sampled_from(TARGETS))
+def test_threads(drawn: Sample, target: str) -> None:
+    agree(drawn.graph, drawn.feeds, [target], threads=3)
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -27,10 +27,10 @@ from irc.backends.llvm.kernels.epilogue import column_groups, finish, join
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.operands import Centred, centred, steps
 from irc.backends.llvm.kernels.tile import carrying
-from irc.backends.llvm.loop import I32, I64, counted, splat
+from irc.backends.llvm.loop import I32, I64, counted, only_if, splat, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
 from irc.loops import Binary, Reduce, Var, walk
 from irc.plan import aligned
 from irc.types import DType
@@ -93,13 +93,26 @@ def matmul(work: Work, target: Target) -> MicroKernel | None:
     vectors = min(panels, 4 if target.registers >= 32 else 2)
     rows = min(found.rows, 6 if vectors > 1 else 12)
     right = aligned(panels * found.pairs * lanes * 4, 64)
+    cut, units = best_cut(found, rows)
     return MicroKernel(
         name=f"qmatmul_i16_{rows}x{vectors * lanes}_maddwd_{target.vector_bytes * 8}",
-        emit=_MatMul(found, rows, vectors, panels, lanes, right).emit,
+        emit=_MatMul(found, rows, vectors, panels, lanes, right, cut).emit,
         scratch=right + aligned(rows * found.pairs * 4, 64),
+        units=units,
         reason=f"tile of {rows} rows x {vectors * lanes} columns, both sides packed",
         proof="vpmaddwd adds two products of 16 bits in 32: exact",
     )
+
+
+def best_cut(m: MatMul, rows: int) -> tuple[int | None, int]:
+    """The axis that threads share, and into how many units it is cut: one of the batch, if that
+    is even, or the rows' by tiles: then each thread packs the right side for itself."""
+    batch = [a for a in range(len(m.extents) - 1) if a != m.row]
+    best = max(batch, key=lambda a: balance(m.extents[a]), default=None)
+    tiles = ceil(m.rows / rows)
+    if best is not None and balance(m.extents[best]) >= 0.9 * balance(tiles):
+        return best, m.extents[best]
+    return m.row, tiles
 
 
 def match(work: Work) -> MatMul | None:
@@ -150,6 +163,7 @@ class _MatMul:
     panels: int
     lanes: int
     right_bytes: int
+    cut: int | None
 
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""
@@ -170,22 +184,29 @@ class _Emitter:
         if axis == len(self.m.extents) - 1:
             self._matrix(indices)
             return
-        extent = 1 if axis == self.m.row else self.m.extents[axis]
-        with counted(self.builder, extent, label="n") as loop:
+        begin, end = 0, 1 if axis == self.m.row else self.m.extents[axis]
+        if axis == self.plan.cut and axis != self.m.row and self.f.split:
+            begin, end = self.f.begin, self.f.end
+        with counted(self.builder, end, begin=begin, label="n") as loop:
             self.batch(axis + 1, (*indices, loop.index))
 
     def _matrix(self, indices: tuple[Any, ...]) -> None:
         self._pack_right(self._start(self.m.right, indices))
         left, builder = self._start(self.m.left, indices), self.builder
         step = 0 if self.m.row is None else self.m.left.axes[self.m.row]
-        whole = self.m.rows // self.plan.rows * self.plan.rows
-        with counted(builder, whole, step=self.plan.rows, label="m") as loop:
-            source = at(builder, left, times(builder, loop.index, step))
-            self._rows(source, step, self.plan.rows, indices, loop.index)
-        if whole < self.m.rows:
-            source = at(builder, left, whole * step)
-            rest = self.m.rows - whole
-            self._rows(source, step, rest, indices, ir.Constant(I64, whole))
+        whole, rest = divmod(self.m.rows, self.plan.rows)
+        begin, end = 0, whole + (rest > 0)
+        if self.plan.cut == self.m.row and self.f.split:
+            begin, end = self.f.begin, self.f.end
+        with within(builder, whole, begin, end, label="m") as loop:
+            first = times(builder, loop.index, self.plan.rows)
+            source = at(builder, left, times(builder, first, step))
+            self._rows(source, step, self.plan.rows, indices, first)
+        if rest:
+            with only_if(builder, end, whole + 1):
+                first = ir.Constant(I64, whole * self.plan.rows)
+                source = at(builder, left, whole * self.plan.rows * step)
+                self._rows(source, step, rest, indices, first)
 
     def _start(self, side: Matrix, indices: tuple[Any, ...]) -> Any:
         pointer = self.f.places[side.of.load.source].pointer

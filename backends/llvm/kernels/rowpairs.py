@@ -27,10 +27,10 @@ from irc.backends.llvm.kernels.depthwise import Block, channel_blocks
 from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.epilogue import finish
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.loop import I32, I64, counted
+from irc.backends.llvm.loop import I32, I64, counted, only_if, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
 from irc.ops.conv import QConv2d
 from irc.types import Array
 
@@ -54,6 +54,11 @@ class Strip:
     columns: int
     """Columns of the padded image that it reads."""
 
+    @property
+    def disjoint(self) -> bool:
+        """Whether no row is computed twice."""
+        return self.count == 1 or self.step == self.rows
+
 
 def depthwise_pairs(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for one depthwise convolution with its elementwise tail."""
@@ -70,16 +75,18 @@ def depthwise_pairs(work: Work, target: Target) -> MicroKernel | None:
         return None
     strip = best_strip(node, blocks[0].lanes, repeat=not work.aliased)
     tile = min(range(1, TILE + 1), key=lambda t: (ceil(node.shape[2] / t) * (t + 1), -t))
+    cut, units = best_cut(node, strip, blocks)
     kernel = "x".join(map(str, node.window.kernel))
     zeros = np.full(64, node.x.type.zero, np.uint8)
     return MicroKernel(
         name=f"qdepthwise_u8i8_{kernel}_{tile}x{blocks[0].lanes}_rowpairs_"
         f"{target.vector_bytes * 8}",
-        key=str((node.strides, node.pads, node.dilations, blocks, strip, anchor.strides)),
-        emit=_RowPairs(anchor, node, blocks, strip, tile).emit,
+        key=str((node.strides, node.pads, node.dilations, blocks, strip, cut)),
+        emit=_RowPairs(anchor, node, blocks, strip, tile, cut).emit,
         arrays=(np.concatenate([pack(anchor.weights, node, b) for b in blocks]), zeros),
         replaces=(node.w,),
         scratch=strip.pairs * strip.columns * blocks[0].lanes * 4,
+        units=units,
         reason=f"strips of {strip.rows} rows, tile of {tile} pixels,"
         f" {blocks[0].lanes} channels at a time",
         proof="vpmaddwd adds two products of 16 bits in 32: exact",
@@ -110,8 +117,17 @@ def best_strip(node: QConv2d, lanes: int, *, repeat: bool) -> Strip:
     sized = [(strip(rows), strip(rows).pairs * columns * lanes * 4) for rows in fits]
     small = [s for s, nbytes in sized if nbytes <= STRIP_BYTES]
     if small:
-        return min(small, key=lambda s: (s.count * s.rows * s.pairs / s.rows, -s.rows))
+        return min(small, key=lambda s: (s.count * s.pairs * (1 if s.disjoint else 1.1), -s.rows))
     return min(sized, key=lambda s: s[1])[0]
+
+
+def best_cut(node: QConv2d, strip: Strip, blocks: tuple[Block, ...]) -> tuple[str, int]:
+    """What threads share, and into how many units that is cut: strips, if none does rows of
+    another, or vectors of channels; those behind the whole ones go with the last."""
+    choices = [("channels", blocks[0].count)]
+    if strip.disjoint:
+        choices.append(("strips", strip.count))
+    return max(choices, key=lambda choice: balance(choice[1]))
 
 
 def pack(weights: Array, node: QConv2d, block: Block) -> Array:
@@ -136,13 +152,19 @@ def row_pairs(node: QConv2d, phase: int) -> int:
 
 class _RowPairs:
     def __init__(
-        self, anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], strip: Strip, tile: int
-    ) -> None:
+        self, anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], strip: Strip, tile: int,
+        cut: str,
+    ) -> None:  # fmt: skip
         self.anchor = anchor
         self.node = node
         self.blocks = blocks
         self.strip = strip
         self.tile = tile
+        self.cut = cut
+
+    def _bounds(self, cut: str, count: int) -> tuple[Any, Any]:
+        """From which to which round a loop goes: as asked where it is the one that is cut."""
+        return (self.f.begin, self.f.end) if cut == self.cut and self.f.split else (0, count)
 
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""
@@ -152,7 +174,8 @@ class _RowPairs:
         last = ir.Constant(I64, self.node.shape[1] - self.strip.rows)
         with counted(builder, self.node.shape[0], label="n") as image:
             base = at(builder, source, times(builder, image.index, self.anchor.strides[0]))
-            with counted(builder, self.strip.count, label="strip") as strip:
+            begin, end = self._bounds("strips", self.strip.count)
+            with counted(builder, end, begin=begin, label="strip") as strip:
                 start = times(builder, strip.index, self.strip.step)
                 start = builder.select(builder.icmp_signed("<", start, last), start, last)
                 for channel, weights, lanes in self._channels():
@@ -161,15 +184,27 @@ class _RowPairs:
 
     def _channels(self) -> Iterator[tuple[Any, Any, int]]:
         """First channel, packed weights and lanes of every vector of channels."""
-        builder, start = self.builder, 0
-        for block in self.blocks:
-            size = sum(self._weight_bytes(p, block.lanes) for p in range(phases(self.node)))
-            with counted(builder, block.count, label="c") as loop:
-                first = times(builder, loop.index, block.lanes)
-                first = builder.add(first, ir.Constant(I64, block.first))
-                weights = at(builder, self.f.arrays[0], start)
-                yield first, at(builder, weights, times(builder, loop.index, size)), block.lanes
-            start += size * block.count
+        whole, *others = self.blocks
+        begin, end = self._bounds("channels", whole.count)
+        with within(self.builder, whole.count, begin, end, label="c") as loop:
+            yield self._channel(whole, loop.index, 0)
+        start = self._weights_of(whole.lanes) * whole.count
+        with only_if(self.builder, end, whole.count):
+            for block in others:
+                with counted(self.builder, block.count, label="c") as loop:
+                    yield self._channel(block, loop.index, start)
+                start += self._weights_of(block.lanes) * block.count
+
+    def _channel(self, block: Block, index: Any, start: int) -> tuple[Any, Any, int]:
+        builder = self.builder
+        first = builder.add(times(builder, index, block.lanes), ir.Constant(I64, block.first))
+        weights = at(builder, self.f.arrays[0], start)
+        size = self._weights_of(block.lanes)
+        return first, at(builder, weights, times(builder, index, size)), block.lanes
+
+    def _weights_of(self, lanes: int) -> int:
+        """Bytes of the weights of one vector of channels."""
+        return sum(self._weight_bytes(phase, lanes) for phase in range(phases(self.node)))
 
     def _weight_bytes(self, phase: int, lanes: int) -> int:
         return row_pairs(self.node, phase) * self.node.window.kernel[1] * lanes * 4
