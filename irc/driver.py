@@ -266,26 +266,26 @@ def compile(
 ) -> CompiledModel:
     """Compile a QDQ, integer or scheduled graph.
 
-    `backend` is `llvm`, `numba` or `reference`; all agree bit for bit. Raises `GraphError` for a
+    `backend` is `llvm`, `numba` or `reference`; all agree bit for bit, for any number of `threads`.
+    With llvm, a library of more than one has a pool of its own. Raises `GraphError` for a
     float graph, `CompileError` for what can't be compiled.
     """
     if backend not in BACKENDS:
         raise CompileError(f"backend {backend!r} does not exist; there are {', '.join(BACKENDS)}")
     if threads < 1:
         raise CompileError(f"threads must be at least 1, not {threads}")
-    if threads > 1 and backend == "llvm":
-        raise CompileError(f"threads={threads}: the llvm backend runs on one thread so far")
-    _check_target(target, backend)
+    _check_target(target, backend, threads)
     scheduled = schedule(integerize(graph))
     executable = _Deferred(partial(_backend(backend), scheduled, target, threads))
-    return CompiledModel(scheduled, backend, target, executable, partial(_save, target=target))
+    save = partial(_save, target=target, threads=threads)
+    return CompiledModel(scheduled, backend, target, executable, save)
 
 
-def _check_target(target: str, backend: str) -> None:
+def _check_target(target: str, backend: str, threads: int) -> None:
     if backend == "llvm":
-        from irc.backends.llvm import parse_target
+        from irc.backends.llvm import check_threads, parse_target
 
-        parse_target(target)
+        check_threads(threads, parse_target(target))
     elif target != "host":
         raise CompileError(f"backend {backend} runs on this machine only, not on {target}")
 
@@ -327,6 +327,7 @@ def _save(
     name: str,
     *,
     target: str,
+    threads: int,
     findings: Findings | None = None,
     **options: Any,
 ) -> list[Path]:
@@ -343,7 +344,7 @@ def _save(
     if history.source is not None:
         notes["model"] = {"name": history.source.name, "sha256": history.source.sha256}
     with whole(directory) as folder:
-        save(graph, folder, name, target, notes=notes, **options)
+        save(graph, folder, name, target, threads=threads, notes=notes, **options)
         write_report(folder, graph, history, findings or Findings())
         names = sorted(p.name for p in folder.iterdir())
     return [directory / n for n in names]

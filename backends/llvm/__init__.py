@@ -4,6 +4,10 @@ from irc.backends.llvm.aot import save
 from irc.backends.llvm.jit import compile_graph
 from irc.backends.llvm.jit import compile_graph as compile
 from irc.backends.llvm.library import Library, open_library
+from irc.backends.llvm.pool import check_threads
 from irc.backends.llvm.target import Target, parse_target
 
-__all__ = ["Library", "Target", "compile", "compile_graph", "open_library", "parse_target", "save"]
+__all__ = [
+    "Library", "Target", "check_threads", "compile", "compile_graph", "open_library",
+    "parse_target", "save",
+]  # fmt: skip

@@ -30,20 +30,22 @@ def save(
     *,
     emit: Sequence[str] | None = None,
     float_io: bool = True,
+    threads: int = 1,
     notes: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Compile a scheduled graph into `directory`; returns the paths written.
 
     Header, manifest, CMake and pkg-config files always come; `emit` lists what else, of `KINDS`
-    (default: `so`, `a`, `o`; without `so` where the target has no shared libraries). `notes` are
-    added to the manifest. Raises `CompileError` or `ToolError`, and then nothing is written.
+    (default: `so`, `a`, `o`; without `so` where the target has no shared libraries). `threads` is
+    how many do a run, the caller's and those of the library. `notes` are added to the manifest.
+    Raises `CompileError` or `ToolError`, and then nothing is written.
     """
     aimed = parse_target(target)
     kinds = tuple(emit) if emit is not None else DEFAULT[aimed.system != "linux" :]
     unknown = [k for k in kinds if k not in KINDS]
     if unknown:
         raise CompileError(f"can't emit {unknown}: there are {', '.join(KINDS)}")
-    code = generate_library(graph, aimed, name, float_io=float_io, notes=notes)
+    code = generate_library(graph, aimed, name, float_io=float_io, threads=threads, notes=notes)
     return together(Path(directory), lambda folder: write_files(folder, graph, code, kinds))
 
 
@@ -77,7 +79,8 @@ def _write_code(folder: Path, code: Code, kinds: Sequence[str]) -> None:
         member = Member(f"{name}.o", content, symbols(code))
         (folder / f"lib{name}.a").write_bytes(archive([member]))
     if "so" in kinds:
-        link_shared([path], folder / f"lib{name}.so", code.target)
+        shared = folder / f"lib{name}.so"
+        link_shared([path], shared, code.target, threads=code.interface.threads > 1)
     if "o" not in kinds:
         path.unlink()
 
@@ -86,6 +89,7 @@ def symbols(code: Code) -> list[str]:
     """The library's public symbols."""
     edge = ["run_f32"] if code.float_io else []
     functions = ["run", "run_parallel", *edge, "self_test", "manifest"]
+    functions += ["threads_stop"] if code.interface.threads > 1 else []
     return [f"{code.interface.name}_{f}" for f in functions]
 
 

@@ -13,7 +13,7 @@ import irc
 from irc.backends.llvm.edge import needs_edge
 from irc.backends.llvm.interface import ALIGN, Interface, Port
 
-_templates = jinja2.Environment(
+templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -61,7 +61,7 @@ def pkg_config(interface: Interface) -> str:
 
 
 def _render(template: str, interface: Interface, **values: object) -> str:
-    return _templates.get_template(template).render(
+    return templates.get_template(template).render(
         interface=interface, name=interface.name, **values
     )
 

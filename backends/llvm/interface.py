@@ -61,6 +61,13 @@ class Interface:
     workspace: int = ALIGN
     task_bytes: int = 0
     """Bytes more that each task but the first needs."""
+    threads: int = 1
+    """Of its own pool, with the caller's."""
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What `NAME_run` needs in all."""
+        return self.workspace + (self.threads - 1) * self.task_bytes
 
     @property
     def ports(self) -> tuple[Port, ...]:
@@ -76,7 +83,7 @@ class Interface:
         outputs = _ports("output", graph.output_types.items(), taken)
         return cls(name, inputs, outputs)
 
-    def with_workspace(self, arena: int, task_bytes: int = 0) -> Interface:
+    def with_workspace(self, arena: int, task_bytes: int = 0, threads: int = 1) -> Interface:
         """The same with memory laid out: the arena, then every port, then what tasks need that
         run beside the first."""
         start, offsets = aligned(arena, ALIGN), []
@@ -84,8 +91,9 @@ class Interface:
             offsets.append(start)
             start += aligned(port.type.nbytes, ALIGN)
         return Interface(
-            self.name, self.inputs, self.outputs, tuple(offsets), max(start, ALIGN), task_bytes
-        )
+            self.name, self.inputs, self.outputs, tuple(offsets), max(start, ALIGN), task_bytes,
+            threads,
+        )  # fmt: skip
 
 
 def _ports(

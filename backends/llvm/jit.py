@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ class Executable:
         self._engine = _load(code.object_code())
         self._run = self.function("run", len(code.interface.ports) + 1)
         self._local = threading.local()
+        if code.interface.threads > 1:
+            stop = self.function("threads_stop", 0)
+            weakref.finalize(self, _stop, stop, self._engine)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run; raises `DataError` for inputs that don't fit."""
@@ -49,24 +53,27 @@ class Executable:
 
     def _workspace(self) -> Array:
         if not hasattr(self._local, "workspace"):
-            self._local.workspace = workspace_array(self.code.interface.workspace)
+            self._local.workspace = workspace_array(self.code.interface.workspace_bytes)
         return np.asarray(self._local.workspace)
 
 
 def compile_graph(graph: Graph, target: str = "host", threads: int = 1) -> Executable:
-    """Compile a scheduled graph for this process.
+    """Compile a scheduled graph for this process; it has its own `threads` - 1 threads.
 
-    Raises `CompileError` for a target that this machine is not, or more than one thread.
+    Raises `CompileError` for a target that this machine is not.
     """
-    if threads != 1:
-        raise CompileError("the llvm backend runs on one thread so far: leave out threads")
     aimed = parse_target(target)
     why = refusal(aimed.triple, aimed.cpu, aimed.features)
     if not why and aimed.tiles and not tiles_permitted():
         why = "the system does not lend it AMX"
     if why:
         raise CompileError(f"target {target} can't run in this process: {why}; save a library")
-    return Executable(graph, generate(graph, aimed, NAME))
+    return Executable(graph, generate(graph, aimed, NAME, threads))
+
+
+def _stop(stop: Callable[[], int], _engine: Any) -> None:
+    """End the threads of a pool while its code, which the engine holds, is still there."""
+    stop()
 
 
 def _load(code: bytes) -> Any:

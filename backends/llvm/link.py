@@ -47,8 +47,12 @@ def zig_triple(target: Target) -> str:
     return "-".join((arch, target.system, *parts[3:]))
 
 
-def link_shared(objects: list[Path], output: Path, target: Target) -> None:
-    """Link position-independent objects into `output`, whose name becomes its soname.
+def link_shared(
+    objects: list[Path], output: Path, target: Target, *, threads: bool = False
+) -> None:
+    """Link position-independent objects into `output`, whose name becomes its soname. With
+    `threads` it needs the system's C library, and stays in memory once it is loaded, for its
+    threads sleep in its code.
 
     Raises `ToolError` where the target has no shared libraries, or the linker fails.
     """
@@ -58,7 +62,9 @@ def link_shared(objects: list[Path], output: Path, target: Target) -> None:
         )
     options = [f"-Wl,{flag}" for flag in (*LINKER_FLAGS, f"-soname,{output.name}")]
     names = [o.name for o in objects]
-    run([*compiler(target), *FLAGS, *options, "-o", output.name, *names], output.parent)
+    libraries = ["-Wl,-z,nodelete", "-Wl,--as-needed", "-lpthread", "-lc"] if threads else []
+    command = [*compiler(target), *FLAGS, *options, "-o", output.name, *names, *libraries]
+    run(command, output.parent)
 
 
 def run(command: list[str], folder: Path) -> None:

@@ -24,6 +24,7 @@ from irc.backends.llvm.functions import (
 )
 from irc.backends.llvm.interface import ALIGN, Interface
 from irc.backends.llvm.manifest import manifest, to_json
+from irc.backends.llvm.pool import check_threads, pool_text
 from irc.backends.llvm.selftest import (
     STORED,
     checksum,
@@ -69,9 +70,9 @@ class Code:
         return bytes(machine.emit_object(module))
 
 
-def generate(graph: Graph, target: Target, name: str) -> Code:
+def generate(graph: Graph, target: Target, name: str, threads: int = 1) -> Code:
     """Only `NAME_run` and `NAME_run_parallel`: what runs in process, on this CPU."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels)
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels, threads)
     builder.run()
     builder.run_parallel()
     return builder.code({}, float_io=False)
@@ -83,11 +84,12 @@ def generate_library(
     name: str,
     *,
     float_io: bool = True,
+    threads: int = 1,
     notes: Mapping[str, Any] | None = None,
 ) -> Code:
     """The whole C interface: run, run_parallel, run_f32 (unless left out, or beyond the target's
     hardware), self_test, manifest."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.choices)
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.choices, threads)
     float_io = float_io and target.hardware_double
     builder.run()
     builder.run_parallel()
@@ -101,8 +103,10 @@ def generate_library(
 
 class _ModuleBuilder:
     def __init__(
-        self, graph: Graph, target: Target, interface: Interface, levels: Sequence[Target]
-    ) -> None:
+        self, graph: Graph, target: Target, interface: Interface, levels: Sequence[Target],
+        threads: int,
+    ) -> None:  # fmt: skip
+        check_threads(threads, target)
         require(graph, ("scheduled",), "code generation")
         self.graph = graph
         self.target = target
@@ -116,14 +120,24 @@ class _ModuleBuilder:
         self.interface = interface.with_workspace(
             self.emitter.scratch_start + max(e.scratch for e in self.emitters),
             max(e.task_scratch for e in self.emitters),
+            threads,
         )
         calls = [e.calling(self.interface.workspace) for e in self.emitters]
         self.body = self._dispatched("body", [c.serial() for c in calls])
         self.parallel = self._dispatched("parallel", [c.parallel() for c in calls])
+        self.pool = self._pool() if threads > 1 else ""
         constants = self.emitter.constants.content
         self.blobs: dict[str, tuple[bytes, int]] = {
             self.emitter.data.name: (constants, ALIGN)
         }
+
+    def _pool(self) -> str:
+        """The pool's text; the body becomes a run by the pool, which calls it or its parallel
+        form."""
+        name, body = self.interface.name, self.body
+        self.body = declare(self.module, f"{name}_pool_run", [PTR] * len(body.args), self.target)
+        self.body.linkage = ""
+        return pool_text(name, self.interface.threads, self.target, body, self.parallel)
 
     def _emitted(self) -> list[Emitter]:
         """The kernels of each level, over one set of constants. Levels that differ by AMX alone
@@ -159,6 +173,10 @@ class _ModuleBuilder:
     def code(self, content: dict[str, Any], *, float_io: bool) -> Code:
         """The finished module."""
         text = module_text(self.module, self.blobs)
+        if self.pool:
+            declared = f'declare void @"{self.interface.name}_pool_run"('
+            lines = (line for line in text.splitlines() if not line.startswith(declared))
+            text = "\n".join((*lines, self.pool, ""))
         return Code(text, self.interface, self.target, content, float_io)
 
     def describe(self, notes: Mapping[str, Any], *, float_io: bool) -> dict[str, Any]:

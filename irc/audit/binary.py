@@ -40,6 +40,8 @@ class Binary:
     writable: Sequence[str]
     executable_writable: bool
     relocations: int
+    imports: Sequence[range]
+    """Addresses of code that jumps to what is undefined."""
     functions: Mapping[int, str]
     manifest: Mapping[str, Any] | None
 
@@ -77,6 +79,11 @@ def _binary(path: Path, elf: Any) -> Binary:
         writable=_writable(elf),
         executable_writable=any(_both(s["p_flags"]) for s in elf.iter_segments()),
         relocations=_relocations(elf),
+        imports=[
+            range(s["sh_addr"], s["sh_addr"] + s["sh_size"])
+            for s in elf.iter_sections()
+            if s.name.startswith(".plt")
+        ],
         functions=_functions(elf, defined),
         manifest=_manifest(elf),
     )

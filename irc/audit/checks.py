@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,15 @@ from irc.audit.flow import Function, functions, reachable, recursion, stack_boun
 from irc.audit.machines import MACHINES, TOOLS, Instruction, Machine
 from irc.errors import ToolError
 
-API = ("run", "run_f32", "run_parallel", "self_test", "manifest")
+API = ("run", "run_f32", "run_parallel", "self_test", "manifest", "threads_stop")
+POOL = frozenset((
+    "getpid", "pthread_create", "pthread_join", "pthread_mutex_init", "pthread_mutex_lock",
+    "pthread_mutex_unlock", "pthread_cond_init", "pthread_cond_wait", "pthread_cond_broadcast",
+))  # fmt: skip
+"""What a library with threads of its own needs from outside."""
+C_LIBRARY = re.compile(r"(libc|libpthread|libc\.musl-\w+)\.so(\.\d+)?")
+POOL_DATA = re.compile(r"\.(bss|got|got\.plt) \(\d+ bytes\)")
+"""Where its pool's state lies, and the addresses of what it needs."""
 EDGE = ("run_f32",)
 """What may compute with floats, and whatever only it reaches."""
 LEVEL_WORD = (".bss (4 bytes)", ".bss (8 bytes)")
@@ -64,7 +73,7 @@ class _Audit:
             for what in API
             if f"{self.name}_{what}" in binary.exports
         }
-        self.found = functions(code, machine, self.entries.values())
+        self.found = functions(code, machine, self.entries.values(), binary.imports)
 
     def checks(self) -> list[Check]:
         return [
@@ -99,17 +108,36 @@ class _Audit:
         return Check("exports its interface and no more", not extra and not missing, seen)
 
     def undefined(self) -> Check:
-        missing = [*self.binary.undefined, *self.binary.needed]
-        return Check("needs nothing from outside", not missing, _listed(missing) or "nothing")
+        promise, b = "needs nothing from outside", self.binary
+        if not self.pooled:
+            missing = [*b.undefined, *b.needed]
+            return Check(promise, not missing, _listed(missing) or "nothing")
+        missing = [s for s in b.undefined if s not in POOL]
+        missing += [n for n in b.needed if not C_LIBRARY.fullmatch(n)]
+        pool = f"nothing but its pool's POSIX threads: {_listed(sorted(b.undefined))}"
+        return Check(promise, not missing, _listed(missing) or pool)
 
     def data(self) -> Check:
-        problems = [s for s in self.binary.writable if not (self.fat and s in LEVEL_WORD)]
+        problems = [s for s in self.binary.writable if not self._may_write(s)]
         if self.binary.executable_writable:
             problems.append("a segment that is writable and executable")
-        if self.binary.relocations:
-            problems.append(f"{self.binary.relocations} relocations at load time")
-        allowed = "none" if not self.binary.writable else "one word, the CPU's level, found once"
+        relocations = self.binary.relocations
+        if relocations > (len(self.binary.undefined) if self.pooled else 0):
+            problems.append(f"{relocations} relocations at load time")
+        allowed = "one word, the CPU's level, found once" if self.binary.writable else "none"
+        allowed = "its pool of threads alone" if self.pooled else allowed
         return Check("has no writable data", not problems, _listed(problems) or allowed)
+
+    def _may_write(self, section: str) -> bool:
+        if self.pooled and POOL_DATA.fullmatch(section):
+            return True
+        return self.fat and section in LEVEL_WORD
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the library says that it has threads of its own."""
+        threads = (self.binary.manifest or {}).get("threads", 1)
+        return isinstance(threads, int) and threads > 1
 
     @property
     def fat(self) -> bool:
@@ -136,18 +164,23 @@ class _Audit:
         strays = [
             f"{i} in {self.binary.name(f.entry)}"
             for f in self.found.values()
-            for i in (*f.strays, *(() if asks else f.system), *self._astray(f))
+            for i in (*f.strays, *(() if asks else f.system), *self._astray(f), *self._left(f))
         ]
         seen = _listed(strays) or f"{len(self.found)} functions, all calls direct"
         if not strays and any(f.indirect for f in self.found.values()):
-            seen += ", but for those of an executor"
+            seen += ", but for an executor's"
         seen += ", but for asking Linux to lend AMX" if asks and not strays else ""
         return Check("never leaves its own code", not strays, seen)
 
     def _astray(self, f: Function) -> list[Instruction]:
-        """Calls by a pointer, where it is not the host's executor that is called."""
+        """Calls by a pointer, where it is neither an executor that is called nor a pool's task."""
         executes = {g.entry for g in self.behind(["run_parallel"])}
-        return [] if f.entry in executes - {g.entry for g in self.behind(["run"])} else f.indirect
+        executes -= {g.entry for g in self.behind(["run"])}
+        return [] if self.pooled or f.entry in executes else f.indirect
+
+    def _left(self, f: Function) -> list[Instruction]:
+        """Calls of other libraries, where there is no pool that needs them."""
+        return [] if self.pooled else f.outside
 
     def _asks_for_tiles(self, call: Instruction) -> bool:
         """Whether a system call is `arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`: its

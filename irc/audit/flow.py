@@ -5,7 +5,7 @@ Goes by addresses alone, so it needs no symbols and can't be led astray by them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from irc.audit.machines import Frame, Instruction, Machine, UnknownStack
@@ -16,14 +16,16 @@ PADDING = frozenset(("nop", "nopw", "nopl", "xchg", "int3", "udf"))
 
 @dataclass
 class Function:
-    """What one function may do. `calls` gives callees and the stack in use at each call;
-    `system` are its calls of the operating system, `indirect` those by a pointer, `strays` places
-    where control can't be followed, `unknown` where the stack can't."""
+    """What one function may do. `calls` gives callees and the stack in use at each call; `outside`
+    are its calls of what other libraries have, `system` those of the operating system, `indirect`
+    those by a pointer, `strays` places where control can't be followed, `unknown` where the stack
+    can't."""
 
     entry: int
     reached: dict[int, Frame] = field(default_factory=dict)
     depth: int = 0
     calls: list[tuple[int, int]] = field(default_factory=list)
+    outside: list[Instruction] = field(default_factory=list)
     system: list[Instruction] = field(default_factory=list)
     indirect: list[Instruction] = field(default_factory=list)
     strays: list[Instruction] = field(default_factory=list)
@@ -31,10 +33,13 @@ class Function:
 
 
 def functions(
-    code: Mapping[int, Instruction], machine: Machine, entries: Iterable[int]
+    code: Mapping[int, Instruction],
+    machine: Machine,
+    entries: Iterable[int],
+    imports: Sequence[range] = (),
 ) -> dict[int, Function]:
     """Every function that the entries reach, by address; and whatever else is code, which may be
-    called by a pointer."""
+    called by a pointer. Calls that lead to `imports` leave the library."""
     found: dict[int, Function] = {}
     covered: set[int] = set()
 
@@ -43,23 +48,26 @@ def functions(
         while pending:
             entry = pending.pop()
             if entry not in found:
-                found[entry] = _Walk(code, machine, Function(entry)).run()
+                found[entry] = _Walk(code, machine, Function(entry), imports).run()
                 covered.update(found[entry].reached)
                 pending += [callee for callee, _ in found[entry].calls]
 
     for entry in entries:
         walk(entry)
     for address in sorted(code):
-        if address not in covered and code[address].mnemonic not in PADDING:
+        outside = any(address in r for r in imports)
+        if not outside and address not in covered and code[address].mnemonic not in PADDING:
             walk(address)
     return found
 
 
 class _Walk:
     def __init__(
-        self, code: Mapping[int, Instruction], machine: Machine, function: Function
-    ) -> None:
+        self, code: Mapping[int, Instruction], machine: Machine, function: Function,
+        imports: Sequence[range],
+    ) -> None:  # fmt: skip
         self.code, self.machine, self.f = code, machine, function
+        self.imports = imports
         self.pending: list[tuple[int, Frame]] = [(function.entry, Frame())]
 
     def run(self) -> Function:
@@ -89,17 +97,12 @@ class _Walk:
 
     def step(self, i: Instruction, frame: Frame) -> None:
         kind = self.machine.kind(i)
-        if kind in ("return", "stop"):
-            return
         if kind == "system":
             self.f.system.append(i)
-        if kind == "call" and i.target is None:
-            self.f.indirect.append(i)
-        if kind == "bad" or (kind in ("jump", "branch") and i.target is None):
-            self.f.strays.append(i)
+        if kind in ("return", "stop") or self.strays(i, kind):
             return
-        if kind == "call" and i.target is not None:
-            self.f.calls.append((i.target, frame.depth + self.machine.call_bytes))
+        if kind in ("call", "jump") and self.leaves(i, frame) and kind == "jump":
+            return
         try:
             after = self.machine.stack(i, frame) if kind == "next" else frame
         except UnknownStack:
@@ -110,6 +113,25 @@ class _Walk:
             self.pending.append((i.target, after))
         if kind != "jump":
             self.pending.append((i.next, after))
+
+    def strays(self, i: Instruction, kind: str) -> bool:
+        """Whether nobody knows where it goes on."""
+        computed = kind in ("jump", "branch") and i.target is None
+        if computed or kind == "bad":
+            self.f.strays.append(i)
+        return computed or kind == "bad"
+
+    def leaves(self, i: Instruction, frame: Frame) -> bool:
+        """Note what a call or jump calls; whether that is outside of the library."""
+        if i.target is None:
+            self.f.indirect.append(i)
+            return False
+        if any(i.target in r for r in self.imports):
+            self.f.outside.append(i)
+            return True
+        if self.machine.kind(i) == "call":
+            self.f.calls.append((i.target, frame.depth + self.machine.call_bytes))
+        return False
 
 
 def reachable(found: Mapping[int, Function], entry: int) -> Iterator[Function]:

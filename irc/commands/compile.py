@@ -54,11 +54,6 @@ class Request:
 
     def refuse_missing(self) -> None:
         """Raise `CompileError` for what can be asked for but is not there yet."""
-        if self.threads != 1:
-            raise CompileError(
-                f"--threads {self.threads}: libraries run on one thread so far; threads with a"
-                " workspace each may share one library"
-            )
         if self.optimize not in ("speed", "size"):
             raise CompileError(f"--optimize {self.optimize}: there are speed and size")
         if self.optimize == "size":
@@ -85,7 +80,8 @@ def compile_model(request: Request) -> None:
     with whole(request.directory) as staging:
         for target in request.targets:
             folder = staging / _folder(target, request.targets)
-            driver.compile(public, target=target).save(folder, name, **options)
+            model = driver.compile(public, target=target, threads=request.threads)
+            model.save(folder, name, **options)
         written = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
     for path in written:
         out().print(str(request.directory / path))
