@@ -17,6 +17,7 @@ from . import (
     recurrent,
     reduce,
     resize,
+    sampling,
     select,
     shape,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "recurrent",
     "reduce",
     "resize",
+    "sampling",
     "select",
     "shape",
 ]
