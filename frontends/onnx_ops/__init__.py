@@ -20,6 +20,7 @@ from . import (
     sampling,
     select,
     shape,
+    signal,
 )
 from .table import HANDLERS, Node
 
@@ -45,4 +46,5 @@ __all__ = [
     "sampling",
     "select",
     "shape",
+    "signal",
 ]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from onnx import TensorProto
 
 from irc.ops import activation as act
 from irc.ops import elementwise as ew
@@ -222,6 +223,20 @@ def _clip_integers(node: Node, x: Value, low: int | None, high: int | None) -> V
 def where(node: Node) -> Results:
     """A choice, element by element."""
     return node.builder.add(moving.Where(node.x(0), node.x(1), node.x(2)))
+
+
+@handles("BitCast")
+def bit_cast(node: Node) -> Results:
+    """The same bits: of integers at run time, of constants also from and to floats."""
+    x, wanted = node.x(), node.integer("to")
+    dtype = DType.of(element_type(wanted, "BitCast"))
+    if wanted == TensorProto.DOUBLE or dtype.bits != x.type.dtype.bits:
+        node.fail(f"the bits of {x.type} are no {dtype.value}")
+    if isinstance(x, Const):
+        return node.builder.const(x.array.view(dtype.numpy))
+    if x.type.dtype.is_float or dtype.is_float or dtype is DType.BOOL:
+        node.fail(f"the bits of {x.type}, computed at run time, can't be read as {dtype.value}")
+    return node.builder.add(moving.Cast(x, dtype))
 
 
 @handles("Cast", "CastLike")

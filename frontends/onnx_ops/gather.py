@@ -8,8 +8,9 @@ from math import prod
 import numpy as np
 
 from irc.ops.core import Const
-from irc.ops.elementwise import Add, Maximum, Minimum, Mul
-from irc.ops.logic import Less
+from irc.ops.elementwise import Add, Maximum, Minimum, Mod, Mul, Sub
+from irc.ops.logic import And, Less, LessOrEqual
+from irc.ops.scatter import Scatter
 from irc.ops.shape import Cast, Concat, Gather, Where
 from irc.types import Array, DType, Shape
 from irc.value import Value
@@ -115,6 +116,35 @@ def _row_numbers(node: Node, indices: Value, rows: Shape, batch: int) -> Value:
     return total
 
 
+@handles("TensorScatter")
+def tensor_scatter(node: Node) -> Results:
+    """A cache, of which each sequence takes its update from a place of its own on; `circular` goes
+    on at the start."""
+    x, updates, build = node.x(0), node.x(1), node.builder
+    axis = node.axis(node.integer("axis"), x.type.rank)
+    mode = node.text("mode")
+    same = [i for i in range(x.type.rank) if i != axis]
+    if updates.type.rank != x.type.rank or any(x.shape[i] != updates.shape[i] for i in same):
+        node.fail(f"updates {updates.type} do not fit {x.type}")
+    if axis == 0 or mode not in ("linear", "circular") or not updates.shape[axis]:
+        node.fail(f"axis = {axis} with mode = {mode!r} of {updates.type} is not supported")
+    batch, extent, length = x.shape[0], x.shape[axis], updates.shape[axis]
+    starts = node.x(2) if node.has(2) else build.const(np.zeros(batch, np.int64))
+    since = build.add(Sub(build.const(np.arange(extent)), build.reshape(starts, (batch, 1))))
+    if mode == "circular":
+        since = build.add(Mod(since, build.const(np.asarray(extent, np.int64))))
+    zero, last = (build.const(np.asarray(n, np.int64)) for n in (0, length - 1))
+    new = build.add(And(build.add(LessOrEqual(zero, since)), build.add(LessOrEqual(since, last))))
+    at = build.add(Minimum(build.add(Maximum(since, zero)), last))
+    rows = build.add(Add(at, build.const(np.arange(batch)[:, np.newaxis] * length)))
+    order = (0, axis, *same[1:])
+    moved = build.transpose(updates, order)
+    picked = _picked(node, moved, rows, moved.shape[2:])
+    back = build.transpose(picked, tuple(int(i) for i in np.argsort(order)))
+    mask = build.reshape(new, tuple(d if i in (0, axis) else 1 for i, d in enumerate(x.shape)))
+    return build.add(Where(mask, back, x))
+
+
 REDUCTIONS: dict[str, Callable[[Value, Value], Value]] = {
     "add": Add, "mul": Mul, "max": Maximum, "min": Minimum,
 }  # fmt: skip
@@ -122,43 +152,46 @@ REDUCTIONS: dict[str, Callable[[Value, Value], Value]] = {
 
 @handles("ScatterElements", "Scatter")
 def scatter_elements(node: Node) -> Results:
-    """Into constant places along an axis."""
+    """Into places along an axis; those that are computed take no reduction."""
     x, updates = node.x(0), node.x(2)
     axis = node.axis(node.integer("axis"), x.type.rank)
-    places = _checked(node, node.constant(1, "indices"), x.shape[axis])
-    if places.shape != updates.shape or places.ndim != x.type.rank:
-        node.fail(f"updates {updates.type} and indices of shape {list(places.shape)} differ")
-    if any(n > d for a, (n, d) in enumerate(zip(places.shape, x.shape, strict=True)) if a != axis):
+    places = _front(node, node.x(1), x.shape[axis])
+    shape = places.shape
+    if shape != updates.shape or len(shape) != x.type.rank:
+        node.fail(f"updates {updates.type} and indices of shape {list(shape)} differ")
+    if any(n > d for a, (n, d) in enumerate(zip(shape, x.shape, strict=True)) if a != axis):
         node.fail(f"updates {updates.type} do not fit {x.type}")
     strides = _strides(x.shape)
-    numbers = places * strides[axis] + _offsets(places.shape, [axis], strides)
-    return _scattered(node, x, updates, numbers.reshape(-1), ())
+    numbers = _linear(node, places, strides[axis], _offsets(shape, [axis], strides))
+    return _scattered(node, x, updates, node.builder.reshape(numbers, (prod(shape),)), ())
 
 
 @handles("ScatterND")
 def scatter_nd(node: Node) -> Results:
-    """Slices into constant places."""
-    x, indices, updates = node.x(0), node.constant(1, "indices"), node.x(2)
-    depth = indices.shape[-1] if indices.ndim else 0
+    """Slices into places; those that are computed take no reduction."""
+    x, indices, updates = node.x(0), node.x(1), node.x(2)
+    depth = indices.shape[-1] if indices.type.rank else 0
     rows, row = x.shape[:depth], x.shape[depth:]
     if not 1 <= depth <= x.type.rank or updates.shape != (*indices.shape[:-1], *row):
         node.fail(f"updates {updates.type} and indices {list(indices.shape)} do not fit {x.type}")
-    numbers = np.zeros(indices.shape[:-1], np.int64)
-    for k, (extent, stride) in enumerate(zip(rows, _strides(rows), strict=True)):
-        numbers += _checked(node, indices[..., k], extent) * stride
-    return _scattered(node, x, updates, numbers.reshape(-1), row)
+    numbers = _row_numbers(node, indices, rows, 0)
+    return _scattered(node, x, updates, node.builder.reshape(numbers, (numbers.type.size,)), row)
 
 
-def _scattered(node: Node, x: Value, updates: Value, numbers: Array, row: Shape) -> Value:
+def _scattered(node: Node, x: Value, updates: Value, numbers: Value, row: Shape) -> Value:
     """Rows of x, of which those with the given numbers are replaced by, or joined with, updates."""
     build, found = node.builder, node.attribute("reduction")
     how = "none" if found is None else found.s.decode("utf-8", "replace")
     count = x.type.size // max(1, prod(row))
     old = build.reshape(x, (count, *row))
-    new = build.reshape(updates, (len(numbers), *row))
+    new = build.reshape(updates, (numbers.type.size, *row))
     if how != "none" and how not in REDUCTIONS:
         node.fail(f"reduction = {how!r} is not supported")
-    for source in _rounds(node, numbers, count, every=how != "none"):
+    if not isinstance(numbers, Const):
+        if how != "none":
+            node.fail(f"reduction = {how!r} at places computed at run time is not supported")
+        return build.reshape(build.add(Scatter(old, new, numbers)), x.shape)
+    for source in _rounds(node, numbers.array, count, every=how != "none"):
         y = _replaced(node, old, new, source)
         if how != "none":
             touched = (source >= 0).reshape(-1, *(1,) * len(row))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 
 from irc.ops.activation import Abs
-from irc.ops.elementwise import Pow
+from irc.ops.elementwise import Add, Pow
+from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceMax, ReduceMean
-from irc.types import Shape
+from irc.ops.scatter import Scatter
+from irc.ops.shape import Gather
+from irc.types import Array, DType, Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import check_size
+from ..volumes import ends, window_places
 from .conv import explicit_pads, per_axis, positive, spatial_sizes
 from .table import Node, Results, handles
 
@@ -36,10 +42,93 @@ def _window(node: Node) -> tuple[Shape, Shape, Shape, Shape, Shape]:
 
 @handles("MaxPool")
 def max_pool(node: Node) -> Results:
-    """Without the indices of the maxima."""
-    node.ignore("storage_order")  # it orders the indices
+    """With the places of the maxima, if they are asked for."""
+    found = node.attribute("storage_order")
     kernel, strides, dilations, _, pads = _window(node)
-    return forms.max_pool(node.builder, node.x(), kernel, strides, pads, dilations)
+    y = forms.max_pool(node.builder, node.x(), kernel, strides, pads, dilations)
+    if len([o for o in node.proto.output if o]) < 2:
+        return y
+    taps = [
+        window_places(size, k, s, ends(pads, i), d)
+        for i, (size, k, s, d) in enumerate(
+            zip(spatial_sizes(node), kernel, strides, dilations, strict=True)
+        )
+    ]
+    return y, _places(node, taps, y.shape, by_column=found is not None and bool(found.i))
+
+
+def _places(node: Node, taps: Sequence[Array], shape: Shape, *, by_column: bool) -> Value:
+    """Where in x, seen as flat, the maximum of each window is; `by_column` counts the spatial axes
+    from the last one."""
+    x, build = node.x(), node.builder
+    sizes = spatial_sizes(node)
+    windows, count = prod(shape[2:]), prod(t.shape[1] for t in taps)
+    check_size(8, (windows, count))
+    if prod(x.shape) == 0 or not windows:
+        node.fail(f"{x.type} has no maxima")
+    order = list(range(len(sizes)))[:: -1 if by_column else 1]
+    strides = {axis: prod(sizes[o] for o in order[i + 1 :]) for i, axis in enumerate(order)}
+    row_major = [prod(sizes[i + 1 :]) for i in range(len(sizes))]
+    flat = _combined([t * s for t, s in zip(taps, row_major, strict=True)])
+    named = _combined([t * strides[i] for i, t in enumerate(taps)])
+    inside = _combined([(t >= size).astype(np.int64) for t, size in zip(taps, sizes, strict=True)])
+    first = np.argmax(inside == 0, 1)[:, np.newaxis]
+    # Padding is never the largest: the first element that is there stands for it.
+    flat = np.where(inside == 0, flat, np.take_along_axis(flat, first, 1))
+    named = np.where(inside == 0, named, np.take_along_axis(named, first, 1))
+    planes = build.reshape(x, (prod(x.shape[:2]), prod(sizes)))
+    seen = build.add(Gather(planes, build.const(flat, name=f"{build.name}.windows"), 1))
+    best = build.add(ArgMax(seen, 2, False))
+    at = build.add(Add(best, build.const(np.arange(windows) * count)))
+    place = build.add(Gather(build.const(named.reshape(-1)), at, 0))
+    plane = np.arange(planes.shape[0])[:, np.newaxis] * prod(sizes)
+    return build.reshape(build.add(Add(place, build.const(plane))), shape)
+
+
+def _combined(parts: Sequence[Array]) -> Array:
+    """Sums of one number of each axis: `[windows, taps]`, both row-major."""
+    total = np.zeros((1, 1), np.int64)
+    for p in parts:
+        both = total[:, np.newaxis, :, np.newaxis] + p[np.newaxis, :, np.newaxis, :]
+        total = both.reshape(total.shape[0] * p.shape[0], -1)
+    return total
+
+
+@handles("MaxUnpool")
+def max_unpool(node: Node) -> Results:
+    """Elements put where they were the largest, zeros around them."""
+    x, at, build = node.x(0), node.x(1), node.builder
+    sizes = spatial_sizes(node)
+    n = len(sizes)
+    kernel = positive(node, "kernel_shape", per_axis(node, "kernel_shape", n, 0))
+    strides = positive(node, "strides", per_axis(node, "strides", n, 1))
+    pads = node.integers("pads") or (0,) * (2 * n)
+    if len(pads) != 2 * n or at.shape != x.shape or at.type.dtype is not DType.I64:
+        node.fail(f"pads {list(pads)} and places {at.type} do not fit {x.type}")
+    pooled = tuple(
+        (size - 1) * s + k - sum(ends(pads, i))
+        for i, (size, s, k) in enumerate(zip(sizes, strides, kernel, strict=True))
+    )
+    shape = (*x.shape[:2], *pooled)
+    wanted = node.whole(2, "output shape") if node.has(2) else shape
+    if len(wanted) != len(shape) or min(*shape, *wanted) < 1 or wanted[:2] != shape[:2]:
+        node.fail(f"an output of {list(wanted)} from {x.type} is not supported")
+    check_size(x.type.dtype.numpy.itemsize, wanted)
+    if wanted != shape:
+        at = _renumbered(node, at, shape, wanted)
+    zeros = build.const(np.zeros(prod(wanted), x.type.dtype.numpy), name=f"{build.name}.zeros")
+    flat, places = (build.reshape(v, (x.type.size,)) for v in (x, at))
+    return build.reshape(build.add(Scatter(zeros, flat, places)), wanted)
+
+
+def _renumbered(node: Node, at: Value, shape: Shape, wanted: Shape) -> Value:
+    """Places in a tensor of `shape` as those of the same indices in a larger one."""
+    if any(w < d for d, w in zip(shape, wanted, strict=True)):
+        node.fail(f"an output of {list(wanted)} is too small for {list(shape)}")
+    check_size(8, shape)
+    index = np.unravel_index(np.arange(prod(shape)), shape)
+    table = np.ravel_multi_index(index, wanted).astype(np.int64)
+    return node.builder.add(Gather(node.builder.const(table), at, 0))
 
 
 @handles("AveragePool")

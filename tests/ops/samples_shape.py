@@ -9,6 +9,7 @@ import numpy as np
 
 from irc.ops.core import Const, Input
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Or, Relation
+from irc.ops.scatter import Scatter
 from irc.ops.shape import (
     Cast,
     Concat,
@@ -192,3 +193,16 @@ def and_(draw: Draw) -> Sample:
 @sample("or")
 def or_(draw: Draw) -> Sample:
     return relation(draw, Or, DType.BOOL)
+
+
+@sample("scatter")
+def scatter(draw: Draw) -> Sample:
+    """Places inside and outside, some of them twice."""
+    dims = shape(draw, 1, 3, 5)
+    count = integer(draw, 0, 5)
+    x = anything(draw, dims)
+    updates = Feed(Input(x.value.type.dtype, (count, *dims[1:]), x.value.type.quant, name="u"),
+                   array(draw, x.value.type.dtype, (count, *dims[1:])))  # fmt: skip
+    at = Feed(Input(DType.I64, (count,), name="at"),
+              array(draw, DType.I64, (count,), (-2, dims[0] + 1)))  # fmt: skip
+    return sample_of(Scatter(x.value, updates.value, at.value), x, updates, at)

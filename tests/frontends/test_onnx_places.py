@@ -1,0 +1,127 @@
+"""What takes elements from, or puts them to, places that are computed: against onnxruntime, and
+whether the library finds the same places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import irc
+from irc.types import Array
+from tests.frontends.single_op import agree, check, i64, model, node, reals
+
+GRIDS = [(1, 5, 6, 2), (2, 3, 4, 2)]
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("constant", [False, True])
+def test_grid_sample(mode: str, padding: str, align: int, constant: bool) -> None:
+    for shape in GRIDS:
+        x = {"x": reals(1, shape[0], 3, 4, 5)}
+        grid = {"grid": reals(2, *shape, low=-1.6, high=1.6)}
+        check(
+            "GridSample", x if constant else x | grid, grid if constant else None,
+            mode=mode, padding_mode=padding, align_corners=align, relative=1e-4,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["avg", "max"])
+@pytest.mark.parametrize("ratio", [0, 2])
+@pytest.mark.parametrize("how", ["half_pixel", "output_half_pixel"])
+def test_regions(mode: str, ratio: int, how: str) -> None:
+    if mode == "max" and how == "half_pixel":
+        pytest.skip("onnxruntime takes another maximum there than ONNX")
+    rois = np.asarray([[0, 0, 7, 5], [2, 1, 30, 20], [-3, 4, 9, 9.5]], np.float32)
+    check(
+        "RoiAlign", {"x": reals(1, 2, 3, 10, 12)}, {"rois": rois, "batch": i64(1, 0, 1)},
+        mode=mode, sampling_ratio=ratio, output_height=3, output_width=2, spatial_scale=0.8,
+        coordinate_transformation_mode=how, relative=1e-4,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("attributes", [
+    {}, {"strides": [2, 1], "pads": [1, 0, 1, 1]}, {"dilations": [2, 1], "storage_order": 1},
+    {"ceil_mode": 1, "strides": [3, 2]},
+])  # fmt: skip
+def test_places_of_maxima(attributes: dict[str, Any]) -> None:
+    x = {"x": np.round(reals(1, 2, 3, 7, 8) * 4)}
+    pool = node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 3], **attributes)
+    agree(model([pool], x, outputs=["y", "i"]), x)
+
+
+def test_what_a_pool_took_is_put_back() -> None:
+    x = {"x": reals(1, 1, 2, 8, 6)}
+    nodes = [
+        node("MaxPool", ["x"], ["p", "i"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("MaxUnpool", ["p", "i"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    graph = agree(model(nodes, x), x)
+    same_bits(graph, x)
+
+
+def same_bits(graph: irc.graph.Graph, feeds: dict[str, Array]) -> None:
+    """The library's results are the reference's, and close to the reals."""
+    real_inputs = any(v.type.dtype.is_float for v in graph.inputs)
+    quantized = irc.quantize(graph, calibration=[feeds]) if real_inputs else graph
+    first, second = (irc.compile(quantized, backend=b)(feeds) for b in ("reference", "llvm"))
+    real = irc.evaluate(graph, feeds)
+    for name, array in real.items():
+        np.testing.assert_array_equal(first[name], second[name])
+        spread = np.ptp(array) / 100 if array.dtype.kind == "f" else 0
+        np.testing.assert_allclose(first[name], array, atol=spread)
+
+
+def test_scatter_at_run_time() -> None:
+    x = {"x": reals(1, 4, 5), "i": np.asarray([[0, 3, -1], [2, 2, 0]]), "u": reals(2, 2, 3)}
+    graph = agree(model([node("ScatterElements", ["x", "i", "u"], axis=0)], x), x)
+    same_bits(graph, x)
+    x = {"x": reals(1, 4, 5), "i": np.asarray([[0], [3], [-2]]), "u": reals(2, 3, 5)}
+    same_bits(agree(model([node("ScatterND", ["x", "i", "u"])], x), x), x)
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_top_k(largest: int, axis: int) -> None:
+    x = {"x": np.round(reals(1, 5, 4, 6) * 3)}
+    nodes = [node("TopK", ["x", "k"], ["y", "i"], axis=axis, largest=largest)]
+    graph = agree(model(nodes, x, {"k": i64(3)}, outputs=["y", "i"]), x)
+    same_bits(graph, x)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"exclusive": 1}, {"reverse": 1}])
+def test_running_sums(attributes: dict[str, int]) -> None:
+    x = {"x": reals(1, 3, 9)}
+    graph = check("CumSum", x, {"axis": i64(1)}, **attributes)
+    same_bits(graph, x)
+    whole = {"x": np.asarray([[1, 1, 0], [1, 0, 1]], np.int64)}
+    same_bits(check("CumSum", whole, {"axis": i64(1)}, **attributes), whole)
+
+
+def test_patches_overlap() -> None:
+    x = {"x": reals(1, 2, 3 * 6, 12)}
+    constants = {"image": i64(5, 6), "block": i64(2, 3)}
+    graph = check("Col2Im", x, constants, opset=18, strides=[2, 1], pads=[1, 0, 1, 0])
+    same_bits(graph, x)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_spectra(onesided: int, parts: int) -> None:
+    if onesided and parts == 2:
+        pytest.skip("a complex signal has two sides")
+    x = reals(1, 2, 16, 3, parts)
+    graph = check("DFT", {"x": x}, opset=17, axis=1, onesided=onesided, relative=1e-4)
+    signal = x[..., 0] + (1j * x[..., 1] if parts == 2 else 0)
+    expected = np.fft.fft(signal, axis=1)[:, : 9 if onesided else 16]
+    found = irc.evaluate(graph, {"x": x})["y"]
+    np.testing.assert_allclose(found[..., 0] + 1j * found[..., 1], expected, atol=1e-4)
+
+
+def test_short_time_spectra() -> None:
+    window = np.hanning(8).astype(np.float32)
+    constants = {"step": np.asarray(4), "window": window}
+    check("STFT", {"x": reals(1, 2, 40, 1)}, constants, relative=1e-4)
