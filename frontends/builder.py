@@ -21,12 +21,14 @@ class Builder:
     """Adds nodes. `name` is the model's name of the tensor being built: nodes without a name of
     their own get it.
 
+    `kinds` are the element types of those tensors, by name, that a wider dtype stands for.
     A node over constants alone becomes a constant, except for `dequantize`: weights that come
     quantized stay so.
     """
 
     def __init__(self) -> None:
         self.name = ""
+        self.kinds: dict[str, int] = {}
 
     def add(self, v: Value) -> Value:
         """The node, named and folded; raises `ModelError` where its result is absurdly large."""

@@ -17,14 +17,14 @@ from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add
 from irc.ops.shape import Where
-from irc.types import DType, Shape, TensorType
+from irc.types import Array, DType, Shape, TensorType
 from irc.value import Value
 
 from .builder import Builder, check_size
 from .onnx_bodies import inlined
 from .onnx_control import CONTROL, Control
 from .onnx_dynamic import without_dynamic
-from .onnx_file import Tensors, element_type, read_model
+from .onnx_file import PACKED, SMALL_FLOATS, Tensors, element_type, read_model
 from .onnx_ops import HANDLERS, Node
 from .onnx_ops.quantization import STATED, input_quant
 from .onnx_pinned import with_values
@@ -104,6 +104,10 @@ class _Importer:
 
     def scope(self, proto: GraphProto, outer: Scope | None = None) -> Scope:
         """What a graph stores, and the values around it."""
+        for t in proto.initializer:
+            self.note(t.name, t.data_type)
+        for v in proto.input:
+            self.note(v.name, v.type.tensor_type.elem_type)
         return Scope(proto.initializer, self.tensors.array, outer)
 
     def input(
@@ -125,10 +129,17 @@ class _Importer:
     def node(self, proto: NodeProto, inputs: tuple[Value | None, ...]) -> Node:
         """A node for its handler."""
         what = where(proto)
-        return Node(
-            proto, inputs, self.builder, self.opset,
-            lambda t: self.tensors.array(t, f"{what}: tensor {t.name!r}"),
-        )  # fmt: skip
+
+        def tensor(t: TensorProto) -> Array:
+            self.note(proto.output[0], t.data_type)
+            return self.tensors.array(t, f"{what}: tensor {t.name!r}")
+
+        return Node(proto, inputs, self.builder, self.opset, tensor)
+
+    def note(self, name: str, kind: int) -> None:
+        """Remember an element type for which a wider dtype stands."""
+        if kind in PACKED or kind in SMALL_FLOATS:
+            self.builder.kinds[name] = kind
 
     def run(self, nodes: Iterable[NodeProto], scope: Scope) -> None:
         """Import nodes in order; their outputs enter the scope."""

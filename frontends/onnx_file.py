@@ -35,7 +35,39 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 }
 """How each element type is stored in a file; a bfloat16 as the upper half of a float32."""
 
-FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+PACKED = {
+    TensorProto.INT4: (4, np.dtype(np.int8)),
+    TensorProto.UINT4: (4, np.dtype(np.uint8)),
+    TensorProto.INT2: (2, np.dtype(np.int8)),
+    TensorProto.UINT2: (2, np.dtype(np.uint8)),
+}
+"""Bits of the integers of which several share a byte in a file, and the dtype that holds each of
+them here."""
+
+SMALL_FLOATS = (
+    TensorProto.FLOAT8E4M3FN,
+    TensorProto.FLOAT8E4M3FNUZ,
+    TensorProto.FLOAT8E5M2,
+    TensorProto.FLOAT8E5M2FNUZ,
+)
+"""A byte each; they can be stored, not computed."""
+
+FLOATS = (
+    TensorProto.FLOAT,
+    TensorProto.DOUBLE,
+    TensorProto.FLOAT16,
+    TensorProto.BFLOAT16,
+    *SMALL_FLOATS,
+)
+
+
+def limits(elem_type: int) -> tuple[int, int] | None:
+    """The least and the largest of packed integers, None for other types."""
+    if elem_type not in PACKED:
+        return None
+    bits, dtype = PACKED[elem_type]
+    signed = dtype.kind == "i"
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
 
 
 def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx.ModelProto:
@@ -82,13 +114,15 @@ def type_name(elem_type: int) -> str:
 
 
 def element_type(elem_type: int, what: str) -> np.dtype[Any]:
-    """The NumPy dtype that stands for an ONNX element type at import: all floats are float32.
+    """The NumPy dtype that stands for an ONNX element type at import: all floats are float32,
+    integers of 4 and 2 bits take a byte each.
 
-    Raises `ModelError` for types that have no place here (strings, complex numbers, 4 and
-    float8 bits).
+    Raises `ModelError` for types that have no place here (strings, complex numbers, 4-bit floats).
     """
     if elem_type in FLOATS:
         return np.dtype(np.float32)
+    if elem_type in PACKED:
+        return PACKED[elem_type][1]
     if elem_type not in _DTYPES:
         raise ModelError(f"{what}: element type {type_name(elem_type)} is not supported")
     return _DTYPES[elem_type]
@@ -120,8 +154,11 @@ class Tensors:
         return array
 
     def _stored(self, t: TensorProto, count: int, what: str) -> Array:
-        """The elements as they are stored, flat."""
-        dtype = _DTYPES[t.data_type].newbyteorder("<")
+        """The elements as they are stored, flat; those that share a byte, apart."""
+        if t.data_type in PACKED:
+            bits, dtype = PACKED[t.data_type]
+            return _apart(self._bytes(t, count * bits, what), bits, count, dtype)
+        dtype = _stored_dtype(t.data_type).newbyteorder("<")
         if t.data_location == TensorProto.EXTERNAL:
             data = self._external(t, count * dtype.itemsize, what)
         elif t.HasField("raw_data"):
@@ -134,6 +171,22 @@ class Tensors:
                 f" {type_name(t.data_type)} takes {count * dtype.itemsize}"
             )
         return np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False)
+
+    def _bytes(self, t: TensorProto, bits: int, what: str) -> Array:
+        """The bytes of packed elements."""
+        nbytes = (bits + 7) // 8
+        if t.data_location == TensorProto.EXTERNAL:
+            data = self._external(t, nbytes, what)
+        elif t.HasField("raw_data"):
+            data = t.raw_data
+        else:
+            data = bytes(v & 0xFF for v in t.int32_data)
+        if len(data) != nbytes:
+            raise ModelError(
+                f"{what}: {len(data)} bytes of data, shape {list(t.dims)} of"
+                f" {type_name(t.data_type)} takes {nbytes}"
+            )
+        return np.frombuffer(data, np.uint8)
 
     def _external(self, t: TensorProto, nbytes: int, what: str) -> bytes:
         entries = {e.key: e.value for e in t.external_data}
@@ -168,6 +221,19 @@ class Tensors:
         return path
 
 
+def _apart(packed: Array, bits: int, count: int, dtype: np.dtype[Any]) -> Array:
+    """Elements of a few bits, the first in the lowest bits of each byte, sign and all."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    apart = (packed[:, np.newaxis] >> shifts).reshape(-1)[:count] << np.uint8(8 - bits)
+    return apart.view(dtype) >> (8 - bits)
+
+
+def _stored_dtype(elem_type: int) -> np.dtype[Any]:
+    if elem_type in SMALL_FLOATS:
+        return onnx.helper.tensor_dtype_to_np_dtype(elem_type)
+    return _DTYPES[elem_type]
+
+
 def _entry(entries: dict[str, str], key: str, default: int, what: str) -> int:
     text = entries.get(key, str(default))
     if not text.isdecimal() or len(text) > 18:
@@ -194,11 +260,14 @@ def _typed(t: TensorProto, count: int, what: str) -> Array:
         raise ModelError(
             f"{what}: {len(values)} elements of data, shape {list(t.dims)} takes {count}"
         )
-    dtype = np.dtype(np.uint16) if kind == TensorProto.FLOAT16 else _DTYPES[kind]
+    stored = _stored_dtype(kind)
+    as_bits = {1: np.uint8, 2: np.uint16}
+    narrow = kind in (TensorProto.FLOAT16, *SMALL_FLOATS)
+    dtype = np.dtype(as_bits[stored.itemsize]) if narrow else stored
     wide = np.asarray(values, np.float64 if dtype.kind == "f" else None)
     if dtype.kind in "iu" and count and not _fits(wide, dtype):
         raise ModelError(f"{what}: data that is no {type_name(kind)}")
-    return wide.astype(dtype).view(_DTYPES[kind])
+    return wide.astype(dtype).view(stored)
 
 
 def _fits(values: Array, dtype: np.dtype[Any]) -> bool:

@@ -12,12 +12,13 @@ from irc.ops import activation as act
 from irc.ops import elementwise as ew
 from irc.ops import logic
 from irc.ops import shape as moving
+from irc.ops.bits import Shift
 from irc.ops.core import Const
 from irc.types import DType
 from irc.value import Value
 
 from .. import normal_forms as forms
-from ..onnx_file import element_type
+from ..onnx_file import SMALL_FLOATS, element_type, limits
 from .table import Node, Results, handles
 
 BINARY: dict[str, Callable[[Value, Value], Value]] = {
@@ -245,9 +246,19 @@ def cast(node: Node) -> Results:
     node.ignore("saturate", "round_mode")
     x = node.x()
     if node.op == "Cast":
-        wanted = DType.of(element_type(node.integer("to"), "Cast"))
+        kind = node.integer("to")
+        wanted = DType.of(element_type(kind, "Cast"))
     else:
-        wanted = node.x(1).type.dtype
-    if wanted is x.type.dtype:
-        return x
-    return node.builder.add(moving.Cast(x, wanted))
+        kind, wanted = node.builder.kinds.get(node.x(1).name, 0), node.x(1).type.dtype
+    if kind in SMALL_FLOATS:
+        node.fail("rounding to floats of 8 bits is not supported")
+    ends = limits(kind)
+    y = x if wanted is x.type.dtype else node.builder.add(moving.Cast(x, wanted))
+    return y if ends is None else _low_bits(node, y, (ends[1] - ends[0]).bit_length())
+
+
+def _low_bits(node: Node, x: Value, count: int) -> Value:
+    """The lowest bits of integers, the highest of them being the sign of signed ones."""
+    build, dtype = node.builder, x.type.dtype
+    rest = build.const(np.asarray(dtype.bits - count, dtype.numpy))
+    return build.add(Shift(build.add(Shift(x, rest, True)), rest, False))

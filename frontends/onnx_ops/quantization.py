@@ -6,12 +6,15 @@ from __future__ import annotations
 import numpy as np
 
 from irc.errors import ModelError
+from irc.fixedpoint import along_axis
+from irc.ops.activation import Clip
 from irc.ops.core import Const, Input
+from irc.ops.elementwise import Maximum, Minimum
 from irc.ops.quantization import Dequantize, Quantize
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 
-from ..onnx_file import element_type
+from ..onnx_file import element_type, limits
 from ..onnx_structure import key
 from .table import Node, Results, handles
 
@@ -90,31 +93,123 @@ def integers(
     if dtype not in QUANTIZED:
         node.fail(f"quantizing to {dtype.value} is not supported")
     quant = stated(node, (0, scale, zero), y.shape, axis)
-    return node.builder.add(Quantize(y, dtype, quant))
+    return node.builder.add(Quantize(_limited(node, y, zero, quant), dtype, quant))
+
+
+def _limited(node: Node, y: Value, zero: int, quant: Quant) -> Value:
+    """What integers of 4 and 2 bits can stand for: the reals are clamped before, to the same
+    effect."""
+    declared = node.given.get("output_dtype")
+    found = limits(int(declared.i)) if declared is not None else None
+    if found is None and node.has(zero):
+        found = limits(node.builder.kinds.get(node.x(zero).name, 0))
+    if found is None:
+        return y
+    build = node.builder
+    if quant.axis is None:
+        low, high = ((end - quant.zero) * quant.tensor_scale for end in found)
+        return build.add(Clip(y, low, high))
+    scale, point = along_axis(quant, y.type.rank)
+    least, most = (
+        build.const(np.asarray((end - point) * scale, y.type.dtype.numpy)) for end in found
+    )
+    return build.add(Minimum(build.add(Maximum(y, least)), most))
 
 
 def _axis(node: Node) -> int | None:
-    block, found = node.attribute("block_size"), node.attribute("axis")
-    if block is not None and block.i:
-        node.fail(f"block_size = {block.i}: blocked quantization is not supported")
+    found = node.attribute("axis")
     return None if found is None else int(found.i)
+
+
+def _block(node: Node) -> int:
+    """How many elements along the axis share a scale; 0 if this is no matter of blocks."""
+    found = node.attribute("block_size")
+    size = 0 if found is None else int(found.i)
+    if size < 0:
+        node.fail(f"block_size = {size} is negative")
+    return size
+
+
+def _by_block(node: Node, i: int, block: int) -> Array:
+    """The scale or zero point of each element."""
+    x = node.x()
+    axis = node.axis(1 if (found := _axis(node)) is None else found, x.type.rank)
+    each = node.constant(i, "scale" if i == 1 else "zero point")
+    wanted = (*x.shape[:axis], -(-x.shape[axis] // block), *x.shape[axis + 1 :])
+    if each.shape != wanted:
+        node.fail(f"blocks of {block} of {x.type} need {list(wanted)} scales, not"
+                  f" {list(each.shape)}")  # fmt: skip
+    at = np.arange(x.shape[axis]) // block
+    return np.take(each, at, axis)
+
+
+def _blocks(node: Node, block: int) -> Value:
+    """Weights whose scales differ from block to block become reals, which are quantized anew."""
+    x = node.x()
+    if not isinstance(x, Const):
+        node.fail(f"block_size = {block}: only constants are quantized by blocks, %{x.name} is"
+                  " computed")  # fmt: skip
+    scale = _by_block(node, 1, block).astype(np.float64)
+    zero = _by_block(node, 2, block).astype(np.int64) if node.has(2) else 0
+    if node.op == "DequantizeLinear":
+        real = (x.array.astype(np.int64) - zero) * scale
+        return node.builder.const(real.astype(np.float32))
+    dtype, ends = _target(node)
+    with np.errstate(all="ignore"):
+        q = np.clip(np.rint(x.array / scale) + zero, *ends)
+    return node.builder.const(q.astype(dtype.numpy))
+
+
+def _target(node: Node) -> tuple[DType, tuple[int, int]]:
+    """What QuantizeLinear makes, by its zero point or its `output_dtype`."""
+    declared = node.attribute("output_dtype")
+    if declared is not None and declared.i:
+        dtype = DType.of(element_type(declared.i, "output_dtype"))
+        if dtype.is_float:
+            node.fail("quantizing to floats of 8 bits is not supported")
+        return dtype, limits(int(declared.i)) or (dtype.min, dtype.max)
+    if not node.has(2):
+        return DType.U8, (0, 255)
+    zero = node.x(2)
+    dtype = zero.type.dtype
+    if dtype.is_float:
+        node.fail("quantizing to floats of 8 bits is not supported")
+    return dtype, limits(node.builder.kinds.get(zero.name, 0)) or (dtype.min, dtype.max)
 
 
 @handles("QuantizeLinear", "com.microsoft.QuantizeLinear")
 def quantize(node: Node) -> Results:
     """The zero point's type, u8 without one, is the result's."""
-    node.ignore("saturate", "precision")
-    dtype, declared = DType.U8, node.attribute("output_dtype")
-    if declared is not None and declared.i:
-        dtype = DType.of(element_type(declared.i, "output_dtype"))
+    node.ignore("saturate", "precision", "block_size", "axis")
+    dtype, _ = _target(node)
+    if block := _block(node):
+        return _blocks(node, block)
     return integers(node, node.x(), 1, 2, dtype, _axis(node))
 
 
 @handles("DequantizeLinear", "com.microsoft.DequantizeLinear")
 def dequantize(node: Node) -> Results:
     """Of constants (weights), of quantized values, of integer inputs of the model."""
-    node.ignore("output_dtype")
+    node.ignore("output_dtype", "block_size", "axis")
+    if block := _block(node):
+        return _blocks(node, block)
+    x = node.x()
+    if isinstance(x, Const) and x.type.dtype.is_float:  # of 8 bits in the file
+        return _small_floats(node, x)
     return reals(node, (0, 1, 2), _axis(node))
+
+
+def _small_floats(node: Node, x: Const) -> Value:
+    """Constants stored as floats of 8 bits, scaled."""
+    scale = node.constant(1, "scale")
+    if node.has(2) and node.constant(2, "zero point").any():
+        node.fail("floats of 8 bits have a zero point other than 0")
+    if scale.size > 1:
+        axis = node.axis(1 if (found := _axis(node)) is None else found, x.type.rank)
+        if scale.shape != (x.shape[axis],):
+            node.fail(f"{scale.size} scales for axis {axis} of {x.type}")
+        scale = scale.reshape([-1 if a == axis else 1 for a in range(x.type.rank)])
+    return node.builder.const((x.array * scale).astype(np.float32))
 
 
 def input_quant(node: Node, x: Input) -> Quant | None:

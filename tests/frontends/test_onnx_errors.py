@@ -337,9 +337,11 @@ def test_nodes_that_can_not_be(
 
 
 def test_outputs_that_are_not_made() -> None:
-    pool = node("MaxPool", ["x"], ("y", "at"), kernel_shape=[2, 2])
-    assert load(model([pool], IMAGE)).output_names == ("y",)
-    assert "its output 'at' is not supported" in error(model([pool], IMAGE, outputs=("y", "at")))
+    norm = node("BatchNormalization", ["x", "s", "s", "s", "s"], ("y", "mean"))
+    s = {"s": f32(1, 1, 1)}
+    assert load(model([norm], IMAGE, s, 13)).output_names == ("y",)
+    message = error(model([norm], IMAGE, s, 13, outputs=("y", "mean")))
+    assert "its output 'mean' is not supported" in message
 
 
 def test_whatever_goes_wrong_in_a_handler_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ PASSED, CONSTANT, FOLDED = "passed", "passed (constants)", "passed (folded)"
 REFUSED, FAILED = "refused", "failed"
 HALF = {"float16": 2e-3, "bfloat16": 2e-2}
 """Rounding of the outputs that a case stores in 16 bits, where ours are f32."""
+BYTES = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8}
+"""What holds integers of fewer bits, one a byte."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +117,14 @@ def _shapes(arrays: dict[str, Array], fixed: frozenset[str]) -> dict[str, tuple[
 
 
 def _plain(a: Array) -> Array:
-    """In a dtype that the graph takes: floats are f32."""
+    """In a dtype that the graph takes: floats are f32, small integers take a byte."""
+    if a.dtype.name in BYTES:
+        return a.astype(BYTES[a.dtype.name])
     return a.astype(np.float32) if _is_real(a) else a
 
 
 def _is_real(a: Array) -> bool:
-    return a.dtype.kind == "f" or a.dtype.name in HALF
+    return a.dtype.kind == "f" or a.dtype.name in HALF or a.dtype.name.startswith("float8")
 
 
 def _differences(case: Case, found: Sequence[Array]) -> str:
@@ -141,6 +145,7 @@ def _difference(ours: Array, theirs: Array, case: Case) -> str:
     if ours.shape != theirs.shape:
         return f"shape {list(ours.shape)} instead of {list(theirs.shape)}"
     if not _is_real(theirs):
+        theirs = _plain(theirs)
         if ours.dtype != theirs.dtype:
             return f"{ours.dtype} instead of {theirs.dtype}"
         wrong = np.abs(ours.astype(np.int64) - theirs.astype(np.int64)).max(initial=0)
