@@ -35,7 +35,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 }
 """How each element type is stored in a file; a bfloat16 as the upper half of a float32."""
 
-PACKED = {
+PACKED: dict[int, tuple[int, np.dtype[Any]]] = {
     TensorProto.INT4: (4, np.dtype(np.int8)),
     TensorProto.UINT4: (4, np.dtype(np.uint8)),
     TensorProto.INT2: (2, np.dtype(np.int8)),

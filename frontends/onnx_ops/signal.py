@@ -38,7 +38,7 @@ def spectrum(n: int, parts: int, length: int, *, inverse: bool, onesided: bool) 
     twice[0] = 1.0
     if length % 2 == 0 and length // 2 < n:
         twice[length // 2] = 1.0
-    return (made[:, 0] * twice[:, None]).reshape(length, n * parts)
+    return np.asarray(made[:, 0] * twice[:, None]).reshape(length, n * parts)
 
 
 def _transformed(node: Node, x: Value, weights: Array) -> Value:

@@ -59,7 +59,7 @@ def _reflected(places: Array, extent: int, align_corners: bool) -> Array:
     period = max(1, 2 * (extent - 1) if align_corners else 2 * extent)
     turned = np.mod(places, period)
     back = period - turned if align_corners else period - 1 - turned
-    return np.minimum(turned, back)
+    return np.asarray(np.minimum(turned, back))
 
 
 @op("grid_sample")

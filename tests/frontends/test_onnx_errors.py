@@ -338,7 +338,7 @@ def test_nodes_that_can_not_be(
 
 def test_outputs_that_are_not_made() -> None:
     norm = node("BatchNormalization", ["x", "s", "s", "s", "s"], ("y", "mean"))
-    s = {"s": f32(1, 1, 1)}
+    s = {"s": f32(1, 1)}
     assert load(model([norm], IMAGE, s, 13)).output_names == ("y",)
     message = error(model([norm], IMAGE, s, 13, outputs=("y", "mean")))
     assert "its output 'mean' is not supported" in message

@@ -93,7 +93,7 @@ def test_top_k(largest: int, axis: int) -> None:
 
 
 @pytest.mark.parametrize("attributes", [{}, {"exclusive": 1}, {"reverse": 1}])
-def test_running_sums(attributes: dict[str, int]) -> None:
+def test_running_sums(attributes: dict[str, Any]) -> None:
     x = {"x": reals(1, 3, 9)}
     graph = check("CumSum", x, {"axis": i64(1)}, **attributes)
     same_bits(graph, x)
