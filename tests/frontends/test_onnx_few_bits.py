@@ -1,4 +1,4 @@
-"""Integers of 4 and 2 bits, quantization by blocks, floats of 8 bits: a byte or a real each here."""
+"""Integers of 4 and 2 bits, quantization by blocks, floats of 8 bits: a byte or a real each."""
 
 from __future__ import annotations
 
