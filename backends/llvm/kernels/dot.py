@@ -53,6 +53,11 @@ class DotProduct:
         return _CYCLES[self.kind]
 
     @property
+    def instructions(self) -> int:
+        """Per vector of products."""
+        return {"maddubs": 3, "split": 6, "maddwd": 2}.get(self.kind, 1)
+
+    @property
     def temporaries(self) -> int:
         """Registers besides accumulators, weights and the broadcast activation."""
         return {"vpdpbusd": 0, "vpdpwssd": 0, "maddwd": 1}.get(self.kind, 2)

@@ -36,7 +36,7 @@ from irc.types import Array
 
 BLOCK_BYTES = 128 * 1024
 """Activations of a block of pixel rows: a part of the second-level cache."""
-EPILOGUE_CYCLES = 12
+EPILOGUE_CYCLES = 10
 """Per vector of results, roughly: bias, multiply, shift, clamp, pack, store."""
 
 
@@ -123,11 +123,15 @@ def _cost(p: Product, dot: DotProduct, tile: Tile) -> float:
 
 
 def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct) -> float:
-    """Two multiply ports, two load ports, and the latency of a chain of dot products."""
+    """Two multiply ports, two load ports, four instructions a cycle, and the latency of a chain of
+    dot products; some of the loads are not hidden, and so is some of every tile."""
     multiply = rows * vectors * dot.cycles
-    load = (rows + vectors * dot.streams) / 2
+    loads = rows + vectors * dot.streams
+    issue = (rows * vectors * dot.instructions + loads + 3) / 4
     latency = 5.0 if dot.kind == "vpdpbusd" else 1.0
-    return depth * max(multiply, load, latency) + rows * vectors * EPILOGUE_CYCLES + 10
+    exposed = 0.2 * loads if dot.temporaries else 0
+    word = max(multiply, loads / 2, issue, latency) + exposed
+    return depth * word + rows * vectors * EPILOGUE_CYCLES + 5
 
 
 def _vectors(p: Product, dot: DotProduct) -> int:

@@ -24,6 +24,19 @@ def times(builder: Any, index: Any, factor: int) -> Any:
     return builder.mul(index, ir.Constant(I64, factor), flags=("nsw",))
 
 
+def prefetch(builder: Any, pointer: Any, offset: int) -> None:
+    """Ask for a line that will be read, of the second-level cache; it may lie outside of any
+    array."""
+    name = "llvm.prefetch.p0"
+    declared = builder.module.globals.get(name)
+    if declared is None:
+        kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), *[ir.IntType(32)] * 3])
+        declared = ir.Function(builder.module, kind, name)
+    read, level, data = (ir.Constant(ir.IntType(32), v) for v in (0, 2, 1))
+    address = builder.gep(pointer, [ir.Constant(I64, offset)], source_etype=I8)
+    builder.call(declared, [address, read, level, data])
+
+
 def copy(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:
     """Copy bytes with vectors of up to `width`; the last one may overlap the one before."""
     _pieces(builder, nbytes, width, lambda offset, size: _move(builder, to, source, offset, size))

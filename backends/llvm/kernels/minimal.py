@@ -12,7 +12,8 @@ vectors in LLVM alike. Applied to columns, then to rows, they filter images (`bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,9 @@ import numpy as np
 
 from irc.types import Array
 
-Map = Callable[[Sequence[Any]], list[Any]]
+Outcomes = Iterator[tuple[int, Any]]
+Map = Callable[[Sequence[Any]], Outcomes]
+"""A linear map: (index, value) of each of its results, in an order that lets operands go early."""
 
 
 @dataclass(frozen=True)
@@ -63,46 +66,79 @@ class Filter:
 
 def matrix(f: Map, size: int) -> Array:
     """The matrix of a map of `size` arguments."""
-    return np.array(f(list(np.eye(size, dtype=np.int64))))
+    return np.array([row for _, row in sorted(f(list(np.eye(size, dtype=np.int64))), key=_index)])
 
 
-def both_ways(f: Map, tile: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    """A map applied to every column, then to every row of what comes."""
+def _index(outcome: tuple[int, Any]) -> int:
+    return outcome[0]
+
+
+def both_ways(f: Map, tile: Sequence[Sequence[Any]]) -> Iterator[tuple[int, int, Any]]:
+    """A map applied to every column, then to every row of what comes: (row, column, value), a row
+    at a time as soon as it is known, so that few values wait."""
     columns = [f([row[j] for row in tile]) for j in range(len(tile[0]))]
-    return [f([column[i] for column in columns]) for i in range(len(columns[0]))]
+    for along in zip(*columns, strict=True):
+        for j, value in f([value for _, value in along]):
+            yield along[0][0], j, value
 
 
-def _inputs_2(x: Sequence[Any]) -> list[Any]:
-    return [x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]]
+def transformed(f: Map, tile: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """`both_ways` in the order of rows and columns."""
+    found = {(i, j): value for i, j, value in both_ways(f, tile)}
+    side = range(math.isqrt(len(found)))
+    return [[found[i, j] for j in side] for i in side]
 
 
-def _weights_2(w: Sequence[Any]) -> list[Any]:
+def _inputs_2(x: Sequence[Any]) -> Outcomes:
+    yield 0, x[0] - x[2]
+    yield 1, x[1] + x[2]
+    yield 2, x[2] - x[1]
+    yield 3, x[1] - x[3]
+
+
+def _weights_2(w: Sequence[Any]) -> Outcomes:
+    yield 0, w[0] << 1
+    yield 3, w[2] << 1
     ends = w[0] + w[2]
-    return [w[0] << 1, ends + w[1], ends - w[1], w[2] << 1]
+    yield 1, ends + w[1]
+    yield 2, ends - w[1]
 
 
-def _outputs_2(p: Sequence[Any]) -> list[Any]:
-    return [p[0] + p[1] + p[2], p[1] - p[2] - p[3]]
+def _outputs_2(p: Sequence[Any]) -> Outcomes:
+    yield 0, p[0] + p[1] + p[2]
+    yield 1, p[1] - p[2] - p[3]
 
 
-def _inputs_4(x: Sequence[Any]) -> list[Any]:
+def _inputs_4(x: Sequence[Any]) -> Outcomes:
     """Points 0, 1, -1, 2, -2 and infinity."""
     even, odd = x[4] - x[2], (x[3] - x[1]) << 1
-    p, q = x[4] - (x[2] << 2), x[3] - (x[1] << 2)
-    return [((x[0] - x[2]) << 2) + even, p + q, p - q, even + odd, even - odd,
-            (x[5] - x[3]) - (odd << 1)]  # fmt: skip
+    yield 3, even + odd
+    yield 4, even - odd
+    yield 0, ((x[0] - x[2]) << 2) + even
+    yield 5, (x[5] - x[3]) - (odd << 1)
+    even, odd = x[4] - (x[2] << 2), x[3] - (x[1] << 2)
+    yield 1, even + odd
+    yield 2, even - odd
 
 
-def _weights_4(w: Sequence[Any]) -> list[Any]:
-    near, far, middle = w[0] + w[2], w[0] + (w[2] << 2), w[1] << 1
-    return [w[0], near + w[1], near - w[1], far + middle, far - middle, w[2]]
+def _weights_4(w: Sequence[Any]) -> Outcomes:
+    yield 0, w[0]
+    yield 5, w[2]
+    near, far = w[0] + w[2], w[0] + (w[2] << 2)
+    yield 1, near + w[1]
+    yield 2, near - w[1]
+    middle = w[1] << 1
+    yield 3, far + middle
+    yield 4, far - middle
 
 
-def _outputs_4(p: Sequence[Any]) -> list[Any]:
-    a, b, c, d = p[1] + p[2], p[1] - p[2], p[3] + p[4], p[3] - p[4]
-    first = (p[0] << 1) + p[0]
-    last = (p[5] << 1) + p[5]
-    return [((first - (a << 1)) << 1) + c, d - (b << 1), c - a, ((d + last) << 1) - b]
+def _outputs_4(p: Sequence[Any]) -> Outcomes:
+    near, far = p[1] + p[2], p[3] + p[4]
+    yield 0, (((p[0] << 1) + p[0] - (near << 1)) << 1) + far
+    yield 2, far - near
+    near, far = p[1] - p[2], p[3] - p[4]
+    yield 1, far - (near << 1)
+    yield 3, ((far + (p[5] << 1) + p[5]) << 1) - near
 
 
 F2 = Filter(2, _inputs_2, _weights_2, _outputs_2, 1, (1, 1))

@@ -17,6 +17,8 @@ from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.loop import I32, I64, splat
 
 I8 = ir.IntType(8)
+BUSY = 6
+"""Accumulators whose products outweigh a loop's own instructions."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,7 @@ class RegisterTile:
 
     def run(self, builder: Any, x: Any, w: Any, words: int, sums: list[Any]) -> list[Any]:
         """The accumulators after `words` words that lie side by side from `x` and `w` on."""
-        unroll = next(u for u in (4, 3, 2, 1) if words % u == 0 or words > 4 * u)
-        unroll = min(unroll, words)
+        unroll = self._unroll(words)
 
         def body(index: Any, carried: list[Any]) -> list[Any]:
             source = at(builder, x, times(builder, index, 4))
@@ -56,6 +57,14 @@ class RegisterTile:
         for word in range(whole, words):
             sums = self._word(builder, x, w, word, sums)
         return sums
+
+    def _unroll(self, words: int) -> int:
+        """Words in a round of the loop. Where a product needs temporaries, LLVM starts several
+        words at once and spills: there a round is one word, unless that is too short."""
+        if self.dot.temporaries and self.rows * self.vectors >= BUSY:
+            return 1
+        unroll = next(u for u in (4, 3, 2, 1) if words % u == 0 or words > 4 * u)
+        return min(unroll, words)
 
     def _word(self, builder: Any, x: Any, w: Any, word: int, sums: list[Any]) -> list[Any]:
         """One word of every row on every accumulator."""

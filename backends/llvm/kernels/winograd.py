@@ -30,7 +30,7 @@ from irc.backends.llvm.kernels.dot import DotProduct, choose
 from irc.backends.llvm.kernels.epilogue import finish, fixed
 from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
-from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.memory import at, prefetch, times
 from irc.backends.llvm.kernels.minimal import F2, F4, Filter, Map, both_ways
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile
@@ -45,15 +45,17 @@ from irc.types import Array
 I8, I16 = ir.IntType(8), ir.IntType(16)
 LINE = 64
 """Bytes between streams that would otherwise fall on one set of the cache."""
-INPUT_BYTES, WEIGHT_BYTES = 512 * 1024, 320 * 1024
+INPUT_BYTES, WEIGHT_BYTES = 512 * 1024, 160 * 1024
 """Transformed inputs of a block and weights of a chunk: parts of the second-level cache."""
+FEW_TILES, FEW_WEIGHT_BYTES = 8, 40 * 1024
+"""With so few tiles in a block weights are read once only: from the first-level cache."""
 TILES = 64
 """Tiles of a block at most, where a row of tiles is not more."""
 VECTORS = 2
 """Of channels, in a block."""
 AT_ONCE = 2
 """Pixels whose results are packed together."""
-EPILOGUE_CYCLES = 14
+EPILOGUE_CYCLES = 12
 """Per vector of results."""
 
 
@@ -192,9 +194,10 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
     fits = min(TILES, INPUT_BYTES // (f.size**2 * channels * 2))
     block = max(d for d in range(1, tiles[0] + 1)
                 if tiles[0] % d == 0 and (d == 1 or d * tiles[1] <= fits))  # fmt: skip
+    weight_bytes = FEW_WEIGHT_BYTES if block * tiles[1] <= FEW_TILES else WEIGHT_BYTES
     chunk = max(c for c in range(step, channels + 1, step)
                 if channels % c == 0
-                and (c == step or f.size**2 * c // 2 * VECTORS * dot.nbytes <= WEIGHT_BYTES)
+                and (c == step or f.size**2 * c // 2 * VECTORS * dot.nbytes <= weight_bytes)
                 )  # fmt: skip
     most = min((target.registers - VECTORS - 1 - dot.temporaries) // VECTORS, 6)
     rows = min(range(3, most + 1), key=lambda r: (_row_cycles(block * tiles[1], r, dot), -r))
@@ -345,15 +348,16 @@ class _Winograd:
 
     def _transform(self, f: Map, tile: list[list[Any]], to: Any, step: int) -> None:
         """Store a transformed tile, `step` bytes from product to product."""
-        made = [v for row in both_ways(f, tile) for v in row]
-        for q, lanes in enumerate(made):
-            self.builder.store(lanes.value, at(self.builder, to, q * step), align=16)
+        for i, j, lanes in both_ways(f, tile):
+            place = (i * self.t.f.size + j) * step
+            self.builder.store(lanes.value, at(self.builder, to, place), align=16)
 
     def _channels(self, image: Any, block: Any, channels: ChannelBlock) -> None:
         builder, t = self.builder, self.t
         with counted(builder, t.channels, step=t.chunk, label="chunk") as chunk:
             self._weights(chunk.index, channels)
             with counted(builder, t.q, label="q") as q:
+                self._fetch(q.index, chunk.index, channels)
                 self._products(q.index, chunk.index, channels)
         width = min(channels.channels, channels.vectors * t.dot.lanes)
         known = fixed(self.f, self.ranges, self.anchor.reduce, channels.first, width)
@@ -384,6 +388,16 @@ class _Winograd:
             taps = [[self._load(source, (3 * i + j) * tap, vector, builder.sext, I16)
                      for j in range(3)] for i in range(3)]  # fmt: skip
             self._transform(t.f.weights, taps, to, t.u_step)
+
+    def _fetch(self, q: Any, chunk: Any, channels: ChannelBlock) -> None:
+        """Ask for a part of the weights of the chunk after this one, which lie behind its own."""
+        builder, t = self.builder, self.t
+        column = 9 * channels.vectors * t.dot.nbytes // 4
+        lines = ceil(t.chunk * column / t.q / LINE)
+        start = at(builder, channels.weights, times(builder, chunk, column))
+        start = at(builder, start, times(builder, q, lines * LINE))
+        for line in range(lines):
+            prefetch(builder, start, t.chunk * column + line * LINE)
 
     def _products(self, q: Any, chunk: Any, channels: ChannelBlock) -> None:
         """M of one product for all tiles of a block."""
@@ -439,15 +453,14 @@ class _Winograd:
         ]  # fmt: skip
         inverse = t.f.inverse - 2**32 if t.f.inverse >= 2**31 else t.f.inverse
         to = at(builder, self.y, times(builder, x, t.f.m * t.width))
-        for i, row in enumerate(both_ways(t.f.outputs, products)):
-            for j, result in enumerate(row):
-                value = result.value
-                if inverse != 1:
-                    value = builder.mul(value, ir.Constant(lanes, [inverse] * lanes.count))
-                bits = t.f.shifts[i] + t.f.shifts[j]
-                value = builder.ashr(value, ir.Constant(lanes, [bits] * lanes.count))
-                place = (i * t.tiles[1] * t.f.m + j) * t.width + vector * nbytes
-                builder.store(value, at(builder, to, place), align=16)
+        for i, j, result in both_ways(t.f.outputs, products):
+            value = result.value
+            if inverse != 1:
+                value = builder.mul(value, ir.Constant(lanes, [inverse] * lanes.count))
+            bits = t.f.shifts[i] + t.f.shifts[j]
+            value = builder.ashr(value, ir.Constant(lanes, [bits] * lanes.count))
+            place = (i * t.tiles[1] * t.f.m + j) * t.width + vector * nbytes
+            builder.store(value, at(builder, to, place), align=16)
 
     def _finish(
         self, n: Any, y: Any, channels: ChannelBlock, width: int, known: dict[Any, Any]
