@@ -96,6 +96,8 @@ def product(
         product((9, 9, 3), 16, 7, stride=2, pad=3),  # a first layer
         product((6, 50, 96), 24, groups=3, images=2),
         product((300, 300, 12), 16, add=True),  # more than one part
+        product((5, 5, 64), 48, 3, pad=1, add=True),  # tiles that go on in the next row
+        product((7, 7, 512), 64, 3, pad=1),  # weights fetched ahead
     ],
     ids=lambda d: str(d.graph.inputs[0].shape),
 )

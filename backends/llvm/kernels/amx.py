@@ -57,6 +57,10 @@ FEWEST_CYCLES = 10
 """Of a product, however few pixels it has; else one per pixel."""
 EPILOGUE_CYCLES = {1: 7.0, 2: 5.5, 3: 6.0, 4: 5.0}
 """Per vector of results, by how many of a pixel are stored together."""
+FAR_BYTES = 15
+"""Per cycle, of weights from the last cache or memory, where products hide some of the way."""
+NEAR_BYTES = 16 * 1024
+"""Weights of a block of channels up to which the CPU fetches the next one's by itself."""
 GROUP_CYCLES = 60
 """Per group of tiles: addresses, and waiting for the last products."""
 
@@ -67,10 +71,11 @@ def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | No
     found = match(work) if target.tiles else None
     if found is None:
         return None
-    p = flatten(work, found)
-    tiling, cycles = best_tiling(p)
+    narrow = flatten(work, found)
     vectors = DotProduct("vpdpbusd", target.vector_bytes)
-    tile, without = best_tile(p, vectors, target.registers)
+    tile, without = best_tile(narrow, vectors, target.registers)
+    candidates = [(*best_tiling(p), p) for p in (narrow, whole_rows(narrow)) if p is not None]
+    tiling, cycles, p = min(candidates, key=lambda c: c[1])
     if without <= cycles and not always:
         return None
     cut, units = best_cut(p, tiling)
@@ -78,7 +83,7 @@ def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | No
     return MicroKernel(
         name=f"qgemm_u8i8_{tiling.tiles * tiling.rows}x{tiling.vectors * LANES}_amx",
         key=f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {tiling} {cut}",
-        emit=_Amx(p, tiling, cut).emit,
+        emit=_Amx(p, tiling, cut, narrow.pixels[2]).emit,
         arrays=(pack(_chunked(p, tiling.chunk), vectors, tiling.vectors), configuration(tiling)),
         replaces=(p.weights,),
         scratch=2 * tiling.stored + (p.copy.nbytes if p.copy else 0),
@@ -116,6 +121,16 @@ class Tiling:
         return range(used, end), range(end, end + weights)
 
 
+def whole_rows(p: Product) -> Product | None:
+    """The product over whole rows of what is read, as one row: so a tile goes on in the next row
+    where rows are narrow. What lies between the rows of the result is computed for nothing."""
+    _, rows, columns = p.pixels
+    if rows == 1 or p.pixel[1] % p.pixel[2] or p.pixel[1] // p.pixel[2] < columns:
+        return None
+    extent = (rows - 1) * (p.pixel[1] // p.pixel[2]) + columns
+    return dataclasses.replace(p, pixels=(p.pixels[0], 1, extent))
+
+
 def best_tiling(p: Product) -> tuple[Tiling, float]:
     """The tiling of fewest estimated cycles, and these."""
     rows = ceil(p.pixels[2] / ceil(p.pixels[2] / TILE_ROWS))
@@ -132,15 +147,16 @@ def best_tiling(p: Product) -> tuple[Tiling, float]:
 
 
 def _cost(p: Product, t: Tiling) -> float:
-    """Products one after the other, beside their loads; then results."""
-    total = 0.0
+    """Products one after the other, beside their loads; the weights from far away; then results."""
+    total, groups = 0.0, ceil(_tiles(p, t.rows) / t.tiles)
     for v, many in ((t.vectors, _vectors(p) // t.vectors), (_vectors(p) % t.vectors, 1)):
         if v and many:
             multiply = t.tiles * v * max(t.rows, FEWEST_CYCLES)
-            load = t.tiles * t.rows + v * t.chunk
+            products = _chunks(p) * max(multiply, t.tiles * t.rows + v * t.chunk)
+            weights = _chunks(p) * t.chunk * v * ROW_BYTES / FAR_BYTES
             results = t.tiles * t.rows * v * EPILOGUE_CYCLES[v]
-            total += many * (_chunks(p) * max(multiply, load) + results + GROUP_CYCLES)
-    return total * ceil(_tiles(p, t.rows) / t.tiles) * p.groups * p.pixels[0]
+            total += many * (groups * (products + results + GROUP_CYCLES) + weights)
+    return total * p.groups * p.pixels[0]
 
 
 def _tiles(p: Product, rows: int) -> int:
@@ -228,8 +244,10 @@ class _Columns:
 
 
 class _Amx:
-    def __init__(self, product: Product, tiling: Tiling, cut: str) -> None:
+    def __init__(self, product: Product, tiling: Tiling, cut: str, columns: int) -> None:
         self.p = product
+        self.columns = columns
+        self.wide = columns != product.pixels[2]
         self.cut = cut
         self.tiling = tiling
         self.count = _tiles(product, tiling.rows)
@@ -270,6 +288,7 @@ class _Amx:
         """First tile and end of every part of an image."""
         image = self.p.pixels[1] * max(self.p.pixel[1], self.p.pixels[2] * self.p.pixel[2])
         size = ceil(self.count / max(1, ceil(image / PART_BYTES)))
+        size = ceil(size / self.tiling.tiles) * self.tiling.tiles
         begin, end = self._tiles()
         with counted(self.builder, end, begin=begin, step=size, label="part") as part:
             yield part.index, self._least(self._plus(part.index, size), end)
@@ -308,7 +327,7 @@ class _Amx:
             with builder.if_then(builder.icmp_unsigned("<", wanted, stop)):
                 first = self._least(wanted, self.count - size)
                 places = [self._place(self._plus(first, i)) for i in range(size)]
-                self._multiply([self._address(base, place) for place in places], block)
+                self._multiply([self._address(base, p) for p in places], block, number)
             with builder.if_else(builder.icmp_unsigned("==", wanted, start)) as (at_first, later):
                 with at_first:
                     for store in self._stores(number, block.vectors):
@@ -382,7 +401,17 @@ class _Amx:
 
     # -------------------------------------------------------- products
 
-    def _multiply(self, xs: Sequence[Any], block: ChannelBlock) -> None:
+    def _multiply(self, xs: Sequence[Any], block: ChannelBlock, number: Any) -> None:
+        """The products of a group, the `number`th of its block. Each group fetches its part of the
+        next block's weights from far away."""
+        lines = self.tiling.chunk * block.vectors
+        groups = ceil(self.count / self.tiling.tiles)
+        self.fetched = ceil(lines / groups) if groups > 1 else 0
+        size = _chunks(self.p) * self._chunk_bytes(block.vectors)
+        if size < NEAR_BYTES:
+            self.fetched = 0
+        part = times(self.builder, number, self.fetched * ROW_BYTES)
+        self.ahead = self.builder.add(part, ir.Constant(I64, size))
         for register in range(self.tiling.tiles * block.vectors):
             self._call("tilezero", ir.Constant(I8, register))
         self._taps(0, xs, block.weights, block.vectors)
@@ -432,6 +461,7 @@ class _Amx:
 
     def _chunk(self, xs: Sequence[Any], w: Any, vectors: int) -> None:
         """One product of every tile of pixels by every tile of channels."""
+        self._fetch(at(self.builder, w, self.ahead))
         activations, weights = self.tiling.pools()
         for i, x in enumerate(xs):
             a = activations[i % len(activations)]
@@ -442,6 +472,13 @@ class _Amx:
                     self._load(b, at(self.builder, w, j * ROW_BYTES), vectors * ROW_BYTES)
                 registers = (ir.Constant(I8, r) for r in (i * vectors + j, a, b))
                 self._call("tdpbusd", *registers)
+
+    def _fetch(self, pointer: Any) -> None:
+        """Into the second-level cache."""
+        hints = [ir.Constant(I32, n) for n in (0, 2, 1)]
+        for line in range(self.fetched):
+            address = at(self.builder, pointer, line * ROW_BYTES)
+            call(self.builder, "llvm.prefetch.p0", ir.VoidType(), [address, *hints])
 
     def _load(self, register: int, pointer: Any, stride: int) -> None:
         numbers = ir.Constant(I8, register), ir.Constant(I64, stride)
@@ -468,14 +505,28 @@ class _Amx:
         builder = self.builder
         stride = ROW_BYTES * sum(c.vectors for c in columns)
         for c in columns:
-            for row, pixels in self._rounds(place.old, part, AT_ONCE // c.vectors):
-                totals = []
-                for i in range(pixels):
-                    line = at(builder, tile, times(builder, row, stride))
-                    total = self._totals(at(builder, line, i * stride + c.offset), c)
-                    x = builder.add(place.x, self._plus(row, i), flags=("nuw", "nsw"))
-                    totals.append(((n, place.y, x, c.first), total))
-                finish(self.f, self.ranges, self.p.reduce, totals, c.width, c.known)
+            at_once = 1 if self.wide else AT_ONCE // c.vectors
+            for row, pixels in self._rounds(place.old, part, at_once):
+                line = at(builder, tile, times(builder, row, stride))
+                x = builder.add(place.x, row, flags=("nuw", "nsw"))
+                with self._inside(place.y, x) as (y, column):
+                    totals = []
+                    for i in range(pixels):
+                        total = self._totals(at(builder, line, i * stride + c.offset), c)
+                        totals.append(((n, y, self._plus(column, i), c.first), total))
+                    finish(self.f, self.ranges, self.p.reduce, totals, c.width, c.known)
+
+    @contextmanager
+    def _inside(self, y: Any, x: Any) -> Iterator[tuple[Any, Any]]:
+        """A pixel's row and column; of whole rows, only those inside of the result."""
+        if not self.wide:
+            yield y, x
+            return
+        builder, width = self.builder, self.p.pixel[1] // self.p.pixel[2]
+        row = builder.udiv(x, ir.Constant(I64, width))
+        column = builder.sub(x, times(builder, row, width))
+        with builder.if_then(builder.icmp_unsigned("<", column, ir.Constant(I64, self.columns))):
+            yield row, column
 
     def _rounds(self, old: Any, part: tuple[int, int], pixels: int) -> Iterator[tuple[Any, int]]:
         """Loops over a part of a tile's pixels, from `old` on: so many at a time, then one by
