@@ -141,7 +141,8 @@ def _silero(name: str, file: str, feeds: Any, **given: Any) -> Stream:
 def _dtln(number: int, feeds: Any, states: Mapping[str, str]) -> Stream:
     file = f"livekit/plugins/dtln/models/model_{number}.onnx"
     name = f"dtln_{number}"
-    return Stream(name, functools.partial(packaged, name, DTLN, file), feeds, states)
+    obtain = functools.partial(packaged, name, DTLN, file)
+    return Stream(name, obtain, feeds, states, steps=1200)
 
 
 STREAMS: dict[str, Stream] = {

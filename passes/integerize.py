@@ -26,7 +26,10 @@ from irc import fixedpoint
 from irc.errors import CompileError, IRCError
 from irc.graph import Graph
 from irc.loops import CompareKind
+from irc.ops.bytewise import convolved, multiplied
+from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
+from irc.ops.linear import Linear
 from irc.ops.logic import Relation
 from irc.ops.moving import in_type
 from irc.ops.quantization import (
@@ -266,7 +269,7 @@ class _Work:
         if known is None:
             return _placeholder(target)
         try:
-            made = v.quantized(tuple(self.operands(v, known)), target)
+            made = _twin(v, tuple(self.operands(v, known)), target)
         except IRCError as error:
             self.problems.append(f"{v.op} %{v.name}: {error}")
             return _placeholder(target)
@@ -302,6 +305,17 @@ def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
     with np.errstate(all="ignore"):
         found = apply(v, root, fixedpoint.dequantize(q, source.with_shape(q.shape), DType.F64))
     return np.broadcast_to(found, q.shape).astype(np.bool_)
+
+
+def _twin(v: Value, operands: tuple[Value, ...], target: TensorType) -> Value:
+    """The integer twin; layers over 16 bits multiply their bytes."""
+    if not isinstance(v, Conv2d | Linear) or operands[0].type.dtype is not DType.I16:
+        return v.quantized(operands, target)
+    x, w, *bias = operands
+    b = bias[0] if bias else None
+    if isinstance(v, Conv2d):
+        return convolved(v, x, constant(w, "weights"), b, target)
+    return multiplied(x, constant(w, "weights"), b, None, target, v.name)
 
 
 def _first_quantize(graph: Graph, v: Value) -> TensorType | None:

@@ -19,9 +19,11 @@ from irc.ops.activation import (
     Sigmoid,
     Silu,
     Softplus,
+    Sqrt,
     Tanh,
 )
 from irc.ops.elementwise import Add, Div, Mul, Pow
+from irc.ops.spectrum import Magnitude
 from irc.passes.constants import is_uniform, uniform
 from irc.value import Value
 
@@ -61,6 +63,24 @@ def hard_sigmoid(v: Value) -> Value | None:
     if alpha is None or beta is None or x.shape != v.shape:
         return None
     return HardSigmoid(x, alpha, beta)
+
+
+def magnitude(v: Value) -> Value | None:
+    """The size of a complex number.
+
+        (%a: f32[2,3], %b: f32[2,3])
+        %p = mul(%a, %a) : f32[2,3]
+        %q = mul(%b, %b) : f32[2,3]
+        %s = add(%p, %q) : f32[2,3]
+        %y = sqrt(%s) : f32[2,3]
+        ->
+        %y = magnitude(%a, %b) : f32[2,3]
+    """
+    match v:
+        case Sqrt(x=Add(a=Mul(a=a, b=also_a), b=Mul(a=b, b=also_b))):
+            squares = a is also_a and b is also_b and a is not b
+            return Magnitude(a, b) if squares and a.shape == b.shape else None
+    return None
 
 
 def gated(v: Value) -> Value | None:
@@ -232,4 +252,4 @@ def _negated(v: Value) -> Value | None:
     return None
 
 
-RULES = (hard_sigmoid, softplus, sigmoid, gated)
+RULES = (magnitude, hard_sigmoid, softplus, sigmoid, gated)

@@ -3,6 +3,7 @@
 from irc.ops import (
     activation,
     bits,
+    bytewise,
     conv,
     core,
     cumulative,
@@ -24,12 +25,14 @@ from irc.ops import (
     scatter,
     shape,
     softmax,
+    spectrum,
     truth,
 )
 
 __all__ = [
     "activation",
     "bits",
+    "bytewise",
     "conv",
     "core",
     "cumulative",
@@ -51,5 +54,6 @@ __all__ = [
     "scatter",
     "shape",
     "softmax",
+    "spectrum",
     "truth",
 ]

@@ -1,8 +1,5 @@
-"""The integer twins of `irc.ops.recurrent`, equation (13): states of 16 bits around zero.
-
-A state of 16 bits meets weights of 8 as two rows of bytes, `x = 256 * high + low`, in one product
-of bytes by bytes; the gates are curves of 16 bits.
-"""
+"""The integer twins of the cells of `irc.ops.recurrent`, equation (13): states of 16 bits around
+zero, gates by curves of 16 bits."""
 
 from __future__ import annotations
 
@@ -12,170 +9,19 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.curve import UNIT, Curve
-from irc.errors import IRCError, TypeCheckError
+from irc.errors import TypeCheckError
 from irc.loops import Expr, Loops, MulShift, clamp, elementwise, load
 from irc.ops.activation import sigmoid
+from irc.ops.bytewise import need_state, state_type
 from irc.ops.core import Const
-from irc.ops.linear import QLinear
 from irc.ops.moving import in_type
-from irc.ops.quantization import (
-    Bounds,
-    accumulator_bias,
-    channel_scales,
-    check_bounds,
-    difference,
-    full_range,
-    magnitude,
-    need_quantized,
-    scalars,
-)
-from irc.proofs import rescaled_bound
+from irc.ops.quantization import full_range, magnitude, scalars
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op
 
 HALF = 1 << 14
 """Half of a unit of a product with a curve."""
-IDENTITY = (1 << 30, 30)
-"""The multiplier of 1."""
-OFFSET = 1 << 15
-"""What makes a 16-bit integer unsigned."""
-
-
-# ---------------------------------------------------------------- the product with the state
-
-
-@op("split_bytes")
-class SplitBytes(Value):
-    """`x + 2^15` as bytes: a new first axis holds the high ones, then the low ones."""
-
-    x: Value
-
-    def infer(self) -> TensorType:
-        """u8 [2, ...], plain numbers of scale 1."""
-        need_quantized("x", self.x.type)
-        if self.x.type.dtype is not DType.I16:
-            raise TypeCheckError(f"x must be i16, it is {self.x.type}")
-        return TensorType(DType.U8, (2, *self.x.shape), Quant(1.0))
-
-    def evaluate(self, x: Array) -> Array:
-        """By shift and mask."""
-        wide = x.astype(np.int64) + OFFSET
-        return np.stack([wide >> 8, wide & 255]).astype(np.uint8)
-
-    def loops(self) -> Loops:
-        """A shift of 8 for the first row, of 0 for the second."""
-
-        def value(*i: Expr) -> Expr:
-            wide = load(self.x, *i[1:]).cast(DType.I32) + OFFSET
-            shift = (1 - i[0]).cast(DType.I32) * 8
-            return ((wide >> shift) & 255).cast(DType.U8)
-
-        return elementwise(self.shape, value)
-
-
-@op("qrecurrent")
-class QRecurrent(Value):
-    """`clamp(zp + a + (((256 * sums[0] + sums[1] + b) * m + 2^(s-1)) >> s))`, (4) and (6).
-
-    sums i32 [2, ..., O], of `split_bytes`; b with the zero point folded in, m i32, s i8 [O];
-    a [..., O] in the scale of the result. In 32 bits, b i32, or in 64, b i64, if `wide`.
-    """
-
-    sums: Value
-    b: Value
-    m: Value
-    s: Value
-    a: Value | None
-    clamp: Bounds
-    dtype: DType
-    quant: Quant
-    wide: bool = False
-    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
-
-    @property
-    def accumulator(self) -> DType:
-        """What the sums are added in."""
-        return DType.I64 if self.wide else DType.I32
-
-    def infer(self) -> TensorType:
-        """The shape of one row of sums."""
-        shape = self.sums.shape[1:]
-        if self.sums.type.dtype is not DType.I32 or self.sums.shape[:1] != (2,) or not shape:
-            raise TypeCheckError(f"sums must be i32 [2, ..., O], they are {self.sums.type}")
-        for what, v, dtype in (
-            ("b", self.b, self.accumulator), ("m", self.m, DType.I32), ("s", self.s, DType.I8),
-        ):  # fmt: skip
-            if v.shape != shape[-1:] or v.type.dtype is not dtype:
-                raise TypeCheckError(f"{what} must be {dtype.value}[{shape[-1]}], it is {v.type}")
-        result = TensorType(self.dtype, shape, self.quant)
-        check_bounds(self.clamp, self.dtype)
-        if self.a is not None and not _same_scale(self.a.type, result):
-            raise TypeCheckError(f"a {self.a.type} must have the shape and scale of {result}")
-        return result
-
-    def evaluate(
-        self, sums: Array, b: Array, m: Array, s: Array, a: Array | None
-    ) -> Array:
-        """Equation (6)."""
-        wide = sums.astype(np.int64)
-        y = fixedpoint.mul_shift(256 * wide[0] + wide[1] + b, m, s) + self.type.zero
-        if self.a is not None and a is not None:
-            y = y + (a.astype(np.int64) - self.a.type.zero)
-        return np.asarray(np.clip(y, *self.clamp), self.dtype.numpy)
-
-    def loops(self) -> Loops:
-        """A few additions and a multiplication per element."""
-        of = self.accumulator
-
-        def value(*i: Expr) -> Expr:
-            o = i[-1]
-            high, low = (load(self.sums, row, *i).cast(of) for row in (0, 1))
-            acc = high * 256 + low + load(self.b, o)
-            y = MulShift(acc, load(self.m, o), load(self.s, o)) + self.type.zero
-            if self.a is not None:
-                y = y + difference(load(self.a, *i), self.a.type, of)
-            return clamp(y, *self.clamp).cast(self.dtype)
-
-        return elementwise(self.shape, value)
-
-
-def recurrent(
-    x: Value, w: Const, b: Value | None, a: Value | None, result: TensorType, name: str
-) -> QRecurrent:
-    """`a + x @ w.T + b` over the 16-bit state `x` and weights i8, in the type `result`."""
-    x = in_type(x, _state(x.type))
-    scales = x.type.scale * channel_scales(w.type, w.shape[0])
-    sums = _sums(SplitBytes(x, name=f"{name}.bytes"), w, name)
-    rows = w.array.astype(np.int64)
-    folded = accumulator_bias(b, scales, f"%{name}")
-    folded = folded - (OFFSET + x.type.zero) * rows.sum(1)
-    m, s = fixedpoint.multipliers(scales / result.scale)
-    largest = 0xFFFF * np.abs(rows).sum(1) + np.abs(folded)
-    if np.any(largest >= 2**32):
-        raise IRCError(f"%{name}: {w.shape[1]} states times its weights may leave 64 bits")
-    # What is added to the rescaled sum, and the sum of both, must fit too.
-    wide = max(int(largest.max()), 2 * rescaled_bound(largest, m, s, result.zero)) >= 2**31
-    return QRecurrent(
-        sums, Const(folded if wide else folded.astype(np.int32), name=f"{name}.b"),
-        Const(m, name=f"{name}.m"), Const(s, name=f"{name}.s"),
-        None if a is None else in_type(a, result.with_shape(a.shape)),
-        full_range(result), result.dtype, fixedpoint.quant_of(result), wide, name=name,
-    )  # fmt: skip
-
-
-def _sums(x: Value, w: Const, name: str) -> QLinear:
-    """The products themselves, i32."""
-    outs = w.shape[0]
-    m, s = IDENTITY
-    return QLinear(
-        x, Const(w.array, name=w.name), Const(np.zeros(outs, np.int32)),
-        Const(np.full(outs, m, np.int32)), Const(np.full(outs, s, np.int8)),
-        (DType.I32.min, DType.I32.max), DType.I32, Quant(1.0), name=f"{name}.sums",
-    )  # fmt: skip
-
-
-# ---------------------------------------------------------------- cells
-
+Operands = tuple[Value, ...]
 
 @op("qlstm_cell")
 class QLstmCell(Value):
@@ -195,8 +41,8 @@ class QLstmCell(Value):
 
     def infer(self) -> TensorType:
         """The type of c."""
-        _need_state("gates", self.gates)
-        _need_state("c", self.c)
+        need_state("gates", self.gates)
+        need_state("c", self.c)
         need_gates(self.gates, self.c.shape, 4)
         need_order(self.order)
         Curve.of(self.gates.type.scale).check(self.sigmoid)
@@ -227,14 +73,11 @@ class QLstmCell(Value):
         return _gate(self.gates, at, self.order.index(name) * self.shape[-1], table)
 
 
-Operands = tuple[Value, ...]
-
-
 def lstm_cell(operands: Operands, order: str, result: TensorType, name: str) -> Value:
     """The next cell state in the type `result`."""
     gates, c = operands
-    kept = _state(result, UNIT)
-    gates, c = in_type(gates, _state(gates.type)), in_type(c, kept.with_shape(c.shape))
+    kept = state_type(result, UNIT)
+    gates, c = in_type(gates, state_type(gates.type)), in_type(c, kept.with_shape(c.shape))
     m, s = fixedpoint.multiplier(UNIT / kept.scale)
     made = QLstmCell(gates, c, *_tables(gates), order, m, s, name=name)
     return in_type(made, result)
@@ -261,14 +104,14 @@ class QLstmHidden(Value):
 
     def infer(self) -> TensorType:
         """The shape of c."""
-        _need_state("gates", self.gates)
-        _need_state("c", self.c)
+        need_state("gates", self.gates)
+        need_state("c", self.c)
         need_gates(self.gates, self.c.shape, 4)
         need_order(self.order)
         Curve.of(self.gates.type.scale).check(self.sigmoid)
         Curve.of(self.c.type.scale).check(self.tanh)
         result = TensorType(self.dtype, self.c.shape, self.quant)
-        _check_rescaled(self.m, self.s, result)
+        _check_rescaled(self.m, self.s, result, UNIT * UNIT)
         return result
 
     def evaluate(self, gates: Array, c: Array, sigmoid: Array, tanh: Array) -> Array:
@@ -294,7 +137,7 @@ class QLstmHidden(Value):
 def lstm_hidden(operands: Operands, order: str, result: TensorType, name: str) -> Value:
     """The next hidden state in the type `result`."""
     gates, c = operands
-    gates, c = in_type(gates, _state(gates.type)), in_type(c, _state(c.type))
+    gates, c = in_type(gates, state_type(gates.type)), in_type(c, state_type(c.type))
     (logistic, _), (_, tanh) = _tables(gates), _tables(c)
     m, s = fixedpoint.multiplier(UNIT * UNIT / result.scale)
     quant = fixedpoint.quant_of(result)
@@ -320,12 +163,12 @@ class QGated(Value):
 
     def infer(self) -> TensorType:
         """The shape of x."""
-        _need_state("gates", self.gates)
-        _need_state("x", self.x)
+        need_state("gates", self.gates)
+        need_state("x", self.x)
         need_part(self.gates, self.x.shape, self.index)
         Curve.of(self.gates.type.scale).check(self.sigmoid)
         result = TensorType(self.dtype, self.x.shape, self.quant)
-        _check_rescaled(self.m, self.s, result)
+        _check_rescaled(self.m, self.s, result, UNIT * UNIT)
         return result
 
     def evaluate(self, gates: Array, x: Array, sigmoid: Array) -> Array:
@@ -349,7 +192,7 @@ class QGated(Value):
 def gated(operands: Operands, index: int, result: TensorType, name: str) -> Value:
     """`sigmoid(gate) * x` in the type `result`."""
     gates, x = operands
-    gates, x = in_type(gates, _state(gates.type)), in_type(x, _state(x.type))
+    gates, x = in_type(gates, state_type(gates.type)), in_type(x, state_type(x.type))
     logistic, _ = _tables(gates)
     m, s = fixedpoint.multiplier(UNIT * x.type.scale / result.scale)
     quant = fixedpoint.quant_of(result)
@@ -377,7 +220,7 @@ class QGruState(Value):
     def infer(self) -> TensorType:
         """The type of h."""
         for what, v in (("gates", self.gates), ("n", self.n), ("h", self.h)):
-            _need_state(what, v)
+            need_state(what, v)
         need_part(self.gates, self.h.shape, self.index)
         if self.n.shape != self.h.shape:
             raise TypeCheckError(f"n {self.n.type} and h {self.h.type} must have one shape")
@@ -412,8 +255,8 @@ class QGruState(Value):
 def gru_state(operands: Operands, index: int, result: TensorType, name: str) -> Value:
     """The next state of a GRU in the type `result`."""
     gates, n, h = operands
-    kept = _state(result)
-    gates, n = in_type(gates, _state(gates.type)), in_type(n, _state(n.type))
+    kept = state_type(result)
+    gates, n = in_type(gates, state_type(gates.type)), in_type(n, state_type(n.type))
     h = in_type(h, kept.with_shape(h.shape))
     (logistic, _), (_, tanh) = _tables(gates), _tables(n)
     m, s = fixedpoint.multiplier(UNIT / kept.scale)
@@ -435,7 +278,7 @@ class QTanhState(Value):
 
     def infer(self) -> TensorType:
         """The shape of x."""
-        _need_state("x", self.x)
+        need_state("x", self.x)
         Curve.of(self.x.type.scale).check(self.tanh)
         result = TensorType(self.dtype, self.x.shape, self.quant)
         _check_rescaled(self.m, self.s, result, UNIT)
@@ -459,7 +302,7 @@ class QTanhState(Value):
 
 def tanh_state(x: Value, result: TensorType, name: str) -> Value:
     """`tanh(x)` in the type `result`."""
-    x = in_type(x, _state(x.type))
+    x = in_type(x, state_type(x.type))
     _, tanh = _tables(x)
     m, s = fixedpoint.multiplier(UNIT / result.scale)
     return QTanhState(x, tanh, m, s, result.dtype, fixedpoint.quant_of(result), name=name)
@@ -488,37 +331,10 @@ def need_order(order: str) -> None:
         raise TypeCheckError(f"order {order!r} must name i, f, g and o")
 
 
-def _need_state(what: str, v: Value) -> None:
-    need_quantized(what, v.type)
-    if v.type.dtype is not DType.I16 or v.type.zero:
-        raise TypeCheckError(f"{what} must be i16 around zero, it is {v.type}")
-
-
 def _check_factor(m: int, s: int) -> None:
     """A factor of at most 1: `32767 * 32768 + 32767 * 32767 + 2^14` is below 2^31."""
     if not 1 <= s <= fixedpoint.MAX_SHIFT or not 0 <= m < 2**31 or m > 2**s:
         raise TypeCheckError(f"m = {m}, s = {s} would not make a product of gates smaller")
-
-
-def _check_rescaled(m: int, s: int, result: TensorType, unit: float = UNIT * UNIT) -> None:
-    """What goes through m and s, at most 1 / unit, must stay within 32 bits."""
-    if not 1 <= s <= fixedpoint.MAX_SHIFT or not 0 <= m < 2**31:
-        raise TypeCheckError(f"m = {m}, s = {s} is no multiplier")
-    if (int(1 / unit) * m >> s) + 1 + magnitude(result) >= 2**31:
-        raise TypeCheckError(f"m = {m}, s = {s}: states would leave 32 bits")
-
-
-def _state(t: TensorType, smallest: float = 0.0) -> TensorType:
-    """The 16-bit type around zero of a state, with a scale of at least `smallest`: `t` itself if
-    it is one."""
-    if t.dtype is DType.I16 and t.zero == 0 and t.scale >= smallest:
-        return t
-    scale = magnitude(t) * t.scale / DType.I16.max
-    return TensorType(DType.I16, t.shape, Quant(max(scale, smallest)))
-
-
-def _same_scale(a: TensorType, b: TensorType) -> bool:
-    return a.shape == b.shape and a.quant is not None and a.scale == b.scale
 
 
 def _tables(x: Value) -> tuple[Const, Const]:
@@ -545,3 +361,11 @@ def _saturated(y: Array) -> Array:
 
 def _clamped(y: Expr) -> Expr:
     return clamp(y, DType.I16.min, DType.I16.max).cast(DType.I16)
+
+
+def _check_rescaled(m: int, s: int, result: TensorType, unit: float) -> None:
+    """What goes through m and s, at most 1 / unit, must stay within 32 bits."""
+    if not 1 <= s <= fixedpoint.MAX_SHIFT or not 0 <= m < 2**31:
+        raise TypeCheckError(f"m = {m}, s = {s} is no multiplier")
+    if (int(1 / unit) * m >> s) + 1 + magnitude(result) >= 2**31:
+        raise TypeCheckError(f"m = {m}, s = {s}: states would leave 32 bits")

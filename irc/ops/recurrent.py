@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from irc.errors import TypeCheckError
+from irc.ops import bytewise
 from irc.ops import qrecurrent as twins
 from irc.ops.activation import sigmoid
 from irc.ops.linear import linear_shape
@@ -65,7 +66,7 @@ class Recurrent(Value):
         x, w = given.pop(0), constant(given.pop(0), "the weights of recurrent")
         b = given.pop(0) if self.b is not None else None
         a = given.pop(0) if self.a is not None else None
-        return twins.recurrent(x, w, b, a, result, self.name)
+        return bytewise.multiplied(x, w, b, a, result, self.name)
 
 
 @op("lstm_cell")

@@ -14,6 +14,7 @@ from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import wide_values, widens
 from irc.passes.quantize.scales import asymmetric, choose_quant, choose_wide, stored_as
+from irc.passes.quantize.signals import reads_signal, signals
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float, to_float
 from irc.passes.quantize.states import state_quant
 from irc.types import DType, Quant, TensorType
@@ -39,13 +40,16 @@ class Scales:
 
     types: Mapping[Value, TensorType]
     narrow: Mapping[Value, TensorType] = field(default_factory=dict)
+    signals: frozenset[Value] = frozenset()
+    """Values of 16 bits that layers multiply as they are."""
 
     def __getitem__(self, v: Value) -> TensorType:
         return self.types[v]
 
     def read_by(self, reader: Value, v: Value, sites: Sites) -> TensorType:
         """The type in which an op reads a value."""
-        wide = v not in self.narrow or sites.reads_wide(reader, v)
+        signal = v in self.signals and reads_signal(reader)
+        wide = v not in self.narrow or signal or sites.reads_wide(reader, v)
         return self.types[v] if wide else self.narrow[v]
 
 
@@ -54,10 +58,14 @@ def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Option
     types: dict[Value, TensorType] = {}
     narrow: dict[Value, TensorType] = {}
     wide = wide_values(sites, statistics, options)
+    known = signals(sites, statistics, options)
+    sounds: set[Value] = set()
     for group in _groups(sites, statistics):
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
         fills = _fills(sites, group, statistics)
-        if not sites.states.roots.isdisjoint(group):
+        if not known.isdisjoint(group):
+            sounds |= set(group)
+        if not sites.states.roots.isdisjoint(group) or not known.isdisjoint(group):
             for v in filter(sites.read_narrow, group):
                 quant = choose_quant([statistics[p] for p in sites.parts(v)], options, fills)
                 narrow[v] = TensorType(DType.U8, v.shape, quant)
@@ -73,7 +81,7 @@ def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Option
         quant = choose_wide([statistics[p] for p in parts], fills)
         types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
         narrow |= byte
-    return Scales(types, narrow)
+    return Scales(types, narrow, frozenset(sounds))
 
 
 def _fills(

@@ -7,16 +7,16 @@ import numpy as np
 from irc import fixedpoint
 from irc.curve import UNIT, Curve
 from irc.ops.activation import sigmoid
+from irc.ops.bytewise import JoinBytes, SplitBytes
 from irc.ops.core import Const
 from irc.ops.qrecurrent import (
     QGated,
     QGruState,
     QLstmCell,
     QLstmHidden,
-    QRecurrent,
     QTanhState,
-    SplitBytes,
 )
+from irc.ops.spectrum import QMagnitude
 from irc.types import DType, Quant, TensorType
 from tests.ops.sampling import (
     Draw,
@@ -44,8 +44,8 @@ def split_bytes(draw: Draw) -> Sample:
     return sample_of(SplitBytes(x.value), x)
 
 
-@sample("qrecurrent")
-def qrecurrent(draw: Draw) -> Sample:
+@sample("join_bytes")
+def join_bytes(draw: Draw) -> Sample:
     """Sums are constants: as an input they would leave what weights bound them to."""
     dims = shape(draw, 1, 3, 9)
     wide = pick(draw, [False, True])
@@ -59,7 +59,7 @@ def qrecurrent(draw: Draw) -> Sample:
     zero = integer(draw, added.min, added.max)
     a = operand(draw, "a", dims, like=TensorType(added, dims, Quant(q.tensor_scale, zero)))
     bounds = clamp(draw, dtype)
-    node = QRecurrent(sums, Const(b, name="b"), m, s, a.value, bounds, dtype, q, wide)
+    node = JoinBytes(sums, Const(b, name="b"), m, s, a.value, bounds, dtype, q, wide)
     return sample_of(node, a)
 
 
@@ -111,6 +111,14 @@ def qtanh_state(draw: Draw) -> Sample:
     x, (_, tanh) = _arguments(draw, "x", shape(draw, 1, 3, 9))
     dtype, q, m, s = _result(draw, UNIT)
     return sample_of(QTanhState(x.value, tanh, m, s, dtype, q), x)
+
+
+@sample("qmagnitude")
+def qmagnitude(draw: Draw) -> Sample:
+    dims, step = shape(draw, 1, 3, 9), scale(draw)
+    a, b = (_state(draw, name, dims, step) for name in "ab")
+    dtype, q, m, s = _result(draw, 2.0**-10)
+    return sample_of(QMagnitude(a.value, b.value, m, s, dtype, q), a, b)
 
 
 def _state(draw: Draw, name: str, dims: tuple[int, ...], step: float) -> Feed:

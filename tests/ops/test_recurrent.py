@@ -12,6 +12,7 @@ from irc.graph import Graph, evaluate
 from irc.ops.activation import sigmoid
 from irc.ops.core import Const, Input
 from irc.ops.recurrent import Gated, GruState, LstmCell, LstmHidden, Recurrent, TanhState
+from irc.ops.spectrum import Magnitude
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 
@@ -140,3 +141,10 @@ def test_operands_that_do_not_fit(make: object, said: str) -> None:
     assert callable(make)
     with pytest.raises(TypeCheckError, match=said):
         make()
+
+
+def test_magnitude() -> None:
+    a, b = (state(n, i, 0.3, STATE, 3, HIDDEN) for i, n in enumerate("ab"))
+    node = Magnitude(floats(3, HIDDEN), floats(3, HIDDEN))
+    assert error(node, [a, b], TensorType(DType.I16, (3, HIDDEN), Quant(STATE))) <= 1
+    assert error(node, [a, b], TensorType(DType.U8, (3, HIDDEN), Quant(1 / 128))) <= 1

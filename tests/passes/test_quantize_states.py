@@ -10,7 +10,7 @@ import pytest
 import irc
 from irc import driver, edge
 from irc.graph import Graph, evaluate
-from irc.ops.qrecurrent import QRecurrent
+from irc.ops.bytewise import JoinBytes
 from irc.types import Array, DType
 from tests.backends.harness import agree
 from tests.frontends.test_onnx_recurrent import layer
@@ -53,7 +53,7 @@ def test_states_keep_their_scale(op: str, direction: str) -> None:
 @pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
 def test_all_steps_share_one_scale(op: str) -> None:
     made = integers(*network(op, steps=5))
-    types = {v.type for v in made.order if isinstance(v, QRecurrent)}
+    types = {v.type for v in made.order if isinstance(v, JoinBytes)}
     assert len(types) == (2 if op == "GRU" else 1)  # a GRU's gates and its candidate
 
 

@@ -1,0 +1,74 @@
+"""Signals: inputs that 8 bits are too few for, such as sound, and what the first layers make of
+them.
+
+Speech is quiet most of the time; in 8 bits that cover its peaks, the rest is noise. Such an input
+is i16, as recorders give it, and keeps 16 bits through layers until values come that 8 bits hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from irc.ops.core import Input
+from irc.passes.calibrate import Statistics
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.scales import choose_quant, signal_to_noise
+from irc.passes.quantize.sites import Sites, is_float
+from irc.value import Value
+
+ENOUGH = 36.0
+"""An SQNR in dB that is enough for a signal; pixels have 40, speech has 20."""
+LONGEST = 1024
+"""Products that a layer sums at most, so that the sum of both bytes is sure to fit."""
+LAYERS = frozenset({"conv2d", "linear"})
+"""Layers that multiply values of 16 bits by their bytes."""
+ON_THE_WAY = LAYERS | {"magnitude", "add", "sub", "mul", "clip", "relu"}
+"""Ops whose results may be signals still."""
+
+
+def signals(
+    sites: Sites, statistics: Mapping[Value, Statistics], options: Options
+) -> frozenset[Value]:
+    """The signals of a graph, and all that is moved of them."""
+    if str(options.activations) == "8":
+        return frozenset()
+    found: set[Value] = set()
+    for v in sites.graph.order:
+        if _is_signal(sites, v, found) and (
+            sites.moving(v) or v in sites.fused or _too_fine(v, statistics, options)
+        ):
+            found.add(v)
+    return frozenset(found)
+
+
+def _is_signal(sites: Sites, v: Value, found: set[Value]) -> bool:
+    """Whether a value comes from signals, or is an input that layers read."""
+    if not is_float(v):
+        return False
+    if isinstance(v, Input):
+        return _reaches_layer(sites, v)
+    sources = [o for o in v.operands if is_float(o)]
+    if sites.moving(v):
+        return bool(sources) and all(o in found for o in sources)
+    return v.op in ON_THE_WAY and any(o in found for o in sources)
+
+
+def _reaches_layer(sites: Sites, v: Value) -> bool:
+    users = sites.graph.users[v]
+    layer = any(u.op in LAYERS and reads_signal(u) for u in users)
+    return layer or any(sites.moving(u) and _reaches_layer(sites, u) for u in users)
+
+
+def _too_fine(v: Value, statistics: Mapping[Value, Statistics], options: Options) -> bool:
+    if v not in statistics:
+        return False
+    parts = [statistics[v]]
+    return signal_to_noise(parts, choose_quant(parts, options)) < ENOUGH
+
+
+def reads_signal(reader: Value) -> bool:
+    """Whether an op takes a signal in 16 bits."""
+    if reader.op not in LAYERS:
+        return reader.op == "magnitude"
+    w: Value = reader.operands[1]
+    return w.type.size <= LONGEST * max(w.shape[0], 1)
