@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,10 @@ from irc.summary import VIEWS
 from irc.types import Array, Shape, TensorType
 from irc.value import Value
 
+POOR = 15.0
+"""An SQNR in dB below which a result is explained."""
+NAMED = 3
+"""How many layers an explanation names."""
 Key = tuple[str, Shape]
 """Tensors of one name and shape are one tensor of the model."""
 
@@ -24,7 +28,11 @@ Key = tuple[str, Shape]
 @dataclass(frozen=True)
 class LayerError:
     """A layer's signal-to-quantization-noise ratio in dB over all samples, its largest absolute
-    error and the largest magnitude of the float tensor. Infinite where there is no error."""
+    error and the largest magnitude of the float tensor. Infinite where there is no error.
+
+    `alone` is the ratio that the layer would have if what it reads were exact: the float model's
+    values, quantized.
+    """
 
     name: str
     op: str
@@ -32,6 +40,7 @@ class LayerError:
     sqnr: float
     error: float
     magnitude: float
+    alone: float = math.inf
 
 
 @dataclass
@@ -63,16 +72,34 @@ class _Comparison:
 
     layers: dict[Value, Key]
     sums: dict[Key, _Sums] = field(default_factory=dict)
+    alone: dict[Key, _Sums] = field(default_factory=dict)
     real: dict[Key, Array] = field(default_factory=dict)
+    """The float tensors of a sample."""
+    integers: dict[Value, Array] = field(default_factory=dict)
+    """The integer tensors of a sample: as if all before them were exact, as far as is known."""
 
     def keep(self, v: Value, array: Array) -> None:
-        if (key := (v.name, v.shape)) in self.sums:
-            self.real[key] = array
+        if v.name and v.type.dtype.is_float:
+            self.real[v.name, v.shape] = array
 
     def take(self, v: Value, array: Array) -> None:
-        key = self.layers.get(v)
-        if key is not None and key in self.real:
-            self.sums[key].add(self.real[key], fixedpoint.dequantize(array, v.type))
+        """Measure one integer tensor, as it is and as its layer would make it of exact ones."""
+        alone = array
+        if v.operands and all(o in self.integers for o in v.operands):
+            alone = np.asarray(v.call(self.integers.__getitem__))
+        real, quant = self.real.get((v.name, v.shape)), v.type.quant
+        if (key := self.layers.get(v)) is not None and real is not None:
+            self.sums[key].add(real, fixedpoint.dequantize(array, v.type))
+            self.alone[key].add(real, fixedpoint.dequantize(alone, v.type))
+        known = real is not None and quant is not None and quant.axis is None
+        if known and real is not None and not isinstance(v, Const):
+            alone = fixedpoint.quantize(real, v.type)
+        self.integers[v] = alone
+
+    def next_sample(self) -> None:
+        """Forget the tensors of the sample before."""
+        self.real.clear()
+        self.integers.clear()
 
 
 def compare(
@@ -88,8 +115,10 @@ def compare(
     """
     found = _Comparison(_shared(real, integer))
     found.sums = {key: _Sums() for key in found.layers.values()}
+    found.alone = {key: _Sums() for key in found.layers.values()}
     count = 0
     for sample in samples:
+        found.next_sample()
         evaluate(real, sample, observe=found.keep)
         integers, _ = to_integers(integer.input_types, sample)
         evaluate(integer, integers, observe=found.take)
@@ -98,7 +127,7 @@ def compare(
             progress(count)
     if not count:
         raise DataError("there is no sample to compare on")
-    return [_error(v, found.sums[key]) for v, key in found.layers.items()]
+    return [_error(v, found.sums[k], found.alone[k]) for v, k in found.layers.items()]
 
 
 def _shared(real: Graph, integer: Graph) -> dict[Value, Key]:
@@ -111,8 +140,9 @@ def _shared(real: Graph, integer: Graph) -> dict[Value, Key]:
     return {v: key for key, v in last.items() if key in floats}
 
 
-def _error(v: Value, s: _Sums) -> LayerError:
-    return LayerError(v.name, v.op, v.type, s.sqnr, s.error, s.magnitude)
+def _error(v: Value, s: _Sums, alone: _Sums | None = None) -> LayerError:
+    by_itself = math.inf if alone is None else alone.sqnr
+    return LayerError(v.name, v.op, v.type, s.sqnr, s.error, s.magnitude, by_itself)
 
 
 def compare_outputs(
@@ -138,3 +168,29 @@ def compare_outputs(
 def worst_first(errors: Iterable[LayerError]) -> list[LayerError]:
     """Sorted by SQNR, the lowest first."""
     return sorted(errors, key=lambda e: e.sqnr)
+
+
+def explanation(errors: Sequence[LayerError]) -> str:
+    """Where a poor result loses its accuracy: empty unless the last layer, in the order of
+    computation, is below POOR.
+
+    Names the layers that add most noise by themselves, and the first whose result is poor.
+    """
+    measured = [e for e in errors if math.isfinite(e.sqnr)]
+    if not measured or measured[-1].sqnr >= POOR:
+        return ""
+    last = measured[-1]
+    first = next(e for e in measured if e.sqnr < POOR)
+    worst = sorted(measured, key=lambda e: e.alone)[:NAMED]
+    named = ", ".join(f"{e.name} ({e.op}, {e.alone:.1f} dB)" for e in worst)
+    text = (
+        f"{last.name} has {last.sqnr:.1f} dB. Of exact operands, these layers lose most: {named}."
+        f" The first result below {POOR:.0f} dB is {first.name} ({first.op})."
+    )
+    if worst[0].alone < POOR + 10:
+        return text
+    median = sorted(e.alone for e in measured)[len(measured) // 2]
+    return text + (
+        f" No layer is poor by itself: half of all {len(measured)} layers have less than"
+        f" {median:.1f} dB, and the net amplifies what they add up to."
+    )

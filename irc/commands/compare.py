@@ -10,7 +10,7 @@ from rich.table import Table
 from irc import driver
 from irc.commands.console import out, table, warn
 from irc.commands.inputs import Pins, load_model, need_calibration, parse_pixels, read_data
-from irc.compare import LayerError, worst_first
+from irc.compare import LayerError, explanation, worst_first
 from irc.errors import GraphError
 from irc.history import history_of
 from irc.properties import is_float
@@ -33,18 +33,21 @@ def compare_model(
     quantized = driver.quantize(graph, chosen)
     for message in history_of(quantized).warnings:
         warn(message)
-    out().print(error_table(worst_first(driver.compare(graph, quantized, measured, None))))
+    errors = driver.compare(graph, quantized, measured, None)
+    out().print(error_table(worst_first(errors)))
+    if why := explanation(errors):
+        out().print(why)
 
 
 def error_table(errors: Sequence[LayerError]) -> Table:
     """The layers in the order given."""
     made = table(
         ("layer", "left"), ("op", "left"), ("shape", "left"), ("SQNR dB", "right"),
-        ("largest error", "right"), ("largest value", "right"),
+        ("alone dB", "right"), ("largest error", "right"), ("largest value", "right"),
     )  # fmt: skip
     for e in errors:
         made.add_row(
-            e.name, e.op, str(list(e.type.shape)), f"{e.sqnr:.1f}", f"{e.error:.4g}",
-            f"{e.magnitude:.4g}",
+            e.name, e.op, str(list(e.type.shape)), f"{e.sqnr:.1f}", f"{e.alone:.1f}",
+            f"{e.error:.4g}", f"{e.magnitude:.4g}",
         )  # fmt: skip
     return made

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from irc.compare import explanation
 from irc.graph import Graph
 from irc.history import History
 from irc.report import plots
@@ -44,6 +45,7 @@ def page(report: Report) -> str:
         sizes=plots.size_plot(report.sizes),
         sqnr=plots.sqnr_plot(report.errors) if report.errors else "",
         worst=min((e.sqnr for e in report.errors), default=None),
+        explanation=explanation(report.errors),
         poor=plots.POOR,
         fair=plots.FAIR,
     )

@@ -7,7 +7,7 @@ import pytest
 
 import irc
 from irc import driver
-from irc.compare import compare, worst_first
+from irc.compare import LayerError, compare, explanation, worst_first
 from irc.errors import DataError
 
 FLOAT = """
@@ -55,3 +55,39 @@ def test_a_quantized_graph_against_its_float_graph() -> None:
     errors = driver.compare(graph, irc.quantize(graph, data), data, None)
     assert [e.name for e in errors] == ["y"]
     assert worst_first(errors)[0].sqnr > 30
+
+
+CHAIN = """
+graph @g(%x: u8[1,6] q(0.5, 128)) {
+  %r = requantize(%x) {m = 1073741824, s = 34, clamp = [0, 255]} : u8[1,6] q(8.0, 128)
+  %y = requantize(%r) {m = 1073741824, s = 30, clamp = [0, 255]} : u8[1,6] q(8.0, 128)
+  return %y
+}
+"""
+PLAIN = """
+graph @g(%x: f32[1,6]) {
+  %r = clip(%x) {lo = -1e30, hi = 1e30} : f32[1,6]
+  %y = clip(%r) {lo = -1e30, hi = 1e30} : f32[1,6]
+  return %y
+}
+"""
+
+
+def chain(scale: float) -> list[LayerError]:
+    x = scale * np.array([[3.0, -5.0, 7.0, 10.0, -12.0, 6.0]], np.float32)
+    return compare(irc.parse(PLAIN), irc.parse(CHAIN), [{"x": x}])
+
+
+def test_a_layer_by_itself() -> None:
+    """The second layer only hands on the noise of the first."""
+    first, second = chain(1.0)
+    assert first.sqnr == second.sqnr == pytest.approx(first.alone)
+    assert second.alone == pytest.approx(second.sqnr)  # what it reads is coarse even if exact
+
+
+def test_poor_results_are_explained() -> None:
+    text = explanation(chain(1.0))
+    assert "y has" in text
+    assert "The first result below 15 dB is r (requantize)" in text
+    assert explanation(chain(5.0)) == ""
+    assert explanation([]) == ""

@@ -1,0 +1,104 @@
+"""Large nets as onnxruntime's static quantizer writes them, against onnxruntime.
+
+Deep nets amplify a single rounding: at its two levels of optimization onnxruntime's own exact
+kernels differ by several steps at the output. That difference is the yardstick: ours is no larger,
+and where it decides nothing, the class is the same.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnxruntime import quantization
+
+import irc
+from bench.cache import cache_folder
+from irc.types import Array
+from tests.frontends.test_onnx_quantized_models import COMBINATIONS, FORMATS, TYPES
+
+IMAGES = 100
+CALIBRATION = 8
+NETS = ("mobilenet_v2", "resnet18")
+LEVELS = onnxruntime.GraphOptimizationLevel
+CASES = [
+    case
+    for case in itertools.product(NETS, FORMATS, COMBINATIONS, (False, True))
+    if case[1:3] != ("QOperator", "s8s8")  # onnxruntime has no kernel for its QGemm of i8
+]
+
+
+def images(name: str, count: int) -> Array:
+    """Crops of photos, shifted and mirrored: f32[count, 3, 224, 224]."""
+    with np.load(cache_folder() / f"{name}.calib.npz") as data:
+        crops = data["input"]
+    found = []
+    for i in range(count):
+        again, crop = divmod(i, len(crops))
+        x = np.roll(crops[crop], (7 * again, 13 * again), (1, 2))
+        found.append(x[..., ::-1] if again % 2 else x)
+    return np.ascontiguousarray(np.stack(found))
+
+
+class Reader(quantization.CalibrationDataReader):
+    """Feeds onnxruntime's calibration."""
+
+    def __init__(self, name: str) -> None:
+        self.feeds: Iterator[dict[str, Array]] = iter(
+            [{"input": x[np.newaxis]} for x in images(name, CALIBRATION)]
+        )
+
+    def get_next(self) -> dict[str, Array]:
+        return next(self.feeds, {})  # an empty one is the end
+
+
+def quantized(folder: Path, name: str, form: str, kinds: str, per_channel: bool) -> Path:
+    """The model that onnxruntime's quantizer makes."""
+    path = folder / "quantized.onnx"
+    quantization.quantize_static(
+        cache_folder() / f"{name}.onnx", path, Reader(name),
+        quant_format=quantization.QuantFormat[form], per_channel=per_channel,
+        activation_type=TYPES[kinds[:2]], weight_type=TYPES[kinds[2:]],
+    )  # fmt: skip
+    return path
+
+
+def scores(path: Path, xs: Array, level: onnxruntime.GraphOptimizationLevel) -> Array:
+    """By onnxruntime's exact kernels, f32[n, classes]."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = level
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    rows = [np.asarray(session.run(None, {"input": x[np.newaxis]})[0]) for x in xs]
+    return np.concatenate(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "form", "kinds", "per_channel"), CASES)
+def test_no_further_off_than_onnxruntime_is_from_itself(
+    tmp_path: Path, name: str, form: str, kinds: str, per_channel: bool
+) -> None:
+    if not (cache_folder() / f"{name}.calib.npz").is_file():
+        pytest.skip(f"needs `python -m bench.models --calibration {name}`")
+    path = quantized(tmp_path, name, form, kinds, per_channel)
+    xs = images(name, IMAGES)
+    fused = scores(path, xs, LEVELS.ORT_ENABLE_ALL)
+    plain = scores(path, xs, LEVELS.ORT_DISABLE_ALL)
+    model = irc.compile(irc.load(path), backend="llvm")
+    ours = np.concatenate([model({"input": x[np.newaxis]})["output"] for x in xs])
+    step = model.graph.output_types["output"].scale
+    own = float(np.abs(fused - plain).mean()) + 0.1 * step
+    assert min(np.abs(ours - each).mean() for each in (fused, plain)) <= 1.5 * own
+    # The class is onnxruntime's wherever no tie, nor its own noise, decides it.
+    noise = np.abs(fused - plain).max(1) + step
+    best = np.sort(fused, axis=1)
+    clear = best[:, -1] - best[:, -2] > 2 * noise
+    assert np.array_equal(ours.argmax(1)[clear], fused.argmax(1)[clear])
+    alike = float((ours.argmax(1) == fused.argmax(1)).mean())
+    assert alike >= float((plain.argmax(1) == fused.argmax(1)).mean()) - 0.06
