@@ -63,11 +63,16 @@ def _inner(graph: Graph, q: Quantize) -> bool:
         return False
     for v in _chain(graph, q):
         if isinstance(v, Dequantize):
-            if v in graph.outputs:
+            if _public(graph, v):
                 return False
         elif v in graph.outputs or (v is not q and not (v.moves and len(v.operands) == 1)):
             return False
     return True
+
+
+def _public(graph: Graph, v: Value) -> bool:
+    """Whether a float is an output, or moved to one."""
+    return v in graph.outputs or any(u.moves and _public(graph, u) for u in graph.users[v])
 
 
 def _chain(graph: Graph, q: Quantize) -> Iterator[Value]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 from typer.testing import CliRunner
 
 import irc
@@ -104,22 +105,43 @@ def hashed(attribute: tuple[str, Any]) -> tuple[str, Any]:
     return (name, value.tobytes()) if isinstance(value, np.ndarray) else attribute
 
 
-def test_onnx_gives_the_same_integer_graph() -> None:
+def both_ways(module: Any, samples: Any) -> Any:
+    """The module compiled, by way of torch.export and of ONNX; the exporter folds nothing."""
     pytest.importorskip("onnxscript", reason="torch.onnx.export needs it")
     program = torch.onnx.export(
-        net(), (image(),), dynamo=True, input_names=["image"], output_names=["output"],
+        module, (samples[:1],), dynamo=True, input_names=["x"], output_names=["output"],
         optimize=False, verbose=False,
     )  # fmt: skip
-    samples = torch.rand(4, 3, 8, 8)
-    both = (
-        irc.compile(irc.quantize(graph, calibration=samples), backend="reference").graph
-        for graph in (
-            irc.from_torch(net(), image()),
-            irc.load(program.model_proto.SerializeToString()),
-        )
+    graphs = (
+        irc.from_torch(module, samples[:1]),
+        irc.load(program.model_proto.SerializeToString()),
     )
-    first, second = map(unpacked, both)
+    feeds = [[{g.inputs[0].name: s[None]} for s in samples] for g in graphs]
+    return [
+        irc.compile(irc.quantize(g, calibration=f)) for g, f in zip(graphs, feeds, strict=True)
+    ]
+
+
+def test_onnx_gives_the_same_integer_graph() -> None:
+    first, second = (unpacked(m.graph) for m in both_ways(net(), torch.rand(4, 3, 8, 8)))
     assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
+def test_onnx_gives_the_same_machine_code(architecture: str, tmp_path: Path) -> None:
+    zoo: Any = pytest.importorskip("bench.torch_zoo")
+    subject = zoo.from_torchvision(architecture)
+    models = both_ways(subject.module, torch.from_numpy(subject.samples(2, 0)))
+    first, second = (unpacked(m.graph) for m in models)
+    assert first == second
+    codes = []
+    for name, model in zip(("torch", "onnx"), models, strict=True):
+        model.save(tmp_path / name, name="net")
+        with (tmp_path / name / "libnet.so").open("rb") as file:
+            codes.append(ELFFile(file).get_section_by_name(".text").data())
+    assert codes[0] == codes[1]
+    assert len(codes[0]) > 10_000
 
 
 def unpacked(graph: irc.Graph) -> list[Any]:

@@ -77,7 +77,14 @@ def public() -> Graph:
     return Graph("public", (x,), (q, Relu(Dequantize(q))), ("q", "y"))
 
 
-@pytest.mark.parametrize("make", [wide, public])
+def moved() -> Graph:
+    """An output that is transposed after it is quantized."""
+    x = Input.of(TensorType(DType.F32, (1, 2, 3)), "x")
+    y = Transpose(pair(Relu(pair(x, Quant(0.1, 0), DType.U8)), Quant(0.1, 0)), (0, 2, 1))
+    return Graph("moved", (x,), (y,), ("y",))
+
+
+@pytest.mark.parametrize("make", [wide, public, moved])
 def test_others_stay(make: object) -> None:
     graph = make()  # type: ignore[operator]
     assert str(unsigned(graph)) == str(graph)
