@@ -58,7 +58,10 @@ class _Layers:
         return node if found else None
 
     def rewritten(self, scaled: NodeProto) -> list[NodeProto] | None:
-        """The float layer that ends in the multiplication `scaled`, None where it ends none."""
+        """The float layer that ends in the multiplication `scaled`, or is an attention over one;
+        None where there is none."""
+        if scaled.op_type == "QAttention":
+            return self.attention(scaled)
         if scaled.op_type != "Mul" or len(scaled.input) != 2:
             return None
         for a, b in (tuple(scaled.input), tuple(scaled.input)[::-1]):
@@ -66,6 +69,28 @@ class _Layers:
             if layer is not None and scales is not None:
                 return self.float_layer(layer, list(scales.input), scaled)
         return None
+
+    def attention(self, node: NodeProto) -> list[NodeProto] | None:
+        """onnxruntime's attention over a dynamically quantized input, as it was before."""
+        given = [*node.input, *[""] * 9][:9]
+        source = self.maker(given[0], "DynamicQuantizeLinear")
+        if source is None or len(source.output) < 3:
+            return None
+        if (given[3], given[6]) != (source.output[1], source.output[2]):
+            return None
+        name = f"{node.output[0]}.weights"
+        quantized = [given[1], given[4], *filter(None, [given[7]])]
+        weights = helper.make_node("DequantizeLinear", quantized, [name], name=name)
+        if self.sizes.get(given[4], 1) > 1:
+            weights.attribute.append(helper.make_attribute("axis", 1))
+        inputs = [source.input[0], name, given[2], given[5], given[8]]
+        while not inputs[-1]:
+            inputs.pop()
+        real = helper.make_node(
+            "Attention", inputs, list(node.output), name=node.name, domain=node.domain
+        )
+        real.attribute.extend(node.attribute)
+        return [weights, real]
 
     def layer(self, name: str) -> NodeProto | None:
         """The layer whose sums are cast to floats as `name`, if nothing else reads them."""

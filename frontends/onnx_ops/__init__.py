@@ -1,6 +1,7 @@
 """ONNX operators by family; importing this package fills the table of handlers."""
 
 from . import (
+    attention,
     contrib,
     conv,
     einsum,
@@ -27,6 +28,7 @@ from .table import HANDLERS, Node
 __all__ = [
     "HANDLERS",
     "Node",
+    "attention",
     "contrib",
     "conv",
     "einsum",

@@ -88,6 +88,12 @@ _DECLARED = (
     declare("QuickGelu", (1, 1), alpha=1.702),
     declare("SkipLayerNormalization", (3, 5), 4, epsilon=1e-12),
     declare("SkipSimplifiedLayerNormalization", (3, 4), 4, epsilon=1e-12),
+    declare(
+        "Attention", (2, 7), 2,
+        num_heads=REQUIRED, unidirectional=0, mask_filter_value=-10000.0, scale=0.0, do_rotary=0,
+        rotary_embedding_dim=0, past_present_share_buffer=0,
+    ),
+    declare("EmbedLayerNormalization", (7, 9), 3, epsilon=1e-12, mask_index_type=0),
     declare("DynamicQuantizeMatMul", (3, 5)),
     declare("MatMulIntegerToFloat", (4, 7)),
 )  # fmt: skip
