@@ -10,7 +10,7 @@ from irc.ops.normalization import LayerNorm
 from irc.ops.reduce import ReduceSum
 from irc.ops.shape import Cast, Concat, Gather, Where
 from irc.ops.softmax import Softmax
-from irc.types import DType
+from irc.types import DType, Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
@@ -88,7 +88,7 @@ def _scores(node: Node, q: Value, k: Value, size: int) -> Value:
 def _seen(node: Node, mask: Value, scores: Value) -> Value:
     """A mask [B, T] or [B, S, T], 1 for what is seen, as it broadcasts to scores [B, N, S, T]."""
     batch, _, steps, total = scores.shape
-    shapes = {(batch, total): (batch, 1, 1, total)}
+    shapes: dict[Shape, Shape] = {(batch, total): (batch, 1, 1, total)}
     shapes[batch, steps, total] = (batch, 1, steps, total)
     if mask.shape not in shapes or mask.type.dtype.is_float:
         node.fail(f"a mask {mask.type} for scores {scores.type} is not supported")

@@ -42,6 +42,20 @@ def test_attention(causal: int, masked: bool) -> None:
     attention(["x", "w", "b", *(["m"] if masked else [])], x, unidirectional=causal)
 
 
+def test_masked_attention_in_integers() -> None:
+    """The mask stays what it is at the interface; 8 bits suffice."""
+    x = {
+        "x": reals(1, 2, STEPS, WIDTH),
+        "m": np.asarray([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], np.int32),
+    }
+    graph = irc.load(fused("Attention", ["x", "w", "b", "m"], x, WEIGHTS, num_heads=HEADS))
+    quantized = irc.quantize(graph, calibration=[x])
+    first, second = (irc.compile(quantized, backend=b)(x)["y"] for b in ("reference", "llvm"))
+    np.testing.assert_array_equal(first, second)
+    real = irc.evaluate(graph, x)["y"]
+    assert np.abs(first - real).max() < 0.05 * np.ptp(real)
+
+
 def test_attention_over_a_past() -> None:
     past = reals(4, 2, 2, HEADS, 4, WIDTH // HEADS)
     x = {"x": reals(1, 2, STEPS, WIDTH), "past": past}
