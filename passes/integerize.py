@@ -45,6 +45,7 @@ from irc.ops.shape import Concat, Reshape
 from irc.ops.truth import QCompare, Truth
 from irc.passes.intervals import inner_type, output_type
 from irc.passes.pointwise import apply, is_clamp, roots, scaling
+from irc.passes.quantize.complete import Islands
 from irc.passes.quantize.scales import asymmetric
 from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
@@ -77,13 +78,20 @@ def integerize(graph: Graph) -> Graph:
     work = _Work(_share_dequantize(graph))
     result = work.graph()
     if work.problems:
-        listed = "\n  ".join(dict.fromkeys(work.problems))
+        problems = list(dict.fromkeys((*work.problems, *_real_weights(graph))))
+        listed = "\n  ".join(problems)
         raise CompileError(
-            f"{graph.name}: {len(dict.fromkeys(work.problems))} nodes stay float:\n  {listed}\n"
+            f"{graph.name}: {len(problems)} nodes stay float:\n  {listed}\n"
             "calibration quantizes them too: irc.quantize(graph, calibration=...) in Python, or"
             " --calibration DATA on the command line"
         )
     return result
+
+
+def _real_weights(graph: Graph) -> list[str]:
+    """The layers of a partly quantized graph that multiply by reals."""
+    layers = Islands(graph).real_weights
+    return [f"{v.op} %{v.name}: its weights are not quantized" for v in layers]
 
 
 def _share_dequantize(graph: Graph) -> Graph:

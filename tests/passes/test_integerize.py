@@ -306,6 +306,18 @@ def test_islands_are_listed_at_once() -> None:
     assert "batch_norm %bn" in str(caught.value)
 
 
+def test_layers_whose_weights_are_reals_are_listed() -> None:
+    plain = Const(np.ones((4, 1, 1, 4), np.float32), name="w")
+    first = Conv2d(image(), plain, name="first")
+    y = quantized(Conv2d(Clip(first, 0.0, 6.0, name="r"), plain, name="second"), 0.1)
+    with pytest.raises(CompileError, match="3 nodes stay float") as caught:
+        integerize(graph_of(y))
+    for line in ("clip %r: conv2d %second reads it unquantized",
+                 "conv2d %first: its weights are not quantized",
+                 "conv2d %second: its weights are not quantized"):  # fmt: skip
+        assert line in str(caught.value)
+
+
 def test_an_unquantized_input_is_named() -> None:
     x = Input(DType.F32, (1, 4), name="x")
     y = quantized(Add(image("a", (1, 4)), Relu(x, name="r")), 0.1)
