@@ -12,8 +12,8 @@ from llvmlite import ir
 
 from irc.backends.llvm.call import Address, Call, Calls, most_tasks
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
-from irc.backends.llvm.generic import generic
 from irc.backends.llvm.kernels import select
+from irc.backends.llvm.kernels.generic import generic
 from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work

@@ -16,7 +16,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.generic import generic
+from irc.backends.llvm.kernels.generic import generic
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.shuffle import ByteShuffle, Lookup, byte_shuffle
 from irc.backends.llvm.loop import I32, I64, counted

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from irc.backends.llvm.generic import choose_lanes
 from irc.backends.llvm.jit import compile_graph
+from irc.backends.llvm.kernels.generic import choose_lanes
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Place, flat_index, slope
 from irc.backends.llvm.target import NAMED

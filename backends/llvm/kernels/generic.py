@@ -9,6 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.kernels.narrow import narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I64, Counter, counted
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Place, Renderer, flat_index, slope
@@ -144,7 +145,12 @@ class _NestEmitter:
 
     def _element(self, bound: Mapping[Expr, Any], lanes: int) -> None:
         renderer = self._renderer(bound, lanes)
-        renderer.store(self.place, self.nest.axes, renderer.render(self.nest.value))
+        ends, nbytes = narrowing(self.nest.value), register_bytes(self.f.target, lanes)
+        if ends is None or nbytes == 0 or lanes == 1:
+            value = renderer.render(self.nest.value)
+        else:
+            (value,) = narrow(self.builder, ends, [renderer.render_vector(ends.wide)], nbytes)
+        renderer.store(self.place, self.nest.axes, value)
 
     def _renderer(self, bound: Mapping[Expr, Any], lanes: int) -> Renderer:
         return Renderer(

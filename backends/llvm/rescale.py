@@ -1,0 +1,102 @@
+"""Equation (6) on vectors: a 64-bit product of 32-bit lanes, rounded and shifted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def mul_shift_vector(
+    builder: Any, a: Any, m: Any, s: Any, shifts: tuple[int, int], *, x86: bool = True
+) -> Any:
+    """Equation (6) on vectors of i32, an even number of lanes; `shifts` bounds s.
+
+    With p = a*m, `(p + 2^(s-1)) >> s` is taken in two steps, by t = min(s, 32) in 64 bits and by
+    s - t in 32 bits: floor(floor(x / 2^t) / 2^(s-t)) = floor(x / 2^s), and the low word of the
+    first step is the same for a logical shift, since t <= 32. If s > 32 throughout, 2^(s-1) is a
+    multiple of 2^32 and is added to the high word instead.
+    """
+    low, high = shifts
+    count = a.type.count
+
+    def const(value: int) -> Any:
+        return ir.Constant(ir.VectorType(I32, count), [value] * count)
+
+    products = _products(builder, a, m, x86=x86)
+    if low > 32:
+        word = _words(builder, products, None, x86=x86)
+        # Not 1 << (s - 33): before AVX2 LLVM makes that power of two in floating point.
+        half = builder.lshr(const(2**30), builder.sub(const(63), s))
+        return builder.ashr(builder.add(word, half), builder.sub(s, const(32)))
+    halves = _split(builder, s, signed=False, x86=x86)
+    products = tuple(_add_half(builder, p, t) for p, t in zip(products, halves, strict=True))
+    if low == 32:
+        word = _words(builder, products, None, x86=x86)
+        return word if high == 32 else builder.ashr(word, builder.sub(s, const(32)))
+    first = s
+    if high > 32:
+        first = builder.select(builder.icmp_signed("<", s, const(32)), s, const(32))
+    word = _words(builder, products, _split(builder, first, signed=False, x86=x86), x86=x86)
+    return word if high <= 32 else builder.ashr(word, builder.sub(s, first))
+
+
+def _add_half(builder: Any, product: Any, s: Any) -> Any:
+    one = ir.Constant(s.type, [1] * s.type.count)
+    return builder.add(product, builder.shl(one, builder.sub(s, one)))
+
+
+def _split(builder: Any, v: Any, *, x86: bool, signed: bool = True) -> tuple[Any, Any]:
+    """A vector of i32, extended to two of i64: even and odd lanes on x86, whose products sit so
+    in registers; else the lower and the upper half."""
+    count = v.type.count
+    half = count // 2
+    wide = ir.VectorType(I64, half)
+    if x86:
+        pairs = builder.bitcast(v, wide)
+        word = ir.Constant(wide, [32] * half)
+        if signed:
+            # LLVM multiplies at once what it sees to be 32 bits: it moves these two shifts, and no
+            # others, next to the product if they were taken out of a loop.
+            odd = _take(builder, v, v, [i | 1 for i in range(count)])
+            halves = pairs, builder.bitcast(odd, wide)
+            even, odd = (builder.ashr(builder.shl(h, word), word) for h in halves)
+            return even, odd
+        low = ir.Constant(wide, [0xFFFFFFFF] * half)
+        return builder.and_(pairs, low), builder.lshr(pairs, word)
+    extend = builder.sext if signed else builder.zext
+    return (
+        extend(_take(builder, v, v, range(half)), wide),
+        extend(_take(builder, v, v, range(half, count)), wide),
+    )
+
+
+def _products(builder: Any, a: Any, m: Any, *, x86: bool) -> tuple[Any, Any]:
+    pairs = zip(_split(builder, a, x86=x86), _split(builder, m, x86=x86), strict=True)
+    first, second = (builder.mul(x, y) for x, y in pairs)
+    return first, second
+
+
+def _words(builder: Any, products: tuple[Any, Any], shifts: Any, *, x86: bool) -> Any:
+    """One word of each 64-bit product, back in lane order: the high one, or with `shifts` the low
+    one after shifting."""
+    count = products[0].type.count * 2
+    words = ir.VectorType(I32, count)
+    pick = 1
+    if shifts is not None:
+        shifted = [builder.lshr(p, s) for p, s in zip(products, shifts, strict=True)]
+        products, pick = (shifted[0], shifted[1]), 0
+    first, second = (builder.bitcast(p, words) for p in products)
+    if x86:
+        order = [i // 2 * 2 + pick + (count if i % 2 else 0) for i in range(count)]
+    else:
+        order = [2 * i + pick for i in range(count)]
+    return _take(builder, first, second, order)
+
+
+def _take(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
+    return builder.shuffle_vector(a, b, mask)
