@@ -13,7 +13,7 @@ vectors in LLVM alike. Applied to columns, then to rows, they filter images (`bo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +73,15 @@ def _index(outcome: tuple[int, Any]) -> int:
     return outcome[0]
 
 
-def both_ways(f: Map, tile: Sequence[Sequence[Any]]) -> Iterator[tuple[int, int, Any]]:
-    """A map applied to every column, then to every row of what comes: (row, column, value), a row
-    at a time as soon as it is known, so that few values wait."""
-    columns = [f([row[j] for row in tile]) for j in range(len(tile[0]))]
+def both_ways(
+    f: Map, tile: Sequence[Sequence[Any]], *, by_rows: bool = False
+) -> Iterator[tuple[int, int, Any]]:
+    """A map applied to every column, then to every row of what comes: (row, column, value). Either
+    a column after the other; or `by_rows`, all columns in step and each row as soon as it is known,
+    so that few values wait where columns are short."""
+    columns: list[Iterable[tuple[int, Any]]] = [f(column) for column in zip(*tile, strict=True)]
+    if not by_rows:
+        columns = [list(column) for column in columns]
     for along in zip(*columns, strict=True):
         for j, value in f([value for _, value in along]):
             yield along[0][0], j, value
@@ -133,12 +138,13 @@ def _weights_4(w: Sequence[Any]) -> Outcomes:
 
 
 def _outputs_4(p: Sequence[Any]) -> Outcomes:
+    """Six times the first and the last, without a factor that LLVM would multiply by."""
     near, far = p[1] + p[2], p[3] + p[4]
-    yield 0, (((p[0] << 1) + p[0] - (near << 1)) << 1) + far
+    yield 0, ((((p[0] - near) << 1) + p[0]) << 1) + far
     yield 2, far - near
     near, far = p[1] - p[2], p[3] - p[4]
     yield 1, far - (near << 1)
-    yield 3, ((far + (p[5] << 1) + p[5]) << 1) - near
+    yield 3, (((far + p[5]) << 1) + (p[5] << 2)) - near
 
 
 F2 = Filter(2, _inputs_2, _weights_2, _outputs_2, 1, (1, 1))

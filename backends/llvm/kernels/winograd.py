@@ -31,7 +31,7 @@ from irc.backends.llvm.kernels.epilogue import finish, fixed
 from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, prefetch, times
-from irc.backends.llvm.kernels.minimal import F2, F4, Filter, Map, both_ways
+from irc.backends.llvm.kernels.minimal import F2, F4, Filter, both_ways
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile
 from irc.backends.llvm.loop import I32, I64, counted, spanned
@@ -329,7 +329,7 @@ class _Winograd:
             size = range(t.f.size)
             image = [[self._load(source, i * self.strides[1] + j * self.strides[2], vector,
                                  builder.zext, I16) for j in size] for i in size]  # fmt: skip
-            self._transform(t.f.inputs, image, to, t.v_step)
+            self._store(both_ways(t.f.inputs, image), to, t.v_step)
 
     @contextmanager
     def _tiles(self) -> Iterator[tuple[Any, Any, Any]]:
@@ -346,9 +346,9 @@ class _Winograd:
         value = self.builder.load(at(self.builder, source, offset), typ=vector, align=1)
         return _Lanes(self.builder, extend(value, ir.VectorType(element, vector.count)))
 
-    def _transform(self, f: Map, tile: list[list[Any]], to: Any, step: int) -> None:
+    def _store(self, tile: Iterator[tuple[int, int, _Lanes]], to: Any, step: int) -> None:
         """Store a transformed tile, `step` bytes from product to product."""
-        for i, j, lanes in both_ways(f, tile):
+        for i, j, lanes in tile:
             place = (i * self.t.f.size + j) * step
             self.builder.store(lanes.value, at(self.builder, to, place), align=16)
 
@@ -387,7 +387,7 @@ class _Winograd:
             to = at(builder, to, times(builder, v.index, nbytes))
             taps = [[self._load(source, (3 * i + j) * tap, vector, builder.sext, I16)
                      for j in range(3)] for i in range(3)]  # fmt: skip
-            self._transform(t.f.weights, taps, to, t.u_step)
+            self._store(both_ways(t.f.weights, taps, by_rows=True), to, t.u_step)
 
     def _fetch(self, q: Any, chunk: Any, channels: ChannelBlock) -> None:
         """Ask for a part of the weights of the chunk after this one, which lie behind its own."""
