@@ -16,7 +16,7 @@ from irc.passes.quantize.precision import wide_values, widens
 from irc.passes.quantize.scales import asymmetric, choose_quant, choose_wide, stored_as
 from irc.passes.quantize.signals import reads_signal, signals
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float, to_float
-from irc.passes.quantize.states import state_quant
+from irc.passes.quantize.states import PACKED, state_quant
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
 
@@ -63,13 +63,17 @@ def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Option
     for group in _groups(sites, statistics):
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
         fills = _fills(sites, group, statistics)
+        if not sites.states.packed.isdisjoint(group):
+            types |= {v: TensorType(PACKED.dtype, v.shape, PACKED.quant) for v in group}
+            continue
         if not known.isdisjoint(group):
             sounds |= set(group)
         if not sites.states.roots.isdisjoint(group) or not known.isdisjoint(group):
             for v in filter(sites.read_narrow, group):
                 quant = choose_quant([statistics[p] for p in sites.parts(v)], options, fills)
                 narrow[v] = TensorType(DType.U8, v.shape, quant)
-            quant = state_quant([statistics[p] for p in parts], fills)
+            measured = [statistics[v] for v in group if v in statistics]
+            quant = state_quant(group, measured or [statistics[p] for p in parts], fills)
             types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
             continue
         quant = _quant(sites, parts, fills, statistics, options)
@@ -160,7 +164,8 @@ def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[V
             continue
         parent[v] = v
         for operand in filter(is_float, v.operands):
-            if _shares(sites, statistics, operand, v):
+            apart = (operand in sites.states.packed) != (v in sites.states.packed)
+            if not apart and _shares(sites, statistics, operand, v):
                 parent[_find(parent, operand)] = _find(parent, v)
     for a, b in sites.states.edges():
         if a in parent and b in parent:

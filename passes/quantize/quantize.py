@@ -164,7 +164,7 @@ class Writer:
         if isinstance(v, Const) and v.type.dtype.is_float:
             quant = asymmetric(float(v.array.min(initial=0)), float(v.array.max(initial=0)))
             return constant(v, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)))
-        if not is_float(v) or self.scales[v].dtype in (DType.I8, DType.I16):
+        if not is_float(v) or self.scales[v].dtype in (DType.I8, DType.I16, DType.I32):
             return made
         quant = fixedpoint.quant_of(self.scales[v])
         return pair(made, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)), v.name)

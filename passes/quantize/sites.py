@@ -77,7 +77,7 @@ class Sites:
     def observed(self) -> frozenset[Value]:
         """What calibration must measure: these, and what weights are multiplied with."""
         multiplied = (v.operands[0] for v in self.graph.order if weighted(v))
-        return frozenset(self.own) | {x for x in multiplied if is_float(x)}
+        return frozenset(self.own) | {x for x in multiplied if is_float(x)} | self.states.read
 
     @cached_property
     def visible(self) -> Mapping[Value, Visible]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from irc.graph import Graph
+from irc.ops.core import Const, Input
 from irc.ops.recurrent import CARRIED, PRECISE, LstmHidden, Recurrent, TanhState
 from irc.passes.calibrate import Statistics
 from irc.types import DType, Quant, TensorType
@@ -24,8 +25,21 @@ from irc.value import Value, operand_fields
 BITS = 16
 HEADROOM = 1.5
 """States of a longer run may grow beyond what calibration saw."""
+CELL_RANGE = 32.0
+"""A cell state beyond this says no more: its tanh is 1. Some cells only ever add up, to thousands
+over a long run; a range for these would leave all others too few steps."""
 SUMS = frozenset({"add", "sub"})
 
+KINDS: Mapping[str, str] = {
+    "lstm_cell": "c", "lstm_hidden": "h", "gru_state": "h", "tanh_state": "h",
+}  # fmt: skip
+"""What cells compute: hidden states and cell states."""
+ROLES: Mapping[str, Mapping[str, str]] = {
+    "recurrent": {"x": "h"}, "lstm_cell": {"c": "c"}, "gru_state": {"h": "h"},
+}  # fmt: skip
+"""As what cells read them."""
+PACKED = TensorType(DType.I32, (), Quant(2.0**-15))
+"""Hidden and cell states in one tensor: as fine as the former, as wide as the latter."""
 Edge = tuple[Value, Value]
 
 
@@ -51,6 +65,42 @@ class States:
             if v not in found:
                 found.add(v)
                 stack += v.operands if v.op in SUMS else ()
+        return frozenset(found)
+
+    @cached_property
+    def read(self) -> frozenset[Value]:
+        """What cells read in 16 bits."""
+        found = (o for v in self.steps for o in precise_operands(v))
+        return frozenset(o for o in found if not isinstance(o, Const))
+
+    @cached_property
+    def packed(self) -> frozenset[Value]:
+        """Inputs and moved values that hold hidden states and cell states side by side: these
+        differ in range by far, and share 32 bits."""
+        kinds: dict[Value, frozenset[str]] = {}
+        for v in self.graph.order:
+            if v.op in KINDS:
+                kinds[v] = frozenset(KINDS[v.op])
+            elif isinstance(v, Input):
+                kinds[v] = self._read_as(v)
+            elif v.moves:
+                below = [kinds.get(o, frozenset()) for o in v.operands]
+                whole = frozenset().union(*below)
+                kinds[v] = whole & self._read_as(v) if _from_input(v) else whole
+        both = frozenset("hc")
+        return frozenset(v for v, k in kinds.items() if k == both and v.op not in KINDS)
+
+    def _read_as(self, v: Value) -> frozenset[str]:
+        found: set[str] = set()
+        stack = list(self.graph.users[v])
+        below = {v}
+        while stack:
+            u = stack.pop()
+            if u.moves:
+                below.add(u)
+                stack += self.graph.users[u]
+            elif u.op in PRECISE:
+                found |= {k for f, k in ROLES.get(u.op, {}).items() if getattr(u, f) in below}
         return frozenset(found)
 
     @cached_property
@@ -94,10 +144,25 @@ def precise_operands(v: Value) -> tuple[Value, ...]:
     return tuple(o for o in found if o is not None)
 
 
-def state_quant(parts: Iterable[Statistics], fills: Iterable[float]) -> Quant:
-    """A power of two around zero: 2^-15 for what stays within 1, else with headroom."""
+def _from_input(v: Value) -> bool:
+    """Whether a value is an input moved, as a whole or by known indices."""
+    while v.moves:
+        sources = [o for o in v.operands if not isinstance(o, Const)]
+        if len(sources) != 1:
+            return False
+        (v,) = sources
+    return isinstance(v, Input)
+
+
+def state_quant(
+    group: Iterable[Value], parts: Iterable[Statistics], fills: Iterable[float]
+) -> Quant:
+    """A power of two around zero: 2^-15 for what stays within 1, else with headroom, but no more
+    than cell states need."""
     ends = [max(-s.low, s.high) for s in parts] + [abs(f) for f in fills]
-    return power_of_two(max(ends, default=0.0))
+    cells = any(v.op == "lstm_cell" for v in group)
+    limit = CELL_RANGE / HEADROOM if cells else math.inf
+    return power_of_two(min(max(ends, default=0.0), limit))
 
 
 def power_of_two(largest: float) -> Quant:

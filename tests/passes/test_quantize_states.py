@@ -11,7 +11,11 @@ import irc
 from irc import driver, edge
 from irc.graph import Graph, evaluate
 from irc.ops.bytewise import JoinBytes
-from irc.types import Array, DType
+from irc.ops.core import Const, Input
+from irc.ops.linear import Linear
+from irc.ops.recurrent import LstmCell, LstmHidden, Recurrent
+from irc.ops.shape import Concat, Slice
+from irc.types import Array, DType, TensorType
 from tests.backends.harness import agree
 from tests.frontends.test_onnx_recurrent import layer
 from tests.passes.nets import sqnr
@@ -89,3 +93,46 @@ def test_backends_agree_as_a_library(op: str) -> None:
     graph, feeds = network(op, "bidirectional", steps=3)
     made = integers(graph, feeds)
     agree(made, edge.to_integers(made.input_types, feeds[-1])[0], numba=True, library="host")
+
+
+def packed(cell: float) -> tuple[Graph, list[dict[str, Array]]]:
+    """An LSTM whose states travel in one tensor, and a run of it; `cell` is its forget gate's
+    argument, so how long the cell state adds up."""
+    rng = np.random.default_rng(0)
+    x = Input.of(TensorType(DType.F32, (1, 4)), "x")
+    state = Input.of(TensorType(DType.F32, (2, 4)), "state")
+    h, c = (Slice(state, (i, 0), (i + 1, 4), (1, 1)) for i in (0, 1))
+    w, r = (Const(rng.normal(0, 1, (16, 4)).astype(np.float32)) for _ in range(2))
+    bias = Const(np.repeat(np.asarray([0, cell, 0, 0], np.float32), 4))
+    gates = Recurrent(h, r, None, Linear(x, w, bias))
+    new = LstmCell(gates, c)
+    hidden = LstmHidden(gates, new)
+    graph = Graph("packed", (x, state), (Concat((hidden, new), 0),), ("next",))
+    feeds, now = [], np.zeros((2, 4), np.float32)
+    for _ in range(100):
+        feeds.append({"x": rng.normal(1, 1, (1, 4)).astype(np.float32), "state": now})
+        now = evaluate(graph, feeds[-1])["next"]
+    return graph, feeds
+
+
+def test_states_in_one_tensor_have_32_bits() -> None:
+    graph, feeds = packed(2.0)
+    made = integers(graph, feeds)
+    assert made.input_types["state"] == made.output_types["next"]
+    assert made.input_types["state"].dtype is DType.I32
+    feed = edge.to_integers(made.input_types, feeds[-1])[0]
+    agree(made, feed, ["host"])
+    found = edge.to_reals(made.output_types, evaluate(made, feed))["next"]
+    assert sqnr(evaluate(graph, feeds[-1])["next"], found) > 35
+
+
+def test_cells_that_add_up_saturate() -> None:
+    """One that counts does not take the steps of the others."""
+    graph, feeds = packed(9.0)
+    assert max(float(np.abs(f["state"]).max()) for f in feeds) > 32
+    made = integers(graph, feeds)
+    (cell,) = (v for v in made.order if v.op == "qlstm_cell")
+    assert cell.type.scale == 32 / 2**15
+    wanted = evaluate(graph, feeds[-1])["next"][0]
+    got = evaluate(made, edge.to_integers(made.input_types, feeds[-1])[0])
+    assert sqnr(wanted, edge.to_reals(made.output_types, got)["next"][0]) > 30
