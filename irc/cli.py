@@ -214,6 +214,32 @@ def prune(
 
 
 @app.command()
+def bench(
+    model: Model,
+    calibration: Calibration = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="onnxruntime,openvino", help="Runtimes to compare with."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to run on.")] = 1,
+    layers: Annotated[bool, typer.Option("--layers", help="The time of every kernel.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that are timed.")] = 20,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the results here too.")
+    ] = None,
+    shapes: Shapes = None,
+    values: Values = None,
+) -> None:
+    """Measure a model: latency, memory, size, start; against other runtimes, layer by layer."""
+    from irc.commands.bench import Request, bench_model
+
+    request = Request(model, calibration, _pins(shapes, values), threads, rounds, layers,
+                      tuple(a.strip() for a in (against or "").split(",") if a.strip()),
+                      json_file)  # fmt: skip
+    bench_model(request)
+
+
+@app.command()
 def audit(library: Library) -> None:
     """Check on the machine code what the library promises."""
     from irc.commands.audit import audit_library

@@ -402,3 +402,19 @@ def linker() -> list[str]:
     from irc.backends.llvm.link import compiler
 
     return compiler(host_target())
+
+
+def arena_bounds(graph: Graph) -> tuple[int, int]:
+    """Bytes of a scheduled graph's arena, and those that are alive at one time, of which no plan
+    needs fewer."""
+    from irc.passes.plan import lower_bound
+
+    assert graph.plan is not None, "a scheduled graph has a plan"
+    return graph.plan.arena, lower_bound(graph)
+
+
+def profile(graph: Graph, inputs: Mapping[str, Any], rounds: int) -> Sequence[Any]:
+    """The time of every kernel of a scheduled graph: layer, kernel, macs, milliseconds, gmacs."""
+    from irc.backends.llvm.profile import profile as time_kernels
+
+    return time_kernels(graph, inputs, rounds)

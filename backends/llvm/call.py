@@ -18,7 +18,7 @@ from irc.backends.llvm.division import divide_unsigned, lacks_division
 from irc.backends.llvm.functions import I8, I32, I64, PTR, declare, offset
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import Work
-from irc.loops import Reduce, walk
+from irc.loops import Binary, Reduce, walk
 
 TASK_CYCLES: float = 4000
 """Estimated cycles below which a part is not worth telling another thread of it."""
@@ -42,6 +42,17 @@ def estimate(work: Work, *, fast: bool) -> float:
     return cycles
 
 
+def products(work: Work) -> int:
+    """Multiply-accumulates of a work: of its sums of products, one per round."""
+    total = 0
+    for nest in work.loops.nests:
+        size = prod(v.extent for v in nest.axes)
+        sums = [e for e in walk(nest.value) if isinstance(e, Reduce) and e.kind == "add"]
+        multiplied = [e for e in sums if isinstance(e.body, Binary) and e.body.kind == "mul"]
+        total += size * sum(prod(v.extent for v in e.axes) for e in multiplied)
+    return total
+
+
 @dataclass(frozen=True)
 class Address:
     """Bytes from a base: an input, output or the workspace by name, None for the constants."""
@@ -56,7 +67,8 @@ class Call:
 
     `operands` are result and temporaries, `inputs` what is read (None: null); between them stands
     the scratch of the task. A function of more than one unit takes the first, and the one behind
-    the last; `tasks` is into how many parts it is worth being cut.
+    the last; `tasks` is into how many parts it is worth being cut. `layer`, `kernel` and `macs`
+    tell what it does.
     """
 
     function: Any
@@ -64,6 +76,9 @@ class Call:
     inputs: tuple[Address | None, ...]
     units: int
     tasks: int
+    layer: str = ""
+    kernel: str = ""
+    macs: int = 0
 
     def emit(
         self, builder: Any, bases: Mapping[str | None, Any], scratch: Any, *part: Any
@@ -129,6 +144,22 @@ class Calls:
                 self._execute(builder, executor, tasks, self._task(index, call), frame)
             else:
                 call.emit(builder, bases, offset(builder, arguments[-1], self.scratch))
+        builder.ret_void()
+        return function
+
+    def timed(self) -> Any:
+        """`void timed(inputs…, outputs…, workspace, ticks)`: the calls, one after the other; after
+        each, and before the first, the CPU's clock is read into the next i64 of `ticks`."""
+        function = self._function("timed_calls", len(self.bases) + 1)
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        *arguments, ticks = function.args
+        kind = ir.FunctionType(I64, [])
+        clock = ir.Function(self.module, kind, "llvm.readcyclecounter")
+        bases = self._bases(arguments)
+        builder.store(builder.call(clock, []), ticks, align=8)
+        for index, call in enumerate(self.calls, 1):
+            call.emit(builder, bases, offset(builder, arguments[-1], self.scratch))
+            builder.store(builder.call(clock, []), offset(builder, ticks, 8 * index), align=8)
         builder.ret_void()
         return function
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.call import Address, Call, Calls, most_tasks
+from irc.backends.llvm.call import Address, Call, Calls, most_tasks, products
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.kernels.generic import generic
@@ -194,14 +194,16 @@ class _Caller:
         e, work = self.emitter, self.work(v)
         micro = select(work, e.target) or generic(work)
         tasks = most_tasks(work, fast=bool(micro.arrays))
-        first = self.call(work, micro, temps, tasks)
+        first = self.call(work, micro, temps, tasks, products(work))
         told = (micro.name, micro.reason, micro.proof)
         e.emitted.append(Emitted(v.name, first.function.name, *told))
         yield first
         if micro.then is not None:
             yield self.call(work, micro.then, temps, tasks)
 
-    def call(self, work: Work, micro: MicroKernel, temps: int | None, tasks: int) -> Call:
+    def call(
+        self, work: Work, micro: MicroKernel, temps: int | None, tasks: int, macs: int = 0
+    ) -> Call:
         """The call of one function, by so many tasks at most."""
         e = self.emitter
         if min(micro.units, tasks) < 2:
@@ -216,7 +218,10 @@ class _Caller:
         e.task_scratch = max(e.task_scratch, scratch if micro.units > 1 else 0)
         operands = (self.address(work.kernel), Address(ARENA, temps or 0))
         function = e.function(work, micro)
-        return Call(function, operands, (*actuals, *arrays), micro.units, min(micro.units, tasks))
+        return Call(
+            function, operands, (*actuals, *arrays), micro.units, min(micro.units, tasks),
+            work.kernel.name, micro.name, macs,
+        )  # fmt: skip
 
     def work(self, v: Kernel) -> Work:
         """The kernel with what the plan says of its operands and result."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir
 
+from irc.backends.llvm.call import Call
 from irc.backends.llvm.dispatch import emit_dispatch
 from irc.backends.llvm.edge import dequantize_function, needs_edge, quantize_function
 from irc.backends.llvm.emit import Emitted, Emitter
@@ -78,6 +79,19 @@ def generate(graph: Graph, target: Target, name: str, threads: int = 1) -> Code:
     return builder.code({}, float_io=False)
 
 
+def generate_timed(graph: Graph, target: Target, name: str) -> tuple[Code, Sequence[Call]]:
+    """`NAME_timed(inputs…, outputs…, workspace, ticks)` besides `NAME_run`, for the highest level
+    of the target, and the calls whose ends it times."""
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels, 1)
+    builder.run()
+    inner = builder.calls.timed()
+    function = builder._exported("timed", len(builder.interface.ports) + 2)
+    body = ir.IRBuilder(function.append_basic_block("entry"))
+    body.call(inner, function.args)
+    body.ret(ir.Constant(I32, OK))
+    return builder.code({}, float_io=False), builder.calls.calls
+
+
 def generate_library(
     graph: Graph,
     target: Target,
@@ -123,6 +137,7 @@ class _ModuleBuilder:
             threads,
         )
         calls = [e.calling(self.interface.workspace) for e in self.emitters]
+        self.calls = calls[-1]
         self.body = self._dispatched("body", [c.serial() for c in calls])
         self.parallel = self._dispatched("parallel", [c.parallel() for c in calls])
         self.pool = self._pool() if threads > 1 else ""

@@ -224,6 +224,21 @@ def test_usage_errors_have_status_2(model: Path) -> None:
     assert cli("compile", model, "-o", "x", "--threads", "many").exit_code == 2
 
 
+def test_bench(model: Path, data: Path, tmp_path: Path) -> None:
+    written = tmp_path / "bench.json"
+    base: list[str | Path] = ["bench", model, "--calibration", data, "--rounds", "1"]
+    shown = succeeded(cli(*base, "--threads", "2", "--layers", "--json", written)).stdout
+    assert "latency, median" in shown
+    assert "GMAC/s" in shown
+    content = json.loads(written.read_text())
+    result = content["result"]
+    assert result["best"] <= result["median"] <= result["upper"]
+    assert result["arena_bound"] <= result["arena_bytes"] <= result["workspace_bytes"]
+    assert sum(layer["macs"] for layer in content["layers"]) > 3 * 3 * 3 * 4 * 64
+    refused(cli("bench", model), "--calibration")
+    refused(cli(*base, "--against", "litert"), "litert")
+
+
 # ---------------------------------------------------------------- bad input: nothing is written
 
 

@@ -1,0 +1,234 @@
+"""`irc bench`: what a model costs on this machine, by itself or beside other runtimes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from irc import driver
+from irc.commands.console import out, table
+from irc.commands.inputs import Pins, load_model, need_calibration, read_data
+from irc.edge import to_integers
+from irc.errors import DataError, ToolError
+from irc.graph import Graph
+from irc.properties import is_float
+from irc.types import Array
+
+WARM, CALLS = 3, 5
+"""Calls that are not timed, and calls of a round."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `irc bench`."""
+
+    model: Path
+    calibration: str | None
+    pins: Pins
+    threads: int
+    rounds: int
+    layers: bool
+    against: tuple[str, ...]
+    json_file: Path | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured: milliseconds, bytes, seconds."""
+
+    model: str
+    threads: int
+    cores: tuple[int, ...]
+    median: float
+    lower: float
+    upper: float
+    best: float
+    start: float
+    """To load the library and run it once."""
+    compile_seconds: float
+    library_bytes: int
+    workspace_bytes: int
+    arena_bytes: int
+    arena_bound: int
+
+
+def bench_model(request: Request) -> None:
+    """Measure, and print tables; raises `IRCError`."""
+    graph = load_model(request.model, request.pins)
+    with pinned(request.threads) as cores:
+        content = _measured(request, graph, cores)
+    if request.json_file is not None:
+        request.json_file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[str, Any]:
+    """All that is asked for, printed; and its content."""
+    rivals = _against(request, graph, cores) if request.against else None
+    quantized, feed = _prepared(request, graph)
+    scheduled = driver.schedule(driver.integerize(quantized))
+    inputs, _ = to_integers(scheduled.input_types, feed)
+    result = measure(request.model.stem, scheduled, inputs, request.threads, request.rounds, cores)
+    out().print(result_table(result))
+    content: dict[str, Any] = {"result": asdict(result)}
+    if request.layers:
+        layers = driver.profile(scheduled, inputs, request.rounds * CALLS)
+        out().print(layer_table(layers))
+        content["layers"] = [asdict(layer) for layer in layers]
+    if rivals is not None:
+        out().print(rivals[0], markup=False, highlight=False)
+        content["comparison"] = rivals[1]
+    return content
+
+
+@contextmanager
+def pinned(threads: int) -> Iterator[tuple[int, ...]]:
+    """Bind this process to its last cores, as many as threads, and give these; none where the
+    system has no such call or there are too few."""
+    before = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if len(before) < threads:
+        yield ()
+        return
+    os.sched_setaffinity(0, before[-threads:])
+    try:
+        yield tuple(before[-threads:])
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _prepared(request: Request, graph: Graph) -> tuple[Graph, dict[str, Array]]:
+    """The quantized graph and one sample: of the calibration data, else noise."""
+    if not is_float(graph) and request.calibration is None:
+        return graph, next(driver.samples(graph, "random:1"))
+    data = read_data(need_calibration(request.calibration), graph, None)
+    quantized = driver.quantize(graph, data) if is_float(graph) else graph
+    return quantized, next(iter(driver.samples(graph, data)))
+
+
+def measure(
+    name: str,
+    graph: Graph,
+    inputs: dict[str, Array],
+    threads: int,
+    rounds: int,
+    cores: tuple[int, ...],
+) -> Result:
+    """Compile a scheduled graph to a library, load it, time it."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        model = driver.compile(graph, threads=threads)
+        model.save(Path(folder), "net", emit=("so",))
+        compiled = time.perf_counter() - start
+        size = (Path(folder) / "libnet.so").stat().st_size
+        start = time.perf_counter()
+        library = driver.open_library(Path(folder) / "libnet.so")
+        library.run(inputs)
+        first = time.perf_counter() - start
+        times = _milliseconds(lambda: library.run(inputs), rounds)
+    lower, median, upper = (float(q) for q in np.percentile(times, (25, 50, 75)))
+    arena, bound = driver.arena_bounds(graph)
+    return Result(
+        name, threads, cores, median, lower, upper, min(times), first * 1e3, compiled, size,
+        library.workspace_bytes, arena, bound,
+    )  # fmt: skip
+
+
+def _milliseconds(call: Callable[[], object], rounds: int) -> list[float]:
+    for _ in range(WARM):
+        call()
+    times = []
+    for _ in range(rounds * CALLS):
+        start = time.perf_counter_ns()
+        call()
+        times.append((time.perf_counter_ns() - start) / 1e6)
+    return times
+
+
+def result_table(r: Result) -> Table:
+    """One row per figure."""
+    made = table((r.model, "left"), ("", "right"))
+    cores = f" on cores {', '.join(map(str, r.cores))}" if r.cores else ""
+    ratio = r.arena_bytes / r.arena_bound if r.arena_bound else 1.0
+    for label, value in (
+        ("threads", f"{r.threads}{cores}"),
+        ("latency, median", f"{r.median:.3f} ms"),
+        ("latency, quartiles", f"{r.lower:.3f} to {r.upper:.3f} ms"),
+        ("latency, best", f"{r.best:.3f} ms"),
+        ("load and first run", f"{r.start:.1f} ms"),
+        ("compile, save, link", f"{r.compile_seconds:.1f} s"),
+        ("library", f"{r.library_bytes:,} bytes"),
+        ("workspace", f"{r.workspace_bytes:,} bytes"),
+        ("arena / least possible", f"{r.arena_bytes:,} / {r.arena_bound:,} bytes, {ratio:.2f}"),
+    ):
+        made.add_row(label, value)
+    return made
+
+
+def layer_table(layers: Sequence[Any]) -> Table:
+    """The kernels in the order in which they run."""
+    made = table(
+        ("layer", "left"), ("kernel", "left"), ("us", "right"), ("%", "right"), ("MMAC", "right"),
+        ("GMAC/s", "right"),
+    )  # fmt: skip
+    total = sum(layer.milliseconds for layer in layers) or 1.0
+    for layer in layers:
+        rate = f"{layer.gmacs:.1f}" if layer.macs else ""
+        share = 100 * layer.milliseconds / total
+        made.add_row(
+            layer.layer, layer.kernel, f"{layer.milliseconds * 1e3:.1f}", f"{share:.1f}",
+            f"{layer.macs / 1e6:.2f}" if layer.macs else "", rate,
+        )  # fmt: skip
+    return made
+
+
+def _against(
+    request: Request, graph: Graph, cores: tuple[int, ...]
+) -> tuple[str, dict[str, Any]]:
+    """The table of an interleaved comparison, and its content."""
+    if importlib.util.find_spec("bench") is None:
+        raise ToolError(
+            "--against needs bench/, the measurements of irc's source tree, which is not installed"
+            " with it: run the command in that folder, with `pip install irc-nn[bench]`"
+        )
+    if not is_float(graph) or len(graph.inputs) != 1:
+        raise DataError("--against takes a float model of one input, which every peer quantizes")
+    samples = _samples(request, graph)
+    compare = importlib.import_module("bench.compare")
+    report = importlib.import_module("bench.report")
+    models = importlib.import_module("bench.models")
+    (entry,) = graph.inputs
+    model = models.Model(
+        name=request.model.stem, input=entry.name, shape=entry.shape,
+        obtain=lambda: request.model, trained=True,
+        samples=lambda count, seed: np.resize(samples, (count, *samples.shape[1:])),
+    )  # fmt: skip
+    try:
+        runners = compare.select(request.against)
+        made = compare.compare(
+            model, runners, threads=request.threads, rounds=request.rounds,
+            calibration=len(samples), cores=cores,
+        )  # fmt: skip
+    except ValueError as error:
+        raise DataError(f"--against {','.join(request.against)}: {error}") from None
+    content: dict[str, Any] = made.as_json()
+    return str(report.comparison_markdown(made)), content
+
+
+def _samples(request: Request, graph: Graph) -> Array:
+    """Calibration samples on the first axis, without the batch axis of 1."""
+    data = read_data(need_calibration(request.calibration), graph, None)
+    feeds = islice(driver.samples(graph, data), 64)
+    (name,) = graph.input_types
+    return np.stack([np.asarray(feed[name], np.float32)[0] for feed in feeds])

@@ -1,0 +1,22 @@
+"""Kernels timed one by one."""
+
+import pytest
+
+from irc.backends.llvm.profile import profile
+from irc.backends.llvm.target import host
+from irc.ops.core import Kernel
+from tests.backends.llvm.nets import random_inputs, small_net
+
+
+@pytest.mark.skipif(not host().is_x86, reason="reads the clock of x86")
+def test_every_kernel_has_its_time_and_products() -> None:
+    graph = small_net(24)
+    times = profile(graph, random_inputs(graph), rounds=5)
+    kernels = [v for v in graph.order if isinstance(v, Kernel)]
+    assert list(dict.fromkeys(t.layer for t in times)) == [v.name for v in kernels]
+    assert all(0 < t.milliseconds < 1000 for t in times)
+    convolution = 14 * 13 * 24 * 9 * 16
+    depthwise = 7 * 7 * 24 * 9
+    assert sorted(t.macs for t in times if t.macs)[-1] == convolution
+    assert depthwise in [t.macs for t in times]
+    assert all(t.gmacs == t.macs / t.milliseconds / 1e6 for t in times)
