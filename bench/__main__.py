@@ -10,14 +10,22 @@ from bench.cache import ObtainError
 from bench.compare import Comparison, compare, select
 from bench.isa import LEVELS, hold_to
 from bench.machine import describe, pin
-from bench.models import MODELS, Model, model_named
+from bench.models import MODELS, Model, file_model, model_named
 from bench.report import comparison_markdown, machine_markdown, write_json
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     made = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    made.add_argument("models", nargs="+", metavar="MODEL", help=f"all, or of {', '.join(MODELS)}")
+    made.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help=f"all, or of {', '.join(MODELS)}; or an ONNX file, with --samples",
+    )
+    made.add_argument(
+        "--samples", type=Path, metavar="FILE", help=".npz with the inputs of ONNX files"
+    )
     made.add_argument(
         "--against",
         default="onnxruntime,openvino",
@@ -31,6 +39,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--calibration", type=int, default=16, help="samples to calibrate with")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the results here")
     return made
+
+
+def named(name: str, samples: Path | None) -> Model:
+    """Return a model by its name, or of a file; raise ObtainError if there is none."""
+    if not name.endswith(".onnx"):
+        return model_named(name)
+    if samples is None:
+        raise ObtainError(f"{name} needs --samples, an .npz with its inputs")
+    return file_model(Path(name), samples)
 
 
 def run(model: Model, given: argparse.Namespace, cores: tuple[int, ...]) -> Comparison | None:
@@ -57,7 +74,8 @@ def main() -> int:
     """Run the comparisons, print tables, and return the exit status: 1 if any model failed."""
     given = parser().parse_args()
     try:
-        models = [model_named(name) for name in given.models] if given.models != ["all"] else []
+        names = given.models if given.models != ["all"] else []
+        models = [named(name, given.samples) for name in names]
     except ObtainError as error:
         print(error, file=sys.stderr)
         return 1

@@ -95,6 +95,17 @@ def calibration_file(model: Model, count: int = 16) -> Path:
     return path
 
 
+def file_model(path: Path, samples: Path) -> Model:
+    """Return the model of an ONNX file; `samples` holds its one input, one by one."""
+    with np.load(samples) as loaded:
+        ((entry, array),) = loaded.items()
+
+    def drawn(count: int, seed: int) -> Floats:
+        return np.resize(np.roll(array, -seed, axis=0), (count, *array.shape[1:]))
+
+    return Model(path.stem, entry, (1, *array.shape[1:]), lambda: path, drawn, trained=True)
+
+
 def example(name: str) -> Path:
     """Return the path of a model that is part of the repository."""
     return EXAMPLES / name

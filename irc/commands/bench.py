@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +77,7 @@ def bench_model(request: Request) -> None:
 
 def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[str, Any]:
     """All that is asked for, printed; and its content."""
-    rivals = _against(request, graph, cores) if request.against else None
+    rivals = _against(request, graph) if request.against else None
     quantized, feed = _prepared(request, graph)
     scheduled = driver.schedule(driver.integerize(quantized))
     inputs, _ = to_integers(scheduled.input_types, feed)
@@ -193,37 +194,33 @@ def layer_table(layers: Sequence[Any]) -> Table:
     return made
 
 
-def _against(
-    request: Request, graph: Graph, cores: tuple[int, ...]
-) -> tuple[str, dict[str, Any]]:
-    """The table of an interleaved comparison, and its content."""
+def _against(request: Request, graph: Graph) -> tuple[str, dict[str, Any]]:
+    """The tables of an interleaved comparison, and its content: `python -m bench` makes it, in a
+    process of its own."""
     if importlib.util.find_spec("bench") is None:
         raise ToolError(
             "--against needs bench/, the measurements of irc's source tree, which is not installed"
-            " with it: run the command in that folder, with `pip install irc-nn[bench]`"
+            " with it: run the command in that tree, with `pip install irc-nn[bench]`"
         )
     if not is_float(graph) or len(graph.inputs) != 1:
         raise DataError("--against takes a float model of one input, which every peer quantizes")
     samples = _samples(request, graph)
-    compare = importlib.import_module("bench.compare")
-    report = importlib.import_module("bench.report")
-    models = importlib.import_module("bench.models")
-    (entry,) = graph.inputs
-    model = models.Model(
-        name=request.model.stem, input=entry.name, shape=entry.shape,
-        obtain=lambda: request.model, trained=True,
-        samples=lambda count, seed: np.resize(samples, (count, *samples.shape[1:])),
-    )  # fmt: skip
-    try:
-        runners = compare.select(request.against)
-        made = compare.compare(
-            model, runners, threads=request.threads, rounds=request.rounds,
-            calibration=len(samples), cores=cores,
-        )  # fmt: skip
-    except ValueError as error:
-        raise DataError(f"--against {','.join(request.against)}: {error}") from None
-    content: dict[str, Any] = made.as_json()
-    return str(report.comparison_markdown(made)), content
+    with tempfile.TemporaryDirectory() as name:
+        data, results = Path(name) / "samples.npz", Path(name) / "results.json"
+        arrays: dict[str, Any] = {graph.inputs[0].name: samples}
+        np.savez(data, **arrays)
+        command = [
+            sys.executable, "-m", "bench", str(request.model), "--samples", str(data),
+            "--against", ",".join(request.against), "--threads", str(request.threads),
+            "--rounds", str(request.rounds), "--calibration", str(len(samples)),
+            "--json", str(results),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            why = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise ToolError(f"--against {','.join(request.against)}: {why[-1]}")
+        content: dict[str, Any] = json.loads(results.read_text())
+    return done.stdout, content
 
 
 def _samples(request: Request, graph: Graph) -> Array:
