@@ -41,6 +41,9 @@ VARIADIC: dict[str, Callable[[Value, Value], Value]] = {
     "Min": ew.Minimum,
 }
 
+NOTHING = {"Max": -math.inf, "Min": math.inf}
+"""The operand with which an operator gives the other one."""
+
 UNARY: dict[str, Callable[[Value], Value]] = {
     "Relu": act.Relu,
     "Sigmoid": act.Sigmoid,
@@ -111,11 +114,18 @@ def modulo(node: Node) -> Results:
 
 @handles(*VARIADIC)
 def variadic(node: Node) -> Results:
-    """Any number of operands, from the left."""
-    result = node.x()
-    for i in range(1, len(node.inputs)):
-        result = node.builder.add(VARIADIC[node.op](result, node.x(i)))
+    """Any number of operands, from the left; the ends of all numbers choose nothing."""
+    values = [node.x(i) for i in range(len(node.inputs))]
+    if (end := NOTHING.get(node.op)) is not None:
+        values = [v for v in values if not _is_scalar(v, end)] or values[:1]
+    result = values[0]
+    for value in values[1:]:
+        result = node.builder.add(VARIADIC[node.op](result, value))
     return result
+
+
+def _is_scalar(v: Value, number: float) -> bool:
+    return isinstance(v, Const) and v.type.rank == 0 and float(v.array) == number
 
 
 @handles("Mean")
@@ -203,12 +213,23 @@ def clip(node: Node) -> Results:
     x = node.x()
     if node.opset < 11:
         return node.builder.add(act.Clip(x, node.real("min"), node.real("max")))
+    if any(node.has(i) and not isinstance(node.x(i), Const) for i in (1, 2)):
+        return _clip_computed(node, x)
     low = node.scalar(1, "lower bound") if node.has(1) else None
     high = node.scalar(2, "upper bound") if node.has(2) else None
     if x.type.dtype.is_float:
         lo, hi = -math.inf if low is None else low, math.inf if high is None else high
         return node.builder.add(act.Clip(x, float(lo), float(hi)))
     return _clip_integers(node, x, low, high)
+
+
+def _clip_computed(node: Node, x: Value) -> Value:
+    """Bounds that depend on data, or one of them and an infinite one."""
+    if node.has(1) and not _is_scalar(node.x(1), NOTHING["Max"]):
+        x = node.builder.add(ew.Maximum(x, node.x(1)))
+    if node.has(2) and not _is_scalar(node.x(2), NOTHING["Min"]):
+        x = node.builder.add(ew.Minimum(x, node.x(2)))
+    return x
 
 
 def _clip_integers(node: Node, x: Value, low: int | None, high: int | None) -> Value:

@@ -101,6 +101,17 @@ def test_clip(low: float | None, high: float | None) -> None:
         check("Clip", x, opset=7, min=low, max=high)
 
 
+def test_clip_to_computed_bounds() -> None:
+    bounds = {"low": np.float32(-0.3), "high": np.float32(0.7)}
+    check("Clip", {"x": reals(0, 3, 4), **{k: np.asarray(v) for k, v in bounds.items()}})
+    check("Clip", {"x": reals(0, 3, 4), "low": np.asarray(np.float32(0.2))})
+
+
+@pytest.mark.parametrize(("op", "end"), [("Max", -np.inf), ("Min", np.inf)])
+def test_an_infinite_end_chooses_nothing(op: str, end: float) -> None:
+    check(op, {"x": reals(0, 3, 4)}, {"end": np.asarray(end, np.float32)})
+
+
 def test_comparisons_and_choice() -> None:
     a, b = reals(0, 4, 5).round(), reals(1, 4, 5).round()
     for op in ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"):
