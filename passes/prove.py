@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,9 +80,12 @@ def prove(graph: Graph) -> tuple[Proof, ...]:
     Raises `CompileError` naming the layer whose accumulator could leave 32 bits, or whose
     multiplier or shift is out of range.
     """
-    return tuple(_checked(p) for v, given in _layers(graph, {}) if (p := _proof(v, given)))
+    known: Known = {}
+    return tuple(_checked(p) for v, given in _layers(graph, {}) if (p := _proof(v, given, known)))
 
 
+Known = dict[tuple[object, ...], Proof]
+"""The proofs of layers, by all that they depend on: steps of a recurrent layer share theirs."""
 Constants = Mapping[Value, Value]
 """What a body's inputs stand for."""
 
@@ -114,10 +117,10 @@ def _checked(proof: Proof) -> Proof:
     return proof
 
 
-def _proof(v: Value, given: Constants) -> Proof | None:
+def _proof(v: Value, given: Constants, known: Known) -> Proof | None:
     fields = operand_fields(type(v))
     if {"w", "b", "m", "s"} <= set(fields):
-        return _weighted(v, given)
+        return _weighted_once(v, given, known)
     bound = BOUNDS.get(v.op)
     if bound is None:
         return None
@@ -132,6 +135,15 @@ def _limit(op: str, bound: int) -> int:
     """32 bits, or 64 for the ops that widen their sum where they must."""
     bits = accumulator(bound).bits if op in WIDENING else 32
     return int(2 ** (bits - 1))
+
+
+def _weighted_once(v: Value, given: Constants, known: Known) -> Proof:
+    node: Any = v
+    constants = (given.get(f, f) for f in (node.w, node.b, node.m, node.s))
+    key = (v.op, *constants, node.x.type.dtype, v.type.zero, node.wide)
+    if key not in known:
+        known[key] = _weighted(v, given)
+    return replace(known[key], name=v.name)
 
 
 def _weighted(v: Value, given: Constants) -> Proof:

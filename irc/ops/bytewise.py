@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -138,7 +141,7 @@ def multiplied(
     """`a + x @ w.T + b` over the 16-bit `x` and weights i8, in the type `result`."""
     x = in_type(x, state_type(x.type))
     sums = QLinear(
-        SplitBytes(x, name=f"{name}.bytes"), Const(w.array, name=w.name), *_identity(w.shape[0]),
+        SplitBytes(x, name=f"{name}.bytes"), _weights(w), *_identity(w.shape[0]),
         *_PLAIN, name=f"{name}.sums",
     )  # fmt: skip
     return joined_bytes(sums, x.type, w, b, a, result, name)
@@ -152,6 +155,39 @@ def joined_bytes(
 
     Raises `IRCError` where the sum of so many weights may leave 64 bits.
     """
+    plan = _joining(w, b, x, result, name)
+    return JoinBytes(
+        sums, plan.b, plan.m, plan.s,
+        None if a is None else in_type(a, result.with_shape(a.shape)),
+        full_range(result), result.dtype, fixedpoint.quant_of(result), plan.wide, name=name,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Joining:
+    """The constants that join the sums of both bytes, and whether in 64 bits."""
+
+    b: Const
+    m: Const
+    s: Const
+    wide: bool
+
+
+_known: WeakKeyDictionary[Const, dict[tuple[object, ...], _Joining]] = WeakKeyDictionary()
+"""The steps of a layer share their weights, and what follows from them."""
+
+
+def _joining(
+    w: Const, b: Value | None, x: TensorType, result: TensorType, name: str
+) -> _Joining:
+    known = _known.setdefault(w, {})
+    key = (b, x.scale, x.zero, result.scale, result.zero)
+    if key not in known:
+        known[key] = _joined(w, b, x, result, name)
+    return known[key]
+
+
+def _joined(w: Const, b: Value | None, x: TensorType, result: TensorType, name: str) -> _Joining:
     scales = x.scale * channel_scales(w.type, w.shape[0])
     rows = w.array.reshape(len(w.array), -1).astype(np.int64)
     folded = accumulator_bias(b, scales, f"%{name}") - (OFFSET + x.zero) * rows.sum(1)
@@ -161,12 +197,16 @@ def joined_bytes(
         raise IRCError(f"%{name}: {rows.shape[1]} products of 16-bit values may leave 64 bits")
     # What is added to the rescaled sum, and the sum of both, must fit too.
     wide = max(int(largest.max()), 2 * rescaled_bound(largest, m, s, result.zero)) >= 2**31
-    return JoinBytes(
-        sums, Const(folded if wide else folded.astype(np.int32), name=f"{name}.b"),
-        Const(m, name=f"{name}.m"), Const(s, name=f"{name}.s"),
-        None if a is None else in_type(a, result.with_shape(a.shape)),
-        full_range(result), result.dtype, fixedpoint.quant_of(result), wide, name=name,
-    )  # fmt: skip
+    bias = Const(folded if wide else folded.astype(np.int32), name=f"{name}.b")
+    return _Joining(bias, Const(m, name=f"{name}.m"), Const(s, name=f"{name}.s"), wide)
+
+
+_bare: WeakKeyDictionary[Const, Const] = WeakKeyDictionary()
+
+
+def _weights(w: Const) -> Const:
+    """The integers of weights, without their scales: one constant for all steps."""
+    return _bare.setdefault(w, Const(w.array, name=w.name))
 
 
 def convolved(node: Conv2d, x: Value, w: Const, b: Value | None, result: TensorType) -> JoinBytes:
@@ -179,7 +219,7 @@ def convolved(node: Conv2d, x: Value, w: Const, b: Value | None, result: TensorT
     n, h, width, c = x.shape
     batches = Reshape(SplitBytes(x, name=f"{node.name}.bytes"), (2 * n, h, width, c))
     sums = QConv2d(
-        batches, Const(w.array, name=w.name), *_identity(w.shape[0]), node.strides, (0, 0, 0, 0),
+        batches, _weights(w), *_identity(w.shape[0]), node.strides, (0, 0, 0, 0),
         node.dilations, node.groups, *_PLAIN, name=f"{node.name}.sums",
     )  # fmt: skip
     both = Reshape(sums, (2, *node.shape), name=f"{node.name}.both")
@@ -190,6 +230,7 @@ _PLAIN = ((DType.I32.min, DType.I32.max), DType.I32, Quant(1.0))
 """Clamp, dtype and scale of sums as they are."""
 
 
+@functools.cache
 def _identity(outs: int) -> tuple[Const, Const, Const]:
     """b, m and s that leave sums as they are."""
     m, s = IDENTITY
