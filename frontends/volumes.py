@@ -13,11 +13,15 @@ from math import prod
 
 import numpy as np
 
+from irc.errors import ModelError
 from irc.ops.shape import Gather, Pad
 from irc.types import Array, Shape
 from irc.value import Value
 
 from .builder import Builder
+
+MAX_PLACES = 1 << 24
+"""No axis is read more often than this."""
 
 
 def window_places(
@@ -26,6 +30,7 @@ def window_places(
     """Which element each tap of each window of one axis reads, `[windows, kernel]`; `size` stands
     for the padding."""
     count = (size + sum(pads) - (kernel - 1) * dilation - 1) // stride + 1
+    _check(count, kernel)
     first = np.arange(max(0, count))[:, np.newaxis] * stride - pads[0]
     at = first + np.arange(kernel) * dilation
     return np.where((at >= 0) & (at < size), at, size)
@@ -36,9 +41,15 @@ def transposed_places(
 ) -> Array:
     """The same for a transposed convolution: which element each tap adds to each result."""
     count = (size - 1) * stride + (kernel - 1) * dilation + 1 + extra - sum(pads)
+    _check(count, kernel)
     ahead = np.arange(max(0, count))[:, np.newaxis] + pads[0] - np.arange(kernel) * dilation
     at, rest = np.divmod(ahead, stride)
     return np.where((rest == 0) & (at >= 0) & (at < size), at, size)
+
+
+def _check(windows: int, kernel: int) -> None:
+    if windows * kernel > MAX_PLACES:
+        raise ModelError(f"{windows} windows of {kernel} elements along one axis are too many")
 
 
 def folded(b: Builder, x: Value, places: Array, groups: int) -> Value:

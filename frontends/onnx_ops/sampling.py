@@ -20,8 +20,8 @@ from .table import Node, Results, handles
 from .taps import merged, resampled
 
 MODES = {"bilinear": "linear", "bicubic": "cubic"}
-MAX_SAMPLES = 1 << 24
-"""No more points are looked at."""
+MAX_POINTS, MAX_SAMPLES = 4096, 1 << 24
+"""No more points are looked at along one axis of a bin, and in a whole region."""
 
 
 def _last(node: Node, x: Value) -> Value:
@@ -106,6 +106,9 @@ def _bins(
     aligned: bool,
 ) -> Value:  # fmt: skip
     """One region as `[1, *size, C]`."""
+    lengths = np.maximum(1.0, np.abs(region[2:] - region[:2])) / size[::-1]
+    if max(ratio, float(lengths.max())) > MAX_POINTS:
+        node.fail(f"a region is sampled at over {MAX_POINTS} points a bin; give a sampling_ratio")
     taps = [
         _bin_taps(region[1 - axis], region[3 - axis], sizes[axis], size[axis], ratio, aligned)
         for axis in (0, 1)
@@ -137,9 +140,9 @@ def _bin_taps(
 ) -> tuple[Array, Array]:
     """Along one axis the two neighbours of each point: `[bins, 2 * points]`."""
     length = float(end - start) if aligned else max(float(end - start), 1.0)
-    points = ratio or max(1, int(np.ceil(min(length / bins, float(MAX_SAMPLES)))))
+    points = ratio or max(1, int(np.ceil(length / bins)))
     step = length / bins
-    at = start + (np.arange(bins)[:, None] + (np.arange(min(points, 4096)) + 0.5) / points) * step
+    at = start + (np.arange(bins)[:, None] + (np.arange(points) + 0.5) / points) * step
     outside = (at < -1) | (at > extent)
     at = np.clip(at, 0, extent - 1)
     low = np.floor(at).astype(np.int64)

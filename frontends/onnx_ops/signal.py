@@ -14,7 +14,7 @@ from irc.value import Value
 from ..builder import check_size
 from .table import Node, Results, handles
 
-MAX_WEIGHTS = 1 << 26
+MAX_WEIGHTS = 1 << 24
 """No transform becomes a larger matrix."""
 
 
