@@ -23,7 +23,7 @@ from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import QAdd
 from irc.types import DType, Quant
-from tests.backends.harness import examples, run_library, same_bits, schedule
+from tests.backends.harness import agree, examples, run_library, same_bits, schedule
 from tests.backends.products import convolutions, linears
 from tests.backends.test_gemm import check, extreme
 from tests.ops.sampling import Sample
@@ -103,6 +103,22 @@ def product(
 )
 def test_edges(drawn: Sample) -> None:
     held(drawn)
+
+
+@needs_amx
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        product((7, 7, 64), 64, 3, pad=1, add=True),
+        product((5, 33, 20), 48, 3, pad=1, add=True),
+        product((1, 1, 2048), 80),
+        product((6, 50, 96), 24, groups=3, images=2),
+    ],
+    ids=lambda d: str(d.graph.inputs[0].shape),
+)
+@pytest.mark.parametrize("threads", [2, 5])
+def test_parts_for_threads(drawn: Sample, threads: int) -> None:
+    agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
 
 
 @needs_amx
