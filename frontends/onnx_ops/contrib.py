@@ -17,6 +17,7 @@ from .table import SCHEMAS
 DOMAIN = "com.microsoft"
 
 INTS, FLOATS = OpSchema.AttrType.INTS, OpSchema.AttrType.FLOATS
+STRINGS, REAL = OpSchema.AttrType.STRINGS, OpSchema.AttrType.FLOAT
 REQUIRED, TEXT = OpSchema.AttrType.INT, OpSchema.AttrType.STRING
 
 _WINDOW: Mapping[str, Any] = {
@@ -94,6 +95,11 @@ _DECLARED = (
         rotary_embedding_dim=0, past_present_share_buffer=0,
     ),
     declare("EmbedLayerNormalization", (7, 9), 3, epsilon=1e-12, mask_index_type=0),
+    declare(
+        "DynamicQuantizeLSTM", (12, 12), 3, activations=STRINGS, activation_alpha=FLOATS,
+        activation_beta=FLOATS, clip=REAL, direction="forward", hidden_size=REQUIRED,
+        input_forget=0,
+    ),
     declare("DynamicQuantizeMatMul", (3, 5)),
     declare("MatMulIntegerToFloat", (4, 7)),
 )  # fmt: skip

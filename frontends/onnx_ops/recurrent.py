@@ -76,14 +76,36 @@ WITH_BOTH: Mapping[str, tuple[float, float, Callable[[float, float], Function]]]
 @handles("LSTM")
 def lstm(node: Node) -> Results:
     """Gates in the order i, o, f, g; peepholes i, o, f."""
-    layers = _Layers(node, 4, LSTM)
-    coupled = bool(node.integer("input_forget")) if node.given.get("input_forget") else False
-    node.ignore("input_forget")
+    return _lstm(node, _Layers(node, 4, LSTM))
+
+
+@handles("com.microsoft.DynamicQuantizeLSTM")
+def quantized_lstm(node: Node) -> Results:
+    """onnxruntime's LSTM over integer weights, which it quantizes states for at run time: a float
+    one over what the weights stand for."""
+    weights = (_real_weights(node, 1, 8), _real_weights(node, 2, 10))
+    return _lstm(node, _Layers(node, 4, LSTM, weights))
+
+
+def _lstm(node: Node, layers: _Layers) -> Results:
+    coupled = "input_forget" in node.given and bool(node.integer("input_forget"))
     runs = []
     for d, (steps, cell, w, r, bias) in enumerate(layers.directions()):
         layer = Lstm(r, "iofg", cell, _peepholes(layers, d), coupled)
         runs.append(layer.run(steps, w, _sum(node, bias), layers.state(5, d), layers.state(6, d)))
     return layers.results(runs)
+
+
+def _real_weights(node: Node, i: int, scale: int) -> Value:
+    """[D, K, gates*H] integers with scales per direction, or per direction and column, as reals
+    [D, gates*H, K]."""
+    array = node.constant(i, "weights").astype(np.float64)
+    factor, zero = node.constant(scale, "scales"), node.constant(scale + 1, "zero points")
+    shape = (factor.shape[0], 1, -1) if factor.ndim == 2 else (-1, 1, 1)
+    if array.ndim != 3:
+        node.fail(f"weights of shape {list(array.shape)} must have 3 axes")
+    real = (array - zero.reshape(shape)) * factor.reshape(shape)
+    return node.builder.const(np.ascontiguousarray(real.transpose(0, 2, 1), np.float32))
 
 
 @handles("GRU")
@@ -117,8 +139,11 @@ class _Layers:
     """What the three operators have in common: x [T, N, I], W [D, gates*H, I], R [D, gates*H, H],
     B [D, 2*gates*H], the lengths, and the initial states [D, N, H]."""
 
-    def __init__(self, node: Node, gates: int, cell: Cell) -> None:
+    def __init__(
+        self, node: Node, gates: int, cell: Cell, weights: tuple[Value, Value] | None = None
+    ) -> None:
         self.node, self.gates, self.plain = node, gates, cell
+        self.weights = weights or (node.x(1), node.x(2))
         direction = node.text("direction")
         if direction not in ("forward", "reverse", "bidirectional"):
             node.fail(f"direction {direction!r} is not known")
@@ -137,7 +162,7 @@ class _Layers:
 
     def _hidden(self) -> int:
         node, count, gates = self.node, len(self.reverse), self.gates
-        w, r = node.x(1), node.x(2)
+        w, r = self.weights
         size = r.shape[-1] if r.shape else 0
         stated = node.integer("hidden_size") if "hidden_size" in node.given else size
         fits = w.shape == (count, gates * size, self.x.shape[2]) and stated == size
@@ -166,7 +191,7 @@ class _Layers:
         cells = self._cells()
         for d, reverse in enumerate(self.reverse):
             steps = Steps(build, self.x, reverse, self.lengths)
-            w, r = self.of(1, d), self.of(2, d)
+            w, r = (self.one_of(whole, d) for whole in self.weights)
             biases = None
             if node.has(3):
                 both = self.of(3, d)
@@ -175,7 +200,11 @@ class _Layers:
 
     def of(self, i: int, d: int) -> Value:
         """Input `i` of one direction."""
-        build, whole = self.node.builder, self.node.x(i)
+        return self.one_of(self.node.x(i), d)
+
+    def one_of(self, whole: Value, d: int) -> Value:
+        """A tensor's part that belongs to one direction."""
+        build = self.node.builder
         return build.reshape(between(build, whole, d, d + 1, 0), whole.shape[1:])
 
     def state(self, i: int, d: int) -> Value:

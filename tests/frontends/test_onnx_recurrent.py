@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from irc.errors import ModelError
 from irc.frontends.onnx import load
+from irc.graph import evaluate
 from irc.types import Array
-from tests.frontends.single_op import agree, model, node, reals
+from tests.frontends.single_op import agree, model, node, reals, reference
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 STATES = {"LSTM": ("h", "c"), "GRU": ("h",), "RNN": ("h",)}
@@ -137,3 +141,21 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     proto.graph.node[0].op_type = "LSTM"
     with pytest.raises(ModelError, match="W f32"):
         load(proto)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_weights_that_are_quantized_dynamically(
+    direction: str, per_channel: bool, tmp_path: Path
+) -> None:
+    """As close to onnxruntime as its 8-bit activations allow."""
+    proto, inputs = layer("LSTM", direction, hidden=8)
+    source, target = tmp_path / "float.onnx", tmp_path / "dynamic.onnx"
+    onnx.save(proto, source)
+    quantize_dynamic(source, target, per_channel=per_channel, weight_type=QuantType.QInt8)
+    made = onnx.load(target)
+    assert made.graph.node[0].op_type == "DynamicQuantizeLSTM"
+    expected = reference(made, inputs)
+    found = evaluate(load(made), inputs)
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, atol=0.05)
