@@ -1,8 +1,9 @@
 """Large nets as onnxruntime's static quantizer writes them, against onnxruntime.
 
-Deep nets amplify a single rounding: at its two levels of optimization onnxruntime's own exact
-kernels differ by several steps at the output. That difference is the yardstick: ours is no larger,
-and where it decides nothing, the class is the same.
+Deep nets amplify a single rounding: onnxruntime's own exact kernels differ by several steps at the
+output from one level of optimization to another, and so do its results where one pixel in a hundred
+is one step brighter. These differences are the yardstick: ours are no larger, and where they decide
+nothing, the class is the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from tests.frontends.test_onnx_quantized_models import COMBINATIONS, FORMATS, TY
 
 IMAGES = 100
 CALIBRATION = 8
+PROBED = 30
+"""Images that the yardstick is taken of."""
 NETS = ("mobilenet_v2", "resnet18")
 LEVELS = onnxruntime.GraphOptimizationLevel
 CASES = [
@@ -79,26 +82,34 @@ def scores(path: Path, xs: Array, level: onnxruntime.GraphOptimizationLevel) -> 
     return np.concatenate(rows)
 
 
+def nudged(path: Path, xs: Array) -> Array:
+    """The scores of images of which one pixel in a hundred is a step brighter."""
+    size = np.float32((xs.max() - xs.min()) / 255)
+    chosen = np.random.default_rng(0).random(xs.shape) < 0.01
+    return scores(path, np.where(chosen, xs + size, xs), LEVELS.ORT_ENABLE_ALL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "form", "kinds", "per_channel"), CASES)
-def test_no_further_off_than_onnxruntime_is_from_itself(
+def test_as_close_as_onnxruntime_is_to_itself(
     tmp_path: Path, name: str, form: str, kinds: str, per_channel: bool
 ) -> None:
     if not (cache_folder() / f"{name}.calib.npz").is_file():
         pytest.skip(f"needs `python -m bench.models --calibration {name}`")
     path = quantized(tmp_path, name, form, kinds, per_channel)
     xs = images(name, IMAGES)
-    fused = scores(path, xs, LEVELS.ORT_ENABLE_ALL)
-    plain = scores(path, xs, LEVELS.ORT_DISABLE_ALL)
+    theirs = scores(path, xs, LEVELS.ORT_ENABLE_ALL)
+    others = scores(path, xs[:PROBED], LEVELS.ORT_DISABLE_ALL), nudged(path, xs[:PROBED])
     model = irc.compile(irc.load(path), backend="llvm")
     ours = np.concatenate([model({"input": x[np.newaxis]})["output"] for x in xs])
     step = model.graph.output_types["output"].scale
-    own = float(np.abs(fused - plain).mean()) + 0.1 * step
-    assert min(np.abs(ours - each).mean() for each in (fused, plain)) <= 1.5 * own
-    # The class is onnxruntime's wherever no tie, nor its own noise, decides it.
-    noise = np.abs(fused - plain).max(1) + step
-    best = np.sort(fused, axis=1)
-    clear = best[:, -1] - best[:, -2] > 2 * noise
-    assert np.array_equal(ours.argmax(1)[clear], fused.argmax(1)[clear])
-    alike = float((ours.argmax(1) == fused.argmax(1)).mean())
-    assert alike >= float((plain.argmax(1) == fused.argmax(1)).mean()) - 0.06
+    differences = [np.abs(other - theirs[:PROBED]) for other in others]
+    assert np.abs(ours - theirs).mean() <= 1.5 * max(float(d.mean()) for d in differences) + step
+    # The class is onnxruntime's wherever no tie, nor such noise, decides it.
+    noise = max(float(d.max()) for d in differences) + step
+    best = np.sort(theirs, axis=1)
+    clear = best[:, -1] - best[:, -2] > noise
+    assert np.array_equal(ours.argmax(1)[clear], theirs.argmax(1)[clear])
+    classes = theirs.argmax(1)
+    stable = min(float((o.argmax(1) == classes[:PROBED]).mean()) for o in others)
+    assert float((ours.argmax(1) == classes).mean()) >= stable - 0.1
