@@ -262,30 +262,37 @@ def stages(graph: Graph, calibration: Any | None) -> Iterator[tuple[str, Graph]]
 
 
 def compile(
-    graph: Graph, *, target: str = "host", backend: str = "llvm", threads: int = 1
+    graph: Graph,
+    *,
+    target: str = "host",
+    backend: str = "llvm",
+    threads: int = 1,
+    optimize: str = "speed",
 ) -> CompiledModel:
     """Compile a QDQ, integer or scheduled graph.
 
     `backend` is `llvm`, `numba` or `reference`; all agree bit for bit, for any number of `threads`.
-    With llvm, a library of more than one has a pool of its own. Raises `GraphError` for a
+    With llvm, a library of more than one has a pool of its own, and `optimize` says whether its
+    code is to be fast or short: `speed` or `size`. Raises `GraphError` for a
     float graph, `CompileError` for what can't be compiled.
     """
     if backend not in BACKENDS:
         raise CompileError(f"backend {backend!r} does not exist; there are {', '.join(BACKENDS)}")
     if threads < 1:
         raise CompileError(f"threads must be at least 1, not {threads}")
-    _check_target(target, backend, threads)
+    _check_target(target, backend, threads, optimize)
     scheduled = schedule(integerize(graph))
-    executable = _Deferred(partial(_backend(backend), scheduled, target, threads))
-    save = partial(_save, target=target, threads=threads)
+    special = [optimize] if backend == "llvm" else []
+    executable = _Deferred(partial(_backend(backend), scheduled, target, threads, *special))
+    save = partial(_save, target=target, threads=threads, optimize=optimize)
     return CompiledModel(scheduled, backend, target, executable, save)
 
 
-def _check_target(target: str, backend: str, threads: int) -> None:
+def _check_target(target: str, backend: str, threads: int, optimize: str) -> None:
     if backend == "llvm":
-        from irc.backends.llvm import check_threads, parse_target
+        from irc.backends.llvm import aim, check_threads
 
-        check_threads(threads, parse_target(target))
+        check_threads(threads, aim(target, optimize))
     elif target != "host":
         raise CompileError(f"backend {backend} runs on this machine only, not on {target}")
 
@@ -306,7 +313,7 @@ class _Deferred:
         return self._built(inputs)
 
 
-def _backend(name: str) -> Callable[[Graph, str, int], Any]:
+def _backend(name: str) -> Callable[..., Any]:
     match name:
         case "llvm":
             from irc.backends import llvm
@@ -328,6 +335,7 @@ def _save(
     *,
     target: str,
     threads: int,
+    optimize: str,
     findings: Findings | None = None,
     **options: Any,
 ) -> list[Path]:
@@ -344,7 +352,9 @@ def _save(
     if history.source is not None:
         notes["model"] = {"name": history.source.name, "sha256": history.source.sha256}
     with whole(directory) as folder:
-        save(graph, folder, name, target, threads=threads, notes=notes, **options)
+        save(
+            graph, folder, name, target, threads=threads, optimize=optimize, notes=notes, **options
+        )
         write_report(folder, graph, history, findings or Findings())
         names = sorted(p.name for p in folder.iterdir())
     return [directory / n for n in names]

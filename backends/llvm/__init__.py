@@ -5,9 +5,9 @@ from irc.backends.llvm.jit import compile_graph
 from irc.backends.llvm.jit import compile_graph as compile
 from irc.backends.llvm.library import Library, open_library
 from irc.backends.llvm.pool import check_threads
-from irc.backends.llvm.target import Target, parse_target
+from irc.backends.llvm.target import Target, aim, parse_target
 
 __all__ = [
-    "Library", "Target", "check_threads", "compile", "compile_graph", "open_library",
+    "Library", "Target", "aim", "check_threads", "compile", "compile_graph", "open_library",
     "parse_target", "save",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from irc.backends.llvm.header import cmake_config, header, pkg_config
 from irc.backends.llvm.link import link_shared
 from irc.backends.llvm.manifest import to_json
 from irc.backends.llvm.module import Code, generate_library
-from irc.backends.llvm.target import parse_target
+from irc.backends.llvm.target import aim
 from irc.errors import CompileError
 from irc.graph import Graph
 
@@ -31,16 +31,18 @@ def save(
     emit: Sequence[str] | None = None,
     float_io: bool = True,
     threads: int = 1,
+    optimize: str = "speed",
     notes: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Compile a scheduled graph into `directory`; returns the paths written.
 
     Header, manifest, CMake and pkg-config files always come; `emit` lists what else, of `KINDS`
     (default: `so`, `a`, `o`; without `so` where the target has no shared libraries). `threads` is
-    how many do a run, the caller's and those of the library. `notes` are added to the manifest.
+    how many do a run, the caller's and those of the library; code is to be fast or short by
+    `optimize`, `speed` or `size`. `notes` are added to the manifest.
     Raises `CompileError` or `ToolError`, and then nothing is written.
     """
-    aimed = parse_target(target)
+    aimed = aim(target, optimize)
     kinds = tuple(emit) if emit is not None else DEFAULT[aimed.system != "linux" :]
     unknown = [k for k in kinds if k not in KINDS]
     if unknown:

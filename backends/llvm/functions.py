@@ -38,6 +38,8 @@ def declare(
         features.append("+fast-dpwssd")
     if features:
         function.attributes.add(f'"target-features"="{",".join(features)}"')
+    if target.small:
+        function.attributes.add("optsize")
     if target.vector_bytes == 64:
         function.attributes.add('"prefer-vector-width"="512"')
     function.linkage = "internal"

@@ -13,7 +13,7 @@ from llvmlite import binding
 
 from irc.backends.llvm.module import Code, generate, workspace_array
 from irc.backends.llvm.permission import tiles_permitted
-from irc.backends.llvm.target import initialize, parse_target, refusal
+from irc.backends.llvm.target import aim, initialize, refusal
 from irc.errors import CompileError
 from irc.graph import Graph, check_inputs
 from irc.types import Array
@@ -57,12 +57,14 @@ class Executable:
         return np.asarray(self._local.workspace)
 
 
-def compile_graph(graph: Graph, target: str = "host", threads: int = 1) -> Executable:
+def compile_graph(
+    graph: Graph, target: str = "host", threads: int = 1, optimize: str = "speed"
+) -> Executable:
     """Compile a scheduled graph for this process; it has its own `threads` - 1 threads.
 
     Raises `CompileError` for a target that this machine is not.
     """
-    aimed = parse_target(target)
+    aimed = aim(target, optimize)
     why = refusal(aimed.triple, aimed.cpu, aimed.features)
     if not why and aimed.tiles and not tiles_permitted():
         why = "the system does not lend it AMX"

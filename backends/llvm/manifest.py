@@ -39,6 +39,7 @@ def manifest(
         "irc": irc.__version__,
         "graph": graph.name,
         "graph_sha256": graph_hash(graph),
+        "optimize": "size" if target.small else "speed",
         "target": {
             "name": target.name,
             "triple": target.triple,

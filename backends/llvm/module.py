@@ -61,6 +61,7 @@ class Code:
         except RuntimeError as error:
             raise CompileError(f"{self.interface.name}: LLVM rejects the code: {error}") from None
         options = binding.create_pipeline_tuning_options(speed_level=3)
+        options.loop_unrolling = not self.target.small
         builder = binding.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
         return module, machine

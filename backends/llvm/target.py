@@ -14,6 +14,9 @@ from llvmlite import binding
 from irc.backends.llvm.permission import tiles_permitted
 from irc.errors import CompileError
 
+SMALL_REGISTERS = 12
+"""Vector registers that short code fills."""
+
 
 class Dot(Enum):
     """The dot-product instruction of a target, and its exact meaning."""
@@ -46,6 +49,9 @@ class Target:
     abi: str = ""
     hardware_double: bool = True
     """Whether double precision is done in hardware, as the float edge needs."""
+
+    small: bool = False
+    """Whether code is to be short rather than fast."""
 
     levels: tuple[Target, ...] = ()
     """Of a library for several levels of a CPU: each of them, the lowest first."""
@@ -177,6 +183,27 @@ def parse_target(text: str) -> Target:
         f"target {text!r} does not exist; there are host, {', '.join(NAMED)}, and LLVM's"
         " triple:cpu:features"
     )
+
+
+OPTIMIZE = ("speed", "size")
+
+
+def aim(text: str, optimize: str = "speed") -> Target:
+    """A target by name, and what its code is to be optimized for; raises `CompileError` for what
+    does not exist."""
+    if optimize not in OPTIMIZE:
+        raise CompileError(f"can't optimize for {optimize!r}: there are {' and '.join(OPTIMIZE)}")
+    target = parse_target(text)
+    return _for_size(target) if optimize == "size" else target
+
+
+def _for_size(target: Target) -> Target:
+    """The same CPU with tiles of few registers, and without AMX, which would need code beside it
+    that does without."""
+    return dataclasses.replace(
+        target, small=True, tiles=False, registers=min(target.registers, SMALL_REGISTERS),
+        levels=tuple(_for_size(level) for level in target.levels),
+    )  # fmt: skip
 
 
 def custom(text: str) -> Target:

@@ -54,10 +54,6 @@ class Request:
 
     def refuse_missing(self) -> None:
         """Raise `CompileError` for what can be asked for but is not there yet."""
-        if self.optimize not in ("speed", "size"):
-            raise CompileError(f"--optimize {self.optimize}: there are speed and size")
-        if self.optimize == "size":
-            raise CompileError("--optimize size is not available yet: all code is made for speed")
         if self.tune:
             raise CompileError("--tune is not available yet: kernels are chosen by rules")
         if self.labels is not None and self.data is None:
@@ -80,7 +76,9 @@ def compile_model(request: Request) -> None:
     with whole(request.directory) as staging:
         for target in request.targets:
             folder = staging / _folder(target, request.targets)
-            model = driver.compile(public, target=target, threads=request.threads)
+            model = driver.compile(
+                public, target=target, threads=request.threads, optimize=request.optimize
+            )
             model.save(folder, name, **options)
         written = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
     for path in written:

@@ -246,7 +246,6 @@ def test_compile_refuses_what_is_not_there_yet(model: Path, data: Path, tmp_path
     base: list[str | Path] = ["compile", model, "-o", tmp_path / "b", "--calibration", data]
     refused(cli(*base, "--threads", "1000"), "threads must be")
     refused(cli(*base, "--threads", "4", "--target", "cortex-m4"), "no POSIX threads")
-    refused(cli(*base, "--optimize", "size"), "size")
     refused(cli(*base, "--optimize", "taste"), "taste")
     refused(cli(*base, "--tune"), "--tune")
     refused(cli(*base, "--emit", "exe"), "exe")

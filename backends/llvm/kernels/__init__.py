@@ -23,13 +23,17 @@ CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (
 )  # fmt: skip
 
 
+LONG = (winograd,)
+"""Those whose code is too long where it is to be short."""
+
+
 def select(work: Work, target: Target) -> MicroKernel | None:
     """The first candidate that fits, behind it the table that the work ends with."""
     made = table(work, target, select)
     if made is not None:
         return made
     for candidate in CANDIDATES:
-        made = candidate(work, target)
+        made = None if target.small and candidate in LONG else candidate(work, target)
         if made is not None:
             return made
     return None
