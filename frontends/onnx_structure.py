@@ -10,6 +10,8 @@ from onnx import GraphProto, NodeProto
 
 from irc.errors import ModelError
 
+from .onnx_refused import REASONS
+
 OLDEST_OPSET = 6
 DOMAINS = ("", "ai.onnx")
 """The two spellings of the standard domain."""
@@ -163,7 +165,8 @@ def check_supported(
             standard = node.domain in DOMAINS
             domain = "opset" if standard else f"domain {node.domain}, version"
             version = opset if standard else versions.get(node.domain, "not imported")
-            unsupported[f"{node.op_type} ({domain} {version})"].append(node)
+            why = f": {REASONS[node.op_type]}" if node.op_type in REASONS else ""
+            unsupported[f"{node.op_type}{why} ({domain} {version})"].append(node)
     if unsupported:
         lines = [f"  {op}: {_listed(found)}" for op, found in sorted(unsupported.items())]
         raise ModelError("the model uses unsupported operators:\n" + "\n".join(lines))
