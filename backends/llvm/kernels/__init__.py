@@ -13,13 +13,14 @@ from irc.backends.llvm.kernels.depthwise import depthwise
 from irc.backends.llvm.kernels.gemm import gemm
 from irc.backends.llvm.kernels.matmul import matmul
 from irc.backends.llvm.kernels.rowpairs import depthwise_pairs
+from irc.backends.llvm.kernels.softmax import softmax
 from irc.backends.llvm.kernels.table import table
 from irc.backends.llvm.kernels.winograd import winograd
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
 CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (
-    depthwise_pairs, depthwise, amx, winograd, gemm, matmul,
+    depthwise_pairs, depthwise, amx, winograd, gemm, matmul, softmax,
 )  # fmt: skip
 
 
