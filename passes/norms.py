@@ -21,6 +21,7 @@ from irc.types import Shape
 from irc.value import Value
 
 Axes = tuple[int, ...]
+Reduction = type[ReduceMax] | type[ReduceMean] | type[ReduceSum]
 TINY_LENGTH = 1e-5
 """An epsilon of a length that only guards against a division by zero."""
 
@@ -246,14 +247,13 @@ def softmax(v: Value) -> Value | None:
     return Softmax(x, axis) if x.type == v.type and v.shape[axis] else None
 
 
-def _reduced(v: Value, reduction: type[Value], x: Value) -> Axes | None:
+def _reduced(v: Value, reduction: Reduction, x: Value) -> Axes | None:
     """The axes over which v reduces x, each of which is kept as one element; perhaps by a
     reshape that puts them back."""
-    node: Any = v.x if isinstance(v, Reshape) else v
+    node = v.x if isinstance(v, Reshape) else v
     if not isinstance(node, reduction) or node.x is not x:
         return None
-    axes: Axes = node.axes
-    return axes if v.shape == _kept(x, axes) else None
+    return node.axes if v.shape == _kept(x, node.axes) else None
 
 
 def _kept(x: Value, axes: Axes) -> Shape:
