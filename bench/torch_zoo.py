@@ -2,8 +2,8 @@
 
 Each goes through a process of its own: import, evaluation against torch, calibration, compilation,
 and the noise of the integer library. Random weights, batch norms settled on photos: the table says
-what is supported, and nothing about accuracy. Needs torch; torchvision, timm and facenet-pytorch
-for those that come from them.
+what is supported, and nothing about accuracy; those of the source "trained" have their own weights.
+Needs torch; torchvision, timm and facenet-pytorch for those that come from them.
 """
 
 import argparse
@@ -22,11 +22,17 @@ import numpy as np
 import irc
 from bench.accuracy import sqnr_db
 from bench.images import Floats, normalized, photo_crops
-from bench.models import EVALUATION_SEED, IMAGENET_MEAN, IMAGENET_STD
-from bench.torch_export import import_torchvision, settle_batch_norms
+from bench.models import (
+    EVALUATION_SEED,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    lite_crops,
+    lite_files,
+)
+from bench.torch_export import efficientnet_lite0, import_torchvision, settle_batch_norms
 
 SEED = 0
-SAMPLES = 4  # to calibrate with, and as many others to measure on
+SAMPLES = 2  # to calibrate with, and as many others to measure on
 SETTLING = 8
 
 TORCHVISION = (
@@ -115,9 +121,19 @@ def from_timm(name: str) -> Subject:
     return settled(module, crops(module.default_cfg["input_size"][-1]))
 
 
+def trained(name: str) -> Subject:
+    """EfficientNet-lite0, or a network of facenet-pytorch's MTCNN, with its own weights."""
+    import_torchvision()
+    if name == "efficientnet_lite0":
+        return Subject(efficientnet_lite0(*lite_files()), lite_crops)
+    mtcnn = importlib.import_module("facenet_pytorch.models.mtcnn")
+    return Subject(getattr(mtcnn, name)().eval(), crops(48 if name == "ONet" else 96))
+
+
 SOURCES: dict[str, tuple[Callable[[str], Subject], tuple[str, ...]]] = {
     "torchvision": (from_torchvision, TORCHVISION),
     "timm": (from_timm, TIMM),
+    "trained": (trained, ("efficientnet_lite0", "PNet", "ONet")),
 }
 
 

@@ -139,7 +139,9 @@ def test_onnx_gives_the_same_machine_code(architecture: str, tmp_path: Path) -> 
     for name, model in zip(("torch", "onnx"), models, strict=True):
         model.save(tmp_path / name, name="net")
         with (tmp_path / name / "libnet.so").open("rb") as file:
-            codes.append(ELFFile(file).get_section_by_name(".text").data())
+            section = ELFFile(file).get_section_by_name(".text")
+            assert section is not None
+            codes.append(section.data())
     assert codes[0] == codes[1]
     assert len(codes[0]) > 10_000
 
