@@ -185,14 +185,13 @@ class Mul(Arithmetic):
 
 @op("div")
 class Div(Arithmetic):
-    """`a / b`; of integers, rounded toward zero."""
+    """`a / b`; of integers, rounded toward zero (frontends refuse a divisor known to be 0)."""
 
     def fn(self, a: Array, b: Array) -> Array:
         """NumPy's for floats; truncating, as ONNX says, for integers."""
         if np.issubdtype(a.dtype, np.floating):
             return np.divide(a, b)
-        if not np.all(b):
-            raise IRCError(f"div %{self.name}: a whole number is divided by zero")
+        b = _divisors(b)
         quotient = np.floor_divide(a, b)
         inexact = (quotient * b != a) & ((a < 0) != (b < 0))
         return np.asarray(quotient + inexact).astype(a.dtype)
@@ -212,6 +211,11 @@ class Div(Arithmetic):
         return Select(b.equals(-1), turned, floor + inexact.cast(DType.I64))
 
 
+def _divisors(b: Array) -> Array:
+    """Whole divisors; 0, for which there is no result, counts as 1."""
+    return np.where(b == 0, np.ones_like(b), b)
+
+
 @op("mod")
 class Mod(Arithmetic):
     """The remainder of `a / b`, with the sign of b; with the sign of a if `fmod`."""
@@ -220,8 +224,8 @@ class Mod(Arithmetic):
 
     def fn(self, a: Array, b: Array) -> Array:
         """NumPy's."""
-        if not np.issubdtype(a.dtype, np.floating) and not np.all(b):
-            raise IRCError(f"mod %{self.name}: a whole number is divided by zero")
+        if not np.issubdtype(a.dtype, np.floating):
+            b = _divisors(b)
         f: Callable[[Array, Array], Array] = np.fmod if self.fmod else np.mod
         return f(a, b)
 
