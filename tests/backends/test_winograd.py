@@ -129,13 +129,18 @@ def test_results_at_the_limit(more: int, sign: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "out", "chosen"),
-    [((56, 56, 64), 64, True), ((14, 14, 256), 256, True), ((28, 28, 4), 8, False)],
+    ("image", "out", "target", "chosen"),
+    [
+        ((56, 56, 64), 64, "x86-64-v3", True),
+        ((14, 14, 256), 256, "x86-64-v3", True),
+        ((28, 28, 4), 8, "x86-64-v3", False),
+        ((14, 14, 256), 256, "x86-64-v4+avx512vnni", False),
+    ],
 )
-def test_the_cheaper_kernel_is_chosen(image: Shape, out: int, chosen: bool) -> None:
+def test_the_cheaper_kernel_is_chosen(image: Shape, out: int, target: str, chosen: bool) -> None:
     weights = np.random.default_rng(1).integers(-30, 31, (out, 3, 3, image[2])).astype(np.int8)
     drawn = convolution(image, weights, np.zeros((1, *image), np.uint8))
-    code = generate_library(schedule(drawn.graph), parse_target("x86-64-v3"), "net")
+    code = generate_library(schedule(drawn.graph), parse_target(target), "net")
     (kernel,) = code.manifest["kernels"]
     assert kernel["kernel"].startswith("qwinograd") is chosen
     assert not chosen or ("times as fast" in kernel["reason"] and "2^32" in kernel["proof"])

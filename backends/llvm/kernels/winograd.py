@@ -55,6 +55,8 @@ VECTORS = 2
 """Of channels, in a block."""
 AT_ONCE = 2
 """Pixels whose results are packed together."""
+WEIGHT_CYCLES = {"maddwd": 2.0, "vpdpwssd": 6.0}
+"""Per vector of transformed weights: measured, caches included; wider ones take more of them."""
 EPILOGUE_CYCLES = 12
 """Per vector of results."""
 
@@ -223,7 +225,7 @@ def _cycles(
     count, vectors, q = prod(tiles), ceil(outputs / dot.lanes), f.size**2
     products = count * q * (channels // 2) * vectors * dot.cycles
     inputs = count * channels / dot.lanes / 2 * 3 * q
-    weights = tiles[0] // block * (channels // 2) * vectors * 1.2 * q
+    weights = tiles[0] // block * (channels // 2) * vectors * WEIGHT_CYCLES[dot.kind] * q
     results = count * vectors * 3.5 * q
     return products + inputs + weights + results
 
