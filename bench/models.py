@@ -63,7 +63,7 @@ Samples = Callable[[int, int], Floats]
 
 @dataclass(frozen=True)
 class Model:
-    """One benchmark model with a single image input.
+    """One benchmark model with a single input: an image, or tokens.
 
     `obtain` returns the path of its ONNX file; `samples(count, seed)` returns that many
     preprocessed inputs on the first axis, without the batch axis of `shape`.
