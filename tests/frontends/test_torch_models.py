@@ -14,59 +14,7 @@ import irc
 from irc.cli import app
 from irc.errors import ModelError
 from irc.ops.core import Kernel
-
-torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
-nn, F = torch.nn, torch.nn.functional
-Module: Any = nn.Module
-
-
-class Block(Module):
-    """A residual block; its activation is called twice."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Any) -> Any:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.conv2(y)
-        y += x
-        return self.relu(y)
-
-
-class Net(Module):
-    """A small network with blocks in sequence."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        self.layers = nn.Sequential(Block(8), Block(8))
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(8, 5))
-
-    def forward(self, image: Any) -> Any:
-        x = self.layers(self.stem(image))
-        return self.head(F.adaptive_avg_pool2d(x, 1))
-
-
-def net() -> Any:
-    torch.manual_seed(0)
-    return Net().eval()
-
-
-def image(n: int = 1) -> Any:
-    return torch.rand((n, 3, 8, 8), generator=torch.Generator().manual_seed(n))
-
-
-def difference(graph: irc.Graph, module: Any, *inputs: Any) -> float:
-    """The largest difference from torch, relative to the largest element."""
-    with torch.no_grad():
-        expected = module(*inputs).numpy()
-    feed = {v.name: i.numpy() for v, i in zip(graph.inputs, inputs, strict=True)}
-    (found,) = irc.evaluate(graph, feed).values()
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+from tests.frontends.torch_peer import Module, difference, image, net, nn, torch
 
 
 def test_values_are_called_like_modules() -> None:

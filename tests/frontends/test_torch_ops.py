@@ -5,31 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import pytest
 
 import irc
 from irc.errors import ModelError
-from irc.graph import Graph
-
-torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
-nn, F = torch.nn, torch.nn.functional
-Module: Any = nn.Module
-
-
-class Function(Module):
-    """A function as a module."""
-
-    def __init__(self, f: Callable[..., Any]) -> None:
-        super().__init__()
-        self.f = f
-
-    def forward(self, *args: Any) -> Any:
-        return self.f(*args)
-
-
-def reals(*shape: int, seed: int = 0) -> Any:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 4 - 2
+from tests.frontends.torch_peer import F, Function, Module, agree, nn, reals, torch
 
 
 class Several(Module):
@@ -41,26 +21,6 @@ class Several(Module):
 
     def forward(self, *args: Any) -> Any:
         return [part(x) for part, x in zip(self.parts, args, strict=True)]
-
-
-def agree(module: Any, *inputs: Any, names: Iterable[str] = ("output",)) -> Graph:
-    """Import, evaluate, compare with torch; differences count against the largest element.
-    `names` say in failures which result differs."""
-    made = (module if isinstance(module, Module) else Function(module)).eval()
-    graph = irc.from_torch(made, inputs)
-    with torch.no_grad():
-        expected = made(*inputs)
-    several = torch.utils._pytree.tree_leaves(expected)
-    feed = {v.name: i.numpy() for v, i in zip(graph.inputs, inputs, strict=True)}
-    found = irc.evaluate(graph, feed)
-    assert len(found) == len(several)
-    called = [*names, *map(str, range(len(several)))]
-    for name, array, tensor in zip(called, found.values(), several, strict=False):
-        wanted = tensor.numpy()
-        assert array.shape == wanted.shape, name
-        size = max(1.0, float(np.abs(wanted.astype(np.float64)).max(initial=0)))
-        np.testing.assert_allclose(array, wanted, rtol=1e-5, atol=1e-5 * size, err_msg=name)
-    return graph
 
 
 def settled(norm: Any) -> Any:

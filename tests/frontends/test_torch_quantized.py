@@ -23,12 +23,7 @@ from irc.ops.core import Const, Input
 from irc.properties import is_qdq
 from irc.types import Array
 from irc.value import Value
-from tests.frontends.test_torch_models import difference, image, net
-
-torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
-nn, F = torch.nn, torch.nn.functional
-Module: Any = nn.Module
-
+from tests.frontends.torch_peer import F, Module, difference, image, net, nn, torch
 
 # ---------------------------------------------------------------- PT2E
 

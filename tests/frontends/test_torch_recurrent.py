@@ -8,9 +8,7 @@ import pytest
 
 from irc.errors import ModelError
 from irc.ops.recurrent import GruState, LstmCell, TanhState
-from tests.frontends.test_torch_ops import agree, reals, torch
-
-nn = torch.nn
+from tests.frontends.torch_peer import agree, nn, reals, torch
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
@@ -28,7 +26,7 @@ def test_stacked_layers(kind: str, bidirectional: bool, batch_first: bool) -> No
 def test_given_states() -> None:
     torch.manual_seed(0)
 
-    class Streamed(nn.Module):  # type: ignore[name-defined]
+    class Streamed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.LSTM(4, 3, bias=False)

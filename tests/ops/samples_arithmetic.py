@@ -58,7 +58,8 @@ def qmatmul(draw: Draw) -> Sample:
     a_shape: Shape = (*(broadcastable(draw, batch) if rows else ()), *rows, k)
     b_shape: Shape = (*(broadcastable(draw, batch) if columns else ()), k, *columns)
     a = operand(draw, "a", a_shape, MIXED, constant=True)
-    b = operand(draw, "b", b_shape, MIXED, constant=isinstance(a.value, Const) is False)
+    narrow = EIGHT_BITS if a.value.type.dtype.bits > 8 else MIXED  # (6) holds no larger sums
+    b = operand(draw, "b", b_shape, narrow, constant=isinstance(a.value, Const) is False)
     m, s = multiplier(draw, 22, 50)
     dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)

@@ -94,8 +94,6 @@ def test_what_can_not_be_compiled() -> None:
     graph = small_net()
     with pytest.raises(GraphError, match="scheduled"):
         compile_graph(graph.with_outputs(graph.outputs))
-    with pytest.raises(CompileError, match="thread"):
-        compile_graph(graph, threads=2)
     foreign = "riscv64" if host().arch != "riscv64" else "aarch64"
     with pytest.raises(CompileError, match="this machine"):
         compile_graph(graph, foreign)
