@@ -221,6 +221,7 @@ def bench(
         str | None,
         typer.Option(metavar="onnxruntime,openvino", help="Runtimes to compare with."),
     ] = None,
+    target: Annotated[str, typer.Option(help="A CPU that this one can stand for.")] = "host",
     threads: Annotated[int, typer.Option(min=1, help="Threads to run on.")] = 1,
     layers: Annotated[bool, typer.Option("--layers", help="The time of every kernel.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that are timed.")] = 20,
@@ -233,7 +234,7 @@ def bench(
     """Measure a model: latency, memory, size, start; against other runtimes, layer by layer."""
     from irc.commands.bench import Request, bench_model
 
-    request = Request(model, calibration, _pins(shapes, values), threads, rounds, layers,
+    request = Request(model, calibration, _pins(shapes, values), target, threads, rounds, layers,
                       tuple(a.strip() for a in (against or "").split(",") if a.strip()),
                       json_file)  # fmt: skip
     bench_model(request)

@@ -345,7 +345,10 @@ def _save(
     from irc.report import Findings, write_report
 
     history = history_of(graph)
+    arena, least = arena_bounds(graph)
     notes: dict[str, Any] = {
+        "arena_bytes": arena,
+        "arena_least_bytes": least,
         "passes": [s.name for s in history.steps],
         "proofs": [p.as_json() for p in prove(graph)],
     }
@@ -423,8 +426,11 @@ def arena_bounds(graph: Graph) -> tuple[int, int]:
     return graph.plan.arena, lower_bound(graph)
 
 
-def profile(graph: Graph, inputs: Mapping[str, Any], rounds: int) -> Sequence[Any]:
-    """The time of every kernel of a scheduled graph: layer, kernel, macs, milliseconds, gmacs."""
+def profile(
+    graph: Graph, inputs: Mapping[str, Any], rounds: int, target: str = "host"
+) -> Sequence[Any]:
+    """The time of every kernel of a scheduled graph, compiled for a target that this CPU runs:
+    layer, kernel, macs, milliseconds, nbytes, gmacs."""
     from irc.backends.llvm.profile import profile as time_kernels
 
-    return time_kernels(graph, inputs, rounds)
+    return time_kernels(graph, inputs, rounds, target)

@@ -13,7 +13,7 @@ from llvmlite import binding
 
 from irc.backends.llvm.module import Code, generate, workspace_array
 from irc.backends.llvm.permission import tiles_permitted
-from irc.backends.llvm.target import aim, initialize, refusal
+from irc.backends.llvm.target import Target, aim, initialize, refusal
 from irc.errors import CompileError
 from irc.graph import Graph, check_inputs
 from irc.types import Array
@@ -64,13 +64,19 @@ def compile_graph(
 
     Raises `CompileError` for a target that this machine is not.
     """
+    aimed = runnable(target, optimize)
+    return Executable(graph, generate(graph, aimed, NAME, threads))
+
+
+def runnable(target: str, optimize: str = "speed") -> Target:
+    """A target by name whose code this process can run; raises `CompileError` for others."""
     aimed = aim(target, optimize)
     why = refusal(aimed.triple, aimed.cpu, aimed.features)
     if not why and aimed.tiles and not tiles_permitted():
         why = "the system does not lend it AMX"
     if why:
         raise CompileError(f"target {target} can't run in this process: {why}; save a library")
-    return Executable(graph, generate(graph, aimed, NAME, threads))
+    return aimed
 
 
 def _stop(stop: Callable[[], int], _engine: Any) -> None:

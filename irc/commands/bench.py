@@ -39,6 +39,7 @@ class Request:
     model: Path
     calibration: str | None
     pins: Pins
+    target: str
     threads: int
     rounds: int
     layers: bool
@@ -81,11 +82,11 @@ def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[st
     quantized, feed = _prepared(request, graph)
     scheduled = driver.schedule(driver.integerize(quantized))
     inputs, _ = to_integers(scheduled.input_types, feed)
-    result = measure(request.model.stem, scheduled, inputs, request.threads, request.rounds, cores)
+    result = measure(request, scheduled, inputs, cores)
     out().print(result_table(result))
     content: dict[str, Any] = {"result": asdict(result)}
     if request.layers:
-        layers = driver.profile(scheduled, inputs, request.rounds * CALLS)
+        layers = driver.profile(scheduled, inputs, request.rounds * CALLS, request.target)
         out().print(layer_table(layers))
         content["layers"] = [asdict(layer) for layer in layers]
     if rivals is not None:
@@ -119,17 +120,12 @@ def _prepared(request: Request, graph: Graph) -> tuple[Graph, dict[str, Array]]:
 
 
 def measure(
-    name: str,
-    graph: Graph,
-    inputs: dict[str, Array],
-    threads: int,
-    rounds: int,
-    cores: tuple[int, ...],
+    request: Request, graph: Graph, inputs: dict[str, Array], cores: tuple[int, ...]
 ) -> Result:
     """Compile a scheduled graph to a library, load it, time it."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        model = driver.compile(graph, threads=threads)
+        model = driver.compile(graph, target=request.target, threads=request.threads)
         model.save(Path(folder), "net", emit=("so",))
         compiled = time.perf_counter() - start
         size = (Path(folder) / "libnet.so").stat().st_size
@@ -137,12 +133,12 @@ def measure(
         library = driver.open_library(Path(folder) / "libnet.so")
         library.run(inputs)
         first = time.perf_counter() - start
-        times = _milliseconds(lambda: library.run(inputs), rounds)
+        times = _milliseconds(lambda: library.run(inputs), request.rounds)
     lower, median, upper = (float(q) for q in np.percentile(times, (25, 50, 75)))
     arena, bound = driver.arena_bounds(graph)
     return Result(
-        name, threads, cores, median, lower, upper, min(times), first * 1e3, compiled, size,
-        library.workspace_bytes, arena, bound,
+        request.model.stem, request.threads, cores, median, lower, upper, min(times), first * 1e3,
+        compiled, size, library.workspace_bytes, arena, bound,
     )  # fmt: skip
 
 
@@ -202,6 +198,8 @@ def _against(request: Request, graph: Graph) -> tuple[str, dict[str, Any]]:
             "--against needs bench/, the measurements of irc's source tree, which is not installed"
             " with it: run the command in that tree, with `pip install irc-nn[bench]`"
         )
+    if request.target != "host":
+        raise DataError("--against measures this CPU as it is; `python -m bench --isa` limits all")
     if not is_float(graph) or len(graph.inputs) != 1:
         raise DataError("--against takes a float model of one input, which every peer quantizes")
     samples = _samples(request, graph)

@@ -98,6 +98,7 @@ def test_the_manifest_tells_of_model_and_passes(model: Path, data: Path, tmp_pat
     manifest = json.loads((tmp_path / "b" / "small.json").read_text())
     assert manifest["model"]["name"] == "small.onnx"
     assert manifest["passes"][0] == "import"
+    assert manifest["arena_least_bytes"] <= manifest["arena_bytes"] <= manifest["workspace_bytes"]
     assert {"quantize", "integerize", "plan"} <= set(manifest["passes"])
 
 
@@ -237,6 +238,7 @@ def test_bench(model: Path, data: Path, tmp_path: Path) -> None:
     assert sum(layer["macs"] for layer in content["layers"]) > 3 * 3 * 3 * 4 * 64
     refused(cli("bench", model), "--calibration")
     refused(cli(*base, "--against", "litert"), "litert")
+    refused(cli(*base, "--against", "openvino", "--target", "x86-64-v2"), "--isa")
 
 
 # ---------------------------------------------------------------- bad input: nothing is written

@@ -4,6 +4,7 @@ import pytest
 
 from irc.backends.llvm.profile import profile
 from irc.backends.llvm.target import host
+from irc.errors import CompileError
 from irc.ops.core import Kernel
 from tests.backends.llvm.nets import random_inputs, small_net
 
@@ -20,3 +21,15 @@ def test_every_kernel_has_its_time_and_products() -> None:
     assert sorted(t.macs for t in times if t.macs)[-1] == convolution
     assert depthwise in [t.macs for t in times]
     assert all(t.gmacs == t.macs / t.milliseconds / 1e6 for t in times)
+    weights, pixels = 16 * 9 * 24, 14 * 13 * (16 + 24)
+    (moved,) = {t.nbytes for t in times if t.macs == convolution}
+    assert weights + pixels <= moved <= weights + 3 * pixels + 4096
+
+
+@pytest.mark.skipif(not host().is_x86, reason="reads the clock of x86")
+def test_a_lower_level_is_timed_and_a_foreign_cpu_refused() -> None:
+    graph = small_net(8)
+    times = profile(graph, random_inputs(graph), rounds=2, target="x86-64-v2")
+    assert all(t.milliseconds > 0 for t in times)
+    with pytest.raises(CompileError, match="aarch64 can't run in this process"):
+        profile(graph, random_inputs(graph), target="aarch64")
