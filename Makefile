@@ -4,13 +4,16 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 MODELS ?= fashion_resnet8 fashion_dscnn
+ISA ?= native
+THREADS ?= 1
+PEERS := --against onnxruntime-fp32,onnxruntime-u8s8,openvino
 VENV := .venv
 PY := $(VENV)/bin/python
 CHECKED := $(foreach folder,tests bench examples,$(if $(wildcard $(folder)/*.py),$(folder)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all check types golden conformance bench wheel docs clean
+.PHONY: help demo test test-all check types golden conformance bench performance wheel docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +45,12 @@ golden: $(VENV)/dev.stamp ## Rewrite the golden texts; read the diff before you 
 conformance: $(VENV)/dev.stamp ## Judge ONNX's own test cases; writes docs/onnx-support.md
 	$(PY) -m tests.onnx_conformance docs/onnx-support.md
 
-bench: $(VENV)/bench.stamp ## Measure against the peers, interleaved; MODELS=all for all models
+bench: $(VENV)/bench.stamp ## Measure against the peers, interleaved; MODELS=table or =all for more
 	$(PY) -m bench $(MODELS)
+
+performance: $(VENV)/bench.stamp ## Write a section of docs/performance.md; ISA=avx2, THREADS=2
+	$(PY) -m bench table --isa $(ISA) --threads $(THREADS) $(PEERS) --rounds 12 --calibration 4 \
+	  --write docs/performance.md --roofline resnet50
 
 wheel: $(VENV)/dev.stamp ## Build the source distribution, and the wheel from it, into dist/
 	$(PY) -m build --outdir dist

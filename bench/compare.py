@@ -1,6 +1,6 @@
 """Compare runners on a model in one interleaved, pinned run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ class Row:
     build_seconds: float
     artefact_bytes: int
     start_ms: float
+    facts: Mapping[str, float] = field(default_factory=dict)  # what irc's build tells besides
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def make_rows(workers: Sequence[Worker], timings: dict[str, Timings], macs: int)
                 latency,
                 ratio(mine, baseline),
                 macs / latency.median / 1e6,
-                **asdict(worker.prepared),
+                **vars(worker.prepared),
             )
         )
     return tuple(rows)

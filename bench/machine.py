@@ -16,7 +16,8 @@ CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine and the software of one run; peaks are GMAC/s of one thread by instruction."""
+    """The machine and the software of one run; rates of one thread: peaks in GMAC/s by instruction,
+    streams in GB/s by the bytes that are read over and over."""
 
     cpu: str
     flags: tuple[str, ...]
@@ -26,6 +27,7 @@ class Machine:
     versions: dict[str, str]
     peaks: dict[str, float] = field(default_factory=dict)
     peaks_missing: str = ""
+    streams: dict[str, float] = field(default_factory=dict)
 
 
 def pin(threads: int) -> tuple[int, ...]:
@@ -59,40 +61,53 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def parse_peaks(text: str) -> dict[str, float]:
-    """Return GMAC/s by instruction from the microbenchmark's lines `name value`."""
+def parse_rates(text: str) -> dict[str, float]:
+    """Return rates by name from a microbenchmark's lines `name value`."""
     pairs = (line.split() for line in text.splitlines())
     return {name: float(value) for name, value in pairs}
 
 
 def measure_peaks() -> dict[str, float]:
-    """Compile peak.c and run it on this process's cores: GMAC/s of one thread by instruction.
+    """Return the GMAC/s of one thread by instruction, as peak.c finds them on this process's cores.
 
     Raises OSError if the CPU is not x86-64 or there is no C compiler that can build it.
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         raise OSError(f"no peak loops for {platform.machine()}")
+    return _microbenchmark("peak.c")
+
+
+def measure_streams() -> dict[str, float]:
+    """Return the GB/s at which one thread reads, by working set, as bandwidth.c finds them.
+
+    Raises OSError if there is no C compiler that can build it.
+    """
+    return _microbenchmark("bandwidth.c", "-march=native")
+
+
+def _microbenchmark(source: str, *options: str) -> dict[str, float]:
+    """Compile a C file that stands beside this one and return what it prints."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc")
     if not compiler:
         raise OSError("no C compiler: install gcc, or name one in CC")
     with tempfile.TemporaryDirectory() as folder:
-        program = str(Path(folder) / "peak")
-        source = str(Path(__file__).with_name("peak.c"))
-        built = subprocess.run(
-            [compiler, "-O3", source, "-o", program], capture_output=True, text=True, check=False
-        )
+        program = str(Path(folder) / "program")
+        command = [compiler, "-O3", *options, str(Path(__file__).with_name(source)), "-o", program]
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
         if built.returncode:
-            raise OSError(f"{compiler} could not build peak.c: {built.stderr.strip()[-500:]}")
-        return parse_peaks(subprocess.check_output([program], text=True))
+            raise OSError(f"{compiler} could not build {source}: {built.stderr.strip()[-500:]}")
+        return parse_rates(subprocess.check_output([program], text=True))
 
 
 def describe(*, peaks: bool = True) -> Machine:
-    """Return this machine; with `peaks`, measure its peak rates (about a second)."""
+    """Return this machine; with `peaks`, measure its rates (about two seconds)."""
     fields = cpu_fields(CPUINFO.read_text()) if CPUINFO.exists() else {}
     rates: dict[str, float] = {}
+    streams: dict[str, float] = {}
     missing = "" if peaks else "not asked for"
     if peaks:
         try:
+            streams = measure_streams()
             rates = measure_peaks()
         except OSError as error:
             missing = str(error)
@@ -105,6 +120,7 @@ def describe(*, peaks: bool = True) -> Machine:
         versions=versions(),
         peaks=rates,
         peaks_missing=missing,
+        streams=streams,
     )
 
 

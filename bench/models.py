@@ -280,6 +280,20 @@ MODELS: dict[str, Model] = {
 }
 
 
+TABLE = (
+    "resnet18", "resnet50", "mobilenet_v2", "squeezenet1_1", "efficientnet_lite0",
+    "mobilenet_v3_small", "ppocr_cls", "efficientnet_b0", "ppocr_det", "yolox_text", "minilm_l6",
+    "vit_tiny", "fashion_resnet8", "fashion_dscnn",
+)  # fmt: skip
+"""The models of docs/performance.md, in its order."""
+
+
+def models_named(names: Sequence[str]) -> list[Model]:
+    """Return models by name; `all` stands for all that are registered, `table` for TABLE."""
+    groups: dict[str, Sequence[str]] = {"all": tuple(MODELS), "table": TABLE}
+    return [model_named(each) for name in names for each in groups.get(name, (name,))]
+
+
 def model_named(name: str) -> Model:
     """Return a registered model; an unknown name is an ObtainError that lists the names."""
     if name not in MODELS:

@@ -1,14 +1,29 @@
 """The runner for irc itself, by its public API only."""
 
 import importlib
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from elftools.elf.elffile import ELFFile
 from numpy.typing import NDArray
 
 from bench.peers import absent
 from bench.runners import Arrays, Task
+
+MANIFEST_FACTS = ("workspace_bytes", "arena_bytes", "arena_least_bytes")
+
+
+def file_facts(library: Path, manifest: Path) -> dict[str, float]:
+    """Return the bytes of machine code in a library and of the memory its manifest asks for."""
+    with library.open("rb") as file:
+        text = ELFFile(file).get_section_by_name(".text")
+        code = text["sh_size"] if text is not None else 0
+    content = json.loads(manifest.read_text())
+    return {"text_bytes": code, **{name: content[name] for name in MANIFEST_FACTS}}
 
 
 @dataclass
@@ -18,6 +33,7 @@ class Irc:
     name: str = "irc"
     target: str = "host"
     _library: Any = None
+    _facts: Mapping[str, float] = field(default_factory=dict)
 
     def missing(self) -> str:
         """Return a reason if irc is not installed or not complete."""
@@ -33,9 +49,19 @@ class Irc:
         irc = importlib.import_module("irc")
         graph = irc.load(task.path, shapes={task.input: task.shape})
         quantized = irc.quantize(graph, calibration=task.feeds(task.calibration))
+        start = time.perf_counter()
         model = irc.compile(quantized, target=self.target, backend="llvm", threads=task.threads)
         model.save(folder, name=task.name)
-        return (folder / f"lib{task.name}.so",)
+        library = folder / f"lib{task.name}.so"
+        self._facts = {
+            "compile_seconds": time.perf_counter() - start,
+            **file_facts(library, folder / f"{task.name}.json"),
+        }
+        return (library,)
+
+    def facts(self) -> Mapping[str, float]:
+        """Return what compiling took, and the sizes of code and memory."""
+        return self._facts
 
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         """Open the library."""

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +98,10 @@ class OnnxRuntime:
         prepared.unlink()
         return (path,)
 
+    def facts(self) -> Mapping[str, float]:
+        """Return nothing: only what `build` returns is known."""
+        return {}
+
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         """Open a session with the task's threads."""
         runtime = importlib.import_module("onnxruntime")
@@ -149,6 +153,10 @@ class OpenVino:
             nncf = importlib.import_module("nncf")
             samples = nncf.Dataset(task.feeds(task.calibration))
             return nncf.quantize(model, samples, subset_size=len(task.calibration))
+
+    def facts(self) -> Mapping[str, float]:
+        """Return nothing: only what `build` returns is known."""
+        return {}
 
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         """Compile the model for this CPU with the task's threads."""

@@ -92,7 +92,20 @@ def machine_markdown(machine: Machine) -> str:
     )
 
 
-def write_json(path: Path, machine: Machine, results: dict[str, Any]) -> None:
-    """Write the machine and the results, whole or not at all."""
+def write_json(path: Path, machine: Machine, results: Mapping[str, Any]) -> None:
+    """Write the machine and the results, numbers with five digits, whole or not at all."""
+    content = rounded({"machine": asdict(machine), **results})
     with written_whole(path) as part:
-        part.write_text(json.dumps({"machine": asdict(machine), **results}, indent=1) + "\n")
+        part.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def rounded(content: Any) -> Any:
+    """Return JSON's data with five digits of every fraction: no timing has more."""
+    match content:
+        case float():
+            return float(f"{content:.5g}")
+        case Mapping():
+            return {key: rounded(value) for key, value in content.items()}
+        case list() | tuple():
+            return [rounded(value) for value in content]
+    return content

@@ -42,6 +42,10 @@ class Runner(Protocol):
         """Write into `folder` what a program would ship: quantized model, library; return it."""
         ...
 
+    def facts(self) -> Mapping[str, float]:
+        """Return what else is known of what was built, by name; seconds or bytes."""
+        ...
+
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         """Get ready to run from the files that `build` returned."""
         ...

@@ -5,7 +5,8 @@ The process inherits this one's cores and environment, and sleeps whenever it is
 
 import multiprocessing
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from bench.images import Floats
 from bench.runners import Runner, Task
 from bench.timing import timed_turn
 
+LIMIT = 240.0  # seconds for one answer: building, or a turn
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would share what runtimes have loaded
 
 
@@ -34,6 +36,7 @@ class Prepared:
     build_seconds: float
     artefact_bytes: int
     start_ms: float  # load and first inference
+    facts: Mapping[str, float] = field(default_factory=dict)  # Runner.facts
 
 
 def prepare(runner: Runner, task: Task, folder: Path) -> Prepared:
@@ -46,7 +49,7 @@ def prepare(runner: Runner, task: Task, folder: Path) -> Prepared:
     runner.run(task.feeds(task.calibration[:1])[0])
     started = time.perf_counter()
     size = sum(file.stat().st_size for file in files)
-    return Prepared(built - start, size, (started - built) * 1e3)
+    return Prepared(built - start, size, (started - built) * 1e3, dict(runner.facts()))
 
 
 def _serve(
@@ -79,6 +82,9 @@ class Worker:
             raise
 
     def _answer(self) -> Any:
+        if not self._connection.poll(LIMIT):
+            self._process.terminate()
+            raise WorkerError(self.name, f"took more than {LIMIT:.0f} s")
         try:
             answer = self._connection.recv()
         except (EOFError, ConnectionResetError):

@@ -57,6 +57,9 @@ class Faulty:
     def build(self, task: Task, folder: Path) -> tuple[Path, ...]:
         raise RuntimeError("boom")
 
+    def facts(self) -> dict[str, float]:
+        return {}
+
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         raise AssertionError("never built")
 

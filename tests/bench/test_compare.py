@@ -41,6 +41,9 @@ class FakeRunner:
         path.write_bytes(bytes(self.size))
         return (path,)
 
+    def facts(self) -> dict[str, float]:
+        return {"size": self.size}
+
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         assert all(file.exists() for file in files)
 
@@ -91,6 +94,7 @@ def test_comparison_of_fakes(model: Model, tmp_path: Path) -> None:
     ours, peer = result.rows
     assert (ours.artefact_bytes, peer.artefact_bytes) == (7, 10)
     assert peer.ratio.median == 1.0
+    assert ours.facts == {"size": 7}
     assert ours.gmacs == pytest.approx(result.macs / ours.latency.median / 1e6)
 
     text = comparison_markdown(result)

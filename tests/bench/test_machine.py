@@ -26,7 +26,7 @@ def test_fields_are_those_of_the_first_processor() -> None:
 
 
 def test_peaks_are_parsed() -> None:
-    assert machine.parse_peaks("maddubs_256 97.5\ntdpbusd 3000\n") == {
+    assert machine.parse_rates("maddubs_256 97.5\ntdpbusd 3000\n") == {
         "maddubs_256": 97.5,
         "tdpbusd": 3000.0,
     }
@@ -62,6 +62,13 @@ def test_peaks_keep_the_order_that_the_instructions_impose() -> None:
         assert peaks["maddubs_256"] > peaks["fma_256"]
     if "dpbusd_256" in peaks:
         assert peaks["dpbusd_256"] > peaks["maddubs_256"]
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
+def test_more_memory_is_read_no_faster() -> None:
+    streams = machine.measure_streams()
+    assert list(streams) == ["256KiB", "64MiB"]
+    assert streams["256KiB"] > 0.8 * streams["64MiB"] > 0
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")

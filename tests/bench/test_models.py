@@ -11,7 +11,7 @@ import pytest
 from bench import images, models
 from bench.cache import ObtainError, Wheel
 from bench.macs import count_macs
-from bench.models import MODELS, model_named
+from bench.models import MODELS, model_named, models_named
 from bench.shapes import pin_shapes
 
 EXAMPLES = ("fashion_resnet8", "fashion_dscnn")
@@ -46,6 +46,13 @@ def test_shapes_are_pinned_and_of_one_sample() -> None:
         assert batch == 1
         assert min(sample) > 0
         assert len(sample) == 2 or sample[0] in (1, 3), "neither tokens nor an image"
+
+
+def test_groups_stand_for_their_models() -> None:
+    assert [model.name for model in models_named(["table"])] == list(models.TABLE)
+    assert [model.name for model in models_named(["all"])] == list(MODELS)
+    named = models_named(["vit_tiny", "resnet18"])
+    assert [model.name for model in named] == ["vit_tiny", "resnet18"]
 
 
 @pytest.mark.parametrize("wheel", WHEELS, ids=lambda wheel: wheel.package)

@@ -1,3 +1,6 @@
+import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,13 @@ import pytest
 import irc
 from bench.ours import Irc
 from bench.runners import Task
+
+
+def small_library(path: Path) -> None:
+    source = path.with_suffix(".c")
+    source.write_text("int f(int x) { return x + 1; }")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", path, source], check=True)
+    source.unlink()
 
 
 class Recorder:
@@ -28,7 +38,9 @@ class Recorder:
         return self
 
     def save(self, folder: Path, *, name: str) -> None:
-        (folder / f"lib{name}.so").write_bytes(b"code")
+        small_library(folder / f"lib{name}.so")
+        content = {"workspace_bytes": 128, "arena_bytes": 64, "arena_least_bytes": 32, "more": 1}
+        (folder / f"{name}.json").write_text(json.dumps(content))
         (folder / f"{name}.h").write_bytes(b"text")
 
     def open_library(self, path: Path) -> Any:
@@ -44,6 +56,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return made
 
 
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 def test_only_public_names_are_used_as_the_interface_has_them(
     recorder: Recorder, tmp_path: Path
 ) -> None:
@@ -53,6 +66,10 @@ def test_only_public_names_are_used_as_the_interface_has_them(
     assert runner.missing() == ""
     files = runner.build(task, tmp_path)
     assert [file.name for file in files] == ["libnet.so"]  # what a program ships, no header
+    facts = dict(runner.facts())
+    assert facts.pop("compile_seconds") >= 0
+    assert facts.pop("text_bytes") > 0
+    assert facts == {"workspace_bytes": 128, "arena_bytes": 64, "arena_least_bytes": 32}
     runner.load(task, files)
     assert runner.run(task.feeds(samples)[0])["y"].tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
     assert recorder.calls == [
