@@ -250,11 +250,14 @@ def left_out(section: Section) -> list[str]:
     for result in section.results:
         for runner, reason in result.skipped.items():
             found.setdefault((runner, brief(reason)), []).append(result.model)
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (runner, reason), on in found.items():
+        alike.setdefault((reason, tuple(on)), []).append(runner)
     every = len(section.results)
     lines = []
-    for (runner, reason), on in found.items():
-        where = "" if len(on) == every else f" on {', '.join(on)}"
-        lines.append(f"Left out: {runner}{where}: {reason}")
+    for (reason, models), runners in alike.items():
+        where = "" if len(models) == every else f" on {', '.join(models)}"
+        lines.append(f"Left out: {', '.join(runners)}{where}: {reason}")
     failed = [f"Not measured: {model}: {brief(why)}" for model, why in section.failures.items()]
     return [*lines, *failed]
 

@@ -12,6 +12,7 @@ from bench.document import (
     faster,
     geometric_mean,
     latency_table,
+    left_out,
     markers,
     replaced,
     section_markdown,
@@ -93,13 +94,17 @@ def test_times_faster_and_their_mean() -> None:
 
 
 def test_a_model_that_irc_failed_on_has_no_ratio() -> None:
-    (first, *_) = section().results
+    first, second = section().results
     without = replace(first, rows=first.rows[1:], skipped={OURS: "failed: /tmp/x/y.so: boom"})
     made = section(results=[without], failures={"gone": "no wheel\nmore"})
     assert faster(without) is None
     assert "geometric" not in latency_table(made)
     text = section_markdown(made)
     assert "Left out: irc: failed: y.so: boom" in text
+    several = replace(first, skipped={"a": "no wheel", "b": "no wheel", "c": "boom"})
+    text = "\n".join(left_out(section(results=[several, second])))
+    assert text == "Left out: a, b on small: no wheel\nLeft out: c on small: boom"
+    text = section_markdown(made)
     assert text.endswith("Not measured: gone: no wheel")
 
 

@@ -15,10 +15,10 @@ def test_a_perceptron_is_its_layers() -> None:
     assert count_macs(model) == 6 * 5 + 5 * 4
     assert [node.op_type for node in model.graph.node] == ["Flatten", "Gemm", "Relu", "Gemm"]
     x = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
-    y = np.asarray(ReferenceEvaluator(model).run(None, {"x": x})[0])
+    (y,) = list(ReferenceEvaluator(model).run(None, {"x": x}))
     w1, _, w2, _ = (numpy_helper.to_array(t) for t in model.graph.initializer)
     wanted = np.maximum(x.reshape(1, 6) @ w1.T, 0) @ w2.T
-    np.testing.assert_allclose(y, wanted, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(y), wanted, rtol=1e-5)
 
 
 def test_weights_are_the_same_each_time() -> None:
