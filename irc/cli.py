@@ -114,7 +114,14 @@ def compile_(
         bool, typer.Option("--float-io/--no-float-io", help="With NAME_run_f32, or without.")
     ] = True,
     pixels: Pixels = None,
-    tune: Annotated[bool, typer.Option("--tune", help="Search for the fastest kernels.")] = False,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Time the kernels that could do each layer on this machine and take the fastest;"
+            " times are remembered in IRC_TUNE_CACHE [~/.cache/irc/tune.json].",
+        ),
+    ] = False,
     data: Data = None,
     labels: Annotated[
         Path | None,

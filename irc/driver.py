@@ -268,33 +268,50 @@ def compile(
     backend: str = "llvm",
     threads: int = 1,
     optimize: str = "speed",
+    tune: bool = False,
 ) -> CompiledModel:
     """Compile a QDQ, integer or scheduled graph.
 
     `backend` is `llvm`, `numba` or `reference`; all agree bit for bit, for any number of `threads`.
     With llvm, a library of more than one has a pool of its own, and `optimize` says whether its
-    code is to be fast or short: `speed` or `size`. Raises `GraphError` for a
-    float graph, `CompileError` for what can't be compiled.
+    code is to be fast or short: `speed` or `size`; `tune` times the kernels that could do each
+    layer on this machine, which must be able to run the target, takes the fastest, the bits being
+    the same, and remembers the times (`IRC_TUNE_CACHE` or the user's cache folder). Raises
+    `GraphError` for a float graph, `CompileError` for what can't be compiled.
     """
     if backend not in BACKENDS:
         raise CompileError(f"backend {backend!r} does not exist; there are {', '.join(BACKENDS)}")
     if threads < 1:
         raise CompileError(f"threads must be at least 1, not {threads}")
-    _check_target(target, backend, threads, optimize)
+    _check_target(target, backend, threads, optimize, tune=tune)
     scheduled = schedule(integerize(graph))
-    special = [optimize] if backend == "llvm" else []
-    executable = _Deferred(partial(_backend(backend), scheduled, target, threads, *special))
-    save = partial(_save, target=target, threads=threads, optimize=optimize)
+    chosen = {"choose": _tuned(scheduled, target, optimize)} if tune else {}
+    special = {"optimize": optimize, **chosen} if backend == "llvm" else {}
+    executable = _Deferred(partial(_backend(backend), scheduled, target, threads, **special))
+    save = partial(_save, target=target, threads=threads, optimize=optimize, **chosen)
     return CompiledModel(scheduled, backend, target, executable, save)
 
 
-def _check_target(target: str, backend: str, threads: int, optimize: str) -> None:
+def _check_target(target: str, backend: str, threads: int, optimize: str, *, tune: bool) -> None:
     if backend == "llvm":
-        from irc.backends.llvm import aim, check_threads
+        from irc.backends.llvm import aim, check_threads, check_timeable
 
-        check_threads(threads, aim(target, optimize))
+        aimed = aim(target, optimize)
+        check_threads(threads, aimed)
+        if tune:
+            check_timeable(aimed)
+    elif tune:
+        raise CompileError(f"backend {backend} has no kernels to choose from: tune with llvm")
     elif target != "host":
         raise CompileError(f"backend {backend} runs on this machine only, not on {target}")
+
+
+def _tuned(graph: Graph, target: str, optimize: str) -> Any:
+    """What chooses kernels by their times on this machine."""
+    from irc.backends.llvm import tune
+
+    with bar("tune") as shown:
+        return tune(graph, target, optimize, shown)
 
 
 class _Deferred:

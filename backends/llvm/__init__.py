@@ -6,8 +6,9 @@ from irc.backends.llvm.jit import compile_graph as compile
 from irc.backends.llvm.library import Library, open_library
 from irc.backends.llvm.pool import check_threads
 from irc.backends.llvm.target import Target, aim, parse_target
+from irc.backends.llvm.tuning import check_timeable, tune
 
 __all__ = [
-    "Library", "Target", "aim", "check_threads", "compile", "compile_graph", "open_library",
-    "parse_target", "save",
+    "Library", "Target", "aim", "check_threads", "check_timeable", "compile", "compile_graph",
+    "open_library", "parse_target", "save", "tune",
 ]  # fmt: skip

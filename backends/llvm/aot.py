@@ -11,10 +11,12 @@ from typing import Any
 
 from irc.backends.llvm.archive import Member, archive
 from irc.backends.llvm.header import cmake_config, header, pkg_config
+from irc.backends.llvm.kernels import select
 from irc.backends.llvm.link import link_shared
 from irc.backends.llvm.manifest import to_json
 from irc.backends.llvm.module import Code, generate_library
 from irc.backends.llvm.target import aim
+from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError
 from irc.graph import Graph
 
@@ -32,6 +34,7 @@ def save(
     float_io: bool = True,
     threads: int = 1,
     optimize: str = "speed",
+    choose: Chooser = select,
     notes: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Compile a scheduled graph into `directory`; returns the paths written.
@@ -39,7 +42,7 @@ def save(
     Header, manifest, CMake and pkg-config files always come; `emit` lists what else, of `KINDS`
     (default: `so`, `a`, `o`; without `so` where the target has no shared libraries). `threads` is
     how many do a run, the caller's and those of the library; code is to be fast or short by
-    `optimize`, `speed` or `size`. `notes` are added to the manifest.
+    `optimize`, `speed` or `size`; `choose` chooses its kernels. `notes` are added to the manifest.
     Raises `CompileError` or `ToolError`, and then nothing is written.
     """
     aimed = aim(target, optimize)
@@ -47,7 +50,9 @@ def save(
     unknown = [k for k in kinds if k not in KINDS]
     if unknown:
         raise CompileError(f"can't emit {unknown}: there are {', '.join(KINDS)}")
-    code = generate_library(graph, aimed, name, float_io=float_io, threads=threads, notes=notes)
+    code = generate_library(
+        graph, aimed, name, float_io=float_io, threads=threads, choose=choose, notes=notes
+    )
     return together(Path(directory), lambda folder: write_files(folder, graph, code, kinds))
 
 

@@ -13,10 +13,9 @@ from llvmlite import ir
 from irc.backends.llvm.call import Address, Call, Calls, most_tasks, products
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.kernels.generic import generic
 from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import Chooser, KernelFunction, MicroKernel, Work
 from irc.compose import compose, describe
 from irc.errors import CompileError
 from irc.graph import Graph
@@ -61,6 +60,7 @@ class Emitted:
     function: str
     kernel: str
     reason: str
+    choice: str
     proof: str
 
 
@@ -72,6 +72,7 @@ class Emitter:
     graph: Graph
     target: Target
     prefix: str
+    choose: Chooser = select
     constants: Constants = field(default_factory=Constants)
     functions: dict[str, Any] = field(default_factory=dict)
     emitted: list[Emitted] = field(default_factory=list)
@@ -90,14 +91,12 @@ class Emitter:
     @property
     def plan(self) -> Plan:
         """The graph's memory plan."""
-        if self.graph.plan is None:
-            raise CompileError(f"graph {self.graph.name} has no memory plan: schedule it first")
-        return self.graph.plan
+        return planned(self.graph)
 
     @property
     def buffers(self) -> Mapping[Value, Buffer | None]:
         """Each node's place by the plan."""
-        return dict(zip(self.graph.order, self.plan.buffers, strict=True))
+        return places(self.graph)
 
     @property
     def bases(self) -> tuple[str, ...]:
@@ -191,11 +190,11 @@ class _Caller:
 
     def kernel(self, v: Kernel, temps: int | None) -> Iterator[Call]:
         """The calls that do one kernel, their functions emitted if they are new."""
-        e, work = self.emitter, self.work(v)
-        micro = select(work, e.target) or generic(work)
+        e, work = self.emitter, work_of(v, self.buffers)
+        micro = e.choose(work, e.target)
         tasks = most_tasks(work, fast=bool(micro.arrays))
         first = self.call(work, micro, temps, tasks, products(work))
-        told = (micro.name, micro.reason, micro.proof)
+        told = (micro.name, micro.reason, micro.choice, micro.proof)
         e.emitted.append(Emitted(v.name, first.function.name, *told))
         yield first
         if micro.then is not None:
@@ -223,21 +222,6 @@ class _Caller:
             work.kernel.name, micro.name, macs,
         )  # fmt: skip
 
-    def work(self, v: Kernel) -> Work:
-        """The kernel with what the plan says of its operands and result."""
-        result = self.buffers[v]
-        assert result is not None
-        places = [self.buffers[a] for a in v.args]
-        strides = tuple(
-            dense_strides(a.shape) if p is None else p.strides
-            for a, p in zip(v.args, places, strict=True)
-        )
-        aliased = any(
-            p is not None and _overlap(result, v, p, a)
-            for a, p in zip(v.args, places, strict=True)
-        )
-        return Work(v, compose(v.body), strides, result.strides, aliased)
-
     def address(self, v: Value) -> Address:
         """Where the first element of a node lies."""
         if isinstance(v, Const):
@@ -248,6 +232,40 @@ class _Caller:
         return Address(place.base, place.offset)
 
 
+def planned(graph: Graph) -> Plan:
+    """A scheduled graph's memory plan."""
+    if graph.plan is None:
+        raise CompileError(f"graph {graph.name} has no memory plan: schedule it first")
+    return graph.plan
+
+
+def places(graph: Graph) -> Mapping[Value, Buffer | None]:
+    """Each node's place by the plan."""
+    return dict(zip(graph.order, planned(graph).buffers, strict=True))
+
+
+def works(graph: Graph) -> list[Work]:
+    """The kernels of a scheduled graph, in the order in which they run."""
+    buffers = places(graph)
+    return [work_of(v, buffers) for v in graph.order if isinstance(v, Kernel)]
+
+
+def work_of(v: Kernel, buffers: Mapping[Value, Buffer | None]) -> Work:
+    """The kernel with what the plan says of its operands and result."""
+    result = buffers[v]
+    assert result is not None, "a kernel's result has a place"
+    operands = [buffers[a] for a in v.args]
+    strides = tuple(
+        dense_strides(a.shape) if p is None else p.strides
+        for a, p in zip(v.args, operands, strict=True)
+    )
+    aliased = any(
+        p is not None and _overlap(result, v, p, a)
+        for a, p in zip(v.args, operands, strict=True)
+    )
+    return Work(v, compose(v.body), strides, result.strides, aliased)
+
+
 def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:
     return a.base == b.base and (
         a.offset < b.offset + b.extent(w.type) and b.offset < a.offset + a.extent(v.type)
@@ -256,9 +274,13 @@ def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:
 
 def _key(work: Work, micro: MicroKernel) -> str:
     """All that the function's code depends on."""
+    return f"{(micro.name, micro.key, micro.units)} {describe_work(work)}"
+
+
+def describe_work(work: Work) -> str:
+    """Canonical text of a work, its run-time constants left aside; equal texts mean equal work."""
     names: dict[Value, str] = {v: f"arg{i}" for i, v in enumerate(work.body.inputs)}
     names |= {v: f"const#{v.digest}" for v in work.body.constants}
     facts = sorted((names[s], r) for s, r in work.facts.items() if isinstance(s, Value))
-    told = (micro.name, micro.key, micro.units)
     layout = (work.strides, work.result_strides, work.aliased, work.kernel.type.dtype.value)
-    return f"{told} {layout} {facts}\n{describe(work.loops, names)}"
+    return f"{layout} {facts}\n{describe(work.loops, names)}"

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from llvmlite import binding
 
+from irc.backends.llvm.kernels import select
 from irc.backends.llvm.module import Code, generate, workspace_array
 from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import Target, aim, initialize, refusal
+from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError
 from irc.graph import Graph, check_inputs
 from irc.types import Array
@@ -58,25 +60,32 @@ class Executable:
 
 
 def compile_graph(
-    graph: Graph, target: str = "host", threads: int = 1, optimize: str = "speed"
-) -> Executable:
+    graph: Graph, target: str = "host", threads: int = 1, optimize: str = "speed",
+    choose: Chooser = select,
+) -> Executable:  # fmt: skip
     """Compile a scheduled graph for this process; it has its own `threads` - 1 threads.
 
     Raises `CompileError` for a target that this machine is not.
     """
     aimed = runnable(target, optimize)
-    return Executable(graph, generate(graph, aimed, NAME, threads))
+    return Executable(graph, generate(graph, aimed, NAME, threads, choose))
 
 
 def runnable(target: str, optimize: str = "speed") -> Target:
     """A target by name whose code this process can run; raises `CompileError` for others."""
     aimed = aim(target, optimize)
-    why = refusal(aimed.triple, aimed.cpu, aimed.features)
-    if not why and aimed.tiles and not tiles_permitted():
-        why = "the system does not lend it AMX"
+    why = foreign(aimed)
     if why:
         raise CompileError(f"target {target} can't run in this process: {why}; save a library")
     return aimed
+
+
+def foreign(target: Target) -> str:
+    """Why code for a target can't run in this process; empty where it can."""
+    why = refusal(target.triple, target.cpu, target.features)
+    if not why and target.tiles and not tiles_permitted():
+        return "the system does not lend it AMX"
+    return why
 
 
 def _stop(stop: Callable[[], int], _engine: Any) -> None:

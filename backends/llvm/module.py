@@ -24,6 +24,7 @@ from irc.backends.llvm.functions import (
     offset,
 )
 from irc.backends.llvm.interface import ALIGN, Interface
+from irc.backends.llvm.kernels import select
 from irc.backends.llvm.manifest import manifest, to_json
 from irc.backends.llvm.pool import check_threads, pool_text
 from irc.backends.llvm.selftest import (
@@ -35,6 +36,7 @@ from irc.backends.llvm.selftest import (
     golden_outputs,
 )
 from irc.backends.llvm.target import Target
+from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.properties import require
@@ -72,18 +74,23 @@ class Code:
         return bytes(machine.emit_object(module))
 
 
-def generate(graph: Graph, target: Target, name: str, threads: int = 1) -> Code:
+def generate(
+    graph: Graph, target: Target, name: str, threads: int = 1, choose: Chooser = select
+) -> Code:
     """Only `NAME_run` and `NAME_run_parallel`: what runs in process, on this CPU."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels, threads)
+    interface = Interface.of(graph, name)
+    builder = _ModuleBuilder(graph, target, interface, target.levels, threads, choose)
     builder.run()
     builder.run_parallel()
     return builder.code({}, float_io=False)
 
 
-def generate_timed(graph: Graph, target: Target, name: str) -> tuple[Code, Sequence[Call]]:
+def generate_timed(
+    graph: Graph, target: Target, name: str, choose: Chooser = select
+) -> tuple[Code, Sequence[Call]]:
     """`NAME_timed(inputs…, outputs…, workspace, ticks)` besides `NAME_run`, for the highest level
     of the target, and the calls whose ends it times."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels, 1)
+    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels, 1, choose)
     builder.run()
     inner = builder.calls.timed()
     function = builder._exported("timed", len(builder.interface.ports) + 2)
@@ -100,11 +107,13 @@ def generate_library(
     *,
     float_io: bool = True,
     threads: int = 1,
+    choose: Chooser = select,
     notes: Mapping[str, Any] | None = None,
 ) -> Code:
     """The whole C interface: run, run_parallel, run_f32 (unless left out, or beyond the target's
     hardware), self_test, manifest."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.choices, threads)
+    interface = Interface.of(graph, name)
+    builder = _ModuleBuilder(graph, target, interface, target.choices, threads, choose)
     float_io = float_io and target.hardware_double
     builder.run()
     builder.run_parallel()
@@ -119,7 +128,7 @@ def generate_library(
 class _ModuleBuilder:
     def __init__(
         self, graph: Graph, target: Target, interface: Interface, levels: Sequence[Target],
-        threads: int,
+        threads: int, choose: Chooser,
     ) -> None:  # fmt: skip
         check_threads(threads, target)
         require(graph, ("scheduled",), "code generation")
@@ -129,7 +138,8 @@ class _ModuleBuilder:
         self.module = ir.Module(interface.name)
         self.module.triple = target.triple
         self.module.data_layout = str(target.machine().target_data)
-        self.emitter = Emitter(self.module, graph, levels[-1] if levels else target, interface.name)
+        top = levels[-1] if levels else target
+        self.emitter = Emitter(self.module, graph, top, interface.name, choose)
         self.emitters = self._emitted()
         self.levels = tuple(e.target for e in self.emitters) if len(self.emitters) > 1 else ()
         self.interface = interface.with_workspace(

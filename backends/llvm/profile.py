@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from irc.backends.llvm.jit import Executable, runnable
+from irc.backends.llvm.kernels import select
 from irc.backends.llvm.module import generate_timed, workspace_array
+from irc.backends.llvm.target import Target, host
+from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError
 from irc.graph import Graph, check_inputs
 from irc.ops.core import Const, Kernel
 from irc.summary import layer_of
+from irc.types import Array
 
 
 @dataclass(frozen=True)
@@ -35,35 +39,52 @@ class LayerTime:
         return self.macs / max(self.milliseconds, 1e-9) / 1e6
 
 
+class TimedNetwork:
+    """A scheduled graph in this process that tells, run by run, how long each of its calls took."""
+
+    def __init__(self, graph: Graph, target: Target, choose: Chooser = select) -> None:
+        """Raises `CompileError` where code can't read the CPU's clock."""
+        check_clock()
+        self.graph = graph
+        self.code, self.calls = generate_timed(graph, target, "timed", choose)
+        self._executable = Executable(graph, self.code)
+        ports = len(self.code.interface.ports)
+        self._function = self._executable.function("timed", ports + 2)
+        self._workspace = workspace_array(self.code.interface.workspace_bytes)
+
+    def run(self, inputs: Mapping[str, Any], rounds: int) -> Array:
+        """Milliseconds f64 [rounds, calls]; how fast the clock ticks is found by the system's."""
+        arrays = [np.ascontiguousarray(a) for a in check_inputs(self.graph, inputs)]
+        arrays += [np.empty(t.shape, t.dtype.numpy) for t in self.graph.output_types.values()]
+        ticks = np.zeros((rounds, len(self.calls) + 1), np.int64)
+        before = time.perf_counter_ns()
+        for row in ticks:
+            places = (a.ctypes.data for a in (*arrays, self._workspace, row))
+            self._function(*map(ctypes.c_void_p, places))
+        elapsed = time.perf_counter_ns() - before
+        per_tick = elapsed / max(1, int(ticks[-1, -1] - ticks[0, 0]))
+        return np.asarray(np.diff(ticks, axis=1) * per_tick / 1e6)
+
+
+def check_clock() -> None:
+    """Raise `CompileError` where code can't read the CPU's clock."""
+    if not host().is_x86:
+        raise CompileError(f"kernels are timed on x86-64 only, not on {host().arch}")
+
+
 def profile(
     graph: Graph, inputs: Mapping[str, Any], rounds: int = 50, target: str = "host"
 ) -> list[LayerTime]:
     """Time every kernel of a scheduled graph, in the order in which they run.
 
-    The CPU's clock is read between kernels; how fast it ticks is found by the system's.
-    Raises `CompileError` where code can't read such a clock.
+    Raises `CompileError` where code can't read the CPU's clock.
     """
-    aimed = runnable(target)
-    if not aimed.is_x86:
-        raise CompileError(f"kernels are timed on x86-64 only, not on {aimed.arch}")
-    code, calls = generate_timed(graph, aimed, "timed")
-    executable = Executable(graph, code)
-    function = executable.function("timed", len(code.interface.ports) + 2)
-    arrays = [np.ascontiguousarray(a) for a in check_inputs(graph, inputs)]
-    arrays += [np.empty(t.shape, t.dtype.numpy) for t in graph.output_types.values()]
-    workspace, ticks = workspace_array(code.interface.workspace_bytes), np.zeros(
-        (rounds + 2, len(calls) + 1), np.int64
-    )
-    before = time.perf_counter_ns()
-    for row in ticks:
-        function(*(ctypes.c_void_p(a.ctypes.data) for a in (*arrays, workspace, row)))
-    elapsed = time.perf_counter_ns() - before
-    per_tick = elapsed / max(1, int(ticks[-1, -1] - ticks[0, 0]))
-    middle = np.median(np.diff(ticks[2:], axis=1), axis=0) * per_tick / 1e6
+    network = TimedNetwork(graph, runnable(target))
+    middle = np.median(network.run(inputs, rounds + 2)[2:], axis=0)
     sizes = {v.name: _traffic(v) for v in graph.order if isinstance(v, Kernel)}
     return [
         LayerTime(c.layer, c.kernel, c.macs, float(t), sizes.get(c.layer, 0))
-        for c, t in zip(calls, middle, strict=True)
+        for c, t in zip(network.calls, middle, strict=True)
     ]
 
 

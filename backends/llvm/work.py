@@ -153,6 +153,12 @@ class MicroKernel:
     """What is to be done with the result when all units are: it has units and arrays of its own,
     but no `then`."""
     reason: str = ""
-    """Why this one was chosen, for the report."""
+    """What speaks for it, for the report."""
+    choice: str = "cost model"
+    """What chose it, for the report: the cost model, or times of it and of the others."""
     proof: str = ""
     """What was proved, for the manifest."""
+
+
+Chooser = Callable[[Work, Target], MicroKernel]
+"""Says how a work is done."""

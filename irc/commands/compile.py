@@ -9,7 +9,7 @@ from typing import Any
 
 from irc import driver
 from irc.accuracy import Accuracy, accuracy
-from irc.commands.console import out, warn
+from irc.commands.console import out, python_warnings, warn
 from irc.commands.inputs import (
     Pins,
     load_model,
@@ -19,7 +19,7 @@ from irc.commands.inputs import (
     read_labels,
 )
 from irc.compare import LayerError
-from irc.errors import CompileError, DataError
+from irc.errors import DataError
 from irc.graph import Graph
 from irc.history import history_of
 from irc.outputs import whole
@@ -52,17 +52,15 @@ class Request:
     data: str | None
     labels: Path | None
 
-    def refuse_missing(self) -> None:
-        """Raise `CompileError` for what can be asked for but is not there yet."""
-        if self.tune:
-            raise CompileError("--tune is not available yet: kernels are chosen by rules")
+    def check(self) -> None:
+        """Raise `DataError` for arguments that don't go together."""
         if self.labels is not None and self.data is None:
             raise DataError("--labels needs --data, the inputs that they are the classes of")
 
 
 def compile_model(request: Request) -> None:
     """Compile as asked and say what was written; raises `IRCError`, and then nothing is."""
-    request.refuse_missing()
+    request.check()
     pixels = parse_pixels(request.pixels)
     graph = load_model(request.model, request.pins)
     quantized, findings = _quantized(request, graph, pixels)
@@ -76,9 +74,11 @@ def compile_model(request: Request) -> None:
     with whole(request.directory) as staging:
         for target in request.targets:
             folder = staging / _folder(target, request.targets)
-            model = driver.compile(
-                public, target=target, threads=request.threads, optimize=request.optimize
-            )
+            with python_warnings():
+                model = driver.compile(
+                    public, target=target, threads=request.threads, optimize=request.optimize,
+                    tune=request.tune,
+                )  # fmt: skip
             model.save(folder, name, **options)
         written = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
     for path in written:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +24,16 @@ def warn(message: str) -> None:
     """A warning on stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     console.print(f"warning: {message}", style="yellow")
+
+
+@contextmanager
+def python_warnings() -> Iterator[None]:
+    """What Python code warns of inside is shown as `warn` does, once it is done."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for each in caught:
+        warn(str(each.message))
 
 
 def table(*columns: tuple[str, str]) -> Table:

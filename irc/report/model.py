@@ -30,11 +30,13 @@ class Findings:
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel: the layer, the code chosen for it and why, what is proved, its SQNR in dB."""
+    """One kernel: the layer, the code for it, what speaks for that, what chose it, what is proved,
+    its SQNR in dB."""
 
     layer: Layer
     kernel: str
     reason: str
+    choice: str
     proof: str
     sqnr: float | None
 
@@ -102,9 +104,10 @@ def _rows(
     sqnr = {(e.name, e.type.shape): e.sqnr for e in errors}
     computing = [v for v in graph.order if isinstance(v, Kernel)]
     return [
-        Row(layer_of(v), k["kernel"], k["reason"], k["proof"], sqnr.get((v.name, v.shape)))
+        Row(layer_of(v), k["kernel"], k["reason"], k["choice"], k["proof"],
+            sqnr.get((v.name, v.shape)))
         for v, k in zip(computing, kernels, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def _sizes(folder: Path, manifest: Mapping[str, Any], history: History) -> list[Size]:

@@ -102,6 +102,29 @@ def test_the_manifest_tells_of_model_and_passes(model: Path, data: Path, tmp_pat
     assert {"quantize", "integerize", "plan"} <= set(manifest["passes"])
 
 
+@pytest.mark.skipif(not irc.driver.host_target().is_x86, reason="kernels are timed on x86-64")
+def test_tuned(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRC_TUNE_CACHE", str(tmp_path / "times.json"))
+    (tmp_path / "times.json").write_text("no times")
+    for folder in ("tuned", "again", "usual"):
+        options = [] if folder == "usual" else ["--tune"]
+        said = cli("compile", model, "-o", tmp_path / folder, "--calibration", data, *options)
+        assert ("times.json" in succeeded(said).stderr) == (folder == "tuned"), said.stderr
+    tuned, again, usual = (
+        json.loads((tmp_path / folder / "small.json").read_text())["kernels"]
+        for folder in ("tuned", "again", "usual")
+    )
+    assert tuned == again
+    assert any("measured" in k["choice"] and "µs" in k["choice"] for k in tuned)
+    assert {k["choice"] for k in usual} == {"cost model"}
+    assert "measured" in (tmp_path / "tuned" / "report.html").read_text()
+    x = {"x": np.load(data)["x"][:1]}
+    outputs = (irc.open_library(tmp_path / f / "libsmall.so")(x)["y"] for f in ("tuned", "usual"))
+    np.testing.assert_array_equal(*outputs)
+
+
 def test_the_same_command_gives_the_same_bytes(model: Path, data: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         succeeded(cli("compile", model, "-o", tmp_path / folder, "--calibration", data))
@@ -244,12 +267,12 @@ def test_bench(model: Path, data: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- bad input: nothing is written
 
 
-def test_compile_refuses_what_is_not_there_yet(model: Path, data: Path, tmp_path: Path) -> None:
+def test_compile_refuses_what_it_cannot_do(model: Path, data: Path, tmp_path: Path) -> None:
     base: list[str | Path] = ["compile", model, "-o", tmp_path / "b", "--calibration", data]
     refused(cli(*base, "--threads", "1000"), "threads must be")
     refused(cli(*base, "--threads", "4", "--target", "cortex-m4"), "no POSIX threads")
     refused(cli(*base, "--optimize", "taste"), "taste")
-    refused(cli(*base, "--tune"), "--tune")
+    refused(cli(*base, "--tune", "--target", "cortex-m4"), "cortex-m4", "tune on a machine")
     refused(cli(*base, "--emit", "exe"), "exe")
     refused(cli(*base, "--target", "z80"), "z80")
     refused(cli(*base, "--name", "class"), "class")

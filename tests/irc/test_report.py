@@ -24,7 +24,7 @@ def report(names: list[str], sqnr: float = 30.0) -> Report:
     errors = [LayerError(n, "qconv2d", TYPE, sqnr, 0.1, 2.0) for n in names]
     rows = [
         Row(Layer(n, "qconv2d + qadd", TYPE, 2_000_000, 10, 3000), "gemm_8x8", "<why> & so",
-            "fits 32 bits", e.sqnr)
+            "cost model", "fits 32 bits", e.sqnr)
         for n, e in zip(names, errors, strict=True)
     ]  # fmt: skip
     return Report(

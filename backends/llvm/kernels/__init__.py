@@ -1,40 +1,70 @@
 """Micro-kernels: vector code for the ops that networks spend their time in.
 
-Each candidate looks at a `Work` and answers with a `MicroKernel`, or None where it does not fit;
-what no candidate takes is emitted by the generic renderer.
+Each kind looks at a `Work` and answers with a `MicroKernel`, or None where it does not fit or, by
+its cost model, does not pay; then its alternatives come, whatever their estimated cost. What no
+kind takes is emitted by the generic renderer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from irc.backends.llvm.kernels.amx import amx
-from irc.backends.llvm.kernels.depthwise import depthwise
-from irc.backends.llvm.kernels.gemm import gemm
-from irc.backends.llvm.kernels.matmul import matmul
-from irc.backends.llvm.kernels.rowpairs import depthwise_pairs
+from irc.backends.llvm.call import products
+from irc.backends.llvm.kernels.amx import amx, amxs
+from irc.backends.llvm.kernels.depthwise import depthwise, depthwises
+from irc.backends.llvm.kernels.gemm import gemm, gemms
+from irc.backends.llvm.kernels.generic import generic
+from irc.backends.llvm.kernels.matmul import matmul, matmuls
+from irc.backends.llvm.kernels.rowpairs import depthwise_pairs, rowpairs
 from irc.backends.llvm.kernels.softmax import softmax
-from irc.backends.llvm.kernels.table import table
-from irc.backends.llvm.kernels.winograd import winograd
+from irc.backends.llvm.kernels.table import tables
+from irc.backends.llvm.kernels.winograd import winograd, winograds
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
 CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (
     depthwise_pairs, depthwise, amx, winograd, gemm, matmul, softmax,
 )  # fmt: skip
-
-
-LONG = (winograd,)
+"""The best of each kind that pays; the first that fits is the cost model's choice."""
+ALTERNATIVES: tuple[Callable[[Work, Target], Iterator[MicroKernel]], ...] = (
+    amxs, winograds, gemms, rowpairs, depthwises, matmuls,
+)  # fmt: skip
+"""Others of each kind, the cheapest first."""
+LONG = (winograd, winograds)
 """Those whose code is too long where it is to be short."""
+FEW_PRODUCTS = 10**6
+"""Up to so many the generic loops are worth a try beside micro-kernels."""
 
 
-def select(work: Work, target: Target) -> MicroKernel | None:
-    """The first candidate that fits, behind it the table that the work ends with."""
-    made = table(work, target, select)
-    if made is not None:
-        return made
+def select(work: Work, target: Target) -> MicroKernel:
+    """The cost model's choice."""
+    return next(candidates(work, target))
+
+
+def candidates(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Every way to do a work, the cost model's choice first, each made when it is asked for: those
+    for a work that ends with a table, or else the micro-kernels and the generic loops. All give
+    the same bits; their names tell them apart."""
+    names = set[str]()
+    for micro in tables(work, target, candidates):
+        names.add(micro.name)
+        yield micro
+    if names:
+        return
+    for micro in _fitting(work, target):
+        if micro.name not in names:
+            names.add(micro.name)
+            yield micro
+    if not names or products(work) <= FEW_PRODUCTS:
+        yield generic(work)
+
+
+def _fitting(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Micro-kernels, some of them twice."""
     for candidate in CANDIDATES:
         made = None if target.small and candidate in LONG else candidate(work, target)
         if made is not None:
-            return made
-    return None
+            yield made
+    for alternatives in ALTERNATIVES:
+        if not (target.small and alternatives in LONG):
+            yield from alternatives(work, target)

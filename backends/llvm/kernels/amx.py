@@ -32,7 +32,7 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, call
 from irc.backends.llvm.kernels.epilogue import column_groups, finish, fixed, join
-from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks, pack
+from irc.backends.llvm.kernels.gemm import ChannelBlock, Tile, best_tile, channel_blocks, pack
 from irc.backends.llvm.kernels.halo import Copy, copy_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.narrow import AT_ONCE
@@ -61,6 +61,8 @@ FAR_BYTES = 15
 """Per cycle, of weights from the last cache or memory, where products hide some of the way."""
 NEAR_BYTES = 16 * 1024
 """Weights of a block of channels up to which the CPU fetches the next one's by itself."""
+TILINGS = 3
+"""Of how many there are kernels."""
 GROUP_CYCLES = 60
 """Per group of tiles: addresses, and waiting for the last products."""
 
@@ -71,20 +73,47 @@ def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | No
     found = match(work) if target.tiles else None
     if found is None:
         return None
+    tilings, (_, without) = _choices(flatten(work, found), target)
+    return next(amxs(work, target)) if always or tilings[0][1] < without else None
+
+
+def amxs(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Kernels for it by a few tilings, the one of fewest estimated cycles first, whether it pays or
+    not."""
+    found = match(work) if target.tiles else None
+    if found is None:
+        return
     narrow = flatten(work, found)
+    tilings, vectors = _choices(narrow, target)
+    for tiling, cycles, p in tilings[:TILINGS]:
+        yield _kernel(p, narrow.pixels[2], tiling, cycles, vectors)
+
+
+def _choices(
+    narrow: Product, target: Target
+) -> tuple[list[tuple[Tiling, float, Product]], tuple[Tile, float]]:
+    """The tilings of a product, and of it over whole rows, with their cycles, the best first; and
+    the tile and cycles of vectors."""
+    forms = [p for p in (narrow, whole_rows(narrow)) if p is not None]
+    tilings = [(t, cycles, p) for p in forms for t, cycles in best_tilings(p)]
     vectors = DotProduct("vpdpbusd", target.vector_bytes)
-    tile, without = best_tile(narrow, vectors, target.registers)
-    candidates = [(*best_tiling(p), p) for p in (narrow, whole_rows(narrow)) if p is not None]
-    tiling, cycles, p = min(candidates, key=lambda c: c[1])
-    if without <= cycles and not always:
-        return None
+    best = best_tile(narrow, vectors, target.registers)
+    return sorted(tilings, key=lambda c: c[1]), best
+
+
+def _kernel(
+    p: Product, columns: int, tiling: Tiling, cycles: float, vectors: tuple[Tile, float]
+) -> MicroKernel:
+    """The kernel; `columns` are those of the result's rows, `vectors` what would do without."""
+    tile, without = vectors
+    dot = DotProduct("vpdpbusd", ROW_BYTES)
     cut, units = best_cut(p, tiling)
     ideal = p.groups * np.prod(p.pixels) * _vectors(p) * _chunks(p) * tiling.chunk / TILE_ROWS
     return MicroKernel(
         name=f"qgemm_u8i8_{tiling.tiles * tiling.rows}x{tiling.vectors * LANES}_amx",
         key=f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {tiling} {cut}",
-        emit=_Amx(p, tiling, cut, narrow.pixels[2]).emit,
-        arrays=(pack(_chunked(p, tiling.chunk), vectors, tiling.vectors), configuration(tiling)),
+        emit=_Amx(p, tiling, cut, columns).emit,
+        arrays=(pack(_chunked(p, tiling.chunk), dot, tiling.vectors), configuration(tiling)),
         replaces=(p.weights,),
         scratch=2 * tiling.stored + (p.copy.nbytes if p.copy else 0),
         units=units,
@@ -131,8 +160,8 @@ def whole_rows(p: Product) -> Product | None:
     return dataclasses.replace(p, pixels=(p.pixels[0], 1, extent))
 
 
-def best_tiling(p: Product) -> tuple[Tiling, float]:
-    """The tiling of fewest estimated cycles, and these."""
+def best_tilings(p: Product) -> list[tuple[Tiling, float]]:
+    """Every tiling with its estimated cycles, the one of fewest first."""
     rows = ceil(p.pixels[2] / ceil(p.pixels[2] / TILE_ROWS))
     chunk = ceil(p.words / _run_chunks(p))
     tiles = min(ACCUMULATORS, p.pixels[1] * ceil(p.pixels[2] / rows))
@@ -142,8 +171,7 @@ def best_tiling(p: Product) -> tuple[Tiling, float]:
         if t * v <= ACCUMULATORS
     )
     costs = [(_cost(p, option), -option.vectors, option) for option in options]
-    cycles, _, tiling = min(costs, key=lambda c: c[:2])
-    return tiling, cycles
+    return [(tiling, cycles) for cycles, _, tiling in sorted(costs, key=lambda c: c[:2])]
 
 
 def _cost(p: Product, t: Tiling) -> float:

@@ -37,6 +37,8 @@ from irc.types import Array, Shape
 I8, I16 = ir.IntType(8), ir.IntType(16)
 NARROWEST = 4
 """Lanes of the narrowest block of channels."""
+TILES = (8, 4, 2)
+"""Pixels of a tile; at most a quarter of the registers."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +52,32 @@ class Block:
 
 def depthwise(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for one depthwise convolution with its elementwise tail."""
+    return next(depthwises(work, target), None)
+
+
+def depthwises(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Kernels for it by tiles of fewer and fewer pixels."""
     anchor = find_anchor(work)
     if anchor is None or not isinstance(anchor.node, QConv2d) or not target.is_x86:
-        return None
+        return
     node = anchor.node
     channels = node.x.shape[3]
     if not node.groups == channels == node.shape[3] or target.vector_bytes < 16:
-        return None
+        return
     blocks = channel_blocks(channels, target.vector_bytes // 4, overlap=not work.aliased)
     if blocks is None:
-        return None
+        return
+    for tile in TILES:
+        if tile <= target.registers // 4:
+            yield _kernel(anchor, node, blocks, min(node.shape[2], tile), target)
+
+
+def _kernel(
+    anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], tile: int, target: Target
+) -> MicroKernel:
     copy = None
     if node.window.padded:
         copy = Copy(node.x.shape[1:], anchor.strides[:3], node.pads, node.x.type.zero)
-    tile = min(node.shape[2], 8 if target.registers >= 32 else 4)
     kernel = "x".join(map(str, node.window.kernel))
     return MicroKernel(
         name=f"qdepthwise_u8i8_{kernel}_{tile}x{blocks[0].lanes}_{target.vector_bytes * 8}",

@@ -42,16 +42,29 @@ EPILOGUE_CYCLES = 10
 
 def gemm(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for one convolution or linear layer with its elementwise tail."""
+    return next(gemms(work, target), None)
+
+
+def gemms(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Kernels for it, by tiles of any width, the one of fewest estimated cycles first; then one on
+    vectors half as wide, which some CPUs run at a higher clock."""
     product = match(work)
-    if product is None:
-        return None
-    chosen = choose(target, product.packed)
-    if chosen is None:
-        return None
+    chosen = None if product is None else choose(target, product.packed)
+    if product is None or chosen is None:
+        return
     dot, proof = chosen
     dot = _narrow(dot, product.columns)
     product = flatten(work, product)
-    tile, cycles = best_tile(product, dot, target.registers)
+    for tile, cycles in best_tiles(product, dot, target.registers):
+        yield _kernel(product, dot, tile, cycles, proof)
+    if dot.nbytes > 16:
+        dot = dataclasses.replace(dot, nbytes=dot.nbytes // 2)
+        yield _kernel(product, dot, *best_tile(product, dot, target.registers), proof)
+
+
+def _kernel(
+    product: Product, dot: DotProduct, tile: Tile, cycles: float, proof: str
+) -> MicroKernel:
     name = f"qgemm_u8i8_{tile.rows}x{tile.vectors * dot.lanes}_{dot.kind}_{dot.nbytes * 8}"
     cut, units = best_cut(product, dot, tile)
     ideal = product.depth * dot.cycles * np.prod(product.pixels) * _vectors(product, dot)
@@ -89,15 +102,18 @@ class Tile:
 
 def best_tile(p: Product, dot: DotProduct, registers: int) -> tuple[Tile, float]:
     """The tile of fewest estimated cycles, and these."""
-    tiles = (
-        Tile(rows, vectors)
-        for vectors in range(1, min(4, _vectors(p, dot)) + 1)
-        for rows in range(1, 15)
-        if rows * vectors + vectors * dot.streams + 1 + dot.temporaries <= registers
-    )
-    costs = [(_cost(p, dot, tile), -tile.rows * tile.vectors, tile) for tile in tiles]
-    cycles, _, tile = min(costs, key=lambda c: c[:2])
-    return tile, cycles
+    return best_tiles(p, dot, registers)[0]
+
+
+def best_tiles(p: Product, dot: DotProduct, registers: int) -> list[tuple[Tile, float]]:
+    """Of each width the tile of fewest estimated cycles, and these; the best first."""
+    found = []
+    for vectors in range(1, min(4, _vectors(p, dot)) + 1):
+        most = (registers - vectors * dot.streams - 1 - dot.temporaries) // vectors
+        tiles = [Tile(rows, vectors) for rows in range(1, min(14, most) + 1)]
+        costs = [(_cost(p, dot, tile), -tile.rows * tile.vectors, tile) for tile in tiles]
+        found += [min(costs, key=lambda c: c[:2])] if costs else []
+    return [(tile, cycles) for cycles, _, tile in sorted(found, key=lambda c: c[:2])]
 
 
 def best_cut(p: Product, dot: DotProduct, tile: Tile) -> tuple[str, int]:

@@ -16,6 +16,7 @@ packed a tile at a time, the right side as panels of one vector's columns, pair 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -85,13 +86,25 @@ class MatMul:
 
 def matmul(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for the product of two activations with its elementwise tail."""
+    return next(matmuls(work, target), None)
+
+
+def matmuls(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Kernels for it by a few tiles, the one that mostly is best first."""
     found = match(work)
     if found is None or not target.is_x86 or target.dot is Dot.NONE:
-        return None
+        return
+    panels = ceil(found.columns * 4 / target.vector_bytes)
+    widest = min(panels, 4 if target.registers >= 32 else 2)
+    for vectors in range(widest, 0, -1):
+        rows = min(found.rows, 6 if vectors > 1 else 12)
+        yield _kernel(found, rows, vectors, panels, target)
+
+
+def _kernel(
+    found: MatMul, rows: int, vectors: int, panels: int, target: Target
+) -> MicroKernel:
     lanes = target.vector_bytes // 4
-    panels = ceil(found.columns / lanes)
-    vectors = min(panels, 4 if target.registers >= 32 else 2)
-    rows = min(found.rows, 6 if vectors > 1 else 12)
     right = aligned(panels * found.pairs * lanes * 4, 64)
     cut, units = best_cut(found, rows)
     return MicroKernel(

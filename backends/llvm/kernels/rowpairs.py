@@ -39,6 +39,8 @@ STRIP_BYTES = 32 * 1024
 """Packed rows of a strip: a part of the first-level cache."""
 TILE = 8
 """Pixels that are computed together, at most."""
+TILES = 3
+"""Of how many widths there are kernels."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,32 @@ class Strip:
 
 def depthwise_pairs(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for one depthwise convolution with its elementwise tail."""
+    return next(rowpairs(work, target), None)
+
+
+def rowpairs(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Kernels for it by tiles of a few widths, the one that loads and computes least first."""
     anchor = find_anchor(work)
     if anchor is None or not isinstance(anchor.node, QConv2d) or not target.is_x86:
-        return None
+        return
     node = anchor.node
     channels = node.x.shape[3]
     plain = node.groups == channels == node.shape[3] and node.dilations[0] == 1
     if not plain or target.vector_bytes < 16:
-        return None
+        return
     blocks = channel_blocks(channels, target.vector_bytes // 4, overlap=not work.aliased)
     if blocks is None:
-        return None
+        return
     strip = best_strip(node, blocks[0].lanes, repeat=not work.aliased)
-    tile = min(range(1, TILE + 1), key=lambda t: (ceil(node.shape[2] / t) * (t + 1), -t))
+    tiles = sorted(range(1, TILE + 1), key=lambda t: (ceil(node.shape[2] / t) * (t + 1), -t))
+    for tile in tiles[:TILES]:
+        yield _kernel(anchor, node, blocks, strip, tile, target)
+
+
+def _kernel(
+    anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], strip: Strip, tile: int,
+    target: Target,
+) -> MicroKernel:  # fmt: skip
     cut, units = best_cut(node, strip, blocks)
     kernel = "x".join(map(str, node.window.kernel))
     zeros = np.full(64, node.x.type.zero, np.uint8)

@@ -9,14 +9,13 @@ is still in the cache, so it costs less than narrow look-ups inside of that kern
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.kernels.generic import generic
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.shuffle import ByteShuffle, Lookup, byte_shuffle
 from irc.backends.llvm.loop import I32, I64, counted
@@ -25,48 +24,56 @@ from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.compose import reads_in_step
 from irc.loops import Binary, Cast, Expr, Int, Load, Loops, Nest, walk
-from irc.types import DType, Shape
+from irc.types import Array, DType, Shape
 from irc.value import Value
 
 I8 = ir.IntType(8)
 AT_ONCE = 4
 """Vectors that share the loads of a table's rows."""
-Select = Callable[[Work, Target], MicroKernel | None]
+Candidates = Callable[[Work, Target], Iterator[MicroKernel]]
 
 
-def table(work: Work, target: Target, select: Select) -> MicroKernel | None:
-    """A table behind what `select` finds for the rest."""
+def tables(work: Work, target: Target, candidates: Candidates) -> Iterator[MicroKernel]:
+    """A table behind each of the `candidates` for the rest."""
     shuffle, root = byte_shuffle(target), work.loops.result.value
     found = table_index(root)
     if shuffle is None or found is None or not isinstance(root, Load):
-        return None
+        return
     entries = work.constant(root.source)
     if entries is None or work.result_strides[-1:] not in ((), (1,)) or 0 in work.kernel.shape:
-        return None
+        return
     stored = shuffle.stored(entries, found.dtype)
     source = _plain(work, found)
     replaced = (root.source,) if isinstance(root.source, Value) else ()
     used = tuple(v for v in replaced if v in work.body.inputs and not _is_loaded(found, v))
     if source is not None:
-        return MicroKernel(
+        yield MicroKernel(
             name=f"table_{shuffle.name}", emit=_Alone(shuffle, source).emit,
             arrays=(stored,), replaces=used, units=_units(work.kernel.shape),
             reason="bytes are looked up a vector at a time",
         )  # fmt: skip
+        return
     inner = indices_of(work, found)
-    micro = select(inner, target) or generic(inner)
-    if micro.then is not None:
-        return None
-    behind = _Behind(shuffle, micro, inner, found.dtype)
+    for micro in candidates(inner, target):
+        if micro.then is None:
+            yield _behind(micro, shuffle, inner, found.dtype, stored, used)
+
+
+def _behind(
+    micro: MicroKernel, shuffle: ByteShuffle, inner: Work, dtype: DType, stored: Array,
+    used: tuple[Value, ...],
+) -> MicroKernel:  # fmt: skip
+    """The kernel that finds the indices, then the table."""
+    behind = _Behind(shuffle, micro, inner, dtype)
     return dataclasses.replace(
         micro,
         name=f"{micro.name}_table_{shuffle.name}",
-        key=f"{micro.key} {found.dtype.value}",
+        key=f"{micro.key} {dtype.value}",
         emit=behind.indices,
         replaces=(*micro.replaces, *used),
         then=MicroKernel(
             name=f"table_{shuffle.name}_in_place", emit=behind.look_up, arrays=(stored,),
-            key=found.dtype.value, replaces=work.body.inputs, units=_units(work.kernel.shape),
+            key=dtype.value, replaces=inner.body.inputs, units=_units(inner.kernel.shape),
         ),
     )  # fmt: skip
 

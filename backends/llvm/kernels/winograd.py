@@ -64,6 +64,29 @@ EPILOGUE_CYCLES = 12
 def winograd(work: Work, target: Target, *, always: bool = False) -> MicroKernel | None:
     """A kernel for one convolution of 3x3 taps with its elementwise tail, where it is proved and
     cheaper than the direct one (or `always`)."""
+    found = _tilings(work, target)
+    if found is None:
+        return None
+    _, (t, *_), direct = found
+    return None if direct <= t.cycles and not always else next(winograds(work, target))
+
+
+def winograds(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """Kernels for it by every filter that is proved, the cheapest first, cheaper than the direct
+    one or not."""
+    found = _tilings(work, target)
+    if found is None:
+        return
+    anchor, tilings, direct = found
+    product = match(work)
+    assert product is not None, "what has tilings is a product"
+    for t in tilings:
+        yield _kernel(anchor, product, t, direct)
+
+
+def _tilings(work: Work, target: Target) -> tuple[Anchor, list[Tiling], float] | None:
+    """The convolution, its tilings by filters that are proved, the cheapest first, and the direct
+    kernel's estimated cycles; None where there is no tiling."""
     anchor = find_anchor(work)
     product = match(work)
     if anchor is None or product is None or not isinstance(anchor.node, QConv2d):
@@ -71,12 +94,12 @@ def winograd(work: Work, target: Target, *, always: bool = False) -> MicroKernel
     if not target.is_x86 or target.vector_bytes < 16 or not _fits(anchor.node):
         return None
     tilings = [tiling(anchor, f, target) for f in (F4, F2) if proved(f, anchor.weights)]
-    if not tilings:
-        return None
-    t = min(tilings, key=lambda t: t.cycles)
     direct = _direct_cycles(flatten(work, product), target)
-    if direct <= t.cycles and not always:
-        return None
+    return (anchor, sorted(tilings, key=lambda t: t.cycles), direct) if tilings else None
+
+
+def _kernel(anchor: Anchor, product: Product, t: Tiling, direct: float) -> MicroKernel:
+    assert isinstance(anchor.node, QConv2d), "only convolutions are filtered"
     cut, units = best_cut(t, anchor.node.shape[3])
     shape = f"f{t.f.m}_{t.rows}x{VECTORS * t.dot.lanes}"
     return MicroKernel(
