@@ -77,7 +77,8 @@ def profile(
 ) -> list[LayerTime]:
     """Time every kernel of a scheduled graph, in the order in which they run.
 
-    Raises `CompileError` where code can't read the CPU's clock.
+    Raises `CompileError` for a target that this machine is not, and where code can't read the
+    CPU's clock.
     """
     network = TimedNetwork(graph, runnable(target))
     middle = np.median(network.run(inputs, rounds + 2)[2:], axis=0)

@@ -73,8 +73,10 @@ def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | No
     found = match(work) if target.tiles else None
     if found is None:
         return None
-    tilings, (_, without) = _choices(flatten(work, found), target)
-    return next(amxs(work, target)) if always or tilings[0][1] < without else None
+    narrow = flatten(work, found)
+    ((tiling, cycles, p), *_), vectors = _choices(narrow, target)
+    pays = always or cycles < vectors[1]
+    return _kernel(p, narrow.pixels[2], tiling, cycles, vectors) if pays else None
 
 
 def amxs(work: Work, target: Target) -> Iterator[MicroKernel]:

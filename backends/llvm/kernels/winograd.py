@@ -67,8 +67,8 @@ def winograd(work: Work, target: Target, *, always: bool = False) -> MicroKernel
     found = _tilings(work, target)
     if found is None:
         return None
-    _, (t, *_), direct = found
-    return None if direct <= t.cycles and not always else next(winograds(work, target))
+    anchor, product, (t, *_), direct = found
+    return _kernel(anchor, product, t, direct) if always or t.cycles < direct else None
 
 
 def winograds(work: Work, target: Target) -> Iterator[MicroKernel]:
@@ -77,16 +77,14 @@ def winograds(work: Work, target: Target) -> Iterator[MicroKernel]:
     found = _tilings(work, target)
     if found is None:
         return
-    anchor, tilings, direct = found
-    product = match(work)
-    assert product is not None, "what has tilings is a product"
+    anchor, product, tilings, direct = found
     for t in tilings:
         yield _kernel(anchor, product, t, direct)
 
 
-def _tilings(work: Work, target: Target) -> tuple[Anchor, list[Tiling], float] | None:
-    """The convolution, its tilings by filters that are proved, the cheapest first, and the direct
-    kernel's estimated cycles; None where there is no tiling."""
+def _tilings(work: Work, target: Target) -> _Tilings | None:
+    """The convolution, also as a product, its tilings by filters that are proved, the cheapest
+    first, and the direct kernel's estimated cycles; None where there is no tiling."""
     anchor = find_anchor(work)
     product = match(work)
     if anchor is None or product is None or not isinstance(anchor.node, QConv2d):
@@ -95,7 +93,8 @@ def _tilings(work: Work, target: Target) -> tuple[Anchor, list[Tiling], float] |
         return None
     tilings = [tiling(anchor, f, target) for f in (F4, F2) if proved(f, anchor.weights)]
     direct = _direct_cycles(flatten(work, product), target)
-    return (anchor, sorted(tilings, key=lambda t: t.cycles), direct) if tilings else None
+    tilings.sort(key=lambda t: t.cycles)
+    return (anchor, product, tilings, direct) if tilings else None
 
 
 def _kernel(anchor: Anchor, product: Product, t: Tiling, direct: float) -> MicroKernel:
@@ -206,6 +205,9 @@ class Tiling:
     def scratch(self) -> int:
         """Bytes of scratch."""
         return self.offsets[-1]
+
+
+_Tilings = tuple[Anchor, Product, list[Tiling], float]
 
 
 def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
