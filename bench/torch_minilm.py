@@ -124,7 +124,7 @@ class MiniLM(Module):
         taken = mask.to(torch.float32)
         unseen = (1 - taken)[:, None, None, :] * -1e9
         x = self.embeddings(ids)
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder["layer"].children():
             x = layer(x, unseen)
         total = (x * taken[..., None]).sum(1)
         return nn.functional.normalize(total / taken.sum(1, keepdim=True), dim=-1)

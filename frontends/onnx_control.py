@@ -34,6 +34,7 @@ class Importer(Protocol):
 
     def scope(self, proto: GraphProto, outer: Scope) -> Scope:
         """What a body stores, and the values around it."""
+        ...
 
     def run(self, nodes: Iterable[NodeProto], scope: Scope) -> None:
         """Import nodes; their outputs enter the scope."""

@@ -44,7 +44,7 @@ def unsigned(graph: Graph) -> Graph:
     new: dict[Value, Value] = {}
     for v in graph.order:
         made = v.map_operands(new.__getitem__)
-        if isinstance(made, Quantize) and v in signed and not at_input[v]:
+        if isinstance(made, Quantize) and isinstance(v, Quantize) and not at_input.get(v, True):
             made = made.replace(dtype=DType.U8, quant=_shifted(made.quant))
         elif isinstance(made, Dequantize) and v in ends and made.x.type.quant is not None:
             again = Quantize(made, DType.U8, _shifted(made.x.type.quant), name=made.name)

@@ -131,7 +131,7 @@ class Calls:
         builder = ir.IRBuilder(function.append_basic_block("entry"))
         *arguments, executor = function.args
         word = self.target.pointer_bits // 8
-        frame = builder.alloca(ir.ArrayType(I8, len(arguments) * word + 8))
+        frame: Any = builder.alloca(ir.ArrayType(I8, len(arguments) * word + 8))
         frame.align, frame.type = 8, PTR
         for i, argument in enumerate(arguments):
             builder.store(argument, offset(builder, frame, 8 + i * word), align=word)

@@ -74,8 +74,9 @@ def product(
     b = rng.integers(-1000, 1000, out).astype(np.int32)
     m = rng.integers(2**30, 2**31, out).astype(np.int32)
     s = rng.integers(36, 44, out).astype(np.int8)
-    y = QConv2d(x, Const(w), Const(b), Const(m), Const(s), (stride, stride), (pad,) * 4, (1, 1),
-                groups, (0, 255), DType.U8, Quant(0.5, 20))  # fmt: skip
+    y = QConv2d(x, Const(w), Const(b), Const(m), Const(s), (stride, stride),
+                (pad, pad, pad, pad), (1, 1), groups, (0, 255), DType.U8,
+                Quant(0.5, 20))  # fmt: skip
     feeds = {"x": rng.integers(0, 256, shape).astype(np.uint8)}
     if not add:
         return Sample(Graph("product", (x,), (y,), ("y",)), feeds)

@@ -41,7 +41,8 @@ def test_strips(kernel: int, stride: int, height: int, target: str) -> None:
     b = rng.integers(-9999, 9999, 12).astype(np.int32)
     m, s = np.full(12, 2**30 + 99, np.int32), np.full(12, 39, np.int8)
     half = kernel // 2
-    y = QConv2d(x, w, Const(b), Const(m), Const(s), (stride, stride), (half,) * 4, (1, 1), 12,
-                (0, 255), DType.U8, Quant(0.5, 99))  # fmt: skip
+    y = QConv2d(x, w, Const(b), Const(m), Const(s), (stride, stride),
+                (half, half, half, half), (1, 1), 12, (0, 255), DType.U8,
+                Quant(0.5, 99))  # fmt: skip
     feed = rng.integers(0, 256, x.shape).astype(np.uint8)
     kernels_agree(Graph("strips", (x,), (y,), ("y",)), {"x": feed}, target)

@@ -63,7 +63,7 @@ def test_what_a_pool_took_is_put_back() -> None:
     same_bits(graph, x)
 
 
-def same_bits(graph: irc.graph.Graph, feeds: dict[str, Array]) -> None:
+def same_bits(graph: irc.Graph, feeds: dict[str, Array]) -> None:
     """The library's results are the reference's, and close to the reals."""
     real_inputs = any(v.type.dtype.is_float for v in graph.inputs)
     quantized = irc.quantize(graph, calibration=[feeds]) if real_inputs else graph

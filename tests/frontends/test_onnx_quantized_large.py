@@ -135,7 +135,7 @@ def traced(path: Path, x: Array) -> dict[str, Array]:
         path.parent / "traced.onnx", options, providers=["CPUExecutionProvider"]
     )
     names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"input": x}), strict=True))
+    return dict(zip(names, map(np.asarray, session.run(names, {"input": x})), strict=True))
 
 
 def stored_like(array: Array, v: Value) -> Array | None:

@@ -71,7 +71,7 @@ def seen(program: Any, x: Any) -> dict[str, Array]:
         def run_node(self, n: Any) -> Any:
             result = super().run_node(n)
             if "quantize_per_tensor" in str(n.target) and "dequantize" not in str(n.target):
-                name = names.get(n.args[0], n.args[0].name)
+                name = str(names.get(n.args[0], n.args[0].name))
                 twice.update({name} & found.keys())
                 array = result.numpy()
                 found[name] = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array

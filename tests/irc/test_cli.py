@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import irc
+from irc import driver
 from irc.cli import app
 
 FILES = {"libnet.so", "libnet.a", "net.o", "net.h", "net.json", "netConfig.cmake", "net.pc",
@@ -102,7 +103,7 @@ def test_the_manifest_tells_of_model_and_passes(model: Path, data: Path, tmp_pat
     assert {"quantize", "integerize", "plan"} <= set(manifest["passes"])
 
 
-@pytest.mark.skipif(not irc.driver.host_target().is_x86, reason="kernels are timed on x86-64")
+@pytest.mark.skipif(not driver.host_target().is_x86, reason="kernels are timed on x86-64")
 def test_tuned(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,8 +118,8 @@ OPS: dict[str, Callable[[Value, Value], tuple[Value, float]]] = {
                                              (0, 3, 1, 2)), (12, 3)), 0.05),
     "moves after conv": lambda a, b: (Transpose(Conv2d(a, weights((6, 1, 1, 4))), (0, 3, 1, 2)),
                                       0.2),
-    "add to a conv": lambda a, b: (Add(Conv2d(a, weights((4, 3, 3, 4)), None, pads=(1,) * 4), b),
-                                   0.3),
+    "add to a conv": lambda a, b: (
+        Add(Conv2d(a, weights((4, 3, 3, 4)), None, pads=(1, 1, 1, 1)), b), 0.3),
     "sub of a conv": lambda a, b: (Sub(b, Conv2d(a, weights((4, 1, 1, 4)))), 0.05),
     "conv less": lambda a, b: (Relu(Sub(Conv2d(a, weights((4, 1, 1, 4))), b)), 0.01),
     "sum of convs": lambda a, b: (Add(Conv2d(a, weights((4, 1, 1, 4))),

@@ -37,7 +37,7 @@ def test_bounds_are_reached_and_fit(f: Filter) -> None:
     assert -(2**15) < low < high < 2**15
     signs = np.sign(matrix(f.weights, 3))
     reached = max(
-        np.abs(transformed(f.weights, list(127 * np.outer(a, b)))).max()
+        np.abs(transformed(f.weights, (127 * np.outer(a, b)).tolist())).max()
         for a in signs
         for b in signs
     )
