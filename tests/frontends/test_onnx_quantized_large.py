@@ -94,6 +94,7 @@ def nudged(path: Path, xs: Array) -> Array:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "form", "kinds", "per_channel"), CASES)
 def test_as_close_as_onnxruntime_is_to_itself(
     tmp_path: Path, name: str, form: str, kinds: str, per_channel: bool

@@ -14,7 +14,15 @@ import irc
 from irc.cli import app
 from irc.errors import ModelError
 from irc.ops.core import Kernel
-from tests.frontends.torch_peer import Module, difference, image, net, nn, torch
+from tests.frontends.torch_peer import (
+    Module,
+    difference,
+    image,
+    needs_torchvision,
+    net,
+    nn,
+    torch,
+)
 
 
 def test_values_are_called_like_modules() -> None:
@@ -75,6 +83,7 @@ def test_onnx_gives_the_same_integer_graph() -> None:
     assert first == second
 
 
+@needs_torchvision
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
 def test_onnx_gives_the_same_machine_code(architecture: str, tmp_path: Path) -> None:

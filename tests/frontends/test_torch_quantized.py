@@ -23,7 +23,16 @@ from irc.ops.core import Const, Input
 from irc.properties import is_qdq
 from irc.types import Array
 from irc.value import Value
-from tests.frontends.torch_peer import F, Module, difference, image, net, nn, torch
+from tests.frontends.torch_peer import (
+    F,
+    Module,
+    difference,
+    image,
+    needs_torchvision,
+    net,
+    nn,
+    torch,
+)
 
 # ---------------------------------------------------------------- PT2E
 
@@ -134,6 +143,7 @@ def photos(count: int, seed: int) -> Any:
     return torch.from_numpy(zoo.imagenet_crops(count, seed))
 
 
+@needs_torchvision
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUANTIZERS)
 @pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])

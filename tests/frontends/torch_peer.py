@@ -5,6 +5,7 @@ Importing this where there is no torch skips the test file that does.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +18,12 @@ from irc.graph import Graph
 torch: Any = pytest.importorskip("torch", reason="models come from PyTorch: irc-nn[torch]")
 nn, F = torch.nn, torch.nn.functional
 Module: Any = nn.Module
+
+
+needs_torchvision = pytest.mark.skipif(
+    importlib.util.find_spec("torchvision") is None,
+    reason="networks come from torchvision: pip install --no-deps torchvision",
+)
 
 
 class Block(Module):
