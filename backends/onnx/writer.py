@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +35,6 @@ class Layout(Enum):
     PLANAR = "NCHW"
 
 
-V = TypeVar("V", bound=Value)
 Exporter = Callable[["Writer", Any], str]
 """Emits a node's operators in the writer's current layout; returns the name of the result."""
 

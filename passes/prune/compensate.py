@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.passes.prune.statistics import Moments
-from irc.passes.prune.surgeon import RIDGE
+from irc.passes.prune.statistics import Moments, ridged
 from irc.types import Array
 
 
@@ -19,8 +18,7 @@ def fit(seen: Moments, kept: Array) -> tuple[Array, Array]:
     """A [R, K] and a [R] of the best `r ~ A k + a`. `kept` is b1 [C]."""
     mean, covariance = seen.mean, seen.covariance
     inner, across = covariance[np.ix_(kept, kept)], covariance[np.ix_(~kept, kept)]
-    ridge = RIDGE * max(float(np.trace(inner)) / max(1, len(inner)), 1e-12)
-    slope = np.linalg.solve(inner + ridge * np.eye(len(inner)), across.T).T
+    slope = np.linalg.solve(ridged(inner), across.T).T
     return slope, mean[~kept] - slope @ mean[kept]
 
 

@@ -16,7 +16,6 @@ from irc.passes.prune.compensate import compensated
 from irc.passes.prune.importance import importance, is_dense
 from irc.passes.prune.statistics import Layer, Moments, layers, moments
 from irc.passes.prune.surgeon import Reader, cheapest
-from irc.properties import is_float
 from irc.types import Array
 from irc.value import Value
 
@@ -55,11 +54,9 @@ def prune(
     """The graph without its least important channels; its interface stays.
 
     Inputs, outputs and whatever is tied to them keep all channels. With `samples`, importance is
-    measured on them, and the remaining weights are refitted. Raises `GraphError` for a graph that
-    is not float or in which no channel can go.
+    measured on them, and the remaining weights are refitted. Raises `GraphError` for a graph
+    in which no channel can go.
     """
-    if not is_float(graph):
-        raise GraphError(f"graph {graph.name} is quantized: prune the float model, then quantize")
     channels, found = Channels(graph), layers(graph)
     groups = list(_groups(found, channels))
     if not groups:

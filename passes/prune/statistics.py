@@ -20,6 +20,9 @@ Layer = Conv2d | ConvTranspose2d | Linear
 POSITIONS = 2048
 """Positions of a sample whose moments are taken, spread evenly: enough, and it bounds the work."""
 
+RIDGE = 1e-3
+"""Added to the variances, as a share of their mean: keeps a fit from chasing noise."""
+
 
 def layers(graph: Graph) -> list[Layer]:
     """The layers with constant weights, in order."""
@@ -56,6 +59,13 @@ class Moments:
     def covariance(self) -> Array:
         """Of the channels [C, C]."""
         return np.asarray(self.second / self.count - np.outer(self.mean, self.mean))
+
+
+def ridged(covariance: Array) -> Array:
+    """A covariance [C, C] that can be inverted: with the ridge on its diagonal."""
+    size = len(covariance)
+    ridge = RIDGE * max(float(np.trace(covariance)) / size, 1e-12)
+    return np.asarray(covariance + ridge * np.eye(size))
 
 
 def moments(

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.passes.prune.statistics import Moments
+from irc.passes.prune.statistics import Moments, ridged
 from irc.types import Array
 
-RIDGE = 1e-3
-"""Added to the variances, as a share of their mean: keeps a fit from chasing noise."""
 BLOCKS = 16
 """How often costs are computed anew while a group loses its channels."""
 
@@ -43,11 +41,10 @@ class Reader:
         """A layer with weights [O, ..., C]; the mean is left to its bias."""
         covariance = seen.covariance
         size = len(covariance)
-        ridge = RIDGE * max(float(np.trace(covariance)) / size, 1e-12)
         flat = w.reshape(-1, size).astype(np.float64)
         gram = flat.T @ flat
         return cls(
-            classes, np.linalg.inv(covariance + ridge * np.eye(size)), gram,
+            classes, np.linalg.inv(ridged(covariance)), gram,
             np.ones(size, np.bool_), max(float(np.sum(gram * covariance)), 1e-30),
         )  # fmt: skip
 
