@@ -13,14 +13,15 @@ from math import ceil, prod
 import numpy as np
 
 from irc.errors import TypeCheckError
-from irc.ops.activation import Exp, Log
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.pool import AvgPool2d, MaxPool2d
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
-from irc.ops.shape import Gather, Pad, Slice
+from irc.ops.selection import Gather
+from irc.ops.shape import Pad, Slice
 from irc.ops.softmax import Softmax
+from irc.ops.unary import Exp, Log
 from irc.ops.windows import Pair
 from irc.types import Shape
 from irc.value import Value

@@ -16,7 +16,7 @@ from irc.errors import IRCError, ModelError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add
-from irc.ops.shape import Where
+from irc.ops.selection import Where
 from irc.types import Array, DType, Shape, TensorType
 from irc.value import Value
 

@@ -19,7 +19,8 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.recurrent import Gated, GruState, LstmCell, LstmHidden, Recurrent, TanhState
-from irc.ops.shape import Concat, Slice, Where
+from irc.ops.selection import Where
+from irc.ops.shape import Concat, Slice
 from irc.types import Array
 from irc.value import Value
 

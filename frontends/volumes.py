@@ -14,7 +14,8 @@ from math import prod
 import numpy as np
 
 from irc.errors import ModelError
-from irc.ops.shape import Gather, Pad
+from irc.ops.selection import Gather
+from irc.ops.shape import Pad
 from irc.types import Array, Shape
 from irc.value import Value
 

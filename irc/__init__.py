@@ -9,7 +9,7 @@ import irc.ops as _ops  # registers every op
 from irc.driver import compile, from_torch, load, open_library, prune, quantize, to_onnx
 from irc.errors import IRCError
 from irc.graph import Graph, evaluate
-from irc.text import parse
+from irc.parser import parse
 
 __version__ = "0.1.0"
 __all__ = [

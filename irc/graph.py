@@ -84,7 +84,7 @@ class Graph:
         return dataclasses.replace(self, outputs=outputs, plan=None)
 
     def __str__(self) -> str:
-        from irc.text import print_graph
+        from irc.printer import print_graph
 
         return print_graph(self)
 

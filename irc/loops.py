@@ -13,21 +13,25 @@ their dtype (the compile-time proofs of arithmetic.md hold that), so they mean e
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from irc.errors import TypeCheckError
-from irc.fixedpoint import mul_shift
-from irc.types import Array, DType, Shape
+from irc.types import DType, Shape
 from irc.value import Value
 
 BinaryKind = Literal["add", "sub", "mul", "floordiv", "mod", "shl", "shr", "min", "max", "and",
                      "or", "xor", "wrap_add", "wrap_sub", "wrap_mul"]  # fmt: skip
 WRAPPING = {"wrap_add": "add", "wrap_sub": "sub", "wrap_mul": "mul"}
 """Kinds that keep the low 64 bits of what does not fit; the others never overflow."""
+ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "floordiv": operator.floordiv,
+    "mod": operator.mod, "shl": operator.lshift, "shr": operator.rshift, "min": min, "max": max,
+    "and": operator.and_, "or": operator.or_, "xor": operator.xor,
+}  # fmt: skip
+"""What the kinds that never overflow mean for whole numbers."""
 CompareKind = Literal["lt", "le", "eq"]
 ReduceKind = Literal["add", "max", "min"]
 
@@ -306,7 +310,7 @@ def binary(kind: BinaryKind, a: Expr, b: Operand) -> Expr:
     """Arithmetic, with the constant cases folded."""
     b = lift(b, a.dtype)
     if isinstance(a, Int) and isinstance(b, Int) and a.dtype is b.dtype and kind not in WRAPPING:
-        return Int(int(_NUMPY_BINARY[kind](a.value, b.value)), a.dtype)
+        return Int(ARITHMETIC[kind](a.value, b.value), a.dtype)
     if isinstance(b, Int):
         if b.value == 0 and kind in ("add", "sub", "shl", "shr", "or", "xor"):
             return a
@@ -417,104 +421,3 @@ def walk(e: Expr) -> list[Expr]:
 def _agree(what: str, a: Expr, b: Expr) -> None:
     if a.dtype is not b.dtype:
         raise TypeCheckError(f"{what} of {a.dtype.value} and {b.dtype.value}: cast one of them")
-
-
-# ---------------------------------------------------------------- meaning, by NumPy
-
-_NUMPY_BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "floordiv": np.floor_divide,
-    "mod": np.mod, "shl": np.left_shift, "shr": np.right_shift, "min": np.minimum,
-    "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-    "wrap_add": np.add, "wrap_sub": np.subtract, "wrap_mul": np.multiply,
-}  # fmt: skip
-_NUMPY_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "lt": np.less, "le": np.less_equal, "eq": np.equal,
-}  # fmt: skip
-_NUMPY_REDUCE: dict[str, Callable[..., Any]] = {"add": np.sum, "max": np.max, "min": np.min}
-
-
-def interpret(loops: Loops, operands: Mapping[Value, Array]) -> Array:
-    """What the nests compute, by NumPy over whole index grids: slow, small and obvious.
-
-    It holds `loops()` to `evaluate()` in tests; memory grows with output x reduction size.
-    """
-    arrays: dict[Source, Array] = {v: a for v, a in operands.items()}
-    for nest in loops.nests:
-        env = _grid(nest.axes, 0)
-        shape = tuple(v.extent for v in nest.axes)
-        result = np.broadcast_to(_value(nest.value, env, len(shape), arrays), shape)
-        if nest.target is None:
-            return np.ascontiguousarray(result)
-        arrays[nest.target] = result.astype(nest.target.element.numpy)
-    raise AssertionError("Loops checks that the last nest fills the result")
-
-
-def _grid(variables: Sequence[Var], before: int) -> dict[Expr, Array]:
-    rank = before + len(variables)
-    return {
-        v: np.arange(v.extent).reshape([-1 if i == before + n else 1 for i in range(rank)])
-        for n, v in enumerate(variables)
-    }
-
-
-def _value(e: Expr, known: dict[Expr, Array], rank: int, arrays: Mapping[Source, Array]) -> Array:
-    """The node's array, computed once; `known` begins with the loop variables."""
-    if e not in known:
-        known[e] = _computed(e, known, rank, arrays)
-    return known[e]
-
-
-def _computed(
-    e: Expr, known: dict[Expr, Array], rank: int, arrays: Mapping[Source, Array]
-) -> Array:
-    def go(x: Expr) -> Array:
-        return _value(x, known, rank, arrays)
-
-    match e:
-        case Int(value=value):
-            result: Any = value
-        case Load():
-            return _load(e, [go(i) for i in e.index], arrays[e.source])
-        case Binary(kind=kind, a=a, b=b):
-            result = _NUMPY_BINARY[kind](go(a), go(b))
-        case Compare(kind=kind, a=a, b=b):
-            result = _NUMPY_COMPARE[kind](go(a), go(b))
-        case Select(condition=c, a=a, b=b):
-            result = np.where(go(c), go(a), go(b))
-        case Cast(a=a):
-            result = go(a)
-        case MulShift(a=a, m=m, s=s):
-            result = mul_shift(go(a), go(m), go(s))
-        case Reduce():
-            variables = {v: a for v, a in known.items() if isinstance(v, Var)}
-            return _reduce(e, variables, rank, arrays)
-        case _:
-            raise TypeError(f"no meaning for {type(e).__name__}")
-    return np.asarray(result).astype(e.dtype.numpy)
-
-
-def _load(e: Load, index: list[Array], array: Array) -> Array:
-    inside: Array = np.asarray(True)
-    for i, extent in zip(index, e.source.shape, strict=True):
-        inside = inside & (i >= 0) & (i < extent)
-    if e.fill is None:
-        if not np.all(inside):
-            raise IndexError(f"a load leaves shape {e.source.shape}")
-        return np.asarray(array[tuple(index)])
-    safe = tuple(np.clip(i, 0, d - 1) for i, d in zip(index, e.source.shape, strict=True))
-    fill = e.fill.value if isinstance(e.fill, Int) else 0
-    return np.where(inside, array[safe], np.asarray(fill, array.dtype))
-
-
-def _reduce(
-    e: Reduce, env: Mapping[Var, Array], rank: int, arrays: Mapping[Source, Array]
-) -> Array:
-    inner: dict[Expr, Array] = {v: a.reshape(a.shape + (1,) * len(e.axes)) for v, a in env.items()}
-    inner |= _grid(e.axes, rank)
-    full = rank + len(e.axes)
-    body = np.asarray(_value(e.body, inner, full, arrays))
-    body = body.reshape((1,) * (full - body.ndim) + body.shape)
-    extents = tuple(v.extent for v in e.axes)
-    body = np.broadcast_to(body, body.shape[:rank] + extents)
-    reduced = tuple(range(rank, full))
-    return np.asarray(_NUMPY_REDUCE[e.kind](body, axis=reduced)).astype(e.dtype.numpy)

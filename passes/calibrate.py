@@ -19,7 +19,7 @@ import numpy as np
 from irc.errors import DataError
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const
-from irc.text import print_graph
+from irc.printer import print_graph
 from irc.types import Array
 from irc.value import Value
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from irc.graph import Graph
-from irc.ops.activation import Clip, Neg, Reciprocal, Relu
+from irc.ops.activation import Clip, Relu
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
+from irc.ops.unary import Neg, Reciprocal
 from irc.passes import linear, norms, patterns, pooling, recurrent
 from irc.passes.constants import is_uniform, real, uniform
 from irc.passes.fold import RULES as FOLDING

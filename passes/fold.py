@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from irc.graph import Graph
-from irc.ops.activation import Unary
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.shape import Expand
+from irc.ops.unary import Unary
 from irc.passes import identities
 from irc.pipeline import Pass
 from irc.rewrite import rewrite

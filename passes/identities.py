@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 from irc.ops.activation import Clip
+from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
 from irc.ops.quantization import Dequantize, Quantize
-from irc.ops.shape import Cast, Concat, Expand, Pad, Reshape, Slice, Transpose
+from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from irc.passes.constants import is_uniform, reshaped, transposed
 from irc.value import Value
 

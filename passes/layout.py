@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from irc.graph import Graph
-from irc.ops.activation import PRelu, Unary
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Binary
 from irc.ops.linear import Linear
 from irc.ops.logic import Relation
+from irc.ops.prelu import PRelu
 from irc.ops.quantization import Dequantize, Quantize
-from irc.ops.shape import Concat, Reshape, Slice, Transpose, Where
+from irc.ops.selection import Where
+from irc.ops.shape import Concat, Reshape, Slice, Transpose
+from irc.ops.unary import Unary
 from irc.passes.constants import rewritten, weights
 from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share

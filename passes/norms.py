@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from irc.ops.activation import Clip, Exp, Reciprocal, Sqrt
+from irc.ops.activation import Clip
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from irc.ops.shape import Expand, Reshape, Transpose
 from irc.ops.softmax import Softmax
+from irc.ops.unary import Exp, Reciprocal, Sqrt
 from irc.passes.constants import is_uniform, real, uniform
 from irc.rewrite import Uses
 from irc.types import Shape

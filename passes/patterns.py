@@ -7,23 +7,18 @@ from collections.abc import Iterator
 
 from irc.ops.activation import (
     Clip,
-    Erf,
-    Exp,
     Gelu,
     HardSigmoid,
     HardSwish,
-    Log,
     Mish,
-    Neg,
-    Reciprocal,
     Sigmoid,
     Silu,
     Softplus,
-    Sqrt,
     Tanh,
 )
 from irc.ops.elementwise import Add, Div, Mul, Pow
 from irc.ops.spectrum import Magnitude
+from irc.ops.unary import Erf, Exp, Log, Neg, Reciprocal, Sqrt
 from irc.passes.constants import is_uniform, uniform
 from irc.value import Value
 

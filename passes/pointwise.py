@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from irc.errors import IRCError
-from irc.ops.activation import Unary
+from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Binary, Div, Mul
 from irc.ops.logic import Relation
-from irc.ops.shape import Cast, Where
+from irc.ops.selection import Where
+from irc.ops.unary import Unary
 from irc.types import Array, DType
 from irc.value import Value
 

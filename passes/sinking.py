@@ -14,26 +14,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from irc.ops.activation import Not, PRelu, Unary
+from irc.ops.cast import Cast
 from irc.ops.elementwise import Binary
 from irc.ops.linear import Linear
-from irc.ops.logic import Relation
+from irc.ops.logic import Not, Relation
 from irc.ops.normalization import BatchNorm, LayerNorm, RMSNorm
+from irc.ops.prelu import PRelu
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.ranking import Position
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
-from irc.ops.shape import (
-    Cast,
-    Concat,
-    Expand,
-    Gather,
-    Pad,
-    Reshape,
-    Slice,
-    Transpose,
-    Where,
-)
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
+from irc.ops.unary import Unary
 from irc.passes.constants import reshaped, transposed, weights
 from irc.passes.grouping import grouped
 from irc.types import Quant, Shape

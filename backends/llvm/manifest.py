@@ -13,7 +13,7 @@ from irc.backends.llvm.emit import Emitted
 from irc.backends.llvm.interface import Interface, Port
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
-from irc.text import print_graph
+from irc.printer import print_graph
 
 FORMAT = 1
 

@@ -9,11 +9,12 @@ import numpy as np
 from irc.backends.onnx.writer import EITHER, Layout, Writer, element_type, exports
 from irc.errors import GraphError
 from irc.ops import activation as act
-from irc.ops import elementwise, functions, logic, ranking, reduce
+from irc.ops import elementwise, functions, logic, prelu, ranking, reduce, unary
+from irc.ops.cast import Cast
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from irc.ops.quantization import Dequantize, Quantize
-from irc.ops.shape import Cast, Where
+from irc.ops.selection import Where
 from irc.ops.softmax import Softmax
 from irc.types import DType
 from irc.value import Value
@@ -22,10 +23,10 @@ SAME: dict[type[Value], str] = {
     act.Relu: "Relu", act.LeakyRelu: "LeakyRelu", act.Sigmoid: "Sigmoid", act.Tanh: "Tanh",
     act.HardSigmoid: "HardSigmoid", act.HardSwish: "HardSwish", act.Gelu: "Gelu", act.Elu: "Elu",
     act.Softplus: "Softplus", act.Softsign: "Softsign", act.Mish: "Mish",
-    act.Exp: "Exp", act.Log: "Log", act.Sqrt: "Sqrt", act.Neg: "Neg", act.Abs: "Abs",
-    act.Sign: "Sign", act.Erf: "Erf", act.Reciprocal: "Reciprocal", act.Floor: "Floor",
-    act.Ceil: "Ceil", act.Round: "Round", act.Sin: "Sin", act.Cos: "Cos", act.Not: "Not",
-    act.PRelu: "PRelu",
+    unary.Exp: "Exp", unary.Log: "Log", unary.Sqrt: "Sqrt", unary.Neg: "Neg", unary.Abs: "Abs",
+    unary.Sign: "Sign", unary.Erf: "Erf", unary.Reciprocal: "Reciprocal", unary.Floor: "Floor",
+    unary.Ceil: "Ceil", unary.Round: "Round", unary.Sin: "Sin", unary.Cos: "Cos", logic.Not: "Not",
+    prelu.PRelu: "PRelu",
     functions.Tan: "Tan", functions.Asin: "Asin", functions.Acos: "Acos", functions.Atan: "Atan",
     functions.Sinh: "Sinh", functions.Cosh: "Cosh", functions.Asinh: "Asinh",
     functions.Acosh: "Acosh", functions.Atanh: "Atanh",

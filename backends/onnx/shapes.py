@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from irc.backends.onnx.writer import EITHER, TO_PLAIN, TO_PLANAR, Layout, Writer, exports
-from irc.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from irc.ops.selection import Gather
+from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 
 BEFORE_ALL = -(1 << 62)
 """A stop in front of index 0, counted from the end."""

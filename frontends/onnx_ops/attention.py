@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from irc.ops.cast import Cast
 from irc.ops.elementwise import Add
 from irc.ops.linear import MatMul
 from irc.ops.normalization import LayerNorm
 from irc.ops.reduce import ReduceSum
-from irc.ops.shape import Cast, Concat, Gather, Where
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat
 from irc.ops.softmax import Softmax
 from irc.types import DType, Shape
 from irc.value import Value

@@ -9,7 +9,8 @@ from string import ascii_letters
 import numpy as np
 
 from irc.ops.reduce import ReduceSum
-from irc.ops.shape import Expand, Gather
+from irc.ops.selection import Gather
+from irc.ops.shape import Expand
 from irc.value import Value
 
 from .. import normal_forms as forms

@@ -10,10 +10,12 @@ from onnx import TensorProto
 
 from irc.ops import activation as act
 from irc.ops import elementwise as ew
-from irc.ops import logic
-from irc.ops import shape as moving
+from irc.ops import logic, unary
 from irc.ops.bits import Shift
+from irc.ops.cast import Cast
 from irc.ops.core import Const
+from irc.ops.prelu import PRelu
+from irc.ops.selection import Where
 from irc.types import DType
 from irc.value import Value
 
@@ -52,20 +54,20 @@ UNARY: dict[str, Callable[[Value], Value]] = {
     "Softplus": act.Softplus,
     "Softsign": act.Softsign,
     "Mish": act.Mish,
-    "Exp": act.Exp,
-    "Log": act.Log,
-    "Sqrt": act.Sqrt,
-    "Neg": act.Neg,
-    "Abs": act.Abs,
-    "Erf": act.Erf,
-    "Reciprocal": act.Reciprocal,
-    "Floor": act.Floor,
-    "Ceil": act.Ceil,
-    "Round": act.Round,
-    "Sign": act.Sign,
-    "Sin": act.Sin,
-    "Cos": act.Cos,
-    "Not": act.Not,
+    "Exp": unary.Exp,
+    "Log": unary.Log,
+    "Sqrt": unary.Sqrt,
+    "Neg": unary.Neg,
+    "Abs": unary.Abs,
+    "Erf": unary.Erf,
+    "Reciprocal": unary.Reciprocal,
+    "Floor": unary.Floor,
+    "Ceil": unary.Ceil,
+    "Round": unary.Round,
+    "Sign": unary.Sign,
+    "Sin": unary.Sin,
+    "Cos": unary.Cos,
+    "Not": logic.Not,
 }
 
 
@@ -140,12 +142,12 @@ def mean(node: Node) -> Results:
 def exclusive_or(node: Node) -> Results:
     """One of both, not both."""
     (a, b), build = _operands(node), node.builder
-    both = build.add(act.Not(build.add(logic.And(a, b))))
+    both = build.add(logic.Not(build.add(logic.And(a, b))))
     return build.add(logic.And(build.add(logic.Or(a, b)), both))
 
 
 @handles(*UNARY)
-def unary(node: Node) -> Results:
+def of_one(node: Node) -> Results:
     """One operand, no attribute."""
     return node.builder.add(UNARY[node.op](node.x()))
 
@@ -204,7 +206,7 @@ def prelu(node: Node) -> Results:
     x, slope = node.x(0), node.x(1)
     if node.opset < 7 and slope.type.rank == 1 and slope.type.size > 1:
         slope = node.builder.reshape(slope, (*slope.shape, *(1,) * (x.type.rank - 2)))
-    return node.builder.add(act.PRelu(x, slope))
+    return node.builder.add(PRelu(x, slope))
 
 
 @handles("Clip")
@@ -244,7 +246,7 @@ def _clip_integers(node: Node, x: Value, low: int | None, high: int | None) -> V
 @handles("Where")
 def where(node: Node) -> Results:
     """A choice, element by element."""
-    return node.builder.add(moving.Where(node.x(0), node.x(1), node.x(2)))
+    return node.builder.add(Where(node.x(0), node.x(1), node.x(2)))
 
 
 @handles("BitCast")
@@ -258,7 +260,7 @@ def bit_cast(node: Node) -> Results:
         return node.builder.const(x.array.view(dtype.numpy))
     if x.type.dtype.is_float or dtype.is_float or dtype is DType.BOOL:
         node.fail(f"the bits of {x.type}, computed at run time, can't be read as {dtype.value}")
-    return node.builder.add(moving.Cast(x, dtype))
+    return node.builder.add(Cast(x, dtype))
 
 
 @handles("Cast", "CastLike")
@@ -274,7 +276,7 @@ def cast(node: Node) -> Results:
     if kind in SMALL_FLOATS:
         node.fail("rounding to floats of 8 bits is not supported")
     ends = limits(kind)
-    y = x if wanted is x.type.dtype else node.builder.add(moving.Cast(x, wanted))
+    y = x if wanted is x.type.dtype else node.builder.add(Cast(x, wanted))
     return y if ends is None else _low_bits(node, y, (ends[1] - ends[0]).bit_length())
 
 

@@ -7,11 +7,13 @@ from math import prod
 
 import numpy as np
 
+from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Maximum, Minimum, Mod, Mul, Sub
 from irc.ops.logic import And, Less, LessOrEqual
 from irc.ops.scatter import Scatter
-from irc.ops.shape import Cast, Concat, Gather, Where
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat
 from irc.types import Array, DType, Shape
 from irc.value import Value
 

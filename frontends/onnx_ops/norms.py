@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.ops.activation import Abs, Reciprocal, Sqrt
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Maximum, Mul, Pow, Sub
 from irc.ops.linear import Linear
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from irc.ops.reduce import ReduceMean, ReduceSum
 from irc.ops.shape import Expand
+from irc.ops.unary import Abs, Reciprocal, Sqrt
 from irc.types import Shape, broadcast_shapes
 from irc.value import Value
 

@@ -7,12 +7,12 @@ from math import prod
 
 import numpy as np
 
-from irc.ops.activation import Abs
 from irc.ops.elementwise import Add, Pow
 from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceMax, ReduceMean
 from irc.ops.scatter import Scatter
-from irc.ops.shape import Gather
+from irc.ops.selection import Gather
+from irc.ops.unary import Abs
 from irc.types import Array, DType, Shape
 from irc.value import Value
 

@@ -12,7 +12,8 @@ from irc.ops import elementwise as ew
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.reduce import ReduceMean
-from irc.ops.shape import Concat, Where
+from irc.ops.selection import Where
+from irc.ops.shape import Concat
 from irc.types import DType, Quant
 from irc.value import Value
 

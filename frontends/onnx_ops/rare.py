@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from irc.ops import bits, functions
-from irc.ops.activation import Not
 from irc.ops.core import Const
 from irc.ops.cumulative import CumSum
-from irc.ops.logic import Equal, Less, Or
+from irc.ops.logic import Equal, Less, Not, Or
 from irc.value import Value
 
 from .table import Node, Results, handles

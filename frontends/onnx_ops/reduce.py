@@ -7,9 +7,9 @@ from math import prod
 
 import numpy as np
 
-from irc.ops.activation import Abs, Exp, Log, Sqrt
 from irc.ops.elementwise import Mul
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
+from irc.ops.unary import Abs, Exp, Log, Sqrt
 from irc.types import Shape
 from irc.value import Value
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from irc.ops.resample import along
 from irc.ops.resize import COORDINATES, ROUNDINGS, ResizeLinear, ResizeNearest, Scales, sampling
-from irc.ops.shape import Where
+from irc.ops.selection import Where
 from irc.types import Array, Shape
 from irc.value import Value
 

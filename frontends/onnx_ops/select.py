@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from irc.ops.cast import Cast
 from irc.ops.logic import Equal
 from irc.ops.ranking import ArgMax, ArgMin, TopK
-from irc.ops.shape import Cast, Gather, Where
+from irc.ops.selection import Gather, Where
 from irc.types import Array, DType
 from irc.value import Value
 

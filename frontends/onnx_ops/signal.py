@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from irc.ops.linear import Linear
-from irc.ops.shape import Gather
+from irc.ops.selection import Gather
 from irc.types import Array
 from irc.value import Value
 

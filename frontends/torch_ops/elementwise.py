@@ -9,9 +9,10 @@ import numpy as np
 
 from irc.ops import activation as act
 from irc.ops import elementwise as ew
-from irc.ops import logic
+from irc.ops import logic, unary
 from irc.ops.core import Const
-from irc.ops.shape import Where
+from irc.ops.prelu import PRelu
+from irc.ops.selection import Where
 from irc.types import DType
 from irc.value import Value
 
@@ -51,19 +52,19 @@ UNARY: dict[str, Callable[[Value], Value]] = {
     "aten.silu": act.Silu,
     "aten.selu": act.Selu,
     "aten.mish": act.Mish,
-    "aten.exp": act.Exp,
-    "aten.log": act.Log,
-    "aten.sqrt": act.Sqrt,
-    "aten.neg": act.Neg,
-    "aten.abs": act.Abs,
-    "aten.erf": act.Erf,
-    "aten.reciprocal": act.Reciprocal,
-    "aten.floor": act.Floor,
-    "aten.ceil": act.Ceil,
-    "aten.round": act.Round,
-    "aten.sign": act.Sign,
-    "aten.sin": act.Sin,
-    "aten.cos": act.Cos,
+    "aten.exp": unary.Exp,
+    "aten.log": unary.Log,
+    "aten.sqrt": unary.Sqrt,
+    "aten.neg": unary.Neg,
+    "aten.abs": unary.Abs,
+    "aten.erf": unary.Erf,
+    "aten.reciprocal": unary.Reciprocal,
+    "aten.floor": unary.Floor,
+    "aten.ceil": unary.Ceil,
+    "aten.round": unary.Round,
+    "aten.sign": unary.Sign,
+    "aten.sin": unary.Sin,
+    "aten.cos": unary.Cos,
 }
 
 
@@ -123,7 +124,7 @@ def divide(node: Node) -> Results:
     y = build.add(ew.Div(a, b))
     if mode not in (None, "floor") or (mode and node.dtype is not DType.F32):
         node.fail(f"rounding_mode = {mode!r} of {node.dtype} is not supported")
-    return y if mode is None else build.add(act.Floor(y))
+    return y if mode is None else build.add(unary.Floor(y))
 
 
 @handles("aten.pow")
@@ -143,7 +144,7 @@ def relation(node: Node) -> Results:
     dtype = common(node, "self", "other")
     a, b = pair_of(node, dtype)
     if node.op == "aten.ne":
-        return node.builder.add(act.Not(node.builder.add(logic.Equal(a, b))))
+        return node.builder.add(logic.Not(node.builder.add(logic.Equal(a, b))))
     return node.builder.add(RELATIONS[node.op](a, b))
 
 
@@ -156,7 +157,7 @@ def logical(node: Node) -> Results:
     a, b = pair_of(node, DType.BOOL)
     if node.op in LOGIC:
         return build.add(LOGIC[node.op](a, b))
-    both = build.add(act.Not(build.add(logic.And(a, b))))
+    both = build.add(logic.Not(build.add(logic.And(a, b))))
     return build.add(logic.And(build.add(logic.Or(a, b)), both))
 
 
@@ -165,11 +166,11 @@ def negate(node: Node) -> Results:
     """Of booleans."""
     if node.op == "aten.bitwise_not" and node.dtype is not DType.BOOL:
         node.fail("bits of integers are not supported")
-    return node.builder.add(act.Not(node.operand("self", DType.BOOL)))
+    return node.builder.add(logic.Not(node.operand("self", DType.BOOL)))
 
 
 @handles(*UNARY)
-def unary(node: Node) -> Results:
+def of_one(node: Node) -> Results:
     """One operand and nothing else."""
     x = node.x()
     dtype = node.dtype or x.type.dtype
@@ -183,14 +184,14 @@ def composed(node: Node) -> Results:
     one = build.const(np.asarray(1, np.float32), name=f"{build.name}.one")
     match node.op:
         case "aten.rsqrt":
-            return build.add(act.Reciprocal(build.add(act.Sqrt(x))))
+            return build.add(unary.Reciprocal(build.add(unary.Sqrt(x))))
         case "aten.log1p":
-            return build.add(act.Log(build.add(ew.Add(x, one))))
+            return build.add(unary.Log(build.add(ew.Add(x, one))))
         case "aten.expm1":
-            return build.add(ew.Sub(build.add(act.Exp(x)), one))
+            return build.add(ew.Sub(build.add(unary.Exp(x)), one))
         case "aten.log2":
-            return forms.scaled(build, build.add(act.Log(x)), 1 / math.log(2))
-    return build.add(act.Neg(build.add(act.Softplus(build.add(act.Neg(x))))))
+            return forms.scaled(build, build.add(unary.Log(x)), 1 / math.log(2))
+    return build.add(unary.Neg(build.add(act.Softplus(build.add(unary.Neg(x))))))
 
 
 @handles("aten.leaky_relu")
@@ -205,7 +206,7 @@ def prelu(node: Node) -> Results:
     x, slope = node.x(), node.x("weight")
     if node.op == "aten.prelu" and x.type.rank > 1:
         slope = node.builder.reshape(slope, (slope.type.size, *(1,) * (x.type.rank - 2)))
-    return node.builder.add(act.PRelu(x, slope))
+    return node.builder.add(PRelu(x, slope))
 
 
 @handles("aten.elu")

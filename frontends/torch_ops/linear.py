@@ -9,7 +9,7 @@ import numpy as np
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.linear import Linear, MatMul
-from irc.ops.shape import Where
+from irc.ops.selection import Where
 from irc.ops.softmax import Softmax
 from irc.types import DType
 from irc.value import Value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irc.ops.activation import Abs, Exp, Log, Sqrt
 from irc.ops.elementwise import Add, Maximum, Minimum, Mul, Sub
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
+from irc.ops.unary import Abs, Exp, Log, Sqrt
 from irc.types import DType, Shape
 from irc.value import Value
 

@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 
 from irc.ops.core import Const
-from irc.ops.shape import Concat, Expand, Gather, Pad, Slice
+from irc.ops.selection import Gather
+from irc.ops.shape import Concat, Expand, Pad, Slice
 from irc.types import Shape, broadcast_shapes
 from irc.value import Value
 

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from irc.errors import ModelError
+from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize
-from irc.ops.shape import Cast
 from irc.types import Array, DType, Shape
 from irc.value import Value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from irc.errors import TypeCheckError
-from irc.ops.activation import Unary
+from irc.ops.unary import Unary
 from irc.types import Array, TensorType
 from irc.value import op
 

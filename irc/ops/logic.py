@@ -116,3 +116,20 @@ def _logical(v: Relation, result: TensorType) -> TensorType:
     if v.a.type.dtype is not DType.BOOL:
         raise TypeCheckError(f"operands must be b1, they are {v.a.type}")
     return result
+
+
+@op("not")
+class Not(Value):
+    """Logical negation of booleans."""
+
+    x: Value
+
+    def infer(self) -> TensorType:
+        """Booleans of the operand's shape."""
+        if self.x.type.dtype is not DType.BOOL:
+            raise TypeCheckError(f"x must be b1, it is {self.x.type}")
+        return self.x.type
+
+    def evaluate(self, x: Array) -> Array:
+        """NumPy's."""
+        return np.asarray(np.logical_not(x))

@@ -1,4 +1,4 @@
-"""Moving, selecting and casting elements."""
+"""Moving elements: where each comes from is known at compile time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.channels import Kept, Tie, tie, tie_axes, tie_broadcast, tie_reshape
-from irc.errors import IRCError, TypeCheckError
+from irc.errors import TypeCheckError
 from irc.loops import (
     Expr,
     Int,
-    Load,
     Loops,
     Select,
     clamp,
@@ -23,10 +22,7 @@ from irc.loops import (
     load_broadcast,
     maximum,
 )
-from irc.ops.core import Const
-from irc.ops.moving import Joining, Moving, in_type, joined, moved, need_axis
-from irc.ops.truth import QCast
-from irc.ops.whole import need_whole, wrapped
+from irc.ops.moving import Joining, Moving, joined, moved, need_axis
 from irc.types import Array, DType, Quant, Shape, TensorType, broadcast_shapes
 from irc.value import Value, op
 
@@ -343,143 +339,3 @@ class Expand(Moving):
     def loops(self) -> Loops:
         """One load."""
         return elementwise(self.dims, lambda *i: load_broadcast(self.x, i))
-
-
-@op("gather")
-class Gather(Moving):
-    """Slices of x along `axis`, by index: the indices' axes replace the axis. Negative indices
-    count from the end; constants must exist, indices computed at run time are clamped."""
-
-    x: Value
-    indices: Value
-    axis: int
-
-    def infer(self) -> TensorType:
-        """Integer indices without a scale; constant ones must exist."""
-        x, indices = self.x.type, self.indices.type
-        need_axis(self.axis, x.rank)
-        if indices.dtype not in (DType.I32, DType.I64) or indices.quant is not None:
-            raise TypeCheckError(f"indices must be i32 or i64, they are {indices}")
-        extent = x.shape[self.axis]
-        if isinstance(self.indices, Const):
-            a = self.indices.array
-            if a.size and not (-extent <= a.min() and a.max() < extent):
-                raise TypeCheckError(f"index {a.max()} or {a.min()} of {extent} elements")
-        return moved(x, (*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]))
-
-    def evaluate(self, x: Array, indices: Array) -> Array:
-        """NumPy's take."""
-        extent = x.shape[self.axis]
-        at = np.clip(np.where(indices < 0, indices + extent, indices), 0, extent - 1)
-        return np.take(x, at, self.axis)
-
-    def ties(self) -> Iterable[Tie]:
-        """The axes that no index selects from."""
-        after = self.indices.type.rank - 1
-        for axis in range(len(self.x.shape)):
-            if axis != self.axis:
-                yield tie(self.x, axis, self, axis if axis < self.axis else axis + after)
-
-    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """The same over the integers."""
-        return in_type(self.replace(x=operands[0], indices=operands[1]), result)
-
-    def loops(self) -> Loops:
-        """Two loads."""
-        extent, rank = self.x.shape[self.axis], self.indices.type.rank
-
-        def value(*i: Expr) -> Expr:
-            after = self.axis + rank
-            at = load(self.indices, *i[self.axis : after]).cast(DType.I64)
-            at = clamp(Select(at < 0, at + extent, at), 0, extent - 1)
-            return load(self.x, *i[: self.axis], at, *i[after:])
-
-        return elementwise(self.shape, value)
-
-
-@op("cast")
-class Cast(Value):
-    """The same numbers in another dtype, by NumPy's rules: floats are truncated towards zero,
-    narrowed integers wrap, and booleans say what is not zero."""
-
-    x: Value
-    dtype: DType
-    declares: ClassVar[tuple[str, ...]] = ("dtype",)
-
-    def infer(self) -> TensorType:
-        """An operand without a scale."""
-        if self.x.type.quant is not None:
-            raise TypeCheckError(f"x must not be quantized, it is {self.x.type}")
-        return TensorType(self.dtype, self.x.shape)
-
-    @np.errstate(all="ignore")
-    def evaluate(self, x: Array) -> Array:
-        """NumPy's astype."""
-        return x.astype(self.dtype.numpy)
-
-    def ties(self) -> Iterable[Tie]:
-        """Every axis."""
-        return tie_axes(self.x, self, range(len(self.shape)))
-
-    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """Between floats a cast is nothing, from plain integers it is `qcast`; raises `IRCError`
-        for casts of reals to integers."""
-        if not self.dtype.is_float:
-            raise IRCError(f"cast %{self.name} of {self.x.type} to {self.dtype.value} has no"
-                           " integer form")  # fmt: skip
-        if not self.x.type.dtype.is_float and operands[0].type.quant is None:
-            return QCast.of(operands[0], result, name=self.name)
-        return in_type(operands[0], result)
-
-    def loops(self) -> Loops:
-        """One load, for integers; those that don't fit wrap around."""
-        low, high = self.x.type.dtype, self.dtype
-        if low.is_float or high.is_float:
-            return super().loops()
-        if high is DType.BOOL:
-            return elementwise(self.shape, lambda *i: _nonzero(load(self.x, *i)))
-        if not high.min <= low.min <= low.max <= high.max:
-            need_whole(self)
-            return elementwise(
-                self.shape, lambda *i: wrapped(load(self.x, *i).cast(DType.I64), high)
-            )
-        return elementwise(self.shape, lambda *i: load(self.x, *i).cast(high))
-
-
-def _nonzero(a: Load) -> Expr:
-    if a.dtype is DType.BOOL:
-        return a
-    return Select(a.equals(0), Int(0, DType.BOOL), Int(1, DType.BOOL))
-
-
-@op("where")
-class Where(Joining):
-    """`condition ? a : b`, element by element, broadcast; a and b must share their scale."""
-
-    condition: Value
-    a: Value
-    b: Value
-
-    def infer(self) -> TensorType:
-        """A boolean condition; a and b of one dtype and one scale."""
-        if self.condition.type.dtype is not DType.BOOL:
-            raise TypeCheckError(f"the condition must be b1, it is {self.condition.type}")
-        shape = broadcast_shapes(self.condition.shape, self.a.shape, self.b.shape)
-        return joined((self.a, self.b)).with_shape(shape)
-
-    def evaluate(self, condition: Array, a: Array, b: Array) -> Array:
-        """NumPy's where."""
-        return np.where(condition, a, b)
-
-    def ties(self) -> Iterable[Tie]:
-        """Every axis that broadcasting does not widen."""
-        return (t for v in self.operands for t in tie_broadcast(v, self))
-
-    def loops(self) -> Loops:
-        """Three loads."""
-
-        def value(*i: Expr) -> Expr:
-            a, b = load_broadcast(self.a, i), load_broadcast(self.b, i)
-            return Select(load_broadcast(self.condition, i), a, b)
-
-        return elementwise(self.shape, value)

@@ -10,9 +10,9 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.graph import Graph
-from irc.ops.activation import PRelu
 from irc.ops.core import Const, Input
 from irc.ops.normalization import RowNorm
+from irc.ops.prelu import PRelu
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
 from irc.ops.recurrent import Recurrent

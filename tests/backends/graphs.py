@@ -12,9 +12,10 @@ from irc import fixedpoint
 from irc.graph import Graph
 from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Maximum, Minimum, QAdd, QMul
+from irc.ops.elementwise import Maximum, Minimum
 from irc.ops.linear import QLinear, QMatMul
 from irc.ops.pool import MaxPool2d, QAvgPool2d
+from irc.ops.qelementwise import QAdd, QMul
 from irc.ops.quantization import Lookup, Requantize, magnitude
 from irc.ops.reduce import QReduceSum, ReduceMax
 from irc.ops.resize import QResizeLinear, ResizeNearest

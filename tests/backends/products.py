@@ -10,8 +10,8 @@ from irc import fixedpoint
 from irc.graph import Graph
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import QAdd
 from irc.ops.linear import QLinear
+from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Lookup, magnitude
 from irc.ops.shape import Concat, Slice
 from irc.types import Array, DType, Shape

@@ -21,7 +21,7 @@ from irc.backends.llvm.target import parse_target
 from irc.graph import Graph, evaluate
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import QAdd
+from irc.ops.qelementwise import QAdd
 from irc.types import DType, Quant
 from tests.backends.harness import agree, examples, run_library, same_bits, schedule
 from tests.backends.products import convolutions, linears

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from irc.graph import Graph
 from irc.ops.core import Input
-from irc.ops.elementwise import QAdd, QMul
+from irc.ops.qelementwise import QAdd, QMul
 from irc.ops.quantization import Requantize
 from irc.types import DType, Quant, TensorType
 from irc.value import Value

@@ -18,8 +18,8 @@ from irc.backends.onnx import export
 from irc.backends.onnx.writer import EXPORTERS
 from irc.graph import Graph, evaluate
 from irc.ops import activation as act
-from irc.ops import functions
-from irc.ops.activation import Unary
+from irc.ops import functions, logic, prelu, unary
+from irc.ops.cast import Cast
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
@@ -30,8 +30,10 @@ from irc.ops.pool import AvgPool2d, MaxPool2d
 from irc.ops.ranking import ArgMax, ArgMin
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from irc.ops.resize import ResizeLinear, ResizeNearest
-from irc.ops.shape import Cast, Concat, Expand, Gather, Pad, Reshape, Slice, Transpose, Where
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
+from irc.ops.unary import Unary
 from irc.types import Array, DType
 from irc.value import Value
 from tests.passes.networks import Network
@@ -77,27 +79,28 @@ def check(graph: Graph, feeds: dict[str, Array], tolerance: float = 1e-4) -> onn
     return model
 
 
-def unary(x: Value) -> list[Value]:
+def of_one(x: Value) -> list[Value]:
     bounded = act.Tanh(x)
-    positive = Add(act.Abs(x), Const(np.array(1.5, np.float32)))
+    positive = Add(unary.Abs(x), Const(np.array(1.5, np.float32)))
     plain: list[type[Unary]] = [
         act.Relu, act.Sigmoid, act.Tanh, act.HardSigmoid, act.HardSwish, act.Silu, act.Elu,
-        act.Selu, act.Softplus, act.Softsign, act.Mish, act.Exp, act.Neg, act.Abs, act.Sign,
-        act.Erf, act.Floor, act.Ceil, act.Round, act.Sin, act.Cos, functions.Atan, functions.Sinh,
-        functions.Cosh, functions.Asinh, functions.ThresholdedRelu, functions.Shrink, functions.Tan,
+        act.Selu, act.Softplus, act.Softsign, act.Mish, unary.Exp, unary.Neg, unary.Abs,
+        unary.Sign, unary.Erf, unary.Floor, unary.Ceil, unary.Round, unary.Sin, unary.Cos,
+        functions.Atan, functions.Sinh, functions.Cosh, functions.Asinh,
+        functions.ThresholdedRelu, functions.Shrink, functions.Tan,
     ]  # fmt: skip
     return [
         *(each(x) for each in plain),
         *(each(bounded) for each in (functions.Asin, functions.Acos, functions.Atanh)),
-        *(each(positive) for each in (act.Log, act.Sqrt, act.Reciprocal, functions.Acosh)),
+        *(each(positive) for each in (unary.Log, unary.Sqrt, unary.Reciprocal, functions.Acosh)),
         act.LeakyRelu(x, 0.1), act.Gelu(x), act.Gelu(x, "tanh"), act.Clip(x, -0.5, 0.25),
-        act.Clip(x, -np.inf, 0.25), act.PRelu(x, const(4)), act.PRelu(x, const(1)),
-        Cast(act.Not(Less(x, const(4))), DType.F32), Cast(x, DType.I32),
+        act.Clip(x, -np.inf, 0.25), prelu.PRelu(x, const(4)), prelu.PRelu(x, const(1)),
+        Cast(logic.Not(Less(x, const(4))), DType.F32), Cast(x, DType.I32),
     ]  # fmt: skip
 
 
 def binary(x: Value) -> list[Value]:
-    positive = act.Exp(x)
+    positive = unary.Exp(x)
     return [
         Add(x, const(4)), Sub(x, const(6, 5, 4)), Mul(x, const(1, 5, 1)), Div(x, positive),
         Mul(const(2, 6, 5, 4), x), Pow(positive, const(4)), Minimum(x, const(2, 1, 1, 4)),
@@ -144,7 +147,7 @@ def shapes(x: Value) -> list[Value]:
     ]  # fmt: skip
 
 
-FAMILIES = {"unary": unary, "binary": binary, "images": images, "rows": rows, "shapes": shapes}
+FAMILIES = {"unary": of_one, "binary": binary, "images": images, "rows": rows, "shapes": shapes}
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
@@ -210,7 +213,7 @@ def conv(x: Value, w: Array) -> Value:
 def test_names_of_the_interface_are_kept() -> None:
     """An input that is an output, one value under two names, inner names like public ones."""
     y = act.Relu(X, name="z")
-    graph = Graph("names", (X,), (X, y, y, act.Neg(y, name="x")), ("a", "b", "c", "z"))
+    graph = Graph("names", (X,), (X, y, y, unary.Neg(y, name="x")), ("a", "b", "c", "z"))
     model = check(graph, {"x": RNG.standard_normal(X.shape).astype(np.float32)})
     assert [o.name for o in model.graph.output] == ["a", "b", "c", "z"]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from irc.backends.llvm.kernels.shuffle import ByteShuffle
 from irc.graph import Graph
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import QMul
+from irc.ops.qelementwise import QMul
 from irc.ops.quantization import Lookup
 from irc.types import Array, DType, Quant
 from irc.value import Value

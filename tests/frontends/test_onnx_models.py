@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from irc.errors import ModelError
 from irc.frontends.onnx import identifier, load
 from irc.graph import evaluate, same
-from irc.text import parse
+from irc.parser import parse
 from irc.types import Array
 from tests.frontends.single_op import agree, f32, i64, model, node, reals
 

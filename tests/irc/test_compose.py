@@ -9,10 +9,11 @@ from hypothesis import given
 
 from irc.compose import compose, has_reduction, pointwise, work_key
 from irc.graph import Graph, evaluate
-from irc.loops import Load, interpret, walk
+from irc.interpret import interpret
+from irc.loops import Load, walk
 from irc.ops.core import Const, Input, Kernel
-from irc.ops.elementwise import QAdd
 from irc.ops.pool import MaxPool2d
+from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Lookup, Requantize
 from irc.ops.shape import Pad, Transpose
 from irc.types import Array, DType, Quant

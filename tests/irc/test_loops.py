@@ -13,6 +13,7 @@ from hypothesis import given
 
 from irc.errors import TypeCheckError
 from irc.fixedpoint import mul_shift
+from irc.interpret import interpret
 from irc.loops import (
     Cast,
     Compare,
@@ -30,7 +31,6 @@ from irc.loops import (
     binary,
     clamp,
     elementwise,
-    interpret,
     load,
     load_broadcast,
     maximum,

@@ -3,10 +3,12 @@ import pytest
 
 from irc.errors import GraphError
 from irc.graph import Graph, evaluate
-from irc.ops.activation import Abs, Neg, Relu
+from irc.ops.activation import Relu
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add
-from irc.ops.shape import Cast, Reshape
+from irc.ops.shape import Reshape
+from irc.ops.unary import Abs, Neg
 from irc.rewrite import Uses, replace_all, rewrite, sweep
 from irc.types import DType
 from irc.value import Value

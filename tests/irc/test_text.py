@@ -18,7 +18,9 @@ from irc.graph import Graph, same
 from irc.ops.activation import Clip
 from irc.ops.core import Const, Input
 from irc.ops.shape import Concat
-from irc.text import constants, parse, print_graph, read, write
+from irc.parser import parse
+from irc.printer import constants, print_graph
+from irc.text import read, write
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
 from tests.backends.graphs import integer_graphs

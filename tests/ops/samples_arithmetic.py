@@ -6,10 +6,11 @@ import hypothesis.strategies as st
 import numpy as np
 
 from irc import fixedpoint
-from irc.ops.activation import QPRelu
 from irc.ops.core import Const
-from irc.ops.elementwise import Maximum, Minimum, QAdd, QDiv, QMul
+from irc.ops.elementwise import Maximum, Minimum
 from irc.ops.linear import QLinear, QMatMul
+from irc.ops.prelu import QPRelu
+from irc.ops.qelementwise import QAdd, QDiv, QMul
 from irc.ops.quantization import Lookup, Requantize, magnitude
 from irc.ops.reduce import QReduceSum, ReduceMax, ReduceMin
 from irc.ops.softmax import QSoftmax

@@ -7,20 +7,12 @@ from math import prod
 import hypothesis.strategies as st
 import numpy as np
 
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Or, Relation
 from irc.ops.scatter import Scatter
-from irc.ops.shape import (
-    Cast,
-    Concat,
-    Expand,
-    Gather,
-    Pad,
-    Reshape,
-    Slice,
-    Transpose,
-    Where,
-)
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from irc.types import DType, Quant, Shape
 from tests.ops.sampling import (
     Draw,

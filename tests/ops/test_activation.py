@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.ops import activation as ops
-from irc.ops import functions
+from irc.ops import functions, logic, prelu, unary
 from irc.ops.core import Const, Input
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Lookup, Requantize
@@ -23,7 +23,7 @@ from tests.ops.peer import run
 from tests.ops.real_steps import fitted, quantized_input, steps_off
 
 # Op, attributes (ONNX has them by the same names), ONNX operator.
-CASES: list[tuple[type[ops.Unary], dict[str, Any], str]] = [
+CASES: list[tuple[type[unary.Unary], dict[str, Any], str]] = [
     (ops.Relu, {}, "Relu"),
     (ops.LeakyRelu, {"alpha": 0.3}, "LeakyRelu"),
     (ops.Sigmoid, {}, "Sigmoid"),
@@ -39,19 +39,19 @@ CASES: list[tuple[type[ops.Unary], dict[str, Any], str]] = [
     (ops.Softplus, {}, "Softplus"),
     (ops.Softsign, {}, "Softsign"),
     (ops.Mish, {}, "Mish"),
-    (ops.Exp, {}, "Exp"),
-    (ops.Log, {}, "Log"),
-    (ops.Sqrt, {}, "Sqrt"),
-    (ops.Neg, {}, "Neg"),
-    (ops.Abs, {}, "Abs"),
-    (ops.Sign, {}, "Sign"),
-    (ops.Erf, {}, "Erf"),
-    (ops.Reciprocal, {}, "Reciprocal"),
-    (ops.Floor, {}, "Floor"),
-    (ops.Ceil, {}, "Ceil"),
-    (ops.Round, {}, "Round"),
-    (ops.Sin, {}, "Sin"),
-    (ops.Cos, {}, "Cos"),
+    (unary.Exp, {}, "Exp"),
+    (unary.Log, {}, "Log"),
+    (unary.Sqrt, {}, "Sqrt"),
+    (unary.Neg, {}, "Neg"),
+    (unary.Abs, {}, "Abs"),
+    (unary.Sign, {}, "Sign"),
+    (unary.Erf, {}, "Erf"),
+    (unary.Reciprocal, {}, "Reciprocal"),
+    (unary.Floor, {}, "Floor"),
+    (unary.Ceil, {}, "Ceil"),
+    (unary.Round, {}, "Round"),
+    (unary.Sin, {}, "Sin"),
+    (unary.Cos, {}, "Cos"),
     (functions.Tan, {}, "Tan"),
     (functions.Asin, {}, "Asin"),
     (functions.Acos, {}, "Acos"),
@@ -71,7 +71,7 @@ def real_input(name: str, shape: Shape) -> Input:
 
 @pytest.mark.parametrize(("cls", "attributes", "op_type"), CASES)
 def test_function_is_the_onnx_operator(
-    cls: type[ops.Unary], attributes: dict[str, Any], op_type: str
+    cls: type[unary.Unary], attributes: dict[str, Any], op_type: str
 ) -> None:
     special = [0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, 60.0, -60.0, 1e-6, -3.0, 3.0]
     x = np.concatenate([special, np.random.default_rng(0).normal(0, 4, 500)]).astype(np.float32)
@@ -87,7 +87,7 @@ def test_function_is_the_onnx_operator(
 
 def test_no_function_is_left_out() -> None:
     tested = {cls for cls, *_ in CASES} | {ops.Clip, ops.Silu, functions.Shrink}
-    assert {cls for cls in OPS.values() if issubclass(cls, ops.Unary)} == tested
+    assert {cls for cls in OPS.values() if issubclass(cls, unary.Unary)} == tested
 
 
 def test_shrink_is_the_onnx_operator() -> None:
@@ -118,21 +118,21 @@ def test_clamps_keep_nan() -> None:
 def test_plain_integers_stay_exact() -> None:
     x = Input(DType.I64, (3,), name="x")
     large = np.array([2**62 + 1, -(2**62) - 1, 0])
-    np.testing.assert_array_equal(ops.Neg(x).evaluate(large), -large)
-    np.testing.assert_array_equal(ops.Abs(x).evaluate(large), abs(large))
-    np.testing.assert_array_equal(ops.Sign(x).evaluate(large), [1, -1, 0])
-    assert ops.Neg(x).type.dtype is DType.I64
+    np.testing.assert_array_equal(unary.Neg(x).evaluate(large), -large)
+    np.testing.assert_array_equal(unary.Abs(x).evaluate(large), abs(large))
+    np.testing.assert_array_equal(unary.Sign(x).evaluate(large), [1, -1, 0])
+    assert unary.Neg(x).type.dtype is DType.I64
     with pytest.raises(TypeCheckError, match="must be float"):
-        ops.Exp(x)
+        unary.Exp(x)
     with pytest.raises(TypeCheckError, match="must be float"):
-        ops.Neg(Input(DType.U8, (3,), Quant(1.0, 0), name="q"))
+        unary.Neg(Input(DType.U8, (3,), Quant(1.0, 0), name="q"))
 
 
 def test_not_negates_booleans() -> None:
-    node = ops.Not(Input(DType.BOOL, (2,), name="x"))
+    node = logic.Not(Input(DType.BOOL, (2,), name="x"))
     np.testing.assert_array_equal(node.evaluate(np.array([True, False])), [False, True])
     with pytest.raises(TypeCheckError, match="must be b1"):
-        ops.Not(real_input("x", (2,)))
+        logic.Not(real_input("x", (2,)))
 
 
 def test_gelu_names_its_formulas() -> None:
@@ -144,7 +144,7 @@ def test_gelu_names_its_formulas() -> None:
 @pytest.mark.parametrize("source", [DType.U8, DType.I8])
 @pytest.mark.parametrize("target", [DType.U8, DType.I8])
 def test_twin_is_the_rounded_function(
-    cls: type[ops.Unary], attributes: dict[str, Any], source: DType, target: DType
+    cls: type[unary.Unary], attributes: dict[str, Any], source: DType, target: DType
 ) -> None:
     x, q, real = quantized_input("x", np.linspace(-7.3, 5.1, 256), source)
     node = cls(real_input("x", x.shape), **attributes, name="f")
@@ -181,7 +181,7 @@ def test_prelu_is_the_onnx_operator(slope: Shape) -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 3, 5)).astype(np.float32)
     a = rng.normal(size=slope).astype(np.float32)
-    found = ops.PRelu(real_input("x", x.shape), real_input("slope", slope)).evaluate(x, a)
+    found = prelu.PRelu(real_input("x", x.shape), real_input("slope", slope)).evaluate(x, a)
     np.testing.assert_allclose(found, run("PRelu", [x, a]), rtol=1e-6)
 
 
@@ -206,9 +206,9 @@ def test_prelu_twin_is_within_a_step(
         given = Const(np.rint(slopes / quant.tensor_scale).astype(np.int8), quant)
         slopes = fixedpoint.dequantize(given.array, given.type, DType.F64)
     expected = np.where(real < 0, slopes * real, real)
-    node: Value = ops.PRelu(real_input("x", x.shape), a)
+    node: Value = prelu.PRelu(real_input("x", x.shape), a)
     made = node.quantized((x, given), fitted(expected, target))
-    assert isinstance(made, Lookup if a.type.size == 1 else ops.QPRelu)
+    assert isinstance(made, Lookup if a.type.size == 1 else prelu.QPRelu)
     assert steps_off(made, {x: q}, expected).max() <= 1
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add, Binary, Div, Maximum, Minimum, Mul, Pow, QAdd, QDiv, QMul, Sub
+from irc.ops.elementwise import Add, Binary, Div, Maximum, Minimum, Mul, Pow, Sub
+from irc.ops.qelementwise import QAdd, QDiv, QMul
 from irc.ops.quantization import Lookup
 from irc.types import Array, DType, Quant, Shape, TensorType
 from tests.ops.peer import run

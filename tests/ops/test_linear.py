@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irc.errors import IRCError, TypeCheckError
-from irc.loops import interpret
+from irc.interpret import interpret
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear, MatMul, QLinear, QMatMul
 from irc.types import Array, DType, Quant, Shape, TensorType

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from irc import fixedpoint
 from irc.errors import TypeCheckError
-from irc.loops import interpret
+from irc.interpret import interpret
 from irc.ops.core import Const, Input
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
 from irc.ops.qnorm import QNorm

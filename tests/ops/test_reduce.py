@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irc.errors import TypeCheckError
-from irc.loops import interpret
+from irc.interpret import interpret
 from irc.ops.core import Input
 from irc.ops.reduce import QReduceSum, ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from irc.types import DType, Quant, TensorType

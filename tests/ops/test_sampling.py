@@ -9,9 +9,9 @@ from hypothesis import given, settings
 
 import irc.ops
 from irc.graph import evaluate, same
-from irc.loops import interpret
+from irc.interpret import interpret
 from irc.ops.core import Const
-from irc.text import parse
+from irc.parser import parse
 from irc.types import Array
 from irc.value import OPS, Value
 from tests.ops.sampling import Sample, load_samples

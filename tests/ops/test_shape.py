@@ -13,21 +13,13 @@ from hypothesis import given, settings
 from irc.errors import IRCError, TypeCheckError
 from irc.graph import Graph, evaluate
 from irc.loops import Binary, walk
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.logic import Equal, Relation
 from irc.ops.moving import Moving
 from irc.ops.quantization import Requantize
-from irc.ops.shape import (
-    Cast,
-    Concat,
-    Expand,
-    Gather,
-    Pad,
-    Reshape,
-    Slice,
-    Transpose,
-    Where,
-)
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value
 from tests.ops import peer, twins

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from irc import fixedpoint
 from irc.errors import TypeCheckError
 from irc.graph import Graph, evaluate
-from irc.loops import interpret
+from irc.interpret import interpret
 from irc.ops.core import Const, Input
 from irc.ops.softmax import QSoftmax, Softmax
 from irc.types import Array, DType, Quant, TensorType

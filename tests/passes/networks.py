@@ -6,13 +6,14 @@ from __future__ import annotations
 import numpy as np
 
 from irc.graph import Graph
-from irc.ops.activation import Clip, HardSwish, LeakyRelu, PRelu, Relu, Sigmoid
+from irc.ops.activation import Clip, HardSwish, LeakyRelu, Relu, Sigmoid
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import BatchNorm
 from irc.ops.pool import AvgPool2d, MaxPool2d
+from irc.ops.prelu import PRelu
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.reduce import ReduceMax, ReduceMean
 from irc.ops.resize import ResizeNearest

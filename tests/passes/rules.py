@@ -22,8 +22,8 @@ import pytest
 
 import irc.ops  # noqa: F401
 from irc.graph import Graph, evaluate, same
+from irc.parser import parse
 from irc.rewrite import Rule, UseRule, rewrite
-from irc.text import parse
 from irc.types import Array, DType, TensorType
 
 AnyRule = Rule | UseRule

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from irc.errors import DataError
 from irc.graph import Graph
-from irc.ops.activation import Exp
 from irc.ops.core import Input
 from irc.ops.elementwise import Add
+from irc.ops.unary import Exp
 from irc.passes.calibrate import BINS, Profile, Statistics, calibrate
 from irc.passes.data import batches
 from irc.passes.quantize.options import METHODS, Options

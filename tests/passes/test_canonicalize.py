@@ -10,9 +10,9 @@ from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.recurrent import Recurrent
 from irc.ops.shape import Slice
+from irc.parser import parse
 from irc.passes import canonicalize
 from irc.passes.canonicalize import Canonicalize
-from irc.text import parse
 from irc.types import DType, TensorType
 from irc.value import Value
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize

@@ -6,10 +6,10 @@ from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add
 from irc.ops.shape import Expand
+from irc.parser import parse
 from irc.passes import fold
 from irc.passes.fold import Fold
 from irc.rewrite import Rule
-from irc.text import parse
 from irc.types import DType
 from tests.passes.rules import check_equal, check_rule, parametrize
 

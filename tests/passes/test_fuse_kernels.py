@@ -7,9 +7,9 @@ from hypothesis import given
 
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input, Kernel
-from irc.ops.elementwise import QAdd
 from irc.ops.linear import QLinear, QMatMul
 from irc.ops.pool import MaxPool2d
+from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Lookup, Requantize
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.passes.fuse_kernels import FuseKernels, copy_kernel, is_view, wrap

@@ -15,12 +15,12 @@ from irc.ops.core import Input
 from irc.ops.elementwise import Add
 from irc.ops.linear import MatMul
 from irc.ops.shape import Reshape, Transpose
+from irc.parser import parse
 from irc.passes import PIPELINES, layout, sinking
 from irc.passes.canonicalize import Canonicalize
 from irc.passes.grouping import grouped
 from irc.passes.layout import Layout
 from irc.pipeline import Pipeline
-from irc.text import parse
 from irc.value import Value
 from tests.passes.networks import Network
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize, random_inputs

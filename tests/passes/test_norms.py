@@ -2,9 +2,9 @@
 
 import pytest
 
+from irc.parser import parse
 from irc.passes import PIPELINES, norms
 from irc.pipeline import Pipeline
-from irc.text import parse
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 

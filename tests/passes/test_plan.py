@@ -10,7 +10,7 @@ from hypothesis import given
 
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input, Kernel
-from irc.ops.elementwise import QAdd
+from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Lookup
 from irc.ops.shape import Concat, Pad, Reshape, Slice
 from irc.passes.fuse_kernels import FuseKernels

@@ -10,11 +10,13 @@ from irc import driver, edge, fixedpoint
 from irc.errors import IRCError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import HardSwish
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import LayerNorm
-from irc.ops.shape import Cast, Transpose, Where
+from irc.ops.selection import Where
+from irc.ops.shape import Transpose
 from irc.ops.softmax import Softmax
 from irc.passes.quantize import quantize
 from irc.passes.quantize.assignment import probabilities

@@ -10,12 +10,13 @@ import pytest
 import irc
 from irc import driver, edge
 from irc.graph import Graph, evaluate
-from irc.ops.activation import Clip, Sqrt
+from irc.ops.activation import Clip
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.shape import Reshape, Slice
+from irc.ops.unary import Sqrt
 from irc.types import Array, DType, TensorType
 from irc.value import Value
 from tests.backends.harness import agree

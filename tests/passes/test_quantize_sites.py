@@ -8,11 +8,13 @@ from irc.driver import integerize
 from irc.errors import CompileError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import Relu, Sigmoid
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Div, Mul
 from irc.ops.logic import And, Less
 from irc.ops.reduce import ReduceMean
-from irc.ops.shape import Cast, Concat, Gather, Pad, Slice, Transpose, Where
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat, Pad, Slice, Transpose
 from irc.passes.quantize import quantize
 from irc.properties import is_integer
 from irc.types import Array, DType, Quant

@@ -10,11 +10,12 @@ import pytest
 import irc
 from irc.driver import integerize
 from irc.graph import Graph, evaluate
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Mul
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Relation
 from irc.ops.ranking import TopK
-from irc.ops.shape import Cast, Where
+from irc.ops.selection import Where
 from irc.types import Array, DType
 from irc.value import Value
 
