@@ -444,10 +444,10 @@ def arena_bounds(graph: Graph) -> tuple[int, int]:
 
 
 def profile(
-    graph: Graph, inputs: Mapping[str, Any], rounds: int, target: str = "host"
+    graph: Graph, inputs: Mapping[str, Any], rounds: int, target: str = "host", threads: int = 1
 ) -> Sequence[Any]:
-    """The time of every kernel of a scheduled graph, compiled for a target that this CPU runs:
-    layer, kernel, macs, milliseconds, nbytes, gmacs."""
+    """The time of every kernel of a scheduled graph, compiled for a target that this CPU runs and
+    so many threads: layer, kernel, macs, milliseconds, nbytes, gmacs."""
     from irc.backends.llvm.profile import profile as time_kernels
 
-    return time_kernels(graph, inputs, rounds, target)
+    return time_kernels(graph, inputs, rounds, target, threads)

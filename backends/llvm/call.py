@@ -22,6 +22,7 @@ from irc.loops import Binary, Reduce, walk
 
 TASK_CYCLES: float = 4000
 """Estimated cycles below which a part is not worth telling another thread of it."""
+_CLOCK = "llvm.readcyclecounter"
 _FAST, _SLOW, _ELEMENTS = 32, 2, 4
 """Products per cycle of a micro-kernel and of plain loops; results per cycle of either."""
 
@@ -113,23 +114,30 @@ class Calls:
     task_scratch: int
     more_scratch: int = 0
 
-    def serial(self) -> Any:
-        """`void body(inputs…, outputs…, workspace)`: the calls, one after the other."""
-        function = self._function("body", len(self.bases))
+    def serial(self, *, timed: bool = False) -> Any:
+        """`void body(inputs…, outputs…, workspace)`: the calls, one after the other. If `timed`,
+        there is one argument more, and after each call, and before the first, the CPU's clock is
+        read into the next i64 of it."""
+        function = self._function("body", len(self.bases), timed=timed)
         builder = ir.IRBuilder(function.append_basic_block("entry"))
-        bases = self._bases(function.args)
-        for call in self.calls:
-            call.emit(builder, bases, offset(builder, function.args[-1], self.scratch))
+        arguments, ticks = function.args[: len(self.bases)], function.args[len(self.bases) :]
+        bases = self._bases(arguments)
+        self._read_clock(builder, ticks, 0)
+        for index, call in enumerate(self.calls):
+            call.emit(builder, bases, offset(builder, arguments[-1], self.scratch))
+            self._read_clock(builder, ticks, index + 1)
         builder.ret_void()
         return function
 
-    def parallel(self) -> Any:
+    def parallel(self, *, timed: bool = False) -> Any:
         """`void parallel(inputs…, outputs…, workspace, executor)`: the same calls, those that can
-        be cut as tasks of the executor. It keeps what tasks must know in a frame on its stack:
-        the bases, and into how many parts the call is cut."""
-        function = self._function("parallel", len(self.bases) + 1)
+        be cut as tasks of the executor; `timed` as in `serial`, before the executor. It keeps what
+        tasks must know in a frame on its stack: the bases, and into how many parts the call is
+        cut."""
+        function = self._function("parallel", len(self.bases) + 1, timed=timed)
         builder = ir.IRBuilder(function.append_basic_block("entry"))
-        *arguments, executor = function.args
+        arguments, ticks = function.args[: len(self.bases)], function.args[len(self.bases) : -1]
+        executor = function.args[-1]
         word = self.target.pointer_bits // 8
         frame: Any = builder.alloca(ir.ArrayType(I8, len(arguments) * word + 8))
         frame.align, frame.type = 8, PTR
@@ -137,6 +145,7 @@ class Calls:
             builder.store(argument, offset(builder, frame, 8 + i * word), align=word)
         threads = builder.load(offset(builder, executor, 2 * word), typ=I32, align=4)
         bases = self._bases(arguments)
+        self._read_clock(builder, ticks, 0)
         for index, call in enumerate(self.calls):
             if call.units > 1:
                 tasks = _clamped(builder, threads, call.tasks)
@@ -144,24 +153,17 @@ class Calls:
                 self._execute(builder, executor, tasks, self._task(index, call), frame)
             else:
                 call.emit(builder, bases, offset(builder, arguments[-1], self.scratch))
+            self._read_clock(builder, ticks, index + 1)
         builder.ret_void()
         return function
 
-    def timed(self) -> Any:
-        """`void timed(inputs…, outputs…, workspace, ticks)`: the calls, one after the other; after
-        each, and before the first, the CPU's clock is read into the next i64 of `ticks`."""
-        function = self._function("timed_calls", len(self.bases) + 1)
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        *arguments, ticks = function.args
-        kind = ir.FunctionType(I64, [])
-        clock = ir.Function(self.module, kind, "llvm.readcyclecounter")
-        bases = self._bases(arguments)
-        builder.store(builder.call(clock, []), ticks, align=8)
-        for index, call in enumerate(self.calls, 1):
-            call.emit(builder, bases, offset(builder, arguments[-1], self.scratch))
-            builder.store(builder.call(clock, []), offset(builder, ticks, 8 * index), align=8)
-        builder.ret_void()
-        return function
+    def _read_clock(self, builder: Any, ticks: Sequence[Any], index: int) -> None:
+        """The clock, into an i64 of `ticks`, which holds no pointer where nothing is timed."""
+        for pointer in ticks:
+            clock = self.module.globals.get(_CLOCK)
+            if clock is None:
+                clock = ir.Function(self.module, ir.FunctionType(I64, []), _CLOCK)
+            builder.store(builder.call(clock, []), offset(builder, pointer, 8 * index), align=8)
 
     def _execute(self, builder: Any, executor: Any, tasks: Any, task: Any, frame: Any) -> None:
         """`executor->parallel_for(executor->context, tasks, task, frame)`."""
@@ -208,7 +210,8 @@ class Calls:
     def _bases(self, pointers: Sequence[Any]) -> dict[str | None, Any]:
         return {**dict(zip(self.bases, pointers, strict=True)), None: self.data}
 
-    def _function(self, what: str, arguments: int) -> Any:
+    def _function(self, what: str, arguments: int, *, timed: bool) -> Any:
+        what, arguments = (f"{what}_timed", arguments + 1) if timed else (what, arguments)
         function = declare(self.module, f"{self.name}_{what}", [PTR] * arguments, self.target)
         for argument in function.args:
             argument.add_attribute("noalias")

@@ -6,6 +6,7 @@ import ctypes
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ class Executable:
         self.graph = graph
         self.code = code
         self._engine = _load(code.object_code())
-        self._run = self.function("run", len(code.interface.ports) + 1)
         self._local = threading.local()
         if code.interface.threads > 1:
             stop = self.function("threads_stop", 0)
@@ -47,6 +47,10 @@ class Executable:
         if status:
             raise CompileError(f"{self.graph.name}: the compiled code returned {status}")
         return outputs
+
+    @cached_property
+    def _run(self) -> Any:
+        return self.function("run", len(self.code.interface.ports) + 1)
 
     def function(self, what: str, count: int) -> Any:
         """A function of the C interface that takes so many pointers."""

@@ -86,16 +86,17 @@ def generate(
 
 
 def generate_timed(
-    graph: Graph, target: Target, name: str, choose: Chooser = select
+    graph: Graph, target: Target, name: str, threads: int = 1, choose: Chooser = select
 ) -> tuple[Code, Sequence[Call]]:
-    """`NAME_timed(inputs…, outputs…, workspace, ticks)` besides `NAME_run`, for the highest level
-    of the target, and the calls whose ends it times."""
-    builder = _ModuleBuilder(graph, target, Interface.of(graph, name), target.levels, 1, choose)
-    builder.run()
-    inner = builder.calls.timed()
-    function = builder._exported("timed", len(builder.interface.ports) + 2)
+    """`NAME_timed(inputs…, outputs…, workspace, ticks)` in place of `NAME_run`, for the highest
+    level of the target, and the calls whose ends it times."""
+    interface = Interface.of(graph, name)
+    builder = _ModuleBuilder(
+        graph, target, interface, target.levels, threads, choose, timed=True
+    )
+    function = builder._exported("timed", len(interface.ports) + 2)
     body = ir.IRBuilder(function.append_basic_block("entry"))
-    body.call(inner, function.args)
+    body.call(builder.body, function.args)
     body.ret(ir.Constant(I32, OK))
     return builder.code({}, float_io=False), builder.calls.calls
 
@@ -128,8 +129,9 @@ def generate_library(
 class _ModuleBuilder:
     def __init__(
         self, graph: Graph, target: Target, interface: Interface, levels: Sequence[Target],
-        threads: int, choose: Chooser,
+        threads: int, choose: Chooser, *, timed: bool = False,
     ) -> None:  # fmt: skip
+        """A `timed` body takes one argument more, and so does its parallel form."""
         check_threads(threads, target)
         require(graph, ("scheduled",), "code generation")
         self.graph = graph
@@ -149,8 +151,8 @@ class _ModuleBuilder:
         )
         calls = [e.calling(self.interface.workspace) for e in self.emitters]
         self.calls = calls[-1]
-        self.body = self._dispatched("body", [c.serial() for c in calls])
-        self.parallel = self._dispatched("parallel", [c.parallel() for c in calls])
+        self.body = self._dispatched("body", [c.serial(timed=timed) for c in calls])
+        self.parallel = self._dispatched("parallel", [c.parallel(timed=timed) for c in calls])
         self.pool = self._pool() if threads > 1 else ""
         constants = self.emitter.constants.content
         self.blobs: dict[str, tuple[bytes, int]] = {

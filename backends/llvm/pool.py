@@ -15,8 +15,9 @@ from irc.backends.llvm.target import Target
 from irc.errors import CompileError
 
 MOST_THREADS = 256
-SPINS = 1000
-"""Looks at a word before a thread goes to sleep: some tens of microseconds."""
+SPINS = 20000
+"""Looks at a word before a thread goes to sleep: about a millisecond. To be woken takes it tens of
+microseconds, so in a loop of runs it should not sleep between two."""
 _PAUSES = {"x86_64": "llvm.x86.sse2.pause()", "aarch64": "llvm.aarch64.hint(i32 1)"}
 
 

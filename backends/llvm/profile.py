@@ -1,4 +1,4 @@
-"""Where a model's time goes, kernel by kernel, on this machine and one thread."""
+"""Where a model's time goes, kernel by kernel, on this machine."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ class LayerTime:
 class TimedNetwork:
     """A scheduled graph in this process that tells, run by run, how long each of its calls took."""
 
-    def __init__(self, graph: Graph, target: Target, choose: Chooser = select) -> None:
+    def __init__(
+        self, graph: Graph, target: Target, choose: Chooser = select, threads: int = 1
+    ) -> None:
         """Raises `CompileError` where code can't read the CPU's clock."""
         check_clock()
         self.graph = graph
-        self.code, self.calls = generate_timed(graph, target, "timed", choose)
+        self.code, self.calls = generate_timed(graph, target, "timed", threads, choose)
         self._executable = Executable(graph, self.code)
         ports = len(self.code.interface.ports)
         self._function = self._executable.function("timed", ports + 2)
@@ -73,14 +75,16 @@ def check_clock() -> None:
 
 
 def profile(
-    graph: Graph, inputs: Mapping[str, Any], rounds: int = 50, target: str = "host"
-) -> list[LayerTime]:
-    """Time every kernel of a scheduled graph, in the order in which they run.
+    graph: Graph, inputs: Mapping[str, Any], rounds: int = 50, target: str = "host",
+    threads: int = 1,
+) -> list[LayerTime]:  # fmt: skip
+    """Time every kernel of a scheduled graph, in the order in which they run; a kernel that
+    threads share until the last of them is done.
 
     Raises `CompileError` for a target that this machine is not, and where code can't read the
     CPU's clock.
     """
-    network = TimedNetwork(graph, runnable(target))
+    network = TimedNetwork(graph, runnable(target), threads=threads)
     middle = np.median(network.run(inputs, rounds + 2)[2:], axis=0)
     sizes = {v.name: _traffic(v) for v in graph.order if isinstance(v, Kernel)}
     return [

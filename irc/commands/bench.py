@@ -86,7 +86,8 @@ def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[st
     out().print(result_table(result))
     content: dict[str, Any] = {"result": asdict(result)}
     if request.layers:
-        layers = driver.profile(scheduled, inputs, request.rounds * CALLS, request.target)
+        rounds = request.rounds * CALLS
+        layers = driver.profile(scheduled, inputs, rounds, request.target, request.threads)
         out().print(layer_table(layers))
         content["layers"] = [asdict(layer) for layer in layers]
     if rivals is not None:

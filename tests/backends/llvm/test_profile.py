@@ -33,3 +33,12 @@ def test_a_lower_level_is_timed_and_a_foreign_cpu_refused() -> None:
     assert all(t.milliseconds > 0 for t in times)
     with pytest.raises(CompileError, match="aarch64 can't run in this process"):
         profile(graph, random_inputs(graph), target="aarch64")
+
+
+@pytest.mark.skipif(not host().is_x86, reason="reads the clock of x86")
+def test_kernels_are_timed_with_threads() -> None:
+    graph = small_net(24)
+    times = profile(graph, random_inputs(graph), rounds=3, threads=2)
+    alone = profile(graph, random_inputs(graph), rounds=3)
+    assert [(t.layer, t.kernel) for t in times] == [(t.layer, t.kernel) for t in alone]
+    assert all(0 < t.milliseconds < 1000 for t in times)
