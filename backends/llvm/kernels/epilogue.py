@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -10,31 +11,55 @@ from llvmlite import ir
 from irc.backends.llvm.kernels.narrow import narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I32, I64
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.render import Renderer
+from irc.backends.llvm.render import Place, Renderer
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Expr, Load, Reduce, children, walk
 
-Place = tuple[Any, ...]
+Indices = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Whether a vector is stored (i1), and the memory that takes it where it is not."""
+
+    condition: Any
+    sink: Any
+
+
+@dataclass(frozen=True)
+class KeptPlace(Place):
+    """A tensor of which one element is written, or none."""
+
+    kept: Kept
+
+    def address(self, builder: Any, offset: Any) -> Any:
+        """Pointer to the element, or to what is never read."""
+        return builder.select(
+            self.kept.condition, super().address(builder, offset), self.kept.sink
+        )
 
 
 def finish(
     f: KernelFunction,
     ranges: Ranges,
     reduce: Reduce,
-    totals: Sequence[tuple[Place, Any]],
+    totals: Sequence[tuple[Indices, Any]],
     width: int,
     known: Mapping[Expr, Any] | None = None,
+    keep: Sequence[Kept | None] | None = None,
 ) -> None:
     """Render the results at places (the last indices of the result, the last one that of lane 0),
     each with its total, `width` lanes, for the reduction, and store them; loads before stores.
-    `known` are values that `fixed` gave."""
+    `known` are values that `fixed` gave, `keep` tells of each result whether it is one."""
     nest = f.work.loops.result
     renderers = [
         _renderer(f, ranges, place, {**(known or {}), reduce: total}, width)
         for place, total in totals
     ]
-    for renderer, value in zip(renderers, _values(f, renderers, width), strict=True):
-        renderer.store(f.result, nest.axes, value)
+    values = _values(f, renderers, width)
+    for renderer, value, kept in zip(renderers, values, keep or [None] * len(values), strict=True):
+        to = f.result if kept is None else KeptPlace(**vars(f.result), kept=kept)
+        renderer.store(to, nest.axes, value)
 
 
 def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> list[Any]:

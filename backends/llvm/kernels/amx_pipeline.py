@@ -1,0 +1,354 @@
+"""The loops of `amx`: products of a group of tiles, while the results of the one before are
+finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.kernels.amx_tiling import (
+    LANES,
+    ROW_BYTES,
+    TILE_ROWS,
+    Tiling,
+    chunks,
+    vectors,
+)
+from irc.backends.llvm.kernels.amx_walk import Walk
+from irc.backends.llvm.kernels.dot import call
+from irc.backends.llvm.kernels.epilogue import Kept, column_groups, finish, fixed, join
+from irc.backends.llvm.kernels.halo import Copy, copy_rows
+from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.narrow import AT_ONCE
+from irc.backends.llvm.kernels.product import Product
+from irc.backends.llvm.loop import I32, I64, counted, minimum, only_if, spanned, within
+from irc.backends.llvm.ranges import Ranges
+from irc.backends.llvm.work import KernelFunction
+from irc.loops import Expr
+
+I8 = ir.IntType(8)
+PART_BYTES = 768 * 1024
+"""Activations of a part of an image: some of the second-level cache."""
+NEAR_BYTES = 16 * 1024
+"""Weights of a block of channels up to which the CPU fetches the next one's by itself."""
+SINK_BYTES = 4 * ROW_BYTES
+"""Where results go that are none: a round's vectors at their widest."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of channels of one width in each group of channels: how many, where their packed
+    weights and their channels begin, and the vectors and channels of one."""
+
+    count: int
+    start: int
+    first: int
+    vectors: int
+    channels: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that are finished together."""
+        return AT_ONCE // min(2, self.vectors) if self.vectors < AT_ONCE else 1
+
+
+def blocks_of(p: Product, tiling: Tiling, depth: int) -> list[Blocks]:
+    """The whole blocks, then the rest. Packed weights take `depth` words per channel."""
+    whole = p.columns // (tiling.vectors * LANES)
+    rest = vectors(p) - whole * tiling.vectors
+    channels = whole * tiling.vectors * LANES
+    found = [
+        Blocks(whole, 0, 0, tiling.vectors, tiling.vectors * LANES),
+        Blocks(1, depth * channels * 4, channels, rest, p.columns - channels),
+    ]
+    return [b for b in found if b.count and b.vectors]
+
+
+class Pending:
+    """What a group of tiles, whose accumulators are stored, still waits for: variables, and
+    `done`, how many of its rounds are finished."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        with builder.goto_entry_block():
+            self._places = {
+                name: builder.alloca(I64) for name in ("done", "number", "wanted", "channel")
+            }
+
+    def set(self, **values: Any) -> None:
+        """Give variables a value, i64."""
+        for name, value in values.items():
+            self.builder.store(value, self._places[name])
+
+    def get(self, name: str) -> Any:
+        """The value of a variable."""
+        return self.builder.load(self._places[name], typ=I64)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Channels that are finished together: where a pixel's accumulators begin, in bytes, the first
+    channel (i64), how many vectors and channels, and what is known of them before any pixel."""
+
+    offset: int
+    first: Any
+    vectors: int
+    width: int
+    known: Mapping[Expr, Any]
+
+
+class AmxLoops:
+    """Emits the function of a product."""
+
+    def __init__(self, product: Product, tiling: Tiling, cut: str, columns: int) -> None:
+        self.p = product
+        self.tiling = tiling
+        self.cut = cut
+        self.walk = Walk(product, tiling, columns)
+        self.chunks = chunks(product)
+
+    def emit(self, f: KernelFunction) -> None:
+        """Emit the loops of `amx`'s docstring. `f.arrays` are packed weights, the configuration
+        of the tile registers, and the offsets of the chunks."""
+        self.f, self.builder = f, f.builder
+        self.ranges = Ranges(f.work.facts)
+        self.pending = Pending(self.builder)
+        self._call("ldtilecfg", f.arrays[1])
+        with counted(self.builder, self.p.pixels[0], label="n") as image:
+            base = self._image(image.index)
+            for start, stop in self._parts():
+                for blocks in blocks_of(self.p, self.tiling, self._depth):
+                    self._pipeline(image.index, base, start, stop, blocks)
+        self._call("tilerelease")
+
+    @property
+    def _depth(self) -> int:
+        """Words of packed weights of a channel."""
+        return self.chunks * self.tiling.chunk
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        call(self.builder, f"llvm.x86.{name}", ir.VoidType(), list(arguments))
+
+    def _plus(self, value: Any, number: int) -> Any:
+        return self.builder.add(value, ir.Constant(I64, number), flags=("nuw", "nsw"))
+
+    # -------------------------------------------------------- what is done
+
+    def _image(self, n: Any) -> Any:
+        """Where an image is read: as it lies, or its padded copy."""
+        source = self.f.places[self.p.source].pointer
+        if self.p.copy is None:
+            return at(self.builder, source, times(self.builder, n, self.p.pixel[0]))
+        base = at(self.builder, self.f.scratch, self.tiling.stored + SINK_BYTES)
+        width, rows = self.f.target.vector_bytes, self._rows(self.p.copy)
+        copy_rows(self.builder, self.p.copy, source, n, base, width, *rows)
+        return base
+
+    def _parts(self) -> Iterator[tuple[Any, Any]]:
+        """First tile and end of every part of an image."""
+        image = self.p.pixels[1] * max(self.p.pixel[1], self.p.pixels[2] * self.p.pixel[2])
+        size = ceil(self.walk.count / max(1, ceil(image / PART_BYTES)))
+        size = ceil(size / self.tiling.tiles) * self.tiling.tiles
+        begin, end = self._tiles()
+        with counted(self.builder, end, begin=begin, step=size, label="part") as part:
+            yield part.index, minimum(self.builder, self._plus(part.index, size), end)
+
+    def _bounds(self, cut: str) -> tuple[Any, Any] | None:
+        """The units to do, where the work is cut by these."""
+        return (self.f.begin, self.f.end) if self.f.split and cut == self.cut else None
+
+    def _tiles(self) -> tuple[Any, Any]:
+        """The tiles to do: from which to which."""
+        bounds = self._bounds("tiles")
+        if bounds is None:
+            return 0, self.walk.count
+        begin, end = (times(self.builder, b, self.tiling.tiles) for b in bounds)
+        return begin, minimum(self.builder, end, self.walk.count)
+
+    def _rows(self, copy: Copy) -> tuple[Any, Any]:
+        """The padded rows that those tiles read."""
+        builder, rows = self.builder, self.p.pixels[1]
+        if self._bounds("tiles") is None or rows == 1:
+            return 0, copy.padded[0]
+        begin, end = self._tiles()
+        step = self.p.pixel[1] // (copy.padded[1] * copy.padded[2])
+        first = self.walk.tile(builder, begin).y
+        last = self.walk.tile(builder, builder.sub(end, ir.Constant(I64, 1))).y
+        more = ir.Constant(I64, copy.padded[0] - (rows - 1) * step)
+        return times(builder, first, step), builder.add(times(builder, last, step), more)
+
+    @contextmanager
+    def _each(self, blocks: Blocks) -> Iterator[tuple[Any, Any, Any]]:
+        """A loop over blocks of channels: each one's group, first channel and packed weights."""
+        builder, depth = self.builder, self._depth
+        group_bytes = depth * vectors(self.p) * LANES * 4
+        first, last = self._bounds("groups") or (0, self.p.groups)
+        begin, end = self._bounds("channels") or (0, blocks.count + (blocks.first > 0))
+        with counted(builder, last, begin=first, label="g") as group:
+            start = at(builder, self.f.arrays[0], times(builder, group.index, group_bytes))
+            start = at(builder, start, blocks.start)
+            channel = self._plus(times(builder, group.index, self.p.columns), blocks.first)
+            if blocks.first:
+                whole = blocks.first // (self.tiling.vectors * LANES)
+                with only_if(builder, end, whole + 1):
+                    yield group.index, channel, start
+                return
+            with within(builder, blocks.count, begin, end, label="o") as block:
+                size = depth * blocks.channels * 4
+                more = times(builder, block.index, blocks.channels)
+                yield (
+                    group.index,
+                    builder.add(channel, more),
+                    at(builder, start, times(builder, block.index, size)),
+                )
+
+    # -------------------------------------------------------- the pipeline
+
+    def _pipeline(self, n: Any, base: Any, start: Any, stop: Any, blocks: Blocks) -> None:
+        """All groups of tiles of a part of the image, for blocks of one width. Each finishes the
+        one before it, of whatever block that was, and the last one is finished behind."""
+        pending, zero = self.pending, ir.Constant(I64, 0)
+        rounds = self._round_count(blocks)
+        pending.set(done=ir.Constant(I64, rounds), number=zero, wanted=zero, channel=zero)
+        with self._each(blocks) as (group, channel, weights):
+            source = at(self.builder, base, times(
+                self.builder, group, self.p.run if self.p.groups > 1 else 0))  # fmt: skip
+            with spanned(self.builder, start, stop, step=self.tiling.tiles, label="t") as wanted:
+                self._group(n, source, (start, wanted), channel, weights, blocks)
+        columns = self._columns(blocks)
+        self._finish(n, ir.Constant(I64, rounds), columns, blocks)
+
+    def _group(
+        self, n: Any, source: Any, tiles: tuple[Any, Any], channel: Any, weights: Any,
+        blocks: Blocks,
+    ) -> None:  # fmt: skip
+        """The products of a group, and between them what the pending one waits for; then the
+        accumulators are stored."""
+        builder, size = self.builder, self.tiling.tiles
+        start, wanted = tiles
+        columns = self._columns(blocks)
+        first = self.walk.first(builder, wanted)
+        xs = [self.walk.address(builder, source, self._plus(first, i)) for i in range(size)]
+        ahead = self._ahead(builder.udiv(builder.sub(wanted, start), ir.Constant(I64, size)),
+                            blocks)  # fmt: skip
+        for register in range(size * blocks.vectors):
+            self._call("tilezero", ir.Constant(I8, register))
+        each = ceil(self._round_count(blocks) / self.chunks)
+        with counted(builder, self.chunks, label="k") as k:
+            offset = builder.gep(self.f.arrays[2], [k.index], inbounds=True, source_etype=I64)
+            offset = builder.load(offset, typ=I64, align=8)
+            chunk_bytes = self.tiling.chunk * blocks.vectors * ROW_BYTES
+            w = at(builder, weights, times(builder, k.index, chunk_bytes))
+            self._chunk([at(builder, x, offset) for x in xs], w, ahead, blocks)
+            until = times(builder, self._plus(k.index, 1), each)
+            self._finish(n, minimum(builder, until, self._round_count(blocks)), columns, blocks)
+        for i in range(size):
+            for j in range(blocks.vectors):
+                self._store(i, j, blocks)
+        self.pending.set(done=ir.Constant(I64, 0), number=first, wanted=wanted, channel=channel)
+
+    # -------------------------------------------------------- products
+
+    def _ahead(self, number: Any, blocks: Blocks) -> tuple[Any, int]:
+        """How far ahead the `number`th group of a block fetches weights from far away, and how
+        many lines in each chunk: its part of the next block's."""
+        groups = ceil(self.walk.count / self.tiling.tiles)
+        lines = ceil(self.tiling.chunk * blocks.vectors / groups) if groups > 1 else 0
+        size = self._depth * blocks.vectors * ROW_BYTES
+        part = times(self.builder, number, lines * ROW_BYTES)
+        return self._plus(part, size), lines if size >= NEAR_BYTES else 0
+
+    def _chunk(self, xs: Sequence[Any], w: Any, ahead: tuple[Any, int], blocks: Blocks) -> None:
+        """One product of every tile of pixels by every tile of channels."""
+        self._fetch(at(self.builder, w, ahead[0]), ahead[1])
+        activations, weights = self.tiling.pools()
+        for i, x in enumerate(xs):
+            a = activations[i % len(activations)]
+            self._load(a, x, self.p.pixel[2])
+            for j in range(blocks.vectors):
+                b = weights[j % len(weights)]
+                if i == 0:
+                    self._load(b, at(self.builder, w, j * ROW_BYTES), blocks.vectors * ROW_BYTES)
+                registers = (ir.Constant(I8, r) for r in (i * blocks.vectors + j, a, b))
+                self._call("tdpbusd", *registers)
+
+    def _fetch(self, pointer: Any, lines: int) -> None:
+        """Into the second-level cache."""
+        hints = [ir.Constant(I32, n) for n in (0, 2, 1)]
+        for line in range(lines):
+            address = at(self.builder, pointer, line * ROW_BYTES)
+            call(self.builder, "llvm.prefetch.p0", ir.VoidType(), [address, *hints])
+
+    def _load(self, register: int, pointer: Any, stride: int) -> None:
+        numbers = ir.Constant(I8, register), ir.Constant(I64, stride)
+        self._call("tileloadd64", numbers[0], pointer, numbers[1])
+
+    def _store(self, i: int, j: int, blocks: Blocks) -> None:
+        """Accumulators to scratch: per pixel, those of its channels."""
+        stride = blocks.vectors * ROW_BYTES
+        to = at(self.builder, self.f.scratch, i * TILE_ROWS * stride + j * ROW_BYTES)
+        register = ir.Constant(I8, i * blocks.vectors + j)
+        self._call("tilestored64", register, to, ir.Constant(I64, stride))
+
+    # -------------------------------------------------------- results
+
+    def _tile_rounds(self, blocks: Blocks) -> int:
+        return ceil(self.tiling.rows / blocks.pixels)
+
+    def _round_count(self, blocks: Blocks) -> int:
+        """Rounds that finish a group: of some pixels each."""
+        return self.tiling.tiles * self._tile_rounds(blocks)
+
+    def _columns(self, blocks: Blocks) -> list[Columns]:
+        """The pending block's channels, as many vectors at a time as are packed together."""
+        channel, found = self.pending.get("channel"), []
+        for start, count, width in column_groups(blocks.channels, LANES, AT_ONCE):
+            first = self._plus(channel, start * LANES)
+            known = fixed(self.f, self.ranges, self.p.reduce, first, width)
+            found.append(Columns(start * ROW_BYTES, first, count, width, known))
+        return found
+
+    def _finish(self, n: Any, until: Any, columns: Sequence[Columns], blocks: Blocks) -> None:
+        """The pending group's rounds up to `until`."""
+        builder, done = self.builder, self.pending.get("done")
+        with (
+            builder.if_then(builder.icmp_unsigned("<", done, until)),
+            spanned(builder, done, until, label="r") as number,
+        ):
+            self._round(n, number, columns, blocks)
+            self.pending.set(done=self._plus(number, 1))
+
+    def _round(self, n: Any, number: Any, columns: Sequence[Columns], blocks: Blocks) -> None:
+        """The expression around the reduction for some pixels of the pending group."""
+        builder, stride = self.builder, blocks.vectors * ROW_BYTES
+        per_tile = ir.Constant(I64, self._tile_rounds(blocks))
+        tile = builder.udiv(number, per_tile)
+        row = times(builder, builder.urem(number, per_tile), blocks.pixels)
+        line = at(builder, self.f.scratch, times(builder, tile, TILE_ROWS * stride))
+        line = at(builder, line, times(builder, row, stride))
+        tile = builder.add(self.pending.get("number"), tile)
+        place = partial(self.walk.pixel, builder, tile, self.pending.get("wanted"))
+        beyond = self.tiling.rows % blocks.pixels != 0
+        places = [place(self._plus(row, i), beyond=beyond) for i in range(blocks.pixels)]
+        sink = at(builder, self.f.scratch, self.tiling.stored)
+        keep = [None if p.new is None else Kept(p.new, sink) for p in places]
+        for c in columns:
+            totals = [
+                ((n, p.y, p.x, c.first), self._totals(at(builder, line, i * stride + c.offset), c))
+                for i, p in enumerate(places)
+            ]
+            finish(self.f, self.ranges, self.p.reduce, totals, c.width, c.known, keep)
+
+    def _totals(self, pointer: Any, c: Columns) -> Any:
+        full = ir.VectorType(I32, LANES)
+        loaded = [
+            self.builder.load(at(self.builder, pointer, j * ROW_BYTES), typ=full, align=ROW_BYTES)
+            for j in range(c.vectors)
+        ]
+        return join(self.builder, loaded, c.width)

@@ -1,0 +1,148 @@
+"""What AMX multiplies at one time: the choice, its cost, and weights in the order of their use."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product as cross
+from math import ceil
+
+import numpy as np
+
+from irc.backends.llvm.kernels.product import Product
+from irc.types import Array
+
+TILE_ROWS, ROW_BYTES, LANES = 16, 64, 16
+"""Of a tile register; and the accumulators in its row."""
+REGISTERS = 8
+ACCUMULATORS = 4
+FEWEST_CYCLES = 10
+"""Of a product, however few pixels it has; else one per pixel."""
+EPILOGUE_CYCLES = {1: 7.0, 2: 5.5, 3: 6.0, 4: 5.0}
+"""Per vector of results, by how many of a pixel are stored together."""
+FAR_BYTES = 15
+"""Per cycle, of weights from the last cache or memory, where products hide some of the way."""
+GROUP_CYCLES = 60
+"""Per group of tiles: addresses, and waiting for the last products."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """What is computed at one time: `tiles` tiles of `rows` pixels by `vectors` tiles of channels,
+    `chunk` words of four bytes of each pixel in one product."""
+
+    rows: int
+    tiles: int
+    vectors: int
+    chunk: int
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the accumulators, stored."""
+        return self.tiles * TILE_ROWS * self.vectors * ROW_BYTES
+
+    def pools(self) -> tuple[range, range]:
+        """Tile registers of activations and of weights; the first ones are accumulators."""
+        used = self.tiles * self.vectors
+        weights = min(self.vectors, REGISTERS - used - 1)
+        end = min(used + self.tiles, REGISTERS - weights)
+        return range(used, end), range(end, end + weights)
+
+
+def whole_rows(p: Product) -> Product | None:
+    """The product over whole rows of what is read, as one row: so a tile goes on in the next row
+    where rows are narrow. What lies between the rows of the result is computed for nothing."""
+    _, rows, columns = p.pixels
+    if rows == 1 or p.pixel[1] % p.pixel[2] or p.pixel[1] // p.pixel[2] < columns:
+        return None
+    extent = (rows - 1) * (p.pixel[1] // p.pixel[2]) + columns
+    return dataclasses.replace(p, pixels=(p.pixels[0], 1, extent))
+
+
+def best_tilings(p: Product) -> list[tuple[Tiling, float]]:
+    """Every tiling with its estimated cycles, the one of fewest first."""
+    rows = ceil(p.pixels[2] / ceil(p.pixels[2] / TILE_ROWS))
+    chunk = ceil(p.words / _run_chunks(p))
+    tiles = min(ACCUMULATORS, p.pixels[1] * ceil(p.pixels[2] / rows))
+    options = (
+        Tiling(rows, t, v, chunk)
+        for t, v in cross(range(1, tiles + 1), range(1, min(ACCUMULATORS, vectors(p)) + 1))
+        if t * v <= ACCUMULATORS
+    )
+    costs = [(_cost(p, option), -option.vectors, option) for option in options]
+    return [(tiling, cycles) for cycles, _, tiling in sorted(costs, key=lambda c: c[:2])]
+
+
+def _cost(p: Product, t: Tiling) -> float:
+    """Products one after the other, beside their loads; the weights from far away; then results."""
+    total, groups = 0.0, ceil(tiles(p, t.rows) / t.tiles)
+    for v, many in ((t.vectors, vectors(p) // t.vectors), (vectors(p) % t.vectors, 1)):
+        if v and many:
+            multiply = t.tiles * v * max(t.rows, FEWEST_CYCLES)
+            products = chunks(p) * max(multiply, t.tiles * t.rows + v * t.chunk)
+            weights = chunks(p) * t.chunk * v * ROW_BYTES / FAR_BYTES
+            results = t.tiles * t.rows * v * EPILOGUE_CYCLES[v]
+            total += many * (groups * (products + results + GROUP_CYCLES) + weights)
+    return total * p.groups * p.pixels[0]
+
+
+def tiles(p: Product, rows: int) -> int:
+    """Tiles of pixels in an image."""
+    return p.pixels[1] * ceil(p.pixels[2] / rows)
+
+
+def vectors(p: Product) -> int:
+    """Tiles of channels in a group."""
+    return ceil(p.columns / LANES)
+
+
+def _run_chunks(p: Product) -> int:
+    return ceil(p.words / TILE_ROWS)
+
+
+def chunks(p: Product) -> int:
+    """Products that each accumulator is the sum of."""
+    return p.depth // p.words * _run_chunks(p)
+
+
+def _starts(p: Product, chunk: int) -> list[int]:
+    """First word of each chunk of a run; the last one ends with the run."""
+    return [min(i * chunk, p.words - chunk) for i in range(_run_chunks(p))]
+
+
+def chunk_offsets(p: Product, chunk: int) -> Array:
+    """i64 [chunks]: bytes from a pixel to what each chunk reads of it."""
+    return np.array(list(_offsets(p, chunk)), np.int64)
+
+
+def _offsets(p: Product, chunk: int) -> Iterator[int]:
+    for indices in np.ndindex(*(extent for extent, _ in p.taps)):
+        tap = sum(i * step for i, (_, step) in zip(indices, p.taps, strict=True))
+        yield from (tap + start * 4 for start in _starts(p, chunk))
+
+
+def chunked(p: Product, chunk: int) -> Array:
+    """The matrix as `Product.packed`, in chunks: what two chunks have in common is 0 in the later
+    one."""
+    groups, columns = p.packed.shape[:2]
+    runs = p.packed.reshape(groups, columns, -1, p.words, 4)
+    parts = []
+    for number, start in enumerate(_starts(p, chunk)):
+        part = runs[..., start : start + chunk, :].copy()
+        part[..., : number * chunk - start, :] = 0
+        parts.append(part)
+    return np.concatenate(parts, axis=3).reshape(groups, columns, -1, 4)
+
+
+def configuration(t: Tiling) -> Array:
+    """The operand of `ldtilecfg`: palette 1, bytes of a row (u16) and rows of each register."""
+    words, content = np.zeros(16, np.uint16), np.zeros(64, np.uint8)
+    activations, weights = t.pools()
+    words[: weights.stop] = ROW_BYTES
+    words[activations.start : activations.stop] = t.chunk * 4
+    content[0] = 1
+    content[16:48] = words.view(np.uint8)
+    content[48 : 48 + activations.stop] = t.rows
+    content[48 + weights.start : 48 + weights.stop] = t.chunk
+    return content
