@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -32,29 +31,19 @@ from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.ops.logic import Relation
 from irc.ops.moving import in_type
-from irc.ops.quantization import (
-    Dequantize,
-    Lookup,
-    Quantize,
-    Requantize,
-    constant,
-    tabulated,
-)
+from irc.ops.quantization import Dequantize, Quantize, constant, tabulated
 from irc.ops.ranking import Ranking
-from irc.ops.shape import Concat, Reshape
 from irc.ops.truth import QCompare, Truth
+from irc.passes.conversions import as_tensor, centred, clamped, converted, moved_constant
 from irc.passes.intervals import inner_type, output_type
 from irc.passes.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.complete import Islands
-from irc.passes.quantize.scales import asymmetric
 from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
 PARAMETERS = frozenset({"w", "b", "scale", "bias", "row_weights", "column_weights"})
 """Operands that a twin takes as they are: weights, and reals that it makes its own integers of."""
-EXACT = (2**30, 30)
-"""The multiplier of 1: a requantize with it changes zero point and dtype alone."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +161,7 @@ class _Work:
         if len(known) < len(operands):
             return None
         if all(isinstance(o, Const) for o in known):
-            return _moved_constant(v, [constant(o, "a moved operand") for o in known])
+            return moved_constant(v, [constant(o, "a moved operand") for o in known])
         agreed = {(o.type.dtype, o.type.quant) for o in known if o.type.quant is not None}
         return _over(v, known) if len(agreed) == 1 else None
 
@@ -202,7 +191,7 @@ class _Work:
 
     def comparison(self, v: Relation, kind: CompareKind) -> Value:
         """Two reals compared: their integers, where these have one scale."""
-        a, b = (_as_tensor(self.forms[o] or o) for o in v.operands)
+        a, b = (as_tensor(self.forms[o] or o) for o in v.operands)
         unknown = [o for o in (a, b) if o.type.dtype.is_float]
         if unknown:
             self.problems.append(f"{v.op} %{v.name}: compares %{unknown[0].name}, which has no"
@@ -228,13 +217,13 @@ class _Work:
     def _compute(self, v: Value, target: TensorType) -> Value:
         form = self.forms.get(v)
         if form is not None:
-            return _converted(form, target)
+            return converted(form, target)
         source = self.forms.get(self.root[v])
         if source is not None and not isinstance(v, Const) and not _only_clamps(v, self.root[v]):
             return self.table(v, source, target)
         if is_clamp(v):
             (inner,) = v.operands
-            return _clamped(self.compute(inner, target), v, target)
+            return clamped(self.compute(inner, target), v, target)
         if (factor := scaling(v)) is not None and self.rescales(v):
             return self.scaled(v, factor, target)
         if v.moves:
@@ -303,8 +292,8 @@ class _Work:
         fields = [f for f in operand_fields(type(v)) if getattr(v, f) is not None]
         found = {f: known[getattr(v, f)] for f in fields}
         if "w" in found:
-            found["x"], found["w"] = _centred(v, found["x"], constant(found["w"], "weights"))
-        return [v if f in PARAMETERS else _as_tensor(v) for f, v in found.items()]
+            found["x"], found["w"] = centred(v, found["x"], constant(found["w"], "weights"))
+        return [v if f in PARAMETERS else as_tensor(v) for f, v in found.items()]
 
 
 def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
@@ -348,106 +337,7 @@ def _placeholder(t: TensorType) -> Value:
     return Const(np.zeros(t.shape, dtype.numpy), quant)
 
 
-def _converted(form: Value, target: TensorType) -> Value:
-    """Integers in another quantization; constants are converted here and now."""
-    if (form.type.dtype, form.type.quant) == (target.dtype, target.quant):
-        return form
-    if isinstance(form, Const):
-        real = fixedpoint.dequantize(form.array, form.type, DType.F64)
-        return Const(fixedpoint.quantize(real, target), target.quant, name=form.name)
-    return in_type(form, target)
-
-
 def _only_clamps(v: Value, root: Value) -> bool:
     while v is not root and is_clamp(v):
         (v,) = v.operands
     return v is root
-
-
-def _clamped(made: Value, clip: Value, target: TensorType) -> Value:
-    """A value with one more clamp, in its kernel where that has one."""
-    lo, hi = fixedpoint.clamp_bounds(target, *clip.range)  # type: ignore[attr-defined]
-    node: Any = made
-    if isinstance(made, Lookup):
-        table = np.clip(constant(made.table, "a table").array, lo, hi)
-        return made.replace(table=Const(table), name=clip.name)
-    if hasattr(made, "clamp"):
-        bounds = tuple(int(np.clip(end, lo, hi)) for end in node.clamp)
-        return made.replace(clamp=bounds, name=clip.name)
-    quant = fixedpoint.quant_of(target)
-    return Requantize(made, *EXACT, (lo, hi), target.dtype, quant, name=clip.name)
-
-
-def _as_tensor(v: Value) -> Value:
-    """A float constant that is more than one number, quantized per tensor for its op."""
-    if not isinstance(v, Const) or not v.type.dtype.is_float or v.type.size == 1:
-        return v
-    quant = asymmetric(float(v.array.min(initial=0)), float(v.array.max(initial=0)))
-    type_ = TensorType(DType.U8, v.shape, quant)
-    return Const(fixedpoint.quantize(v.array, type_), quant, name=v.name)
-
-
-def _moved_constant(v: Value, operands: list[Const]) -> Value | None:
-    """A moving op over constants, done here; scales along an axis move along."""
-    if any(o.quant is None for o in operands) or len(operands) != 1:
-        return None
-    (c,) = operands
-    if c.quant is None or c.quant.axis is None:
-        return Const(np.asarray(v.evaluate(c.array)), c.quant, name=v.name)
-    # Tell where each channel goes by moving its number.
-    shape = [1] * c.type.rank
-    shape[c.quant.axis] = -1
-    channel = np.arange(len(c.quant.scales)).reshape(shape)
-    moved = np.asarray(v.evaluate(np.broadcast_to(channel, c.shape)))
-    axis = _axis_of(moved)
-    if axis is None:
-        return None
-    index = np.moveaxis(moved, axis, 0).reshape(moved.shape[axis], -1)[:, 0]
-    return Const(np.asarray(v.evaluate(c.array)), _picked(c.quant, index, axis), name=v.name)
-
-
-def _axis_of(channel: Array) -> int | None:
-    """The one axis along which an array varies (0 if it doesn't), or None."""
-    varying = [a for a in range(channel.ndim) if np.any(channel != channel.take([0], axis=a))]
-    if len(varying) > 1 or not channel.ndim:
-        return None
-    return varying[0] if varying else 0
-
-
-def _picked(quant: Quant, index: Array, axis: int) -> Quant:
-    zero = quant.zero_point
-    picked = zero if isinstance(zero, int) else tuple(zero[i] for i in index)
-    return Quant(tuple(quant.scales[i] for i in index), picked, axis)
-
-
-def _centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
-    """Weights as i8 with zero point 0, and the x to go with them.
-
-    Weights with a zero point may need nine bits: then they are the sum of two i8 tensors (three, if
-    one is 255), side by side over channels that are given as often. This is exact.
-    """
-    if w.quant is None:
-        raise IRCError("its weights are not quantized")
-    quant = Quant(w.quant.scale, 0, w.quant.axis)
-    if w.type.dtype is DType.I8 and not np.any(np.asarray(w.quant.zero_point)):
-        return x, w
-    _, zero = fixedpoint.along_axis(w.quant, w.type.rank)
-    wide = w.array.astype(np.int64) - np.asarray(zero, np.int64)
-    if wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127:
-        return x, Const(wide.astype(np.int8), quant, name=w.name)
-    parts = []
-    while wide.any():
-        parts.append(np.clip(wide, -127, 127))
-        wide = wide - parts[-1]
-    array = np.concatenate(parts, axis=-1).astype(np.int8)
-    return _repeated(x, len(parts), getattr(v, "groups", 1)), Const(array, quant, name=w.name)
-
-
-def _repeated(x: Value, times: int, groups: int) -> Value:
-    """Each group's channels (last axis) several times, side by side."""
-    channels = x.shape[-1]
-    if groups == 1:
-        return Concat((x,) * times, axis=len(x.shape) - 1)
-    apart = Reshape(x, (*x.shape[:-1], groups, channels // groups))
-    joined = Concat((apart,) * times, axis=len(x.shape))
-    return Reshape(joined, (*x.shape[:-1], times * channels))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.address import Place
 from irc.backends.llvm.call import Address, Call, Calls, most_tasks, products
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import Chooser, KernelFunction, MicroKernel, Work
 from irc.compose import compose, describe

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.address import Place, flat_index, slope
 from irc.backends.llvm.division import divide_signed, divide_unsigned, lacks_division
 from irc.backends.llvm.loop import counted, splat
 from irc.backends.llvm.ranges import Ranges
@@ -35,9 +35,8 @@ from irc.loops import (
     Source,
     Var,
     children,
-    walk,
 )
-from irc.types import DType, Shape
+from irc.types import DType
 
 I1, I8, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 _SIGNED = (DType.I8, DType.I16, DType.I32, DType.I64)
@@ -53,54 +52,6 @@ def int_type(dtype: DType) -> Any:
 def is_vector(value: Any) -> bool:
     """Whether an LLVM value is a vector."""
     return isinstance(value.type, ir.VectorType)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor lies: a pointer to its first element, and strides in elements."""
-
-    pointer: Any
-    strides: Shape
-    dtype: DType
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of an element."""
-        return self.dtype.bits // 8
-
-    def address(self, builder: Any, offset: Any) -> Any:
-        """Pointer to the element at `offset` (an i64, in elements)."""
-        return builder.gep(
-            self.pointer, [offset], inbounds=True, source_etype=ir.IntType(self.dtype.bits)
-        )
-
-
-def flat_index(index: Sequence[Expr], strides: Shape) -> Expr:
-    """The offset in elements as one expression."""
-    flat: Expr = Int(0, DType.I64)
-    for i, stride in zip(index, strides, strict=True):
-        flat = flat + i * stride
-    return flat
-
-
-def slope(e: Expr, variable: Var) -> int | None:
-    """How much `e` grows per step of `variable`; None where it is not linear in it."""
-    if e is variable:
-        return 1
-    match e:
-        case Int() | Var():
-            return 0
-        case Binary(kind="add" | "sub", a=a, b=b):
-            p, q = slope(a, variable), slope(b, variable)
-            if p is None or q is None:
-                return None
-            return p + q if e.kind == "add" else p - q
-        case Binary(kind="mul", a=a, b=Int(value=factor)) | Binary(
-            kind="mul", a=Int(value=factor), b=a
-        ):
-            p = slope(a, variable)
-            return None if p is None else p * factor
-    return None if variable in walk(e) else 0
 
 
 class Renderer:

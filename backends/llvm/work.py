@@ -13,8 +13,8 @@ from functools import cached_property
 from math import ceil
 from typing import Any
 
+from irc.backends.llvm.address import Place
 from irc.backends.llvm.ranges import Range
-from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
 from irc.loops import Load, Loops, MulShift, Source, walk

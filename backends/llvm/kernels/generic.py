@@ -9,10 +9,11 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.address import Place, flat_index, slope
 from irc.backends.llvm.kernels.narrow import narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I64, Counter, counted
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.render import Place, Renderer, flat_index, slope
+from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
 from irc.loops import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from irc.backends.llvm.render import flat_index, slope
+from irc.backends.llvm.address import flat_index, slope
 from irc.backends.llvm.work import Work
 from irc.loops import Binary, Cast, Expr, Int, Load, Var
 from irc.plan import dense_strides

@@ -8,9 +8,9 @@ from math import ceil, prod
 
 import numpy as np
 
+from irc.backends.llvm.address import flat_index, slope
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.halo import Copy
-from irc.backends.llvm.render import flat_index, slope
 from irc.backends.llvm.work import Work
 from irc.loops import Expr, Load, Reduce, Var, children
 from irc.ops.conv import QConv2d

@@ -16,10 +16,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.address import Place
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.shuffle import ByteShuffle, Lookup, byte_shuffle
 from irc.backends.llvm.loop import I32, I64, counted
-from irc.backends.llvm.render import Place
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.compose import reads_in_step
