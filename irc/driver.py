@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from irc.errors import CompileError, GraphError, ModelError
 from irc.graph import Graph
 from irc.history import Source, derived, history_of, imported
-from irc.model import CompiledModel, Executable
+from irc.model import CompiledModel, Deferred
 from irc.outputs import whole
 from irc.pipeline import Pass, Pipeline, Step, parse_passes
 from irc.pixels import Pixels, take_pixels
@@ -50,7 +48,7 @@ def load(
     start = time.perf_counter()
     graph = _read(model, dict(shapes or {}), dict(values or {}))
     step = Step("import", time.perf_counter() - start, 0, len(graph.order))
-    imported(graph, _source(model), step)
+    imported(graph, Source.of(model), step)
     return graph
 
 
@@ -70,18 +68,6 @@ def _read(
     from irc.frontends.onnx import load as load_onnx
 
     return load_onnx(model, shapes, values=values)
-
-
-def _source(model: str | Path | bytes | onnx.ModelProto) -> Source | None:
-    """Which model it was; None for one that is only in memory as an object."""
-    if isinstance(model, str | Path):
-        path = Path(model)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Source(path.name, path.stat().st_size, digest)
-    if isinstance(model, bytes):
-        return Source("bytes", len(model), hashlib.sha256(model).hexdigest())
-    return None
 
 
 def from_torch(
@@ -287,7 +273,7 @@ def compile(
     scheduled = schedule(integerize(graph))
     chosen = {"choose": _tuned(scheduled, target, optimize)} if tune else {}
     special = {"optimize": optimize, **chosen} if backend == "llvm" else {}
-    executable = _Deferred(partial(_backend(backend), scheduled, target, threads, **special))
+    executable = Deferred(partial(_backend(backend), scheduled, target, threads, **special))
     save = partial(_save, target=target, threads=threads, optimize=optimize, **chosen)
     return CompiledModel(scheduled, backend, target, executable, save)
 
@@ -312,22 +298,6 @@ def _tuned(graph: Graph, target: str, optimize: str) -> Any:
 
     with bar("tune") as shown:
         return tune(graph, target, optimize, shown)
-
-
-class _Deferred:
-    """An executable that is built when it is first called: a model that is only saved, perhaps
-    for another CPU, needs none in this process."""
-
-    def __init__(self, build: Callable[[], Executable]) -> None:
-        self._build = build
-        self._built: Executable | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        with self._lock:
-            if self._built is None:
-                self._built = self._build()
-        return self._built(inputs)
 
 
 def _backend(name: str) -> Callable[..., Any]:

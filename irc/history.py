@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from irc.graph import Graph
@@ -17,6 +19,18 @@ class Source:
     name: str
     nbytes: int
     sha256: str
+
+    @classmethod
+    def of(cls, model: object) -> Source | None:
+        """Which model it was; None for one that is only in memory as an object."""
+        if isinstance(model, str | Path):
+            path = Path(model)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return cls(path.name, path.stat().st_size, digest)
+        if isinstance(model, bytes):
+            return cls("bytes", len(model), hashlib.sha256(model).hexdigest())
+        return None
 
 
 @dataclass(frozen=True)

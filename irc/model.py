@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,23 @@ class Executable(Protocol):
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run once. Reentrant."""
         ...
+
+
+class Deferred:
+    """An executable that is built when it is first called: a model that is only saved, perhaps
+    for another CPU, needs none in this process."""
+
+    def __init__(self, build: Callable[[], Executable]) -> None:
+        self._build = build
+        self._built: Executable | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run once, after building what runs."""
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+        return self._built(inputs)
 
 
 Saver = Callable[..., list[Path]]

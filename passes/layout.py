@@ -233,13 +233,6 @@ def raise_to_input(v: Value, uses: Uses) -> Value | None:
         ->
         %x#2 = transpose(%x) {perm = [0, 2, 1]} : f32[1,4,2]
         %y = reshape(%x#2) : f32[1,1,4,2]
-
-        (%x: f32[1,2,4])
-        %r = reshape(%x) : f32[1,2,1,4]
-        %y = transpose(%r) {perm = [0, 2, 3, 1]} : f32[1,1,4,2]
-        ->
-        %x#2 = transpose(%x) {perm = [0, 2, 1]} : f32[1,4,2]
-        %y = reshape(%x#2) : f32[1,1,4,2]
     """
     match v:
         case Transpose(x=Reshape(x=Input() as x, dims=dims), perm=perm):

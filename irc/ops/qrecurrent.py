@@ -3,6 +3,7 @@ zero, gates by curves of 16 bits."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -23,13 +24,11 @@ HALF = 1 << 14
 """Half of a unit of a product with a curve."""
 Operands = tuple[Value, ...]
 
-@op("qlstm_cell")
-class QLstmCell(Value):
-    """`c' = clamp((f*c + rescaled(i*g) + 2^14) >> 15)`, f, i and g curves in units of 2^-15.
 
-    gates i16 [..., 4H] in `order`, c i16 [..., H] whose type is the result's; both have zero point
-    0. m and s take `i*g`, of scale 2^-30, to the scale of `f*c`.
-    """
+@dataclass(frozen=True, eq=False)
+class _QLstmState(Value):
+    """Base of the two states of an LSTM: functions of its gates and its cell state, both i16 of
+    zero point 0, by the curves of `sigmoid` and `tanh` and one rescaling."""
 
     gates: Value
     c: Value
@@ -39,13 +38,26 @@ class QLstmCell(Value):
     m: int
     s: int
 
-    def infer(self) -> TensorType:
-        """The type of c."""
+    def check_gates(self) -> None:
+        """Raise `TypeCheckError` for gates that don't go with the state or with the curve."""
         need_state("gates", self.gates)
         need_state("c", self.c)
         need_gates(self.gates, self.c.shape, 4)
         need_order(self.order)
         Curve.of(self.gates.type.scale).check(self.sigmoid)
+
+
+@op("qlstm_cell")
+class QLstmCell(_QLstmState):
+    """`c' = clamp((f*c + rescaled(i*g) + 2^14) >> 15)`, f, i and g curves in units of 2^-15.
+
+    gates i16 [..., 4H] in `order`, c i16 [..., H] whose type is the result's; both have zero point
+    0. m and s take `i*g`, of scale 2^-30, to the scale of `f*c`.
+    """
+
+    def infer(self) -> TensorType:
+        """The type of c."""
+        self.check_gates()
         Curve.of(self.gates.type.scale).check(self.tanh)
         _check_factor(self.m, self.s)
         return self.c.type
@@ -84,31 +96,20 @@ def lstm_cell(operands: Operands, order: str, result: TensorType, name: str) -> 
 
 
 @op("qlstm_hidden")
-class QLstmHidden(Value):
+class QLstmHidden(_QLstmState):
     """`h = rescaled(o * t)`, o and t the curves of a gate and of the cell state.
 
     gates i16 [..., 4H] in `order`, c i16 [..., H], both of zero point 0; the product of scale
     2^-30 goes to the result by m and s, equation (6).
     """
 
-    gates: Value
-    c: Value
-    sigmoid: Value
-    tanh: Value
-    order: str
-    m: int
-    s: int
     dtype: DType
     quant: Quant
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     def infer(self) -> TensorType:
         """The shape of c."""
-        need_state("gates", self.gates)
-        need_state("c", self.c)
-        need_gates(self.gates, self.c.shape, 4)
-        need_order(self.order)
-        Curve.of(self.gates.type.scale).check(self.sigmoid)
+        self.check_gates()
         Curve.of(self.c.type.scale).check(self.tanh)
         result = TensorType(self.dtype, self.c.shape, self.quant)
         _check_rescaled(self.m, self.s, result, UNIT * UNIT)

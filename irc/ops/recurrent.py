@@ -7,6 +7,7 @@ A frontend unrolls a sequence into these. States and what the gates are computed
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -69,12 +70,9 @@ class Recurrent(Value):
         return bytewise.multiplied(x, w, b, a, result, self.name)
 
 
-@op("lstm_cell")
-class LstmCell(Value):
-    """The next cell state, `sigmoid(f) * c + sigmoid(i) * tanh(g)`.
-
-    gates [..., 4H] holds the four arguments side by side, as `order` says; c [..., H].
-    """
+@dataclass(frozen=True, eq=False)
+class _LstmState(Value):
+    """Base of the two states of an LSTM, functions of its gates and its cell state."""
 
     gates: Value
     c: Value
@@ -86,6 +84,14 @@ class LstmCell(Value):
         twins.need_gates(self.gates, self.c.shape, 4)
         twins.need_order(self.order)
         return self.c.type
+
+
+@op("lstm_cell")
+class LstmCell(_LstmState):
+    """The next cell state, `sigmoid(f) * c + sigmoid(i) * tanh(g)`.
+
+    gates [..., 4H] holds the four arguments side by side, as `order` says; c [..., H].
+    """
 
     def evaluate(self, gates: Array, c: Array) -> Array:
         """The formula in float64, rounded to the operands' dtype."""
@@ -98,19 +104,8 @@ class LstmCell(Value):
 
 
 @op("lstm_hidden")
-class LstmHidden(Value):
+class LstmHidden(_LstmState):
     """The next hidden state, `sigmoid(o) * tanh(c)`, of the gates and the *next* cell state."""
-
-    gates: Value
-    c: Value
-    order: str = "ifgo"
-
-    def infer(self) -> TensorType:
-        """The type of c."""
-        _need_floats(self)
-        twins.need_gates(self.gates, self.c.shape, 4)
-        twins.need_order(self.order)
-        return self.c.type
 
     def evaluate(self, gates: Array, c: Array) -> Array:
         """The formula in float64, rounded to the operands' dtype."""

@@ -50,6 +50,15 @@ class Block:
     count: int = 1
 
 
+@dataclass(frozen=True)
+class Channelwise:
+    """A depthwise convolution over u8, and the blocks of channels that it is computed in."""
+
+    anchor: Anchor
+    node: QConv2d
+    blocks: tuple[Block, ...]
+
+
 def depthwise(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for one depthwise convolution with its elementwise tail."""
     return next(depthwises(work, target), None)
@@ -57,24 +66,30 @@ def depthwise(work: Work, target: Target) -> MicroKernel | None:
 
 def depthwises(work: Work, target: Target) -> Iterator[MicroKernel]:
     """Kernels for it by tiles of fewer and fewer pixels."""
-    anchor = find_anchor(work)
-    if anchor is None or not isinstance(anchor.node, QConv2d) or not target.is_x86:
-        return
-    node = anchor.node
-    channels = node.x.shape[3]
-    if not node.groups == channels == node.shape[3] or target.vector_bytes < 16:
-        return
-    blocks = channel_blocks(channels, target.vector_bytes // 4, overlap=not work.aliased)
-    if blocks is None:
+    found = find_depthwise(work, target)
+    if found is None:
         return
     for tile in TILES:
         if tile <= target.registers // 4:
-            yield _kernel(anchor, node, blocks, min(node.shape[2], tile), target)
+            yield _kernel(found, min(found.node.shape[2], tile), target)
 
 
-def _kernel(
-    anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], tile: int, target: Target
-) -> MicroKernel:
+def find_depthwise(work: Work, target: Target) -> Channelwise | None:
+    """The depthwise convolution of a work and the vectors of channels that do it; None where it is
+    none, or `target` has no vectors for it."""
+    anchor = find_anchor(work)
+    if anchor is None or not isinstance(anchor.node, QConv2d) or not target.is_x86:
+        return None
+    node = anchor.node
+    channels = node.x.shape[3]
+    if not node.groups == channels == node.shape[3] or target.vector_bytes < 16:
+        return None
+    blocks = channel_blocks(channels, target.vector_bytes // 4, overlap=not work.aliased)
+    return None if blocks is None else Channelwise(anchor, node, blocks)
+
+
+def _kernel(found: Channelwise, tile: int, target: Target) -> MicroKernel:
+    anchor, node, blocks = found.anchor, found.node, found.blocks
     copy = None
     if node.window.padded:
         copy = Copy(node.x.shape[1:], anchor.strides[:3], node.pads, node.x.type.zero)
@@ -82,7 +97,7 @@ def _kernel(
     return MicroKernel(
         name=f"qdepthwise_u8i8_{kernel}_{tile}x{blocks[0].lanes}_{target.vector_bytes * 8}",
         key=str((node.strides, node.pads, node.dilations, blocks)),
-        emit=_Depthwise(anchor, node, blocks, tile, copy).emit,
+        emit=_Depthwise(found, tile, copy).emit,
         arrays=(np.concatenate([pack(anchor.weights, b) for b in blocks]),),
         replaces=(node.w,),
         scratch=copy.nbytes if copy else 0,
@@ -121,17 +136,15 @@ def pack(weights: Array, block: Block) -> Array:
 
 
 class _Depthwise:
-    def __init__(
-        self, anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], tile: int, copy: Copy | None
-    ) -> None:
-        self.anchor = anchor
-        self.node = node
-        self.blocks = blocks
+    def __init__(self, found: Channelwise, tile: int, copy: Copy | None) -> None:
+        self.anchor = found.anchor
+        self.node = found.node
+        self.blocks = found.blocks
         self.tile = tile
         self.copy = copy
-        self.strides: Shape = anchor.strides
+        self.strides: Shape = self.anchor.strides
         if copy is not None:
-            self.strides = dense_strides((node.shape[0], *copy.padded))
+            self.strides = dense_strides((self.node.shape[0], *copy.padded))
 
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""

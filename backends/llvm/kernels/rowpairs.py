@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
-from irc.backends.llvm.kernels.depthwise import Block, channel_blocks
+from irc.backends.llvm.kernels.depthwise import Block, Channelwise, find_depthwise
 from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.epilogue import finish
 from irc.backends.llvm.kernels.memory import at, times
@@ -69,27 +68,18 @@ def depthwise_pairs(work: Work, target: Target) -> MicroKernel | None:
 
 def rowpairs(work: Work, target: Target) -> Iterator[MicroKernel]:
     """Kernels for it by tiles of a few widths, the one that loads and computes least first."""
-    anchor = find_anchor(work)
-    if anchor is None or not isinstance(anchor.node, QConv2d) or not target.is_x86:
+    found = find_depthwise(work, target)
+    if found is None or found.node.dilations[0] > 1:
         return
-    node = anchor.node
-    channels = node.x.shape[3]
-    plain = node.groups == channels == node.shape[3] and node.dilations[0] == 1
-    if not plain or target.vector_bytes < 16:
-        return
-    blocks = channel_blocks(channels, target.vector_bytes // 4, overlap=not work.aliased)
-    if blocks is None:
-        return
-    strip = best_strip(node, blocks[0].lanes, repeat=not work.aliased)
+    node = found.node
+    strip = best_strip(node, found.blocks[0].lanes, repeat=not work.aliased)
     tiles = sorted(range(1, TILE + 1), key=lambda t: (ceil(node.shape[2] / t) * (t + 1), -t))
     for tile in tiles[:TILES]:
-        yield _kernel(anchor, node, blocks, strip, tile, target)
+        yield _kernel(found, strip, tile, target)
 
 
-def _kernel(
-    anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], strip: Strip, tile: int,
-    target: Target,
-) -> MicroKernel:  # fmt: skip
+def _kernel(found: Channelwise, strip: Strip, tile: int, target: Target) -> MicroKernel:
+    anchor, node, blocks = found.anchor, found.node, found.blocks
     cut, units = best_cut(node, strip, blocks)
     kernel = "x".join(map(str, node.window.kernel))
     zeros = np.full(64, node.x.type.zero, np.uint8)
@@ -97,7 +87,7 @@ def _kernel(
         name=f"qdepthwise_u8i8_{kernel}_{tile}x{blocks[0].lanes}_rowpairs_"
         f"{target.vector_bytes * 8}",
         key=str((node.strides, node.pads, node.dilations, blocks, strip, cut)),
-        emit=_RowPairs(anchor, node, blocks, strip, tile, cut).emit,
+        emit=_RowPairs(found, strip, tile, cut).emit,
         arrays=(np.concatenate([pack(anchor.weights, node, b) for b in blocks]), zeros),
         replaces=(node.w,),
         scratch=strip.pairs * strip.columns * blocks[0].lanes * 4,
@@ -166,13 +156,10 @@ def row_pairs(node: QConv2d, phase: int) -> int:
 
 
 class _RowPairs:
-    def __init__(
-        self, anchor: Anchor, node: QConv2d, blocks: tuple[Block, ...], strip: Strip, tile: int,
-        cut: str,
-    ) -> None:  # fmt: skip
-        self.anchor = anchor
-        self.node = node
-        self.blocks = blocks
+    def __init__(self, found: Channelwise, strip: Strip, tile: int, cut: str) -> None:
+        self.anchor = found.anchor
+        self.node = found.node
+        self.blocks = found.blocks
         self.strip = strip
         self.tile = tile
         self.cut = cut
