@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -101,37 +102,9 @@ def convolution_loops(v: QConv2d | QConvTranspose2d) -> Loops:
     return Loops((Nest((n, y, x, o), value),))
 
 
-def convolution_ties(v: Conv2d | ConvTranspose2d) -> Iterator[Tie]:
-    """Images; outputs with rows of w and with b; inputs with the weights' channels. Of a grouped
-    convolution whole groups live and die, inputs and outputs together."""
-    yield tie(v.x, 0, v, 0)
-    yield tie(v.w, 0, v, 3)
-    if v.b is not None:
-        yield tie(v.b, 0, v, 3)
-    if v.groups == 1:
-        yield tie(v.x, 3, v.w, 3)
-        return
-    ins, outs = v.w.shape[3], v.shape[3] // v.groups
-    first = np.arange(v.groups)
-    for i in range(1, ins):
-        yield tie(v.x, 3, v.x, 3, first * ins, first * ins + i)
-    for o in range(outs):
-        yield tie(v.x, 3, v, 3, first * ins, first * outs + o)
-
-
-C = TypeVar("C", "Conv2d", "ConvTranspose2d")
-
-
-def narrowed_convolution(v: C, new: Callable[[Value], Value], kept: Kept) -> C:
-    """A convolution over operands that lost channels."""
-    groups = v.groups if v.groups == 1 else int(kept(v.x, 3).sum()) // v.w.shape[3]
-    b = None if v.b is None else new(v.b)
-    return v.replace(x=new(v.x), w=new(v.w), b=b, groups=groups)
-
-
-@op("conv2d")
-class Conv2d(Value):
-    """Float 2-D convolution. x [N,H,W,C], w [O,kh,kw,C/groups], b [O]; result [N,Ho,Wo,O]."""
+@dataclass(frozen=True, eq=False)
+class Convolution(Value):
+    """Base of the float convolutions. x [N,H,W,C], w [O,kh,kw,C/groups], b [O]."""
 
     x: Value
     w: Value
@@ -142,10 +115,9 @@ class Conv2d(Value):
     groups: int = 1
 
     @property
-    def window(self) -> Window:
-        """The sliding window."""
-        kernel = (self.w.shape[1], self.w.shape[2])
-        return Window(kernel, self.strides, self.pads, self.dilations)
+    def window(self) -> Window | TransposedWindow:
+        """The sliding or spreading window."""
+        raise NotImplementedError
 
     def infer(self) -> TensorType:
         """Float operands that fit each other."""
@@ -153,18 +125,44 @@ class Conv2d(Value):
         shape = conv_shape(self.x.type, self.w.type, self.window, self.groups)
         return float_result(self.x, self.w, self.b, shape)
 
+    def ties(self) -> Iterator[Tie]:
+        """Images; outputs with rows of w and with b; inputs with the weights' channels. Of a
+        grouped convolution whole groups live and die, inputs and outputs together."""
+        yield tie(self.x, 0, self, 0)
+        yield tie(self.w, 0, self, 3)
+        if self.b is not None:
+            yield tie(self.b, 0, self, 3)
+        if self.groups == 1:
+            yield tie(self.x, 3, self.w, 3)
+            return
+        ins, outs = self.w.shape[3], self.shape[3] // self.groups
+        first = np.arange(self.groups)
+        for i in range(1, ins):
+            yield tie(self.x, 3, self.x, 3, first * ins, first * ins + i)
+        for o in range(outs):
+            yield tie(self.x, 3, self, 3, first * ins, first * outs + o)
+
+    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
+        """Over operands that lost channels, with as many groups as are left."""
+        groups = self.groups if self.groups == 1 else int(kept(self.x, 3).sum()) // self.w.shape[3]
+        b = None if self.b is None else new(self.b)
+        return self.replace(x=new(self.x), w=new(self.w), b=b, groups=groups)
+
+
+@op("conv2d")
+class Conv2d(Convolution):
+    """Float 2-D convolution. x [N,H,W,C], w [O,kh,kw,C/groups], b [O]; result [N,Ho,Wo,O]."""
+
+    @property
+    def window(self) -> Window:
+        """The sliding window."""
+        kernel = (self.w.shape[1], self.w.shape[2])
+        return Window(kernel, self.strides, self.pads, self.dilations)
+
     def evaluate(self, x: Array, w: Array, b: Array | None) -> Array:
         """By BLAS."""
         y = correlate(x, w, self.window, self.groups)
         return y if b is None else y + b
-
-    def ties(self) -> Iterable[Tie]:
-        """`convolution_ties`."""
-        return convolution_ties(self)
-
-    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
-        """With as many groups as are left."""
-        return narrowed_convolution(self, new, kept)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qconv2d`, with the bias folded by equation (4)."""
@@ -231,20 +229,13 @@ class QConv2d(Value):
 
 
 @op("conv_transpose2d")
-class ConvTranspose2d(Value):
+class ConvTranspose2d(Convolution):
     """Float transposed convolution. x [N,H,W,C], w [O,kh,kw,C/groups], b [O]; result [N,Ho,Wo,O].
 
     Input pixel (i, j) adds `w[:, ky, kx] @ x[i, j]` to output pixel `(i, j) * strides + (ky, kx) *
     dilations - pads`.
     """
 
-    x: Value
-    w: Value
-    b: Value | None = None
-    strides: Pair = (1, 1)
-    pads: Pads = (0, 0, 0, 0)
-    dilations: Pair = (1, 1)
-    groups: int = 1
     output_padding: Pair = (0, 0)
 
     @property
@@ -255,24 +246,10 @@ class ConvTranspose2d(Value):
             kernel, self.strides, self.pads, self.dilations, self.output_padding
         )
 
-    def infer(self) -> TensorType:
-        """Float operands that fit each other."""
-        need_nhwc("w", self.w.shape)
-        shape = conv_shape(self.x.type, self.w.type, self.window, self.groups)
-        return float_result(self.x, self.w, self.b, shape)
-
     def evaluate(self, x: Array, w: Array, b: Array | None) -> Array:
         """By BLAS."""
         y = correlate_transposed(x, w, self.window, self.groups)
         return y if b is None else y + b
-
-    def ties(self) -> Iterable[Tie]:
-        """`convolution_ties`."""
-        return convolution_ties(self)
-
-    def narrowed(self, new: Callable[[Value], Value], kept: Kept) -> Value:
-        """With as many groups as are left."""
-        return narrowed_convolution(self, new, kept)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qconv_transpose2d`, with the bias folded by equation (4)."""

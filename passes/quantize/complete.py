@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any
 
 from irc import fixedpoint
-from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.quantization import Dequantize
@@ -32,6 +31,7 @@ from irc.passes.quantize.sites import (
     from_reals,
     has_integer_twin,
     is_float,
+    refuse,
     weighted,
 )
 from irc.types import DType, TensorType
@@ -114,12 +114,7 @@ class Islands:
 
     def check(self) -> None:
         """Raise `CompileError` listing the nodes between the islands without an integer form."""
-        problems = [p for v in self.graph.order if (p := self._problem(v))]
-        if problems:
-            raise CompileError(
-                f"{self.graph.name}: {len(problems)} nodes can't be quantized to integers:\n  "
-                + "\n  ".join(problems)
-            )
+        refuse(self.graph, map(self._problem, self.graph.order))
 
     def _problem(self, v: Value) -> str:
         edge = isinstance(v, Const | Input | QuantizeOp | Dequantize)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -192,12 +192,7 @@ class Sites:
 
     def check(self) -> None:
         """Raise `CompileError` listing every node that can't be quantized."""
-        problems = [p for v in self.graph.order if (p := self._problem(v))]
-        if problems:
-            raise CompileError(
-                f"{self.graph.name}: {len(problems)} nodes can't be quantized to integers:\n  "
-                + "\n  ".join(problems)
-            )
+        refuse(self.graph, map(self._problem, self.graph.order))
 
     def _problem(self, v: Value) -> str:
         floats = [o for o in v.operands if is_float(o)]
@@ -226,3 +221,13 @@ class Sites:
 def to_float(v: Value) -> bool:
     """Whether a node takes whole numbers or booleans as reals."""
     return v.op == "cast" and v.type.dtype.is_float and not v.operands[0].type.dtype.is_float
+
+
+def refuse(graph: Graph, problems: Iterable[str]) -> None:
+    """Raise `CompileError` listing the problems; empty ones are none."""
+    found = [p for p in problems if p]
+    if found:
+        raise CompileError(
+            f"{graph.name}: {len(found)} nodes can't be quantized to integers:\n  "
+            + "\n  ".join(found)
+        )

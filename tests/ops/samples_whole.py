@@ -3,7 +3,7 @@ lies between them, booleans and reals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import hypothesis.strategies as st
 
@@ -15,6 +15,7 @@ from irc.ops.elementwise import Add, Div, Mod, Mul, Sub
 from irc.ops.reduce import ReduceSum
 from irc.ops.truth import QCast, QCompare, Truth
 from irc.types import DType, Shape, TensorType
+from irc.value import Value
 from tests.ops.sampling import (
     EIGHT_BITS,
     Draw,
@@ -49,22 +50,21 @@ def two(draw: Draw, dtypes: Sequence[DType] = WHOLE) -> tuple[Feed, Feed]:
     return a, plain(draw, "b", broadcastable(draw, dims), dtype)
 
 
-@sample("add")
-def add(draw: Draw) -> Sample:
-    a, b = two(draw)
-    return sample_of(Add(a.value, b.value), a, b)
+def of_two(made: Callable[[Value, Value], Value]) -> Callable[[Draw], Sample]:
+    """Samples of an op without attributes."""
+
+    def draw_sample(draw: Draw) -> Sample:
+        a, b = two(draw)
+        return sample_of(made(a.value, b.value), a, b)
+
+    return draw_sample
 
 
-@sample("sub")
-def sub(draw: Draw) -> Sample:
-    a, b = two(draw)
-    return sample_of(Sub(a.value, b.value), a, b)
-
-
-@sample("mul")
-def mul(draw: Draw) -> Sample:
-    a, b = two(draw)
-    return sample_of(Mul(a.value, b.value), a, b)
+OF_TWO: dict[str, Callable[[Value, Value], Value]] = {
+    "add": Add, "sub": Sub, "mul": Mul, "bit_and": BitAnd, "bit_or": BitOr, "bit_xor": BitXor,
+}  # fmt: skip
+for _op, _made in OF_TWO.items():
+    sample(_op)(of_two(_made))
 
 
 def divided(draw: Draw) -> tuple[Feed, Feed]:
@@ -84,24 +84,6 @@ def div(draw: Draw) -> Sample:
 def mod(draw: Draw) -> Sample:
     a, b = divided(draw)
     return sample_of(Mod(a.value, b.value, draw(st.booleans())), a, b)
-
-
-@sample("bit_and")
-def bit_and(draw: Draw) -> Sample:
-    a, b = two(draw)
-    return sample_of(BitAnd(a.value, b.value), a, b)
-
-
-@sample("bit_or")
-def bit_or(draw: Draw) -> Sample:
-    a, b = two(draw)
-    return sample_of(BitOr(a.value, b.value), a, b)
-
-
-@sample("bit_xor")
-def bit_xor(draw: Draw) -> Sample:
-    a, b = two(draw)
-    return sample_of(BitXor(a.value, b.value), a, b)
 
 
 @sample("shift")
