@@ -8,10 +8,11 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.address import Place
 from irc.backends.llvm.kernels.narrow import narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I32, I64
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.render import Place, Renderer
+from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Expr, Load, Reduce, children, walk
 
