@@ -23,6 +23,9 @@ def to_integers(
     Float arrays are quantized by equation (2), integer arrays must have the tensor's own dtype.
     Raises `DataError` for wrong names, shapes or dtypes.
     """
+    if not isinstance(inputs, Mapping):
+        raise DataError(f"inputs are given by name, as {{{', '.join(types)}: …}}, not as one"
+                        f" {type(inputs).__name__}")  # fmt: skip
     if set(inputs) != set(types):
         raise DataError(f"inputs {sorted(inputs)} given, the model takes {sorted(types)}")
     arrays = {name: np.asarray(inputs[name]) for name in types}

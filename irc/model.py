@@ -20,6 +20,11 @@ class Executable(Protocol):
         """Run once. Reentrant."""
         ...
 
+    def attempt(self, inputs: Mapping[str, Any]) -> dict[str, Array] | None:
+        """Run once on arrays that it takes just as they are: integers to integers or, with a float
+        edge of its own that gives the bits of the one in Python, float32 to float32. Else None."""
+        ...
+
 
 class Deferred:
     """An executable that is built when it is first called: a model that is only saved, perhaps
@@ -32,10 +37,17 @@ class Deferred:
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run once, after building what runs."""
-        with self._lock:
-            if self._built is None:
-                self._built = self._build()
-        return self._built(inputs)
+        return self._ready()(inputs)
+
+    def attempt(self, inputs: Mapping[str, Any]) -> dict[str, Array] | None:
+        """Run once, where what runs takes the inputs as they are."""
+        return self._ready().attempt(inputs)
+
+    def _ready(self) -> Executable:
+        if self._built is None:
+            with self._lock:
+                self._built = self._built or self._build()
+        return self._built
 
 
 Saver = Callable[..., list[Path]]
@@ -58,6 +70,9 @@ class CompiledModel:
         came as floats the outputs are float32, else the model's own integers. Raises `DataError`
         for inputs that don't fit.
         """
+        made = self.executable.attempt(inputs)
+        if made is not None:
+            return made
         integers, real = to_integers(self.graph.input_types, inputs)
         outputs = self.executable(integers)
         return to_reals(self.graph.output_types, outputs) if real else outputs

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.functions import I64, PTR, declare
+from irc.backends.llvm.functions import PTR, declare, offset
+from irc.backends.llvm.interface import Interface
 from irc.backends.llvm.loop import counted
+from irc.backends.llvm.rounding import F32, F64, Decisions, divided
 from irc.backends.llvm.target import Target
 from irc.types import DType, TensorType
-
-F32, F64 = ir.FloatType(), ir.DoubleType()
-ROUND = 1.5 * 2.0**52
-"""Added and taken away again, it leaves a double below 2^51 rounded half to even: the rounding
-mode of IEEE 754 does it, without a libm."""
 
 
 def quantize_function(module: Any, name: str, type_: TensorType, target: Target) -> Any:
     """`void name(const float *source, Q *target)`: equation (2) over all elements.
 
-    Clamping comes before rounding, with integer bounds: the same value, and no overflow.
+    Clamping comes before dividing, between the reals of the least and the largest integer: the
+    same value, and nothing overflows.
     """
     function, builder = _define(module, name, target)
     source, result = function.args
     low, high = type_.dtype.min - type_.zero, type_.dtype.max - type_.zero
+    decisions = Decisions.of(type_) if target.fused else None
     with _elements(builder, type_) as loop:
-        real = builder.fpext(_load(builder, source, loop.index, F32), F64)
-        real = builder.fdiv(real, _double(type_.scale))
-        real = _clamped(builder, real, float(low), float(high))
-        rounded = builder.fsub(builder.fadd(real, _double(ROUND)), _double(ROUND))
-        number = builder.select(
-            builder.fcmp_unordered("uno", real, real), _double(0.0), rounded
-        )
-        q = builder.fptosi(number, _wide(type_))
+        real = _load(builder, source, loop.index, F32)
+        number = builder.fcmp_ordered("ord", real, real)
+        real = builder.select(number, real, ir.Constant(F32, 0.0))
+        if decisions is None:
+            real = builder.fpext(real, F64)
+        real = _clamped(builder, real, low * type_.scale, high * type_.scale)
+        if decisions is None:
+            whole = divided(builder, real, type_.scale)
+        else:
+            whole = decisions.emit(builder, real)
+        q = builder.trunc(whole, ir.IntType(type_.dtype.bits))
         q = builder.add(q, ir.Constant(q.type, type_.zero))
         _store(builder, q, result, loop.index, type_)
     builder.ret_void()
@@ -75,8 +78,9 @@ def _wide(type_: TensorType) -> Any:
 
 
 def _clamped(builder: Any, x: Any, low: float, high: float) -> Any:
-    x = builder.select(builder.fcmp_ordered("<", x, _double(low)), _double(low), x)
-    return builder.select(builder.fcmp_ordered(">", x, _double(high)), _double(high), x)
+    least, most = ir.Constant(x.type, low), ir.Constant(x.type, high)
+    x = builder.select(builder.fcmp_ordered("<", x, least), least, x)
+    return builder.select(builder.fcmp_ordered(">", x, most), most, x)
 
 
 def _load(builder: Any, pointer: Any, index: Any, type_: Any) -> Any:
@@ -97,9 +101,51 @@ def _double(value: float) -> Any:
     return ir.Constant(F64, value)
 
 
+def emit_edge(
+    builder: Any, interface: Interface, target: Target, arguments: Sequence[Any], body: Any
+) -> Any:
+    """Emit a run with floats around `body`, which takes integers: inputs are quantized into the
+    workspace, outputs dequantized out of it. Returns what the body returns."""
+    *pointers, workspace = arguments
+    inner = [
+        offset(builder, workspace, start) if needs_edge(port.type) else pointer
+        for port, pointer, start in zip(
+            interface.ports, pointers, interface.offsets, strict=True
+        )
+    ]
+    conversions = list(zip(range(len(pointers)), pointers, inner, strict=True))
+    count = len(interface.inputs)
+    for i, outside, inside in conversions[:count]:
+        if inside is not outside:
+            builder.call(_convert(builder.module, interface, i, target), [outside, inside])
+    result = builder.call(body, [*inner, workspace])
+    for i, outside, inside in conversions[count:]:
+        if inside is not outside:
+            builder.call(_convert(builder.module, interface, i, target), [inside, outside])
+    return result
+
+
+def _convert(module: Any, interface: Interface, index: int, target: Target) -> Any:
+    port = interface.ports[index]
+    quantize = port.kind == "input"
+    name = f"{interface.name}_{'quantize' if quantize else 'dequantize'}{index}"
+    if port.type.size == 0:
+        function = declare(module, name, [PTR, PTR], target)
+        ir.IRBuilder(function.append_basic_block("entry")).ret_void()
+        return function
+    make = quantize_function if quantize else dequantize_function
+    return make(module, name, port.type, target)
+
+
 def needs_edge(type_: TensorType) -> bool:
-    """Whether the float edge can convert this type (quantized, at most 32 bits)."""
-    return type_.quant is not None and type_.dtype not in (DType.I64, DType.U64)
+    """Whether the float edge converts this type: one scale for all of it, at most 32 bits."""
+    quant = type_.quant
+    return quant is not None and quant.axis is None and type_.dtype not in (DType.I64, DType.U64)
 
 
-__all__ = ["I64", "dequantize_function", "needs_edge", "quantize_function"]
+def has_edge(inputs: Mapping[str, TensorType], outputs: Mapping[str, TensorType]) -> bool:
+    """Whether the float edge does what callers expect of floats: it takes some, and gives some for
+    every output that has a scale."""
+    types = (*inputs.values(), *outputs.values())
+    whole = all(t.quant is None or needs_edge(t) for t in types)
+    return whole and any(map(needs_edge, inputs.values()))

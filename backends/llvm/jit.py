@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from llvmlite import binding
 
+from irc.backends.llvm.edge import has_edge
+from irc.backends.llvm.invoke import Entry, Workspaces
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.module import Code, generate, workspace_array
+from irc.backends.llvm.module import Code, generate, generate_edge
 from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import Target, aim, initialize, refusal
 from irc.backends.llvm.work import Chooser
@@ -31,22 +32,27 @@ class Executable:
         self.graph = graph
         self.code = code
         self._engine = _load(code.object_code())
-        self._local = threading.local()
+        self._workspaces = Workspaces(code.interface.workspace_bytes)
+        edge = has_edge(graph.input_types, graph.output_types)
+        self._has_edge = edge and code.target.hardware_double
+        self._floats: Entry | None = None
+        self._adding = threading.Lock()
         if code.interface.threads > 1:
             stop = self.function("threads_stop", 0)
             weakref.finalize(self, _stop, stop, self._engine)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run; raises `DataError` for inputs that don't fit."""
-        arrays = [np.ascontiguousarray(a) for a in check_inputs(self.graph, inputs)]
-        outputs = {
-            n: np.empty(t.shape, t.dtype.numpy) for n, t in self.graph.output_types.items()
-        }
-        pointers = [a.ctypes.data for a in (*arrays, *outputs.values())]
-        status = self._run(*pointers, self._workspace().ctypes.data)
-        if status:
-            raise CompileError(f"{self.graph.name}: the compiled code returned {status}")
-        return outputs
+        made = self._integers.attempt(inputs)
+        return self._integers.run(check_inputs(self.graph, inputs)) if made is None else made
+
+    def attempt(self, inputs: Mapping[str, Any]) -> dict[str, Array] | None:
+        """Run on arrays just as they are, float32 by the code's own edge; None where they don't
+        fit."""
+        made = self._integers.attempt(inputs)
+        if made is None and self._has_edge:
+            return (self._floats or self._with_edge()).attempt(inputs)
+        return made
 
     @cached_property
     def _run(self) -> Any:
@@ -54,13 +60,27 @@ class Executable:
 
     def function(self, what: str, count: int) -> Any:
         """A function of the C interface that takes so many pointers."""
-        address = self._engine.get_function_address(f"{self.code.interface.name}_{what}")
-        return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * count)(address)
+        return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * count)(self._address(what))
 
-    def _workspace(self) -> Array:
-        if not hasattr(self._local, "workspace"):
-            self._local.workspace = workspace_array(self.code.interface.workspace_bytes)
-        return np.asarray(self._local.workspace)
+    def _address(self, what: str) -> int:
+        return int(self._engine.get_function_address(f"{self.code.interface.name}_{what}"))
+
+    @cached_property
+    def _integers(self) -> Entry:
+        return self._entry("run", edge=False)
+
+    def _with_edge(self) -> Entry:
+        """The float edge, which is compiled when it is first asked for."""
+        with self._adding:
+            if self._floats is None:
+                edge = generate_edge(self.code.interface, self.code.target)
+                _add(self._engine, edge.object_code())
+                self._floats = self._entry("run_f32", edge=True)
+        return self._floats
+
+    def _entry(self, what: str, *, edge: bool) -> Entry:
+        inputs, outputs = self.graph.input_types, self.graph.output_types
+        return Entry(self._address(what), inputs, outputs, self._workspaces, edge=edge)
 
 
 def compile_graph(
@@ -102,6 +122,10 @@ def _load(code: bytes) -> Any:
     binding.initialize_native_asmprinter()
     machine = binding.Target.from_default_triple().create_target_machine(jit=True)
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    _add(engine, code)
+    return engine
+
+
+def _add(engine: Any, code: bytes) -> None:
     engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    return engine

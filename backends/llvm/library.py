@@ -6,18 +6,18 @@ import ctypes
 import json
 import shutil
 import tempfile
-import threading
 from collections.abc import Mapping
-from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from irc.backends.llvm.module import workspace_array
+from irc.backends.llvm.edge import has_edge
+from irc.backends.llvm.invoke import Entry, Workspaces
 from irc.backends.llvm.target import refusal
 from irc.edge import to_integers, to_reals
-from irc.errors import ToolError
+from irc.errors import DataError, ToolError
 from irc.graph import Graph, check_inputs
 from irc.ops.core import Input
 from irc.types import Array, DType, Quant, TensorType
@@ -39,72 +39,62 @@ class Library:
         inputs = tuple(Input.of(t, n) for n, t in self.input_types.items())
         self._interface = Graph(self.name, inputs, (), ())
         self._run = self._function("run", len(self.input_types) + len(self.output_types) + 1)
-        self._local = threading.local()
+        self._workspaces = Workspaces(self.workspace_bytes)
+        self._integers = self._entry("run", edge=False)
+        edge = self.manifest["float_io"] and has_edge(self.input_types, self.output_types)
+        self._floats = self._entry("run_f32", edge=True) if edge else None
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name. Float arrays are quantized at the edge and then give float32
         outputs; integer arrays are taken as they are. Raises `DataError` for what doesn't fit."""
-        if self._fits_edge(inputs):
-            return self.run_f32(inputs)
+        # The library's own edge gives the bits of the one in Python, sooner.
+        made = self._floats.attempt(inputs) if self._floats else None
+        if made is not None:
+            return made
         integers, real = to_integers(self.input_types, inputs)
         outputs = self.run(integers)
         return to_reals(self.output_types, outputs) if real else outputs
 
-    def _fits_edge(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether the library's own float edge takes the inputs as they are: it gives the bits of
-        the one in Python, sooner."""
-        if not self.manifest["float_io"] or set(inputs) != set(self.input_types):
-            return False
-        arrays = [(np.asarray(inputs[n]), t) for n, t in self.input_types.items()]
-        fits = all(a.dtype == _edge_dtype(t) and a.shape == t.shape for a, t in arrays)
-        return fits and any(t.quant is not None for _, t in arrays)
-
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """`NAME_run`: integer arrays in, integer arrays out."""
-        arrays = [np.ascontiguousarray(a) for a in check_inputs(self._interface, inputs)]
-        outputs = {n: np.empty(t.shape, t.dtype.numpy) for n, t in self.output_types.items()}
-        self._call(self._run, [*arrays, *outputs.values()])
-        return outputs
+        made = self._integers.attempt(inputs)
+        return self._integers.run(check_inputs(self._interface, inputs)) if made is None else made
 
     def run_f32(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """`NAME_run_f32`: the library's own float edge. Raises `ToolError` if it was left out."""
         if not self.manifest["float_io"]:
             raise ToolError(f"{self.path} was compiled without run_f32")
-        function = self._edge
-        arrays = [
-            np.ascontiguousarray(inputs[n], _edge_dtype(t)).reshape(t.shape)
-            for n, t in self.input_types.items()
-        ]
-        outputs = {n: np.empty(t.shape, _edge_dtype(t)) for n, t in self.output_types.items()}
-        self._call(function, [*arrays, *outputs.values()])
-        return outputs
+        entry = self._floats or self._entry("run_f32", edge=True)
+        return entry.run(self._reals(n, inputs, dtype) for n, _, dtype in entry.inputs)
 
-    @cached_property
-    def _edge(self) -> Any:
-        return self._function("run_f32", len(self.input_types) + len(self.output_types) + 1)
+    def _reals(self, name: str, inputs: Mapping[str, Any], dtype: Any) -> Array:
+        if name not in inputs:
+            raise DataError(f"inputs {sorted(inputs)} given, {self.name} takes {name} too")
+        array, shape = np.asarray(inputs[name], dtype), self.input_types[name].shape
+        if array.size != prod(shape):
+            raise DataError(f"input {name}: shape {list(array.shape)} given, {list(shape)} wanted")
+        return array
 
     def self_test(self) -> bool:
         """Whether the golden vector inside the library comes out right, bit by bit."""
-        return int(self._function("self_test", 1)(self._workspace().ctypes.data)) == 0
+        return int(self._function("self_test", 1)(self._workspaces.mine())) == 0
 
     def _function(self, what: str, count: int) -> Any:
-        try:
-            function = getattr(self._library, f"{self.name}_{what}")
-        except AttributeError:
-            raise ToolError(f"{self.path} has no {self.name}_{what}") from None
+        function = self._symbol(what)
         function.argtypes = [ctypes.c_void_p] * count
         function.restype = ctypes.c_int
         return function
 
-    def _call(self, function: Any, arrays: list[Array]) -> None:
-        status = function(*[a.ctypes.data for a in arrays], self._workspace().ctypes.data)
-        if status:
-            raise ToolError(f"{self.path}: the library returned {status}")
+    def _symbol(self, what: str) -> Any:
+        try:
+            return getattr(self._library, f"{self.name}_{what}")
+        except AttributeError:
+            raise ToolError(f"{self.path} has no {self.name}_{what}") from None
 
-    def _workspace(self) -> Array:
-        if not hasattr(self._local, "workspace"):
-            self._local.workspace = workspace_array(self.workspace_bytes)
-        return np.asarray(self._local.workspace)
+    def _entry(self, what: str, *, edge: bool) -> Entry:
+        address = ctypes.cast(self._symbol(what), ctypes.c_void_p).value
+        assert address is not None, "a symbol that was found has an address"
+        return Entry(address, self.input_types, self.output_types, self._workspaces, edge=edge)
 
 
 def open_library(path: str | Path) -> Library:
@@ -150,7 +140,3 @@ def _types(entries: list[dict[str, Any]]) -> dict[str, TensorType]:
         quant = Quant(entry["scale"], entry["zero_point"]) if "scale" in entry else None
         found[entry["name"]] = TensorType(DType(entry["dtype"]), tuple(entry["shape"]), quant)
     return found
-
-
-def _edge_dtype(t: TensorType) -> np.dtype[Any]:
-    return t.dtype.numpy if t.quant is None else np.dtype(np.float32)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from llvmlite import binding, ir
 
 from irc.backends.llvm.call import Call
 from irc.backends.llvm.dispatch import emit_dispatch
-from irc.backends.llvm.edge import dequantize_function, needs_edge, quantize_function
+from irc.backends.llvm.edge import emit_edge
 from irc.backends.llvm.emit import Emitted, Emitter
 from irc.backends.llvm.functions import (
     I32,
@@ -85,6 +84,17 @@ def generate(
     return builder.code({}, float_io=False)
 
 
+def generate_edge(interface: Interface, target: Target) -> Code:
+    """`NAME_run_f32` alone, around a `NAME_run` that is linked to it."""
+    module = _module(interface, target)
+    arguments = [PTR] * (len(interface.ports) + 1)
+    run = ir.Function(module, ir.FunctionType(I32, arguments), f"{interface.name}_run")
+    function = export(module, f"{interface.name}_run_f32", arguments, target)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder.ret(emit_edge(builder, interface, target, function.args, run))
+    return Code(module_text(module, {}), interface, target, {}, float_io=True)
+
+
 def generate_timed(
     graph: Graph, target: Target, name: str, threads: int = 1, choose: Chooser = select
 ) -> tuple[Code, Sequence[Call]]:
@@ -137,9 +147,7 @@ class _ModuleBuilder:
         self.graph = graph
         self.target = target
         self.levels = levels
-        self.module = ir.Module(interface.name)
-        self.module.triple = target.triple
-        self.module.data_layout = str(target.machine().target_data)
+        self.module = _module(interface, target)
         top = levels[-1] if levels else target
         self.emitter = Emitter(self.module, graph, top, interface.name, choose)
         self.emitters = self._emitted()
@@ -239,16 +247,7 @@ class _ModuleBuilder:
         """`int NAME_run_f32(…)`: the same with floats where a port is quantized."""
         function = self._exported("run_f32", len(self.interface.ports) + 1)
         builder = self._checked(function)
-        *pointers, workspace = function.args
-        count = len(self.interface.inputs)
-        inner = [self._inner(builder, workspace, i, p) for i, p in enumerate(pointers)]
-        for i in range(count):
-            if inner[i] is not pointers[i]:
-                builder.call(self._convert(i), [pointers[i], inner[i]])
-        builder.call(self.body, [*inner, workspace])
-        for i in range(count, len(pointers)):
-            if inner[i] is not pointers[i]:
-                builder.call(self._convert(i), [inner[i], pointers[i]])
+        emit_edge(builder, self.interface, self.target, function.args, self.body)
         builder.ret(ir.Constant(I32, OK))
 
     def self_test(self) -> None:
@@ -320,30 +319,9 @@ class _ModuleBuilder:
         with builder.if_then(condition, likely=False):
             builder.ret(ir.Constant(I32, status))
 
-    def _inner(self, builder: Any, workspace: Any, index: int, pointer: Any) -> Any:
-        """Where the integer form of a port lies: in the workspace, or where the caller has it."""
-        if not needs_edge(self.interface.ports[index].type):
-            return pointer
-        return offset(builder, workspace, self.interface.offsets[index])
 
-    def _convert(self, index: int) -> Any:
-        port = self.interface.ports[index]
-        quantize = port.kind == "input"
-        name = f"{self.interface.name}_{'quantize' if quantize else 'dequantize'}{index}"
-        if port.type.size == 0:
-            return _nothing(self.module, name, self.target)
-        make = quantize_function if quantize else dequantize_function
-        return make(self.module, name, port.type, self.target)
-
-
-def _nothing(module: Any, name: str, target: Target) -> Any:
-    function = declare(module, name, [PTR, PTR], target)
-    ir.IRBuilder(function.append_basic_block("entry")).ret_void()
-    return function
-
-
-def workspace_array(nbytes: int) -> Any:
-    """A fresh workspace as NumPy bytes, aligned as the library wants it."""
-    raw = np.empty(nbytes + ALIGN, np.uint8)
-    start = -raw.ctypes.data % ALIGN
-    return raw[start : start + nbytes]
+def _module(interface: Interface, target: Target) -> Any:
+    module = ir.Module(interface.name)
+    module.triple = target.triple
+    module.data_layout = str(target.machine().target_data)
+    return module

@@ -87,6 +87,12 @@ class Target:
         return re.sub(r"[\d.]+\Z", "", systems[-1]) if systems else "unknown"
 
     @property
+    def fused(self) -> bool:
+        """Whether doubles are known to be multiplied and added in hardware with one rounding."""
+        known = self.arch in ("aarch64", "arm64")
+        return known or "fma" in needed_features(self.cpu, self.features)
+
+    @property
     def is_elf(self) -> bool:
         """Whether object files are ELF."""
         return self.system in ("linux", "none", "unknown") and not self.arch.startswith("wasm")
@@ -265,10 +271,14 @@ def refusal(triple: str, cpu: str, features: str) -> str:
     if triple.split("-")[0] != here.arch:
         return f"it is code for {triple.split('-')[0]}, this machine is {here.arch}"
     present = {name for name, on in binding.get_host_cpu_features().items() if on}
-    level = NAMED[_LIKE[cpu]].cpu if cpu in _LIKE else ""
-    needed = {f[1:] for f in features.split(",") if f.startswith("+")}
-    missing = sorted((needed | _LEVELS.get(level, set())) - present - _AMX)
+    missing = sorted(needed_features(cpu, features) - present - _AMX)
     return f"this machine's CPU lacks {', '.join(missing)}" if missing else ""
+
+
+def needed_features(cpu: str, features: str) -> set[str]:
+    """What code for a CPU with features may use: those that are named, and those of its level."""
+    level = NAMED[_LIKE[cpu]].cpu if cpu in _LIKE else ""
+    return {f[1:] for f in features.split(",") if f.startswith("+")} | _LEVELS.get(level, set())
 
 
 def x86(base: Target, features: set[str]) -> Target:

@@ -77,6 +77,9 @@ class Executable:
                     self._run(i, v, raw)
         return outputs
 
+    def attempt(self, inputs: Mapping[str, Any]) -> None:
+        """None: there is nothing to be gained."""
+
     def _run(self, index: int, v: Kernel, raw: Mapping[str, Array]) -> None:
         args = [self._array(a, raw) for a in v.args]
         temps = []

@@ -20,6 +20,9 @@ class Executable:
         """Outputs by name; raises `DataError` for inputs that don't fit."""
         return evaluate(self.graph, inputs)
 
+    def attempt(self, inputs: Mapping[str, Any]) -> None:
+        """None: there is nothing to be gained."""
+
 
 def compile(graph: Graph, target: str = "host", threads: int = 1) -> Executable:
     """Any graph; target and threads change nothing."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc.backends import reference
 from irc.errors import CompileError, DataError, GraphError
 from irc.graph import Graph
 from irc.model import CompiledModel
@@ -67,7 +68,7 @@ def test_save_is_the_savers() -> None:
         return []
 
     graph = negated()
-    model = CompiledModel(graph, "llvm", "host", lambda inputs: {}, saver)
+    model = CompiledModel(graph, "llvm", "host", reference.compile(graph), saver)
     model.save("build")
     model.save("build", "other", emit=("so",))
     assert calls == [

@@ -17,8 +17,9 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from irc.backends.llvm import open_library, save
+from irc.backends.llvm.invoke import workspace_array
 from irc.backends.llvm.link import zig_triple
-from irc.backends.llvm.module import generate_library, workspace_array
+from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.selftest import checksum
 from irc.backends.llvm.target import NAMED, parse_target
 from irc.errors import CompileError, DataError, IRCError, ToolError
