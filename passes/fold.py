@@ -15,6 +15,7 @@ from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.shape import Expand
 from irc.ops.unary import Unary
 from irc.passes import identities
+from irc.passes.concats import chained
 from irc.pipeline import Pass
 from irc.rewrite import rewrite
 from irc.types import Quant
@@ -26,13 +27,15 @@ MAX_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Fold(Pass):
-    """Compute what depends on constants alone, once what occurs twice, and nothing for nothing."""
+    """Compute what depends on constants alone, once what occurs twice, and nothing for nothing;
+    chain concatenations that begin alike."""
 
     name: ClassVar[str] = "fold"
 
     def run(self, graph: Graph) -> Graph:
-        """To a fixed point of the rules, then common subexpressions."""
-        return share(rewrite(graph, RULES))
+        """To a fixed point of the rules, which flatten concatenations, then what is of the whole
+        graph."""
+        return chained(share(rewrite(graph, RULES)))
 
 
 def expanded_operand(v: Value) -> Value | None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from irc.errors import TypeCheckError
-from irc.loops import CompareKind, Expr, Loops, elementwise, load_broadcast
+from irc.loops import CompareKind, Expr, Int, Loops, elementwise, load_broadcast
 from irc.ops.moving import joined
 from irc.types import Array, DType, TensorType, broadcast_shapes
 from irc.value import Value, op
@@ -133,3 +133,10 @@ class Not(Value):
     def evaluate(self, x: Array) -> Array:
         """NumPy's."""
         return np.asarray(np.logical_not(x))
+
+    def loops(self) -> Loops:
+        """A comparison with 0."""
+        zero = Int(0, DType.I32)
+        return elementwise(
+            self.shape, lambda *i: load_broadcast(self.x, i).cast(DType.I32).equals(zero)
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.logic import And, Equal, Less, LessOrEqual, Or, Relation
+from irc.ops.logic import And, Equal, Less, LessOrEqual, Not, Or, Relation
 from irc.ops.scatter import Scatter
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
@@ -185,6 +185,13 @@ def and_(draw: Draw) -> Sample:
 @sample("or")
 def or_(draw: Draw) -> Sample:
     return relation(draw, Or, DType.BOOL)
+
+
+@sample("not")
+def not_(draw: Draw) -> Sample:
+    dims = shape(draw, 0, 3, 5)
+    x = Feed(Input(DType.BOOL, dims, name="x"), array(draw, DType.BOOL, dims))
+    return sample_of(Not(x.value), x)
 
 
 @sample("scatter")

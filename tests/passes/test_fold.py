@@ -5,7 +5,7 @@ import numpy as np
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add
-from irc.ops.shape import Expand
+from irc.ops.shape import Concat, Expand
 from irc.parser import parse
 from irc.passes import fold
 from irc.passes.fold import Fold
@@ -98,3 +98,21 @@ def test_nothing_explodes() -> None:
     huge = Expand(small, (1 << 13, 1 << 12))
     graph = Fold()(Graph("g", (x,), (huge, Add(x, huge)), ("y", "z")))
     assert max(c.type.nbytes for c in graph.constants) == 4
+
+
+GROWING = """graph @g(%x: f32[2,3], %y: f32[2,3], %z: f32[2,3]) {
+  %a = concat([%x, %y]) {axis = 1} : f32[2,6]
+  %b = concat([%x, %y, %z]) {axis = 1} : f32[2,9]
+  %c = tanh(%a) : f32[2,6]
+  %d = concat([%x, %y, %z, %c]) {axis = 1} : f32[2,15]
+  %e = concat([%x, %z]) {axis = 1} : f32[2,6]
+  return %b, %d, %e
+}"""
+
+
+def test_concatenations_that_begin_alike_are_chained() -> None:
+    graph = folded(GROWING)
+    found = {v.name: [x.name for x in v.operands] for v in graph.order if isinstance(v, Concat)}
+    assert found == {"a": ["x", "y"], "b": ["a", "z"], "d": ["b", "c"], "e": ["x", "z"]}
+    assert str(Fold()(graph)) == str(graph)
+
