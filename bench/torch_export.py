@@ -70,10 +70,15 @@ def efficientnet_lite0(package: Path, weights: Path) -> Any:
 
 def export(module: Any, shape: tuple[int, ...], path: Path) -> None:
     """Write the module as ONNX with static shapes, one file, input `input`, output `output`."""
+    export_example(module, np.zeros(shape, np.float32), path)
+
+
+def export_example(module: Any, example: Any, path: Path) -> None:
+    """The same of an input like the example; results beyond the first have torch's names."""
     torch = importlib.import_module("torch")
     torch.onnx.export(
         module,
-        (torch.zeros(shape),),
+        (torch.from_numpy(example),),
         str(path),
         input_names=["input"],
         output_names=["output"],

@@ -1,8 +1,10 @@
 """`python -m bench.torch_zoo [NAME...]`: what becomes of torchvision's and timm's architectures.
 
 Each goes through a process of its own: import, evaluation against torch, calibration, compilation,
-and the noise of the integer library. Random weights, batch norms settled on photos: the table says
+and the noise of the integer library; with `--peer` also that of onnxruntime's integers, of the same
+module, calibrated on the same photos. Random weights, batch norms settled on photos: the table says
 what is supported, and nothing about accuracy; those of the source "trained" have their own weights.
+Rows that `--write` finds beside its document, measured by this state of the code, are kept.
 Needs torch; torchvision, timm and facenet-pytorch for those that come from them.
 """
 
@@ -13,8 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -29,11 +32,20 @@ from bench.models import (
     lite_crops,
     lite_files,
 )
-from bench.torch_export import efficientnet_lite0, import_torchvision, settle_batch_norms
+from bench.peers import OnnxRuntime
+from bench.runners import Task
+from bench.torch_export import (
+    efficientnet_lite0,
+    export_example,
+    import_torchvision,
+    settle_batch_norms,
+)
+from bench.torch_table import Row, Table, cells, code_state, markdown, summary, write_document
 
 SEED = 0
 SAMPLES = 2  # to calibrate with, and as many others to measure on
 SETTLING = 8
+TOKENS = 32
 
 TORCHVISION = (
     "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
@@ -59,22 +71,6 @@ TIMM = (
 
 
 @dataclass(frozen=True)
-class Row:
-    """What became of one architecture; None for a step that was not reached."""
-
-    name: str
-    nodes: int | None = None
-    """After import."""
-    error: float | None = None
-    """Largest difference of `irc.evaluate` from torch, relative to the largest output."""
-    kernels: int | None = None
-    sqnr: float | None = None
-    """Of the integer library against torch, dB over the samples."""
-    failed: str = ""
-    """The step that failed, and why."""
-
-
-@dataclass(frozen=True)
 class Subject:
     """A module in evaluation mode, and its inputs: f32[n, ...] of one seed."""
 
@@ -93,8 +89,11 @@ def crops(size: int) -> Callable[[int, int], Floats]:
 
 
 def settled(module: Any, samples: Callable[[int, int], Floats]) -> Subject:
-    """The module with sane batch norms."""
+    """The module with sane batch norms, and without layers that begin as zeros."""
     torch = importlib.import_module("torch")
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Linear) and not layer.weight.any():
+            torch.nn.init.normal_(layer.weight, std=0.02)
     settle_batch_norms(module.eval(), torch.from_numpy(samples(SETTLING, SEED)))
     return Subject(module.eval(), samples)
 
@@ -122,7 +121,9 @@ def from_timm(name: str) -> Subject:
 
 
 def trained(name: str) -> Subject:
-    """EfficientNet-lite0, or a network of facenet-pytorch's MTCNN, with its own weights."""
+    """EfficientNet-lite0, MiniLM, or a network of facenet-pytorch's MTCNN, with its own weights."""
+    if name == "minilm_l6":
+        return Subject(sentence_encoder(), tokens)
     import_torchvision()
     if name == "efficientnet_lite0":
         return Subject(efficientnet_lite0(*lite_files()), lite_crops)
@@ -130,11 +131,33 @@ def trained(name: str) -> Subject:
     return Subject(getattr(mtcnn, name)().eval(), crops(48 if name == "ONet" else 96))
 
 
+def sentence_encoder() -> Any:
+    """MiniLM, of whose tokens none is padding."""
+    torch = importlib.import_module("torch")
+    encoder = importlib.import_module("bench.torch_minilm").trained()
+
+    class Whole(torch.nn.Module):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, ids: Any) -> Any:
+            return self.encoder(ids, torch.ones_like(ids))
+
+    return Whole().eval()
+
+
+def tokens(count: int, seed: int) -> Any:
+    """Random token numbers, i64[count, TOKENS]."""
+    return np.random.default_rng(seed).integers(1000, 30000, (count, TOKENS))
+
+
 SOURCES: dict[str, tuple[Callable[[str], Subject], tuple[str, ...]]] = {
     "torchvision": (from_torchvision, TORCHVISION),
     "timm": (from_timm, TIMM),
-    "trained": (trained, ("efficientnet_lite0", "PNet", "ONet")),
+    "trained": (trained, ("efficientnet_lite0", "PNet", "ONet", "minilm_l6")),
 }
+TITLES = {"torchvision": "torchvision", "timm": "timm", "trained": "Trained weights"}
 
 
 # ---------------------------------------------------------------- one of them
@@ -148,27 +171,44 @@ class Stage:
         self.name = "load"
 
 
-def measured(name: str, subject: Subject, stage: Stage) -> Iterator[Row]:
+def measured(name: str, subject: Subject, stage: Stage, *, peer: bool) -> Iterator[Row]:
     """The row after each step."""
     torch = importlib.import_module("torch")
     x = subject.samples(SAMPLES, EVALUATION_SEED)
     stage.name = "import"
     graph = irc.from_torch(subject.module, torch.from_numpy(x[:1]))
-    yield (row := Row(name, nodes=len(graph.order)))
+    yield (row := Row(name, nodes=len(graph.order), state=code_state()))
     stage.name = "evaluate"
     with torch.no_grad():
         wanted = np.stack([first(subject.module(torch.from_numpy(one[None]))) for one in x])
     key = graph.inputs[0].name
     found = next(iter(irc.evaluate(graph, {key: x[:1]}).values()))
     error = float(np.abs(found - wanted[0]).max() / np.abs(wanted[0]).max())
-    yield (row := Row(name, row.nodes, error))
+    yield (row := replace(row, error=error))
     stage.name = "quantize"
-    calibration = [{key: one[None]} for one in subject.samples(SAMPLES, SEED)]
-    quantized = irc.quantize(graph, calibration=calibration, progress=lambda _: None)
+    calibration = subject.samples(SAMPLES, SEED)
+    feeds = [{key: one[None]} for one in calibration]
+    quantized = irc.quantize(graph, calibration=feeds, progress=lambda _: None)
     stage.name = "compile"
     model = irc.compile(quantized)
     ours = np.stack([next(iter(model({key: one[None]}).values())) for one in x])
-    yield Row(name, row.nodes, error, kernels(model.graph), sqnr_db(ours, wanted))
+    yield (row := replace(row, kernels=kernels(model.graph), sqnr=sqnr_db(ours, wanted)))
+    if peer:
+        stage.name = "onnxruntime"
+        theirs = peer_outputs(subject.module, calibration, x)
+        yield replace(row, peer=sqnr_db(theirs.reshape(wanted.shape), wanted))
+
+
+def peer_outputs(module: Any, calibration: Any, x: Any) -> Floats:
+    """What onnxruntime's own integers give, by its static quantizer's defaults (QDQ, U8S8)."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        export_example(module, calibration[:1], folder / "model.onnx")
+        task = Task("model", folder / "model.onnx", "input", calibration[:1].shape, calibration)
+        runner = OnnxRuntime("onnxruntime-u8s8", "u8")
+        runner.load(task, runner.build(task, folder))
+        rows = [next(iter(runner.run(feed).values())) for feed in task.feeds(x)]
+    return np.stack(rows)
 
 
 def first(results: Any) -> Floats:
@@ -183,82 +223,91 @@ def kernels(graph: Any) -> int:
     return sum(v.op == "kernel" for v in graph.order)
 
 
-def row_of(source: str, name: str) -> Row:
+def row_of(source: str, name: str, *, peer: bool = False) -> Row:
     """Everything that is found out about one architecture; no error escapes."""
-    stage, row = Stage(), Row(name)
+    stage, row = Stage(), Row(name, state=code_state())
     try:
         subject = SOURCES[source][0](name)
-        for row in measured(name, subject, stage):  # noqa: B007
+        for row in measured(name, subject, stage, peer=peer):  # noqa: B007
             pass
     except Exception as error:  # whatever stops it is the finding
-        failed = f"{stage.name}: {type(error).__name__}: {error}"
-        return Row(name, row.nodes, row.error, row.kernels, row.sqnr, failed)
+        return replace(row, failed=f"{stage.name}: {type(error).__name__}: {error}")
     return row
 
 
-def in_process(source: str, name: str, limit: float) -> Row:
+def in_process(source: str, name: str, limit: float, *, peer: bool) -> Row:
     """`row_of` in a process of its own."""
     command = [sys.executable, "-m", "bench.torch_zoo", "--one", source, name]
+    command += ["--peer"] if peer else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
-        return Row(name, failed=f"took longer than {limit:g} s")
+        return Row(name, failed=f"took longer than {limit:g} s", state=code_state())
     if done.returncode:
-        return Row(name, failed=done.stderr.strip()[-300:])
+        return Row(name, failed=done.stderr.strip()[-300:], state=code_state())
     return Row(**json.loads(done.stdout.splitlines()[-1]))
 
 
-# ---------------------------------------------------------------- the table
+# ---------------------------------------------------------------- all of them
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """A table, one architecture a line."""
-    head = "| architecture | nodes | evaluate | kernels | SQNR, dB | |", "|---|--:|--:|--:|--:|---|"
-    return "\n".join([*head, *map(_line, rows)])
-
-
-def _line(row: Row) -> str:
-    cells = (
-        row.name,
-        "" if row.nodes is None else str(row.nodes),
-        "" if row.error is None else f"{row.error:.0e}",
-        "" if row.kernels is None else str(row.kernels),
-        "" if row.sqnr is None else f"{row.sqnr:.1f}",
-        " ".join(row.failed.split())[:200].replace("|", "/"),
-    )
-    return f"| {' | '.join(cells)} |"
-
-
-def run(source: str, names: Iterable[str], limit: float, path: Path | None) -> list[Row]:
-    """Each in turn; rows are printed as they come, and written to `path`."""
-    rows: list[Row] = []
+def run(source: str, names: Iterable[str], table: Table, given: argparse.Namespace) -> None:
+    """Each that is not in the table yet, in turn; rows are printed as they come."""
     for name in names:
+        if table.measured(source, name, peer=given.peer, any_state=given.keep):
+            continue
         start = time.perf_counter()
-        rows.append(in_process(source, name, limit))
-        print(f"{_line(rows[-1])} {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-        if path:
-            path.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    return rows
+        row = in_process(source, name, given.limit, peer=given.peer)
+        table.add(source, row)
+        seconds = time.perf_counter() - start
+        print(f"{' | '.join(cells(row))} {seconds:.0f} s", file=sys.stderr, flush=True)
+        if given.write:
+            write(table, given.write)
+
+
+def write(table: Table, document: Path) -> None:
+    """All rows, in the order of the lists."""
+    rows = {
+        source: [found[n] for n in names if n in (found := table.of(source))]
+        for source, (_, names) in SOURCES.items()
+    }
+    write_document(document, rows, TITLES)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's parser."""
+    made = argparse.ArgumentParser(prog="python -m bench.torch_zoo", description=__doc__)
+    made.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    made.add_argument("--source", choices=SOURCES, help="default: all")
+    made.add_argument("--limit", type=float, default=600.0, help="seconds for each")
+    made.add_argument("--peer", action="store_true", help="also onnxruntime's QDQ integers")
+    made.add_argument(
+        "--write", type=Path, metavar="FILE.md",
+        help="write the tables into this document, and the rows as JSON into its folder",
+    )  # fmt: skip
+    made.add_argument(
+        "--keep", action="store_true", help="keep rows of other states of the code, too"
+    )
+    made.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    return made
 
 
 def main() -> int:
     """Print a table for each source; the exit status is 0 even if architectures fail."""
-    parser = argparse.ArgumentParser(prog="python -m bench.torch_zoo", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    parser.add_argument("--source", choices=SOURCES, help="default: all")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds for each")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser().parse_args()
     if given.one:
-        print(json.dumps(asdict(row_of(*given.one))))
+        print(json.dumps(asdict(row_of(*given.one, peer=given.peer))))
         return 0
+    table = Table(given.write.with_suffix("") / "zoo.json" if given.write else None)
     for source in [given.source] if given.source else SOURCES:
         known = SOURCES[source][1]
         names = [n for n in given.names if n in known or given.source] if given.names else known
-        if names:
-            rows = run(source, names, given.limit, given.json)
-            print(f"## {source}\n\n{markdown(rows)}\n")
+        run(source, names, table, given)
+        rows = [row for n in names if (row := table.of(source).get(n))]
+        if rows:
+            print(f"## {TITLES[source]}\n\n{summary(rows)}\n\n{markdown(rows)}\n")
+    if given.write:
+        write(table, given.write)
     return 0
 
 
