@@ -9,7 +9,7 @@ import numpy as np
 from irc.errors import ModelError, TypeCheckError
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize
-from irc.ops.shape import Reshape, Transpose
+from irc.ops.shape import Expand, Reshape, Transpose
 from irc.types import Array, Quant, Shape
 from irc.value import Value
 
@@ -57,6 +57,10 @@ class Builder:
         if isinstance(x, Dequantize) and isinstance(x.x, Const):
             return _reshaped_weights(x, x.x, dims)
         return self.add(Reshape(x, dims, name=x.name))
+
+    def expand(self, x: Value, dims: Shape) -> Value:
+        """x broadcast to a shape."""
+        return x if dims == x.shape else self.add(Expand(x, dims))
 
 
 def fold(v: Value) -> Const:

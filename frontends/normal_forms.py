@@ -16,12 +16,13 @@ from irc.errors import TypeCheckError
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
+from irc.ops.logic import Less
 from irc.ops.pool import AvgPool2d, MaxPool2d
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
-from irc.ops.selection import Gather
-from irc.ops.shape import Pad, Slice
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat, Pad, Slice
 from irc.ops.softmax import Softmax
-from irc.ops.unary import Exp, Log
+from irc.ops.unary import Ceil, Exp, Floor, Log
 from irc.ops.windows import Pair
 from irc.types import Shape
 from irc.value import Value
@@ -294,6 +295,18 @@ def gather_axis(b: Builder, x: Value, indices: Sequence[int], axis: int) -> Valu
         return x
     at = b.const(np.asarray(indices, np.int64), name=f"{b.name}.indices")
     return b.add(Gather(x, at, axis))
+
+
+def concat(b: Builder, parts: Sequence[Value], axis: int) -> Value:
+    """Parts along an axis, without those that are empty."""
+    kept = tuple(v for v in parts if v.shape[axis]) or tuple(parts[:1])
+    return b.add(Concat(kept, axis)) if kept[1:] else kept[0]
+
+
+def truncated(b: Builder, x: Value) -> Value:
+    """Floats without their fraction."""
+    negative = b.add(Less(x, b.const(np.zeros((), x.type.dtype.numpy))))
+    return b.add(Where(negative, b.add(Ceil(x)), b.add(Floor(x))))
 
 
 def total(b: Builder, values: Sequence[Value]) -> Value:

@@ -8,19 +8,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 from irc.errors import IRCError, ModelError
 from irc.graph import Graph
-from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add
-from irc.ops.selection import Where
+from irc.ops.core import Input
 from irc.types import Array, DType, Shape, TensorType
 from irc.value import Value
 
 from .builder import Builder, check_size
+from .infinities import without_infinities
 from .onnx_bodies import inlined
 from .onnx_control import CONTROL, Control
 from .onnx_dynamic import without_dynamic
@@ -96,7 +94,7 @@ class _Importer:
         self.run(nodes, scope)
         outputs = tuple(scope[o.name] for o in proto.output)
         graph = Graph(name, tuple(inputs), outputs, tuple(o.name for o in proto.output))
-        return _without_infinities(graph)
+        return without_infinities(graph)
 
     def check_supported(self, nodes: Iterable[NodeProto]) -> None:
         """Every operator that is not supported, at once."""
@@ -295,32 +293,3 @@ def _own_shape(v: ValueInfoProto, symbols: dict[str, int]) -> Shape:
             f" (shapes={{{v.name!r}: (...)}})"
         )
     return tuple(int(d) for d in known)
-
-
-def _without_infinities(graph: Graph) -> Graph:
-    """Masks hold the lowest number there is in the place of -inf, which no scale could stand for.
-
-    Raises `ModelError` for other constants that are not finite after folding.
-    """
-    new: dict[Value, Value] = {}
-    for v in graph.order:
-        made: Value = v
-        if not isinstance(v, Const):
-            made = v.map_operands(new.__getitem__)
-        elif v.array.dtype.kind == "f" and not np.isfinite(v.array).all():
-            made = _mask(v, graph)
-        new[v] = made
-    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
-
-
-def _mask(c: Const, graph: Graph) -> Const:
-    """A constant of which some elements, or which for some elements, is -inf."""
-    users = graph.users[c]
-    chosen = all(isinstance(u, Where) for u in users)
-    plain = all(isinstance(u, Where | Add) or u.moves for u in users)
-    partly = bool(np.isfinite(c.array).any()) and plain
-    if np.any(np.isnan(c.array) | (c.array == np.inf)) or not (chosen or partly):
-        raise ModelError(
-            f"constant {c.name!r}: NaN or infinite values; the model's weights are broken"
-        )
-    return Const(np.maximum(c.array, np.finfo(c.array.dtype).min), c.quant, name=c.name)

@@ -176,13 +176,15 @@ def with_state(
 @dataclass(frozen=True)
 class Lstm:
     """An LSTM layer in one direction: r [4H, H], its gates in `order`; peepholes [H] of the gates
-    i, f and o; `coupled` says that the forget gate is what the input gate leaves."""
+    i, f and o; `coupled` says that the forget gate is what the input gate leaves. With a
+    `projection` [P, H] the hidden state is its product with what the cell gives, r [4H, P]."""
 
     r: Value
     order: str
     cell: Cell = LSTM
     peepholes: dict[str, Value] | None = None
     coupled: bool = False
+    projection: Value | None = None
 
     def run(self, s: Steps, w: Value, bias: Value | None, h: Value, c: Value) -> Run:
         """Over a sequence, with w [4H, I] and the sum of both biases."""
@@ -190,8 +192,13 @@ class Lstm:
         for t in s.steps():
             h, c = run.states
             gates = with_state(s.builder, h, self.r, None, at_step(s.builder, a, t))
-            run.step(t, self.after(s.builder, gates, c))
+            h, c = self.after(s.builder, gates, c)
+            run.step(t, (self.projected(s.builder, h), c))
         return run
+
+    def projected(self, b: Builder, h: Value) -> Value:
+        """The hidden state, of what the cell gives."""
+        return h if self.projection is None else b.add(Linear(h, self.projection, None))
 
     def after(self, b: Builder, gates: Value, c: Value) -> tuple[Value, Value]:
         """The next h and c."""

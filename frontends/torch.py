@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from irc.errors import ModelError
 from irc.graph import Graph
 from irc.types import Shape
 
+from .infinities import without_infinities
 from .torch_calls import Calls
 from .torch_interface import Interface, example_shapes
 from .torch_program import decomposed, exported, opened
@@ -58,15 +56,4 @@ def _graph(program: Any, shapes: Mapping[str, Shape], name: str) -> Graph:
     calls.check_supported(program.graph_module, set(inputs))
     results = calls.run(program.graph_module, env)
     outputs, names = interface.outputs(results, calls.constants)
-    made = Graph(name, tuple(inputs.values()), outputs, names)
-    _check_constants(made)
-    return made
-
-
-def _check_constants(graph: Graph) -> None:
-    """No NaN, no infinity in what is left of the weights."""
-    for c in graph.constants:
-        if c.array.dtype.kind == "f" and not np.isfinite(c.array).all():
-            raise ModelError(
-                f"constant {c.name!r}: NaN or infinite values; the module's weights are broken"
-            )
+    return without_infinities(Graph(name, tuple(inputs.values()), outputs, names))

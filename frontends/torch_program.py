@@ -15,12 +15,12 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from irc.errors import ModelError, ToolError
 
+from . import torch_versions
 from .torch_freeze import frozen
 from .torch_ops import HANDLERS
 
@@ -35,11 +35,13 @@ CURES = (
 def torch() -> Any:
     """The package; raises `ToolError` where it is not installed."""
     try:
-        return importlib.import_module("torch")
+        found = importlib.import_module("torch")
     except ImportError as error:
         raise ToolError(
             f"PyTorch can't be imported ({error}): pip install 'irc-nn[torch]'"
         ) from None
+    torch_versions.check_version(found)
+    return found
 
 
 def operator_name(target: Any) -> str:
@@ -67,7 +69,7 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
     try:
         with _quiet():
             frame = frozen(module)
-            return export.export(frame, args, kwargs, dynamic_shapes=dynamic, strict=False)
+            return torch_versions.export(torch(), frame, args, kwargs, dynamic)
     except ModelError:
         raise
     except Exception as error:  # whatever the module's own code raises, too
@@ -169,16 +171,9 @@ def decomposed(program: Any) -> Any:
     """The program without side effects, in core ATen and the operators that have a handler."""
     try:
         with _quiet():
-            return program.run_decompositions(dict(_decompositions()))
+            return torch_versions.lowered(torch(), program, HANDLERS.keys())
     except Exception as error:
         raise ModelError(f"the program can't be decomposed: {reason(error)}") from error
-
-
-@cache
-def _decompositions() -> dict[Any, Any]:
-    """Torch's own, less those of operators that we take as they are."""
-    table = torch().export.default_decompositions()
-    return {op: f for op, f in table.items() if operator_name(op) not in HANDLERS}
 
 
 def array_of(tensor: Any) -> Any:

@@ -16,8 +16,8 @@ from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import check_size
+from ..taps import Taps, cubic, interpolated, linear, resampled
 from .table import Node, Results, handles
-from .taps import Taps, cubic, interpolated, linear, resampled
 
 MAX_TAPS = 1024
 """How many elements one may be made of, along an axis."""

@@ -12,7 +12,7 @@ from irc.types import Array, DType
 from irc.value import Value
 
 from .. import normal_forms as forms
-from .gather import taken_along
+from ..indexing import taken_along
 from .table import Node, Results, handles
 
 
@@ -59,7 +59,7 @@ def top_k(node: Node) -> Results:
         values, numbers = map(node.builder.const, empty)
         return values, numbers
     at = node.builder.add(TopK(x, axis, k, largest is None or bool(largest.i)))
-    return taken_along(node, x, at, axis), at
+    return taken_along(node.builder, x, at, axis), at
 
 
 @handles("Hardmax")

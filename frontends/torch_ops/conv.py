@@ -10,9 +10,10 @@ from irc.value import Value
 from .. import normal_forms as forms
 from .table import Node, Results, handles
 
-SPATIAL = {
-    "aten.conv1d": 1, "aten.conv2d": 2, "aten.conv_transpose1d": 1, "aten.conv_transpose2d": 2,
-}  # fmt: skip
+
+def spatial_axes(node: Node) -> int:
+    """From the operator's name: `…1d`, `…2d`, `…3d`, also `…2d_with_indices`."""
+    return next(n for n in (1, 2, 3) if f"{n}d" in node.op)
 
 
 def batched(node: Node, x: Value, spatial: int, f: Callable[[Value], Value]) -> Value:
@@ -25,10 +26,10 @@ def batched(node: Node, x: Value, spatial: int, f: Callable[[Value], Value]) -> 
     return node.builder.reshape(y, y.shape[1:])
 
 
-@handles("aten.conv1d", "aten.conv2d")
+@handles("aten.conv1d", "aten.conv2d", "aten.conv3d")
 def conv(node: Node) -> Results:
     """Any kernel, stride, dilation, padding and groups; padding may be "same" or "valid"."""
-    spatial = SPATIAL[node.op]
+    spatial = spatial_axes(node)
     x, w, bias = node.x("input"), node.x("weight"), node.optional("bias")
     strides, dilations = node.per_axis("stride", spatial), node.per_axis("dilation", spatial)
     pads = _pads(node, spatial, x.shape[-spatial:], w.shape[2:], strides, dilations)
@@ -51,10 +52,10 @@ def _pads(
     return node.per_axis("padding", spatial) * 2
 
 
-@handles("aten.conv_transpose1d", "aten.conv_transpose2d")
+@handles("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
 def conv_transpose(node: Node) -> Results:
     """The gradient of a convolution, as a layer."""
-    spatial = SPATIAL[node.op]
+    spatial = spatial_axes(node)
     x, w, bias = node.x("input"), node.x("weight"), node.optional("bias")
     strides, dilations = node.per_axis("stride", spatial), node.per_axis("dilation", spatial)
     pads = node.per_axis("padding", spatial) * 2

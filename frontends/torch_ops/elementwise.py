@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from irc.ops import activation as act
+from irc.ops import bits, logic, unary
 from irc.ops import elementwise as ew
-from irc.ops import logic, unary
 from irc.ops.core import Const
 from irc.ops.prelu import PRelu
 from irc.ops.selection import Where
@@ -40,6 +40,12 @@ LOGIC: dict[str, Function] = {
     "aten.logical_or": logic.Or,
     "aten.bitwise_and": logic.And,
     "aten.bitwise_or": logic.Or,
+}
+
+BITS: dict[str, Function] = {
+    "aten.bitwise_and": bits.BitAnd,
+    "aten.bitwise_or": bits.BitOr,
+    "aten.bitwise_xor": bits.BitXor,
 }
 
 UNARY: dict[str, Callable[[Value], Value]] = {
@@ -73,6 +79,8 @@ def common(node: Node, *names: str) -> DType:
     fraction and they are whole."""
     found = [node.arguments[n] for n in names]
     tensors = [v.type for v in found if isinstance(v, Value)]
+    if not tensors:
+        return node.dtype or DType.F32
     ranked = [t for t in tensors if t.rank] or tensors  # tensors without axes give way
     made = np.result_type(*(t.dtype.numpy for t in ranked))
     if any(t.dtype.is_float for t in tensors) or any(isinstance(v, float) for v in found):
@@ -90,7 +98,8 @@ def binary(node: Node) -> Results:
     """Two operands with broadcasting."""
     dtype = common(node, "self", "other")
     if dtype is DType.BOOL:
-        node.fail("arithmetic of booleans is not supported")
+        both = logic.Or if node.op == "aten.maximum" else logic.And
+        return node.builder.add(both(*pair_of(node, dtype)))
     return node.builder.add(BINARY[node.op](*pair_of(node, dtype)))
 
 
@@ -114,17 +123,26 @@ def add_product(node: Node) -> Results:
     return build.add(ew.Add(node.x(), forms.scaled(build, y, node.number("value"))))
 
 
-@handles("aten.div")
+@handles("aten.div", "aten.floor_divide")
 def divide(node: Node) -> Results:
-    """True division; `rounding_mode` may round down."""
-    build, mode = node.builder, None
+    """True division; `rounding_mode` rounds down or towards zero, and keeps integers."""
+    build, mode = node.builder, "floor" if node.op == "aten.floor_divide" else None
     if "rounding_mode" in node.arguments:
         mode = node.any("rounding_mode")
+    if mode is not None and not (node.dtype or DType.F32).is_float:
+        return _whole_quotient(node, down=mode == "floor")
     a, b = pair_of(node, DType.F32)
     y = build.add(ew.Div(a, b))
-    if mode not in (None, "floor") or (mode and node.dtype is not DType.F32):
-        node.fail(f"rounding_mode = {mode!r} of {node.dtype} is not supported")
-    return y if mode is None else build.add(unary.Floor(y))
+    if mode is None:
+        return y
+    return build.add(unary.Floor(y)) if mode == "floor" else forms.truncated(build, y)
+
+
+def _whole_quotient(node: Node, *, down: bool) -> Value:
+    """Of integers, whose own division goes towards zero: what is left over goes before."""
+    build, dtype = node.builder, common(node, "self", "other")
+    a, b = pair_of(node, dtype)
+    return build.add(ew.Div(build.add(ew.Sub(a, build.add(ew.Mod(a, b)))) if down else a, b))
 
 
 @handles("aten.pow")
@@ -142,6 +160,9 @@ def power(node: Node) -> Results:
 def relation(node: Node) -> Results:
     """Comparisons, with booleans as results."""
     dtype = common(node, "self", "other")
+    limit = node.arguments["other"]
+    if isinstance(limit, float) and math.isinf(limit):  # no element is: so none is this large
+        node.arguments["other"] = math.copysign(float(np.finfo(np.float32).max), limit)
     a, b = pair_of(node, dtype)
     if node.op == "aten.ne":
         return node.builder.add(logic.Not(node.builder.add(logic.Equal(a, b))))
@@ -150,10 +171,10 @@ def relation(node: Node) -> Results:
 
 @handles(*LOGIC, "aten.logical_xor", "aten.bitwise_xor")
 def logical(node: Node) -> Results:
-    """Of booleans; bits of integers are not supported."""
+    """Of booleans; of integers bit by bit."""
     build = node.builder
     if "bitwise" in node.op and node.dtype is not DType.BOOL:
-        node.fail("bits of integers are not supported")
+        return build.add(BITS[node.op](*pair_of(node, common(node, "self", "other"))))
     a, b = pair_of(node, DType.BOOL)
     if node.op in LOGIC:
         return build.add(LOGIC[node.op](a, b))
@@ -163,9 +184,11 @@ def logical(node: Node) -> Results:
 
 @handles("aten.logical_not", "aten.bitwise_not")
 def negate(node: Node) -> Results:
-    """Of booleans."""
+    """Of booleans; of integers all bits."""
     if node.op == "aten.bitwise_not" and node.dtype is not DType.BOOL:
-        node.fail("bits of integers are not supported")
+        x = node.x()
+        ones = np.bitwise_not(np.zeros((), x.type.dtype.numpy))
+        return node.builder.add(bits.BitXor(x, node.builder.const(ones)))
     return node.builder.add(logic.Not(node.operand("self", DType.BOOL)))
 
 
@@ -174,6 +197,9 @@ def of_one(node: Node) -> Results:
     """One operand and nothing else."""
     x = node.x()
     dtype = node.dtype or x.type.dtype
+    if node.has("decimals") and (digits := node.integer("decimals")):
+        x = forms.scaled(node.builder, x, 10.0**digits)
+        return forms.scaled(node.builder, node.builder.add(unary.Round(x)), 10.0**-digits)
     return node.builder.add(UNARY[node.op](node.cast(x, dtype)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.linear import Linear, MatMul
+from irc.ops.reduce import ReduceSum
 from irc.ops.selection import Where
 from irc.ops.softmax import Softmax
 from irc.types import DType
@@ -38,6 +39,18 @@ def affine(node: Node, x: Value, w: Value, bias: Value | None = None) -> Value:
     return y if bias is None else build.add(Add(y, bias))
 
 
+@handles("aten.bilinear")
+def bilinear(node: Node) -> Results:
+    """`sum_ij a_i * weight[o, i, j] * b_j + bias`: a linear layer of a, then a product with b."""
+    build, a, b, w = node.builder, node.x("input1"), node.x("input2"), node.x("weight")
+    out, rows, columns = w.shape
+    matrix = build.reshape(build.transpose(w, (0, 2, 1)), (out * columns, rows))
+    mixed = build.reshape(affine(node, a, matrix), (*a.shape[:-1], out, columns))
+    y = build.add(MatMul(mixed, build.reshape(b, (*b.shape, 1))))
+    y, bias = build.reshape(y, y.shape[:-1]), node.optional("bias")
+    return y if bias is None else build.add(Add(y, bias))
+
+
 @handles("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot")
 def matmul(node: Node) -> Results:
     """NumPy's matmul; a linear layer where the second factor is one known matrix."""
@@ -64,14 +77,34 @@ def addmm(node: Node) -> Results:
     return y if beta == 0 else build.add(Add(y, forms.scaled(build, bias, beta)))
 
 
-@handles("aten.scaled_dot_product_attention")
+@handles("aten.addmv", "aten.addbmm")
+def add_vector(node: Node) -> Results:
+    """`beta * self + alpha * a @ b`, of a vector b, or summed over a batch."""
+    build, names = node.builder, ("mat", "vec") if node.op == "aten.addmv" else ("batch1", "batch2")
+    a, b = node.x(names[0]), node.x(names[1])
+    y = forms.matmul(build, a, b, False)
+    if node.op == "aten.addbmm":
+        y = build.add(ReduceSum(y, (0,), False))
+    y = forms.scaled(build, y, node.number("alpha"))
+    bias, beta = node.x("self"), node.number("beta")
+    return y if beta == 0 else build.add(Add(y, forms.scaled(build, bias, beta)))
+
+
+@handles(
+    "aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu"
+)  # fmt: skip
 def attention(node: Node) -> Results:
     """`softmax(q @ k^T * scale + mask) @ v`."""
+    y = _attention(node)
+    return (y, None) if node.count > 1 else y
+
+
+def _attention(node: Node) -> Value:
     build = node.builder
     q, k, v = node.x("query"), node.x("key"), node.x("value")
     if node.number("dropout_p") != 0:
         node.fail("dropout in attention: the module is in training mode, call .eval() first")
-    if node.flag("enable_gqa") and k.shape[-3] != q.shape[-3]:
+    if node.has("enable_gqa") and node.flag("enable_gqa") and k.shape[-3] != q.shape[-3]:
         k, v = _repeated(node, k, q), _repeated(node, v, q)
     rank = k.type.rank
     columns = build.transpose(k, (*range(rank - 2), rank - 1, rank - 2))

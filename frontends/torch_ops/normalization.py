@@ -54,6 +54,18 @@ def _by_statistics(node: Node) -> Value:
     return node.builder.add(BatchNorm(x, scale, bias, mean, var, _epsilon(node), 1))
 
 
+@handles("aten.native_layer_norm", "aten.native_group_norm")
+def native_norm(node: Node) -> Results:
+    """What layer and group norms become where something decomposed them."""
+    if node.op == "aten.native_layer_norm":
+        y = layer_norm(node)
+    else:
+        node.ignore("N", "C", "HxW")  # x has them
+        y = _grouped(node, node.integer("group"))
+    assert isinstance(y, Value)
+    return (y, None, None)
+
+
 @handles("aten.layer_norm", "aten.rms_norm")
 def layer_norm(node: Node) -> Results:
     """Over the last axes."""
@@ -72,8 +84,11 @@ def layer_norm(node: Node) -> Results:
 def group_norm(node: Node) -> Results:
     """Over groups of channels of each image."""
     node.ignore("cudnn_enabled")
+    return _grouped(node, node.integer("num_groups"))
+
+
+def _grouped(node: Node, groups: int) -> Value:
     scale, bias, epsilon = node.optional("weight"), node.optional("bias"), _epsilon(node)
-    groups = node.integer("num_groups")
     return _on_last(node, lambda x: GroupNorm(x, scale, bias, groups, epsilon))
 
 

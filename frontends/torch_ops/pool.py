@@ -1,28 +1,28 @@
-"""Pools over windows, and adaptive ones whose windows are all alike."""
+"""Pools over windows, and adaptive ones, whose windows need not be alike."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
+
 from irc.ops.reduce import ReduceMax, ReduceMean
+from irc.ops.selection import Gather
 from irc.types import Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
-from .conv import batched
+from ..builder import Builder
+from ..taps import Taps, resampled
+from .conv import batched, spatial_axes
 from .table import Node, Results, handles
 
 Window = tuple[Shape, Shape, Shape, Shape, Shape]
 
 
-def _spatial(node: Node) -> int:
-    """From the operator's name: `…1d`, `…2d`, `…2d_with_indices`."""
-    return 1 if "1d" in node.op else 2
-
-
 def _window(node: Node, dilations: Shape) -> Window:
     """Kernel, strides, dilations, pads, and pads with what rounding up needs."""
-    spatial, x = _spatial(node), node.x()
+    spatial, x = spatial_axes(node), node.x()
     kernel = node.per_axis("kernel_size", spatial)
     strides = node.per_axis("stride", spatial) if node.any("stride") else kernel
     pads = node.per_axis("padding", spatial) * 2
@@ -32,10 +32,13 @@ def _window(node: Node, dilations: Shape) -> Window:
     return kernel, strides, dilations, pads, extra
 
 
-@handles("aten.max_pool1d", "aten.max_pool2d", "aten.max_pool2d_with_indices")
+@handles(
+    "aten.max_pool1d", "aten.max_pool2d", "aten.max_pool2d_with_indices", "aten.max_pool3d",
+    "aten.max_pool3d_with_indices",
+)  # fmt: skip
 def max_pool(node: Node) -> Results:
     """Without the indices of the maxima."""
-    spatial = _spatial(node)
+    spatial = spatial_axes(node)
     dilations = node.per_axis("dilation", spatial)
     kernel, strides, _, _, pads = _window(node, dilations)
     y = batched(
@@ -45,10 +48,10 @@ def max_pool(node: Node) -> Results:
     return (y, None) if node.count > 1 else y
 
 
-@handles("aten.avg_pool1d", "aten.avg_pool2d")
+@handles("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")
 def avg_pool(node: Node) -> Results:
     """With padding counted or not."""
-    spatial = _spatial(node)
+    spatial = spatial_axes(node)
     kernel, strides, dilations, pads, extra = _window(node, (1,) * spatial)
     include = node.flag("count_include_pad")
     return batched(
@@ -61,15 +64,18 @@ def avg_pool(node: Node) -> Results:
 
 @handles(
     "aten.adaptive_avg_pool1d", "aten.adaptive_avg_pool2d", "aten._adaptive_avg_pool2d",
-    "aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d",
+    "aten.adaptive_avg_pool3d", "aten._adaptive_avg_pool3d",
+    "aten.adaptive_max_pool1d", "aten.adaptive_max_pool2d", "aten.adaptive_max_pool3d",
 )  # fmt: skip
 def adaptive_pool(node: Node) -> Results:
-    """A global pool, or one over windows; refused where these are not all alike."""
-    spatial, x = _spatial(node), node.x()
+    """A global pool, one over windows that are alike, or one with windows of its own."""
+    spatial, x = spatial_axes(node), node.x()
     sizes = x.shape[-spatial:]
     given = node.any("output_size")
-    wanted = [given] if isinstance(given, int) else list(given)
+    wanted = [given] * spatial if isinstance(given, int) else list(given)
     outs = tuple(s if o is None else int(o) for o, s in zip(wanted, sizes, strict=True))
+    if min(*sizes, *outs) < 1:
+        node.fail(f"from {list(sizes)} to {list(outs)} elements: nothing is there")
     y = batched(node, x, spatial, lambda v: _adaptive(node, v, sizes, outs))
     return (y, None) if node.count > 1 else y
 
@@ -80,22 +86,50 @@ def _adaptive(node: Node, x: Value, sizes: Shape, outs: Shape) -> Value:
         return x
     if set(outs) == {1}:
         return forms.global_pool(build, x, ReduceMax if largest else ReduceMean)
-    windows = [_regular(node, s, o) for s, o in zip(sizes, outs, strict=True)]
-    kernel, strides = tuple(k for k, _ in windows), tuple(s for _, s in windows)
+    windows = [_regular(s, o) for s, o in zip(sizes, outs, strict=True)]
+    if None in windows:
+        return _uneven(build, x, sizes, outs, largest=largest)
+    kernel, strides = zip(*(w for w in windows if w), strict=True)
     ones, none = (1,) * len(sizes), (0,) * (2 * len(sizes))
     if largest:
         return forms.max_pool(build, x, kernel, strides, none, ones)
     return forms.avg_pool(build, x, kernel, strides, ones, none, none, count_include_pad=False)
 
 
-def _regular(node: Node, size: int, out: int) -> tuple[int, int]:
-    """Kernel and stride of the windows `[floor(i * size / out), ceil((i + 1) * size / out))`."""
-    starts = [i * size // out for i in range(out)]
-    spans = {-(-(i + 1) * size // out) - start for i, start in enumerate(starts)}
-    steps = {b - a for a, b in pairwise(starts)} or {1}
-    if len(spans) != 1 or len(steps) != 1 or 0 in steps:
-        node.fail(
-            f"from {size} to {out} elements its windows are not all alike, which is not supported;"
-            f" use an input for which {out} divides the extent, or a pool of a fixed kernel"
-        )
-    return spans.pop(), steps.pop()
+def _bounds(size: int, out: int) -> list[tuple[int, int]]:
+    """The windows `[floor(i * size / out), ceil((i + 1) * size / out))`."""
+    return [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+
+
+def _regular(size: int, out: int) -> tuple[int, int] | None:
+    """Kernel and stride of the windows; None where they are not all alike."""
+    bounds = _bounds(size, out)
+    spans = {end - start for start, end in bounds}
+    steps = {b[0] - a[0] for a, b in pairwise(bounds)} or {1}
+    return (spans.pop(), steps.pop()) if len(spans) == len(steps) == 1 and 0 not in steps else None
+
+
+def _uneven(b: Builder, x: Value, sizes: Shape, outs: Shape, *, largest: bool) -> Value:
+    """Axis by axis: means are sums with constant weights, a maximum may see an element twice."""
+    rank, spatial = x.type.rank, len(sizes)
+    last = b.transpose(x, (0, *range(2, rank), 1))
+    taps: dict[int, Taps] = {}
+    for axis, (size, out) in enumerate(zip(sizes, outs, strict=True), 1):
+        taps[axis] = _window_taps(_bounds(size, out))
+    if not largest:
+        y = resampled(b, last, taps)
+    else:
+        y = last
+        for axis, found in taps.items():
+            at = b.const(found.places, name=f"{b.name}.windows{axis}")
+            y = b.add(ReduceMax(b.add(Gather(y, at, axis)), (axis + 1,), False))
+    return b.transpose(y, (0, spatial + 1, *range(1, spatial + 1)))
+
+
+def _window_taps(bounds: list[tuple[int, int]]) -> Taps:
+    """The elements of each window, the last one again where others have more, and equal weights."""
+    spans = np.array([end - start for start, end in bounds])[:, np.newaxis]
+    numbers = np.arange(spans.max())
+    first = np.array([start for start, _ in bounds])[:, np.newaxis]
+    places = first + np.minimum(numbers, spans - 1)
+    return Taps(places.astype(np.int64), np.where(numbers < spans, 1 / spans, 0.0))

@@ -13,8 +13,8 @@ from ..builder import Builder
 from ..recurrences import RNN, Cell, Gru, Lstm, Run, Steps, between, relu, rnn
 from .table import Node, Results, handles
 
-Weights = tuple[Value, Value, Value | None, Value | None]
-"""W, R and their biases, of one layer in one direction."""
+Weights = tuple[Value, Value, Value | None, Value | None, Value | None]
+"""W, R, their biases, and the projection of an LSTM's state, of one layer in one direction."""
 Layer = Callable[[Steps, Weights, Sequence[Value]], Run]
 """Runs one over a sequence from its initial states."""
 
@@ -24,8 +24,8 @@ def lstm(node: Node) -> Results:
     """Gates in the order i, f, g, o."""
 
     def layer(s: Steps, given: Weights, states: Sequence[Value]) -> Run:
-        w, r, wb, rb = given
-        return Lstm(r, "ifgo").run(s, w, _sum(s.builder, wb, rb), *states)
+        w, r, wb, rb, projection = given
+        return Lstm(r, "ifgo", projection=projection).run(s, w, _sum(s.builder, wb, rb), *states)
 
     return _Stack.of(node, node.xs("hx")).results(layer)
 
@@ -35,7 +35,7 @@ def gru(node: Node) -> Results:
     """Gates in the order r, z, then the candidate; the reset gate acts behind the product."""
 
     def layer(s: Steps, given: Weights, states: Sequence[Value]) -> Run:
-        w, r, wb, rb = given
+        w, r, wb, rb, _ = given
         return Gru(r, 1, True).run(s, w, wb, rb, *states)
 
     return _Stack.of(node, (node.x("hx"),)).results(layer)
@@ -47,7 +47,7 @@ def simple(node: Node) -> Results:
     cell = RNN if node.op == "aten.rnn_tanh" else Cell((relu,))
 
     def layer(s: Steps, given: Weights, states: Sequence[Value]) -> Run:
-        w, r, wb, rb = given
+        w, r, wb, rb, _ = given
         return rnn(s, r, cell, w, _sum(s.builder, wb, rb), *states)
 
     return _Stack.of(node, (node.x("hx"),)).results(layer)
@@ -85,18 +85,22 @@ class _Stack:
         weights = cls._grouped(node, each, node.integer("num_layers") * directions)
         return cls(node, x, states, weights, directions, batch_first)
 
-    @staticmethod
-    def _grouped(node: Node, each: int, count: int) -> list[Weights]:
+    @classmethod
+    def _grouped(cls, node: Node, each: int, count: int) -> list[Weights]:
+        """The weights of each layer and direction: an LSTM's may end in a projection."""
         params = node.xs("params")
+        if len(params) == count * (each + 1):
+            each += 1
         if len(params) != each * count:
-            node.fail(
-                f"{len(params)} weights for {count} layers: projected states (proj_size) are not"
-                " supported"
-            )
-        starts = range(0, len(params), each)
-        if each == 2:
-            return [(params[i], params[i + 1], None, None) for i in starts]
-        return [(params[i], params[i + 1], params[i + 2], params[i + 3]) for i in starts]
+            node.fail(f"{len(params)} weights for {count} layers and directions")
+        groups = (params[i : i + each] for i in range(0, len(params), each))
+        return [cls._one(group) for group in groups]
+
+    @staticmethod
+    def _one(group: Sequence[Value]) -> Weights:
+        w, r, *rest = group
+        biases = rest[:2] if len(rest) > 1 else [None, None]
+        return (w, r, biases[0], biases[1], rest[-1] if len(rest) % 2 else None)
 
     def results(self, layer: Layer) -> tuple[Value, ...]:
         """The last layer's hidden states, and the last states of all."""

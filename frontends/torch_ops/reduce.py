@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from irc.ops.elementwise import Add, Maximum, Minimum, Mul, Sub
+from irc.ops.ranking import ArgMax, ArgMin
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from irc.ops.unary import Abs, Exp, Log, Sqrt
 from irc.types import DType, Shape
@@ -24,7 +26,7 @@ DIRECT: dict[str, Reduction] = {
 }
 
 
-def _axes(node: Node) -> tuple[Shape, bool]:
+def reduced_axes(node: Node) -> tuple[Shape, bool]:
     """The axes, all if left out, and whether they stay with extent 1."""
     rank = node.x().type.rank
     keep = node.flag("keepdim") if "keepdim" in node.arguments else False
@@ -33,7 +35,8 @@ def _axes(node: Node) -> tuple[Shape, bool]:
     return tuple(sorted(found)) if found else tuple(range(rank)), keep
 
 
-def _over(node: Node, op: Reduction, x: Value, axes: Shape, keep: bool) -> Value:
+def over(node: Node, op: Reduction, x: Value, axes: Shape, keep: bool) -> Value:
+    """A reduction of x; refuses axes without elements."""
     if any(x.shape[a] == 0 for a in axes):
         node.fail(f"reduces {x.type} over an axis without elements")
     return node.builder.add(op(x, axes, keep)) if axes else x
@@ -43,35 +46,47 @@ def _over(node: Node, op: Reduction, x: Value, axes: Shape, keep: bool) -> Value
 def reduce(node: Node) -> Results:
     """Mean, sum, maximum, minimum."""
     node.ignore("dtype")  # the result's type says it
-    axes, keep = _axes(node)
+    axes, keep = reduced_axes(node)
     x = node.cast(node.x(), node.dtype or node.x().type.dtype)
-    return _over(node, DIRECT[node.op], x, axes, keep)
+    return over(node, DIRECT[node.op], x, axes, keep)
 
 
 @handles("aten.max", "aten.min")
 def extreme(node: Node) -> Results:
-    """Of two tensors, of all elements, or along an axis, then without the indices."""
+    """Of two tensors, of all elements, or along an axis, then with the place of the first one."""
     if "other" in node.arguments:
         op = Maximum if node.op == "aten.max" else Minimum
         return node.builder.add(op(*pair_of(node, common(node, "self", "other"))))
-    axes, keep = _axes(node)
-    y = _over(node, ReduceMax if node.op == "aten.max" else ReduceMin, node.x(), axes, keep)
-    return (y, None) if node.count > 1 else y
+    axes, keep = reduced_axes(node)
+    y = over(node, ReduceMax if node.op == "aten.max" else ReduceMin, node.x(), axes, keep)
+    if node.count == 1:
+        return y
+    position = ArgMax if node.op == "aten.max" else ArgMin
+    return y, node.builder.add(position(node.x(), axes[0], keep))
 
 
-@handles("aten.var", "aten.std")
+@handles("aten.var", "aten.std", "aten.var_mean", "aten.std_mean")
 def variance(node: Node) -> Results:
     """The mean of squared distances from the mean, by Bessel's correction if not told otherwise."""
+    y = _variance(node)
+    if "std" in node.op:
+        y = node.builder.add(Sqrt(y))
+    if node.count == 1:
+        return y
+    axes, keep = reduced_axes(node)
+    return y, over(node, ReduceMean, node.operand("self", DType.F32), axes, keep)
+
+
+def _variance(node: Node) -> Value:
     build, x = node.builder, node.operand("self", DType.F32)
-    axes, keep = _axes(node)
-    distance = build.add(Sub(x, _over(node, ReduceMean, x, axes, True)))
-    y = _over(node, ReduceMean, build.add(Mul(distance, distance)), axes, keep)
+    axes, keep = reduced_axes(node)
+    distance = build.add(Sub(x, over(node, ReduceMean, x, axes, True)))
+    y = over(node, ReduceMean, build.add(Mul(distance, distance)), axes, keep)
     count = x.type.size // max(1, y.type.size)
     left = count - _correction(node)
     if left <= 0:
         node.fail(f"the variance of {count} elements, corrected, does not exist")
-    y = forms.scaled(build, y, count / left)
-    return y if node.op == "aten.var" else build.add(Sqrt(y))
+    return forms.scaled(build, y, count / left)
 
 
 def _correction(node: Node) -> float:
@@ -82,22 +97,24 @@ def _correction(node: Node) -> float:
 
 @handles("aten.linalg_vector_norm")
 def vector_norm(node: Node) -> Results:
-    """Of order 1 and 2."""
+    """Of order 1 and 2, and the infinite one."""
     build, x, order = node.builder, node.operand("self", DType.F32), node.number("ord")
-    axes, keep = _axes(node)
+    axes, keep = reduced_axes(node)
+    if order == inf:
+        return over(node, ReduceMax, build.add(Abs(x)), axes, keep)
     if order == 1:
-        return _over(node, ReduceSum, build.add(Abs(x)), axes, keep)
-    if order != 2:
-        node.fail(f"ord = {order} is not supported, only 1 and 2")
-    return build.add(Sqrt(_over(node, ReduceSum, build.add(Mul(x, x)), axes, keep)))
+        return over(node, ReduceSum, build.add(Abs(x)), axes, keep)
+    if order not in (1, 2):
+        node.fail(f"ord = {order} is not supported, only 1, 2 and inf")
+    return build.add(Sqrt(over(node, ReduceSum, build.add(Mul(x, x)), axes, keep)))
 
 
 @handles("aten.logsumexp")
 def log_sum_exp(node: Node) -> Results:
     """`m + log(sum(exp(x - m)))`, m the maximum."""
     build, x = node.builder, node.operand("self", DType.F32)
-    axes, keep = _axes(node)
-    largest = _over(node, ReduceMax, x, axes, True)
+    axes, keep = reduced_axes(node)
+    largest = over(node, ReduceMax, x, axes, True)
     terms = build.add(Exp(build.add(Sub(x, largest))))
-    total = build.add(Log(_over(node, ReduceSum, terms, axes, keep)))
+    total = build.add(Log(over(node, ReduceSum, terms, axes, keep)))
     return build.add(Add(total, build.reshape(largest, total.shape)))

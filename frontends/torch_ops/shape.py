@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from math import prod
 
 import numpy as np
 
-from irc.ops.core import Const
-from irc.ops.selection import Gather
-from irc.ops.shape import Concat, Expand, Pad, Slice
+from irc.ops.shape import Concat, Pad, Slice
 from irc.types import Shape, broadcast_shapes
 from irc.value import Value
 
@@ -49,7 +48,7 @@ def copy(node: Node) -> Results:
     """The source, in the place of something: of its shape and type."""
     node.ignore("non_blocking")
     old, source = node.x(), node.x("src")
-    return _expanded(node, node.cast(source, old.type.dtype), old.shape)
+    return node.builder.expand(node.cast(source, old.type.dtype), old.shape)
 
 
 @handles(*FILLED)
@@ -126,10 +125,6 @@ def squeeze(node: Node) -> Results:
 # ---------------------------------------------------------------- repeating
 
 
-def _expanded(node: Node, x: Value, dims: Shape) -> Value:
-    return x if dims == x.shape else node.builder.add(Expand(x, dims))
-
-
 @handles("aten.expand", "aten.expand_copy", "aten.broadcast_to")
 def expand(node: Node) -> Results:
     """Broadcasting; -1 keeps an axis."""
@@ -137,7 +132,7 @@ def expand(node: Node) -> Results:
     x, wanted = node.x(), node.integers("size")
     old = (1,) * (len(wanted) - x.type.rank) + x.shape
     dims = tuple(o if w == -1 else w for w, o in zip(wanted, old, strict=True))
-    return _expanded(node, x, broadcast_shapes(x.shape, dims))
+    return node.builder.expand(x, broadcast_shapes(x.shape, dims))
 
 
 @handles("aten.repeat", "aten.tile")
@@ -153,7 +148,7 @@ def repeat(node: Node) -> Results:
         if extent != 1 and count != 1:
             y = build.add(Concat((y,) * count, axis))
             dims = (*dims[:axis], extent * count, *dims[axis + 1 :])
-    return _expanded(node, y, dims)
+    return node.builder.expand(y, dims)
 
 
 # ---------------------------------------------------------------- joining and cutting
@@ -282,53 +277,13 @@ def _rolled(node: Node, x: Value, axis: int, shift: int) -> Value:
     return node.builder.add(Concat(parts, axis))
 
 
-# ---------------------------------------------------------------- by index
-
-
-@handles("aten.embedding")
-def embedding(node: Node) -> Results:
-    """Rows of a table."""
-    node.ignore("padding_idx", "scale_grad_by_freq", "sparse")  # they concern gradients
-    return node.builder.add(Gather(node.x("weight"), node.x("indices"), 0))
-
-
-@handles("aten.index_select")
-def index_select(node: Node) -> Results:
-    """Elements of one axis."""
-    x = node.x()
-    index = node.x("index")
-    return node.builder.add(Gather(x, index, node.axis("dim", x.type.rank)))
-
-
-@handles("aten.index", "aten._unsafe_index")
-def index(node: Node) -> Results:
-    """By a tensor of indices for one axis, or by a grid: constants of which each has an axis of
-    the result to itself, in order."""
-    given = {i: v for i, v in enumerate(node.any("indices")) if v is not None}
-    y, axes = node.x(), list(given)
-    if len(axes) == 1:
-        return _by_index(node, y, given[axes[0]], axes[0])
-    last = axes[0] + len(axes) - 1
-    for k, (i, at) in enumerate(given.items()):
-        alone = all(d == 1 for j, d in enumerate(at.shape[::-1]) if j != len(axes) - 1 - k)
-        if not isinstance(at, Const) or not alone or axes[-1] != last:
-            node.fail("indices for several axes at once are not supported, unless they make a grid")
-        y = _by_index(node, y, node.builder.reshape(at, (at.type.size,)), i)
-    return y
-
-
-def _by_index(node: Node, x: Value, at: Value, axis: int) -> Value:
-    if at.type.dtype.numpy.kind not in "iu":
-        node.fail("a mask of booleans as an index is not supported: its result has no fixed shape")
-    return node.builder.add(Gather(x, at, axis))
-
-
 # ---------------------------------------------------------------- padding and pixels
 
 
 @handles(
     "aten.constant_pad_nd", "aten.pad", "aten.reflection_pad1d", "aten.reflection_pad2d",
-    "aten.replication_pad1d", "aten.replication_pad2d",
+    "aten.reflection_pad3d", "aten.replication_pad1d", "aten.replication_pad2d",
+    "aten.replication_pad3d",
 )  # fmt: skip
 def pad(node: Node) -> Results:
     """Pairs of sizes from the last axis on; negative ones cut off."""
@@ -338,7 +293,7 @@ def pad(node: Node) -> Results:
     mode = str(node.any("mode")) if "mode" in node.arguments else "constant"
     mode = "reflect" if "reflection" in node.op else mode
     mode = "replicate" if "replication" in node.op else mode
-    if mode not in MODES:
+    if mode not in (*MODES, "circular"):
         node.fail(f"mode = {mode!r} is not supported")
     value = node.number("value", 0.0) if "value" in node.arguments else 0.0
     pairs = list(zip(given[::2], given[1::2], strict=True))[::-1]
@@ -347,7 +302,19 @@ def pad(node: Node) -> Results:
     if any(map(any, cut)):
         x = forms.crop(node.builder, x, *cut)
     grown = tuple((max(0, a), max(0, b)) for a, b in widths)
+    if mode == "circular":
+        return _around(node, x, grown)
     return node.builder.add(Pad(x, grown, value, MODES[mode])) if any(map(any, grown)) else x
+
+
+def _around(node: Node, x: Value, widths: Sequence[tuple[int, int]]) -> Value:
+    """Each axis goes on at its other end."""
+    for axis, (before, after) in enumerate(widths):
+        extent = x.shape[axis]
+        if before or after:
+            start = part(node, x, axis, extent - before, extent)
+            x = forms.concat(node.builder, (start, x, part(node, x, axis, 0, after)), axis)
+    return x
 
 
 @handles("aten.pixel_shuffle", "aten.pixel_unshuffle")

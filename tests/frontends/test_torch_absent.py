@@ -22,3 +22,17 @@ def test_importing_irc_does_not_import_torch(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "pip install 'irc-nn[torch]'" in done.stdout
+
+
+def test_an_old_torch_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("__version__ = '2.4.1'")
+    code = (
+        "import irc\n"
+        "try: irc.from_torch(None, None)\n"
+        "except irc.IRCError as error: print(error)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "PyTorch 2.4.1 is too old: pip install 'torch>=2.5'\n"

@@ -200,7 +200,6 @@ def test_recurrent_layers_are_unrolled() -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "uneven": (nn.AdaptiveAvgPool2d(3), "windows are not all alike"),
     "training": (nn.BatchNorm2d(2, track_running_stats=False), "training mode"),
     "dropout": (lambda x: F.dropout(x, 0.5), "training mode"),
     "random": (lambda x: x + torch.rand(5), "random numbers"),

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from irc.errors import ModelError
 from irc.ops.recurrent import GruState, LstmCell, TanhState
 from tests.frontends.torch_peer import agree, nn, reals, torch
 
@@ -50,6 +49,7 @@ def test_cells() -> None:
     agree(nn.RNNCell(4, 3), x, h)
 
 
-def test_projected_states_are_refused() -> None:
-    with pytest.raises(ModelError, match="proj_size"):
-        agree(nn.LSTM(4, 3, proj_size=2), reals(3, 1, 4))
+def test_projected_states() -> None:
+    torch.manual_seed(0)
+    agree(nn.LSTM(4, 3, proj_size=2), reals(3, 1, 4))
+    agree(nn.LSTM(4, 3, 2, proj_size=2, bias=False, bidirectional=True), reals(3, 2, 4))

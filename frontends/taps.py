@@ -13,7 +13,7 @@ from irc.ops.resample import Resample
 from irc.types import Array
 from irc.value import Value
 
-from ..builder import Builder
+from .builder import Builder
 
 
 @dataclass(frozen=True)

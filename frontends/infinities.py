@@ -1,0 +1,41 @@
+"""What is not finite among a model's constants: masks of attention, or broken weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irc.errors import ModelError
+from irc.graph import Graph
+from irc.ops.core import Const
+from irc.ops.elementwise import Add
+from irc.ops.selection import Where
+from irc.value import Value
+
+
+def without_infinities(graph: Graph) -> Graph:
+    """Masks hold the lowest number there is in the place of -inf, which no scale could stand for.
+
+    Raises `ModelError` for other constants that are not finite after folding.
+    """
+    new: dict[Value, Value] = {}
+    for v in graph.order:
+        made: Value = v
+        if not isinstance(v, Const):
+            made = v.map_operands(new.__getitem__)
+        elif v.array.dtype.kind == "f" and not np.isfinite(v.array).all():
+            made = _mask(v, graph)
+        new[v] = made
+    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+
+def _mask(c: Const, graph: Graph) -> Const:
+    """A constant of which some elements, or which for some elements, is -inf."""
+    users = graph.users[c]
+    chosen = all(isinstance(u, Where) for u in users)
+    plain = all(isinstance(u, Where | Add) or u.moves for u in users)
+    partly = bool(np.isfinite(c.array).any()) and plain
+    if np.any(np.isnan(c.array) | (c.array == np.inf)) or not (chosen or partly):
+        raise ModelError(
+            f"constant {c.name!r}: NaN or infinite values; the model's weights are broken"
+        )
+    return Const(np.maximum(c.array, np.finfo(c.array.dtype).min), c.quant, name=c.name)

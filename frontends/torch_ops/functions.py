@@ -1,0 +1,147 @@
+"""Rarer functions, element by element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from irc.ops import activation as act
+from irc.ops import bits, functions, logic, unary
+from irc.ops import elementwise as ew
+from irc.ops.logic import Equal, Less
+from irc.ops.selection import Where
+from irc.types import DType
+from irc.value import Value
+
+from .. import normal_forms as forms
+from .elementwise import common, pair_of
+from .table import Node, Results, handles
+
+UNARY: dict[str, Callable[[Value], Value]] = {
+    "aten.tan": functions.Tan,
+    "aten.asin": functions.Asin,
+    "aten.acos": functions.Acos,
+    "aten.atan": functions.Atan,
+    "aten.sinh": functions.Sinh,
+    "aten.cosh": functions.Cosh,
+    "aten.asinh": functions.Asinh,
+    "aten.acosh": functions.Acosh,
+    "aten.atanh": functions.Atanh,
+    "aten.softsign": act.Softsign,
+}
+
+BITS: dict[str, Callable[[Value, Value], Value]] = {
+    "aten.bitwise_left_shift": lambda a, b: bits.Shift(a, b, True),
+    "aten.bitwise_right_shift": lambda a, b: bits.Shift(a, b, False),
+    "aten.__lshift__": lambda a, b: bits.Shift(a, b, True),
+    "aten.__rshift__": lambda a, b: bits.Shift(a, b, False),
+}
+
+
+@handles(*UNARY)
+def rarer(node: Node) -> Results:
+    """One operand and nothing else."""
+    return node.builder.add(UNARY[node.op](node.operand("self", DType.F32)))
+
+
+@handles(*BITS)
+def shifted(node: Node) -> Results:
+    """Bits of integers moved."""
+    return node.builder.add(BITS[node.op](*pair_of(node, common(node, "self", "other"))))
+
+
+@handles("aten.erfc", "aten.exp2", "aten.log10", "aten.square", "aten.frac")
+def composed(node: Node) -> Results:
+    """Functions that are two of ours."""
+    build, x = node.builder, node.operand("self", DType.F32)
+    match node.op:
+        case "aten.erfc":
+            one = build.const(np.asarray(1, np.float32), name=f"{build.name}.one")
+            return build.add(ew.Sub(one, build.add(unary.Erf(x))))
+        case "aten.exp2":
+            return build.add(unary.Exp(forms.scaled(build, x, math.log(2))))
+        case "aten.log10":
+            return forms.scaled(build, build.add(unary.Log(x)), 1 / math.log(10))
+        case "aten.square":
+            return build.add(ew.Mul(x, x))
+    return build.add(ew.Sub(x, forms.truncated(build, x)))
+
+
+@handles("aten.trunc", "aten.fix")
+def truncate(node: Node) -> Results:
+    """Towards zero."""
+    x = node.x()
+    return forms.truncated(node.builder, x) if x.type.dtype.is_float else x
+
+
+@handles("aten.remainder", "aten.fmod")
+def remainder(node: Node) -> Results:
+    """With the sign of the divisor; of `fmod` with that of the dividend."""
+    a, b = pair_of(node, common(node, "self", "other"))
+    return node.builder.add(ew.Mod(a, b, node.op == "aten.fmod"))
+
+
+@handles("aten.threshold")
+def threshold(node: Node) -> Results:
+    """A value in the place of all that is not above the threshold."""
+    x, build = node.x(), node.builder
+    limit, value = node.operand("threshold", x.type.dtype), node.operand("value", x.type.dtype)
+    return build.add(Where(build.add(Less(limit, x)), x, value))
+
+
+@handles("aten.hardshrink", "aten.softshrink")
+def shrink(node: Node) -> Results:
+    """0 near zero; `softshrink` moves the rest towards it."""
+    limit = node.number("lambd")
+    bias = limit if node.op == "aten.softshrink" else 0.0
+    return node.builder.add(functions.Shrink(node.x(), limit, bias))
+
+
+@handles("aten.rrelu", "aten.rrelu_with_noise", "aten.rrelu_with_noise_functional")
+def random_relu(node: Node) -> Results:
+    """Outside of training the mean slope below zero."""
+    node.ignore("noise", "generator")
+    if node.flag("training"):
+        node.fail("it is in training mode; call .eval() on the module first")
+    slope = (node.number("lower") + node.number("upper")) / 2
+    y = node.builder.add(act.LeakyRelu(node.x(), slope))
+    return (y, None) if node.count > 1 else y
+
+
+@handles("aten.nan_to_num")
+def nan_to_number(node: Node) -> Results:
+    """Itself: nothing here is NaN or infinite."""
+    node.ignore("nan", "posinf", "neginf")
+    return node.x()
+
+
+@handles("aten.logaddexp")
+def log_add_exp(node: Node) -> Results:
+    """`max(a, b) + softplus(-|a - b|)`."""
+    build = node.builder
+    a, b = pair_of(node, DType.F32)
+    apart = build.add(unary.Neg(build.add(unary.Abs(build.add(ew.Sub(a, b))))))
+    return build.add(ew.Add(build.add(ew.Maximum(a, b)), build.add(act.Softplus(apart))))
+
+
+@handles("aten.hypot")
+def hypotenuse(node: Node) -> Results:
+    """`sqrt(a^2 + b^2)`."""
+    build = node.builder
+    a, b = pair_of(node, DType.F32)
+    total = build.add(ew.Add(build.add(ew.Mul(a, a)), build.add(ew.Mul(b, b))))
+    return build.add(unary.Sqrt(total))
+
+
+@handles("aten.isnan", "aten.isinf")
+def is_special(node: Node) -> Results:
+    """What does not equal itself; what is larger than any number."""
+    x, build = node.x(), node.builder
+    if not x.type.dtype.is_float:
+        return build.const(np.zeros(x.shape, np.bool_))
+    if node.op == "aten.isnan":
+        return build.add(logic.Not(build.add(Equal(x, x))))
+    most = build.const(np.asarray(np.finfo(x.type.dtype.numpy).max))
+    return build.add(Less(most, build.add(unary.Abs(x))))

@@ -1,0 +1,50 @@
+"""Images sampled at points, cut into patches, and put together from them."""
+
+from __future__ import annotations
+
+from irc.types import Shape
+from irc.value import Value
+
+from .. import patches
+from .table import Node, Results, handles
+
+MODES = ("linear", "nearest", "cubic")
+PADDINGS = ("zeros", "border", "reflection")
+"""By the number that ATen has for them."""
+
+
+@handles("aten.grid_sampler", "aten.grid_sampler_2d", "aten.grid_sampler_3d")
+def grid_sample(node: Node) -> Results:
+    """At the points of a grid."""
+    mode, padding = node.integer("interpolation_mode"), node.integer("padding_mode")
+    return patches.grid_sampled(
+        node.builder, node.x("input"), node.x("grid"), MODES[mode], PADDINGS[padding],
+        align_corners=node.flag("align_corners"),
+    )  # fmt: skip
+
+
+def _window(node: Node) -> tuple[Shape, Shape, Shape, Shape]:
+    """Kernel, strides, pads and dilations."""
+    names = ("kernel_size", "stride", "padding", "dilation")
+    kernel, strides, pads, dilations = (node.per_axis(name, 2) for name in names)
+    return kernel, strides, pads * 2, dilations
+
+
+def _in_batch(node: Node, x: Value, rank: int) -> Value:
+    return x if x.type.rank == rank else node.builder.reshape(x, (1, *x.shape))
+
+
+@handles("aten.im2col")
+def im2col(node: Node) -> Results:
+    """Patches as columns."""
+    x = node.x()
+    y = patches.cut(node.builder, _in_batch(node, x, 4), *_window(node))
+    return y if x.type.rank == 4 else node.builder.reshape(y, y.shape[1:])
+
+
+@handles("aten.col2im")
+def col2im(node: Node) -> Results:
+    """Columns as the patches of an image, sums where they overlap."""
+    x, size = node.x(), node.per_axis("output_size", 2)
+    y = patches.joined(node.builder, _in_batch(node, x, 3), size, *_window(node))
+    return y if x.type.rank == 3 else node.builder.reshape(y, y.shape[1:])
