@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from hypothesis import given
 from irc.audit import audit
 from irc.backends.llvm import kernels
 from irc.backends.llvm.aot import save
-from irc.backends.llvm.kernels.amx import amx
+from irc.backends.llvm.kernels.amx import amx, amxs
 from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.permission import tiles_permitted
-from irc.backends.llvm.target import parse_target
+from irc.backends.llvm.target import Target, parse_target
+from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import Graph, evaluate
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
@@ -99,11 +101,26 @@ def product(
         product((300, 300, 12), 16, add=True),  # more than one part
         product((5, 5, 64), 48, 3, pad=1, add=True),  # tiles that go on in the next row
         product((7, 7, 512), 64, 3, pad=1),  # weights fetched ahead
+        product((14, 14, 256), 64, 3, stride=2, pad=1, images=2),  # rows copied ahead
     ],
     ids=lambda d: str(d.graph.inputs[0].shape),
 )
 def test_edges(drawn: Sample) -> None:
     held(drawn)
+
+
+@needs_amx
+@pytest.mark.parametrize("number", range(12))
+def test_every_tiling(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole blocks of channels and a rest, by tilings that no cost model would take."""
+    module = sys.modules["irc.backends.llvm.kernels.amx"]
+    monkeypatch.setattr(module, "TILINGS", 99)
+
+    def nth(work: Work, target: Target) -> MicroKernel | None:
+        return next(islice(amxs(work, target), number, None), None)
+
+    monkeypatch.setattr(kernels, "CANDIDATES", (nth, *kernels.CANDIDATES))
+    held(product((6, 9, 68), 152, 3, pad=1, add=True))
 
 
 @needs_amx

@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.kernels.amx_copy import CopyAhead
 from irc.backends.llvm.kernels.amx_tiling import (
     LANES,
     ROW_BYTES,
@@ -23,11 +24,10 @@ from irc.backends.llvm.kernels.amx_tiling import (
 from irc.backends.llvm.kernels.amx_walk import Walk
 from irc.backends.llvm.kernels.dot import call
 from irc.backends.llvm.kernels.epilogue import Kept, column_groups, finish, fixed, join
-from irc.backends.llvm.kernels.halo import Copy, copy_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.narrow import AT_ONCE
 from irc.backends.llvm.kernels.product import Product
-from irc.backends.llvm.loop import I32, I64, counted, minimum, only_if, spanned, within
+from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, only_if, spanned, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Expr
@@ -37,6 +37,10 @@ PART_BYTES = 768 * 1024
 """Activations of a part of an image: some of the second-level cache."""
 NEAR_BYTES = 16 * 1024
 """Weights of a block of channels up to which the CPU fetches the next one's by itself."""
+STRAIGHT = 2
+"""Rounds for each chunk that are emitted one after the other."""
+FETCHED_CHUNKS = 3
+"""How far ahead weights that serve one group are fetched."""
 SINK_BYTES = 4 * ROW_BYTES
 """Where results go that are none: a round's vectors at their widest."""
 
@@ -119,6 +123,7 @@ class AmxLoops:
         self.f, self.builder = f, f.builder
         self.ranges = Ranges(f.work.facts)
         self.pending = Pending(self.builder)
+        self.copy = self._copy()
         self._call("ldtilecfg", f.arrays[1])
         with counted(self.builder, self.p.pixels[0], label="n") as image:
             base = self._image(image.index)
@@ -126,6 +131,13 @@ class AmxLoops:
                 for blocks in blocks_of(self.p, self.tiling, self._depth):
                     self._pipeline(image.index, base, start, stop, blocks)
         self._call("tilerelease")
+
+    def _copy(self) -> CopyAhead | None:
+        """The padded copy, behind the accumulators in scratch."""
+        if self.p.copy is None:
+            return None
+        to = at(self.builder, self.f.scratch, self.tiling.stored + SINK_BYTES)
+        return CopyAhead(self.f, self.walk, self.p.copy, to)
 
     @property
     def _depth(self) -> int:
@@ -141,14 +153,18 @@ class AmxLoops:
     # -------------------------------------------------------- what is done
 
     def _image(self, n: Any) -> Any:
-        """Where an image is read: as it lies, or its padded copy."""
+        """Where an image is read: as it lies, or its padded copy, which is begun."""
         source = self.f.places[self.p.source].pointer
-        if self.p.copy is None:
+        if self.copy is None:
             return at(self.builder, source, times(self.builder, n, self.p.pixel[0]))
-        base = at(self.builder, self.f.scratch, self.tiling.stored + SINK_BYTES)
-        width, rows = self.f.target.vector_bytes, self._rows(self.p.copy)
-        copy_rows(self.builder, self.p.copy, source, n, base, width, *rows)
-        return base
+        first = self._tiles()[0]
+        self.copy.begin(source, n, first)
+        self.copy.until(self._group_end(i64(first)))
+        return self.copy.to
+
+    def _group_end(self, wanted: Any) -> Any:
+        """The last tile of a group."""
+        return self._plus(self.walk.first(self.builder, wanted), self.tiling.tiles - 1)
 
     def _parts(self) -> Iterator[tuple[Any, Any]]:
         """First tile and end of every part of an image."""
@@ -171,32 +187,20 @@ class AmxLoops:
         begin, end = (times(self.builder, b, self.tiling.tiles) for b in bounds)
         return begin, minimum(self.builder, end, self.walk.count)
 
-    def _rows(self, copy: Copy) -> tuple[Any, Any]:
-        """The padded rows that those tiles read."""
-        builder, rows = self.builder, self.p.pixels[1]
-        if self._bounds("tiles") is None or rows == 1:
-            return 0, copy.padded[0]
-        begin, end = self._tiles()
-        step = self.p.pixel[1] // (copy.padded[1] * copy.padded[2])
-        first = self.walk.tile(builder, begin).y
-        last = self.walk.tile(builder, builder.sub(end, ir.Constant(I64, 1))).y
-        more = ir.Constant(I64, copy.padded[0] - (rows - 1) * step)
-        return times(builder, first, step), builder.add(times(builder, last, step), more)
-
     @contextmanager
     def _each(self, blocks: Blocks) -> Iterator[tuple[Any, Any, Any]]:
         """A loop over blocks of channels: each one's group, first channel and packed weights."""
         builder, depth = self.builder, self._depth
         group_bytes = depth * vectors(self.p) * LANES * 4
         first, last = self._bounds("groups") or (0, self.p.groups)
-        begin, end = self._bounds("channels") or (0, blocks.count + (blocks.first > 0))
+        count = ceil(vectors(self.p) / self.tiling.vectors)
+        begin, end = self._bounds("channels") or (0, count)
         with counted(builder, last, begin=first, label="g") as group:
             start = at(builder, self.f.arrays[0], times(builder, group.index, group_bytes))
             start = at(builder, start, blocks.start)
             channel = self._plus(times(builder, group.index, self.p.columns), blocks.first)
             if blocks.first:
-                whole = blocks.first // (self.tiling.vectors * LANES)
-                with only_if(builder, end, whole + 1):
+                with only_if(builder, end, count):
                     yield group.index, channel, start
                 return
             with within(builder, blocks.count, begin, end, label="o") as block:
@@ -239,15 +243,15 @@ class AmxLoops:
                             blocks)  # fmt: skip
         for register in range(size * blocks.vectors):
             self._call("tilezero", ir.Constant(I8, register))
-        each = ceil(self._round_count(blocks) / self.chunks)
+        if self.copy is not None:
+            self.copy.until(self._group_end(self._plus(wanted, size)))
         with counted(builder, self.chunks, label="k") as k:
             offset = builder.gep(self.f.arrays[2], [k.index], inbounds=True, source_etype=I64)
             offset = builder.load(offset, typ=I64, align=8)
             chunk_bytes = self.tiling.chunk * blocks.vectors * ROW_BYTES
             w = at(builder, weights, times(builder, k.index, chunk_bytes))
             self._chunk([at(builder, x, offset) for x in xs], w, ahead, blocks)
-            until = times(builder, self._plus(k.index, 1), each)
-            self._finish(n, minimum(builder, until, self._round_count(blocks)), columns, blocks)
+            self._some_rounds(n, k.index, columns, blocks)
         for i in range(size):
             for j in range(blocks.vectors):
                 self._store(i, j, blocks)
@@ -257,12 +261,16 @@ class AmxLoops:
 
     def _ahead(self, number: Any, blocks: Blocks) -> tuple[Any, int]:
         """How far ahead the `number`th group of a block fetches weights from far away, and how
-        many lines in each chunk: its part of the next block's."""
+        many lines in each chunk: its part of the next block's, or what it will need itself."""
         groups = ceil(self.walk.count / self.tiling.tiles)
-        lines = ceil(self.tiling.chunk * blocks.vectors / groups) if groups > 1 else 0
         size = self._depth * blocks.vectors * ROW_BYTES
-        part = times(self.builder, number, lines * ROW_BYTES)
-        return self._plus(part, size), lines if size >= NEAR_BYTES else 0
+        lines = self.tiling.chunk * blocks.vectors
+        if size < NEAR_BYTES:
+            return i64(0), 0
+        if groups == 1:
+            return i64(FETCHED_CHUNKS * lines * ROW_BYTES), lines
+        lines = ceil(lines / groups)
+        return self._plus(times(self.builder, number, lines * ROW_BYTES), size), lines
 
     def _chunk(self, xs: Sequence[Any], w: Any, ahead: tuple[Any, int], blocks: Blocks) -> None:
         """One product of every tile of pixels by every tile of channels."""
@@ -279,8 +287,9 @@ class AmxLoops:
                 self._call("tdpbusd", *registers)
 
     def _fetch(self, pointer: Any, lines: int) -> None:
-        """Into the second-level cache."""
-        hints = [ir.Constant(I32, n) for n in (0, 2, 1)]
+        """Into the second-level cache; what is needed soon into the first."""
+        soon = ceil(self.walk.count / self.tiling.tiles) == 1
+        hints = [ir.Constant(I32, n) for n in (0, 3 if soon else 2, 1)]
         for line in range(lines):
             address = at(self.builder, pointer, line * ROW_BYTES)
             call(self.builder, "llvm.prefetch.p0", ir.VoidType(), [address, *hints])
@@ -313,6 +322,23 @@ class AmxLoops:
             known = fixed(self.f, self.ranges, self.p.reduce, first, width)
             found.append(Columns(start * ROW_BYTES, first, count, width, known))
         return found
+
+    def _some_rounds(
+        self, n: Any, chunk: Any, columns: Sequence[Columns], blocks: Blocks
+    ) -> None:
+        """As many of the pending group's rounds as there are for one chunk: one or two without a
+        loop, whose end the CPU would not foresee."""
+        builder, count = self.builder, self._round_count(blocks)
+        each = ceil(count / self.chunks)
+        if each > STRAIGHT or count % each:
+            until = times(builder, self._plus(chunk, 1), each)
+            self._finish(n, minimum(builder, until, count), columns, blocks)
+            return
+        done = self.pending.get("done")
+        with builder.if_then(builder.icmp_unsigned("<", done, i64(count))):
+            for i in range(each):
+                self._round(n, self._plus(done, i), columns, blocks)
+            self.pending.set(done=self._plus(done, each))
 
     def _finish(self, n: Any, until: Any, columns: Sequence[Columns], blocks: Blocks) -> None:
         """The pending group's rounds up to `until`."""

@@ -19,10 +19,18 @@ REGISTERS = 8
 ACCUMULATORS = 4
 FEWEST_CYCLES = 10
 """Of a product, however few pixels it has; else one per pixel."""
-EPILOGUE_CYCLES = {1: 7.0, 2: 5.5, 3: 6.0, 4: 5.0}
+EPILOGUE_CYCLES = {1: 6.0, 2: 5.0, 3: 5.5, 4: 4.5}
 """Per vector of results, by how many of a pixel are stored together."""
-FAR_BYTES = 15
-"""Per cycle, of weights from the last cache or memory, where products hide some of the way."""
+NEAR_BYTES = 24 * 1024
+"""Weights of a block that stay in the first-level cache; of more, each row costs cycles"""
+SECOND_LEVEL_CYCLES = 0.6
+"""besides the one that it costs beside products."""
+FAR_BYTES = 9.4
+"""Per cycle, of weights from the last cache or memory."""
+HIDDEN = 0.75
+"""Of the lesser of products and results; of products and weights from far away"""
+HIDDEN_STREAM, HIDDEN_FAR = 0.8, 0.5
+"""where each weight serves one group, and where it serves several."""
 GROUP_CYCLES = 60
 """Per group of tiles: addresses, and waiting for the last products."""
 
@@ -75,16 +83,29 @@ def best_tilings(p: Product) -> list[tuple[Tiling, float]]:
 
 
 def _cost(p: Product, t: Tiling) -> float:
-    """Products one after the other, beside their loads; the weights from far away; then results."""
+    """Products while the results before them are finished, and weights come from far away."""
     total, groups = 0.0, ceil(tiles(p, t.rows) / t.tiles)
+    hidden = HIDDEN_STREAM if groups == 1 else HIDDEN_FAR
     for v, many in ((t.vectors, vectors(p) // t.vectors), (vectors(p) % t.vectors, 1)):
         if v and many:
-            multiply = t.tiles * v * max(t.rows, FEWEST_CYCLES)
-            products = chunks(p) * max(multiply, t.tiles * t.rows + v * t.chunk)
-            weights = chunks(p) * t.chunk * v * ROW_BYTES / FAR_BYTES
+            weights = chunks(p) * t.chunk * v * ROW_BYTES
             results = t.tiles * t.rows * v * EPILOGUE_CYCLES[v]
-            total += many * (groups * (products + results + GROUP_CYCLES) + weights)
+            group = _together(_products(p, t, v, weights), results, HIDDEN) + GROUP_CYCLES
+            total += many * _together(groups * group, weights / FAR_BYTES, hidden)
     return total * p.groups * p.pixels[0]
+
+
+def _products(p: Product, t: Tiling, v: int, weights: int) -> float:
+    """Cycles of a group's products with `v` tiles of channels, whose weights take so many bytes."""
+    multiply = t.tiles * v * max(t.rows, FEWEST_CYCLES)
+    lines = t.tiles * t.rows + v * t.chunk
+    second = v * t.chunk * SECOND_LEVEL_CYCLES if weights > NEAR_BYTES else 0
+    return chunks(p) * (max(multiply, lines) + second)
+
+
+def _together(a: float, b: float, hidden: float) -> float:
+    """Cycles of two things at a time, where that part of the lesser is hidden."""
+    return max(a, b) + (1 - hidden) * min(a, b)
 
 
 def tiles(p: Product, rows: int) -> int:

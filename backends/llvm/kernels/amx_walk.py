@@ -87,6 +87,26 @@ class Walk:
         row = at(builder, base, times(builder, place.y, pixel[1]))
         return at(builder, row, times(builder, place.x, pixel[2]))
 
+    @property
+    def width(self) -> int:
+        """Pixels from one row of what is read to the next, where the product goes over them."""
+        return self.p.pixel[1] // self.p.pixel[2]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the result."""
+        if not self.wide:
+            return self.p.pixels[1]
+        return (self.p.pixels[2] - self.columns) // self.width + 1
+
+    def row(self, builder: Any, number: Any, *, last: bool) -> Any:
+        """The row of the result in which a tile begins, or ends."""
+        place = self.tile(builder, number)
+        if not self.wide:
+            return place.y
+        more = ir.Constant(I64, self.tiling.rows - 1 if last else 0)
+        return builder.udiv(builder.add(place.x, more), ir.Constant(I64, self.width))
+
     def pixel(
         self, builder: Any, number: Any, wanted: Any, row: Any, *, beyond: bool
     ) -> PixelPlace:
@@ -100,7 +120,7 @@ class Walk:
         ]  # fmt: skip
         y = place.y
         if self.wide:
-            width = ir.Constant(I64, self.p.pixel[1] // self.p.pixel[2])
+            width = ir.Constant(I64, self.width)
             y = builder.udiv(x, width)
             x = builder.sub(x, builder.mul(y, width))
             tests.append(builder.icmp_unsigned("<", x, ir.Constant(I64, self.columns)))

@@ -75,15 +75,40 @@ def copy_rows(
         line = at(builder, start, times(builder, row.index, c.strides[1]))
         fill(builder, target, left * channels, c.fill, width)
         inner = at(builder, target, left * channels)
-        if c.strides[2] == channels or columns == 1:
-            copy(builder, inner, line, columns * channels, width)
-        else:
-            with counted(builder, columns, label="pixel") as pixel:
-                into = at(builder, inner, times(builder, pixel.index, channels))
-                copy(builder, into, at(builder, line, times(builder, pixel.index, c.strides[2])),
-                     channels, width)  # fmt: skip
+        _copy_columns(builder, c, line, inner, width)
         fill(builder, at(builder, inner, columns * channels), right * channels, c.fill, width)
     padding(top + height, bottom, begin, end)
+
+
+def copy_row(builder: Any, c: Copy, image: Any, row: Any, to: Any, width: int) -> None:
+    """Copy one padded row, an i64, to where it stands in a whole copy; `image` is the image as it
+    is."""
+    (height, columns, channels), (top, left, _, right) = c.extent, c.pads
+    row_bytes = c.padded[1] * channels
+    target = at(builder, to, times(builder, row, row_bytes))
+    inside = builder.sub(row, ir.Constant(I64, top))
+    is_inside = builder.icmp_unsigned("<", inside, ir.Constant(I64, height))
+    with builder.if_else(is_inside) as (copied, filled):
+        with copied:
+            line = at(builder, image, times(builder, inside, c.strides[1]))
+            fill(builder, target, left * channels, c.fill, width)
+            inner = at(builder, target, left * channels)
+            _copy_columns(builder, c, line, inner, width)
+            fill(builder, at(builder, inner, columns * channels), right * channels, c.fill, width)
+        with filled:
+            fill(builder, target, row_bytes, c.fill, width)
+
+
+def _copy_columns(builder: Any, c: Copy, line: Any, to: Any, width: int) -> None:
+    """A row without its padding."""
+    columns, channels = c.extent[1:]
+    if c.strides[2] == channels or columns == 1:
+        copy(builder, to, line, columns * channels, width)
+        return
+    with counted(builder, columns, label="pixel") as pixel:
+        into = at(builder, to, times(builder, pixel.index, channels))
+        source = at(builder, line, times(builder, pixel.index, c.strides[2]))
+        copy(builder, into, source, channels, width)
 
 
 def _shifted(builder: Any, first: int, begin: Any, end: Any) -> tuple[Any, Any]:
