@@ -101,7 +101,7 @@ def _kernel(
             chunk_offsets(p, tiling.chunk),
         ),
         replaces=(p.weights,),
-        scratch=tiling.stored + SINK_BYTES + (p.copy.nbytes if p.copy else 0),
+        scratch=2 * tiling.stored + SINK_BYTES + (p.copy.nbytes if p.copy else 0),
         units=units,
         reason=f"{tiling.tiles} tiles of {tiling.rows} pixels x {tiling.vectors * LANES} channels,"
         f" {tiling.chunk * 4} bytes at a time: {100 * ideal / cycles:.0f} % of its cycles multiply;"

@@ -37,8 +37,12 @@ PART_BYTES = 768 * 1024
 """Activations of a part of an image: some of the second-level cache."""
 NEAR_BYTES = 16 * 1024
 """Weights of a block of channels up to which the CPU fetches the next one's by itself."""
+LONG = 12
+"""Groups of tiles in a block that pay for finishing the last one by itself."""
 STRAIGHT = 2
 """Rounds for each chunk that are emitted one after the other."""
+MANY = 6
+"""Rounds for each chunk that take longer than its products."""
 FETCHED_CHUNKS = 3
 """How far ahead weights that serve one group are fetched."""
 SINK_BYTES = 4 * ROW_BYTES
@@ -75,15 +79,15 @@ def blocks_of(p: Product, tiling: Tiling, depth: int) -> list[Blocks]:
 
 
 class Pending:
-    """What a group of tiles, whose accumulators are stored, still waits for: variables, and
-    `done`, how many of its rounds are finished."""
+    """What a group of tiles, whose accumulators are stored, still waits for, as variables: `done`
+    tells how many of its rounds are finished, `side` which of two places its accumulators have, in
+    bytes; the next group's go to the other one."""
 
     def __init__(self, builder: Any) -> None:
         self.builder = builder
+        names = ("done", "number", "wanted", "channel", "side")
         with builder.goto_entry_block():
-            self._places = {
-                name: builder.alloca(I64) for name in ("done", "number", "wanted", "channel")
-            }
+            self._places = {name: builder.alloca(I64) for name in names}
 
     def set(self, **values: Any) -> None:
         """Give variables a value, i64."""
@@ -105,6 +109,17 @@ class Columns:
     vectors: int
     width: int
     known: Mapping[Expr, Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of channels: its first channel, its packed weights, and, where its results are
+    finished within it, its channels as they are finished."""
+
+    channel: Any
+    weights: Any
+    blocks: Blocks
+    columns: Sequence[Columns] | None
 
 
 class AmxLoops:
@@ -136,7 +151,7 @@ class AmxLoops:
         """The padded copy, behind the accumulators in scratch."""
         if self.p.copy is None:
             return None
-        to = at(self.builder, self.f.scratch, self.tiling.stored + SINK_BYTES)
+        to = at(self.builder, self.f.scratch, 2 * self.tiling.stored + SINK_BYTES)
         return CopyAhead(self.f, self.walk, self.p.copy, to)
 
     @property
@@ -216,60 +231,85 @@ class AmxLoops:
 
     def _pipeline(self, n: Any, base: Any, start: Any, stop: Any, blocks: Blocks) -> None:
         """All groups of tiles of a part of the image, for blocks of one width. Each finishes the
-        one before it, of whatever block that was, and the last one is finished behind."""
-        pending, zero = self.pending, ir.Constant(I64, 0)
-        rounds = self._round_count(blocks)
-        pending.set(done=ir.Constant(I64, rounds), number=zero, wanted=zero, channel=zero)
+        one before it, also if that was of the block before, and the last one is finished behind;
+        blocks of many groups end each on its own, so that what is known of their channels is
+        computed once."""
+        long = self.groups >= LONG
+        if not long:
+            self._none_pending(blocks)
         with self._each(blocks) as (group, channel, weights):
+            if long:
+                self._none_pending(blocks)
+            columns = self._columns(channel, blocks) if long else None
+            block = Block(channel, weights, blocks, columns)
             source = at(self.builder, base, times(
                 self.builder, group, self.p.run if self.p.groups > 1 else 0))  # fmt: skip
             with spanned(self.builder, start, stop, step=self.tiling.tiles, label="t") as wanted:
-                self._group(n, source, (start, wanted), channel, weights, blocks)
-        columns = self._columns(blocks)
-        self._finish(n, ir.Constant(I64, rounds), columns, blocks)
+                self._group(n, source, (start, wanted), block)
+            if columns is not None:
+                self._finish(n, i64(self._round_count(blocks)), columns, blocks)
+        if not long:
+            columns = self._columns(self.pending.get("channel"), blocks)
+            self._finish(n, i64(self._round_count(blocks)), columns, blocks)
 
-    def _group(
-        self, n: Any, source: Any, tiles: tuple[Any, Any], channel: Any, weights: Any,
-        blocks: Blocks,
-    ) -> None:  # fmt: skip
+    @property
+    def groups(self) -> int:
+        """Groups of tiles in an image."""
+        return ceil(self.walk.count / self.tiling.tiles)
+
+    def _none_pending(self, blocks: Blocks) -> None:
+        done, zero = i64(self._round_count(blocks)), i64(0)
+        self.pending.set(done=done, number=zero, wanted=zero, channel=zero, side=zero)
+
+    def _group(self, n: Any, source: Any, tiles: tuple[Any, Any], block: Block) -> None:
         """The products of a group, and between them what the pending one waits for; then the
         accumulators are stored."""
-        builder, size = self.builder, self.tiling.tiles
+        builder, size, blocks = self.builder, self.tiling.tiles, block.blocks
         start, wanted = tiles
-        columns = self._columns(blocks)
+        columns = block.columns or self._columns(self.pending.get("channel"), blocks)
         first = self.walk.first(builder, wanted)
         xs = [self.walk.address(builder, source, self._plus(first, i)) for i in range(size)]
-        ahead = self._ahead(builder.udiv(builder.sub(wanted, start), ir.Constant(I64, size)),
-                            blocks)  # fmt: skip
+        ahead = self._ahead(builder.udiv(builder.sub(wanted, i64(start)), i64(size)), blocks)
         for register in range(size * blocks.vectors):
             self._call("tilezero", ir.Constant(I8, register))
         if self.copy is not None:
             self.copy.until(self._group_end(self._plus(wanted, size)))
+        each = ceil(self._round_count(blocks) / self.chunks)
         with counted(builder, self.chunks, label="k") as k:
             offset = builder.gep(self.f.arrays[2], [k.index], inbounds=True, source_etype=I64)
             offset = builder.load(offset, typ=I64, align=8)
             chunk_bytes = self.tiling.chunk * blocks.vectors * ROW_BYTES
-            w = at(builder, weights, times(builder, k.index, chunk_bytes))
+            w = at(builder, block.weights, times(builder, k.index, chunk_bytes))
             self._chunk([at(builder, x, offset) for x in xs], w, ahead, blocks)
-            self._some_rounds(n, k.index, columns, blocks)
-        for i in range(size):
-            for j in range(blocks.vectors):
-                self._store(i, j, blocks)
-        self.pending.set(done=ir.Constant(I64, 0), number=first, wanted=wanted, channel=channel)
+            if each < MANY:
+                self._some_rounds(n, k.index, each, columns, blocks)
+        self._stores(n, each, columns, blocks)
+        side = builder.sub(i64(self.tiling.stored), self.pending.get("side"))
+        self.pending.set(
+            done=i64(0), number=first, wanted=wanted, channel=block.channel, side=side
+        )
+
+    def _stores(self, n: Any, each: int, columns: Sequence[Columns], blocks: Blocks) -> None:
+        """The accumulators to scratch; where results take longer than products, a part of them
+        before each store, which keeps other units busy."""
+        count, stores = self._round_count(blocks), self.tiling.tiles * blocks.vectors
+        for number in range(stores):
+            if each >= MANY:
+                self._finish(n, i64(count * (number + 1) // stores), columns, blocks)
+            self._store(*divmod(number, blocks.vectors), blocks)
 
     # -------------------------------------------------------- products
 
     def _ahead(self, number: Any, blocks: Blocks) -> tuple[Any, int]:
         """How far ahead the `number`th group of a block fetches weights from far away, and how
         many lines in each chunk: its part of the next block's, or what it will need itself."""
-        groups = ceil(self.walk.count / self.tiling.tiles)
         size = self._depth * blocks.vectors * ROW_BYTES
         lines = self.tiling.chunk * blocks.vectors
         if size < NEAR_BYTES:
             return i64(0), 0
-        if groups == 1:
+        if self.groups == 1:
             return i64(FETCHED_CHUNKS * lines * ROW_BYTES), lines
-        lines = ceil(lines / groups)
+        lines = ceil(lines / self.groups)
         return self._plus(times(self.builder, number, lines * ROW_BYTES), size), lines
 
     def _chunk(self, xs: Sequence[Any], w: Any, ahead: tuple[Any, int], blocks: Blocks) -> None:
@@ -288,8 +328,7 @@ class AmxLoops:
 
     def _fetch(self, pointer: Any, lines: int) -> None:
         """Into the second-level cache; what is needed soon into the first."""
-        soon = ceil(self.walk.count / self.tiling.tiles) == 1
-        hints = [ir.Constant(I32, n) for n in (0, 3 if soon else 2, 1)]
+        hints = [ir.Constant(I32, n) for n in (0, 3 if self.groups == 1 else 2, 1)]
         for line in range(lines):
             address = at(self.builder, pointer, line * ROW_BYTES)
             call(self.builder, "llvm.prefetch.p0", ir.VoidType(), [address, *hints])
@@ -301,7 +340,9 @@ class AmxLoops:
     def _store(self, i: int, j: int, blocks: Blocks) -> None:
         """Accumulators to scratch: per pixel, those of its channels."""
         stride = blocks.vectors * ROW_BYTES
-        to = at(self.builder, self.f.scratch, i * TILE_ROWS * stride + j * ROW_BYTES)
+        other = self.builder.sub(i64(self.tiling.stored), self.pending.get("side"))
+        to = at(self.builder, self.f.scratch, other)
+        to = at(self.builder, to, i * TILE_ROWS * stride + j * ROW_BYTES)
         register = ir.Constant(I8, i * blocks.vectors + j)
         self._call("tilestored64", register, to, ir.Constant(I64, stride))
 
@@ -314,9 +355,9 @@ class AmxLoops:
         """Rounds that finish a group: of some pixels each."""
         return self.tiling.tiles * self._tile_rounds(blocks)
 
-    def _columns(self, blocks: Blocks) -> list[Columns]:
-        """The pending block's channels, as many vectors at a time as are packed together."""
-        channel, found = self.pending.get("channel"), []
+    def _columns(self, channel: Any, blocks: Blocks) -> list[Columns]:
+        """A block's channels, as many vectors at a time as are packed together."""
+        found = []
         for start, count, width in column_groups(blocks.channels, LANES, AT_ONCE):
             first = self._plus(channel, start * LANES)
             known = fixed(self.f, self.ranges, self.p.reduce, first, width)
@@ -324,12 +365,11 @@ class AmxLoops:
         return found
 
     def _some_rounds(
-        self, n: Any, chunk: Any, columns: Sequence[Columns], blocks: Blocks
+        self, n: Any, chunk: Any, each: int, columns: Sequence[Columns], blocks: Blocks
     ) -> None:
-        """As many of the pending group's rounds as there are for one chunk: one or two without a
-        loop, whose end the CPU would not foresee."""
+        """`each` of the pending group's rounds, as many as there are for one chunk: one or two
+        without a loop, whose end the CPU would not foresee."""
         builder, count = self.builder, self._round_count(blocks)
-        each = ceil(count / self.chunks)
         if each > STRAIGHT or count % each:
             until = times(builder, self._plus(chunk, 1), each)
             self._finish(n, minimum(builder, until, count), columns, blocks)
@@ -356,13 +396,14 @@ class AmxLoops:
         per_tile = ir.Constant(I64, self._tile_rounds(blocks))
         tile = builder.udiv(number, per_tile)
         row = times(builder, builder.urem(number, per_tile), blocks.pixels)
-        line = at(builder, self.f.scratch, times(builder, tile, TILE_ROWS * stride))
+        line = at(builder, self.f.scratch, self.pending.get("side"))
+        line = at(builder, line, times(builder, tile, TILE_ROWS * stride))
         line = at(builder, line, times(builder, row, stride))
         tile = builder.add(self.pending.get("number"), tile)
         place = partial(self.walk.pixel, builder, tile, self.pending.get("wanted"))
         beyond = self.tiling.rows % blocks.pixels != 0
         places = [place(self._plus(row, i), beyond=beyond) for i in range(blocks.pixels)]
-        sink = at(builder, self.f.scratch, self.tiling.stored)
+        sink = at(builder, self.f.scratch, 2 * self.tiling.stored)
         keep = [None if p.new is None else Kept(p.new, sink) for p in places]
         for c in columns:
             totals = [

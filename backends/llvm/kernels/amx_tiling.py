@@ -23,7 +23,7 @@ EPILOGUE_CYCLES = {1: 6.0, 2: 5.0, 3: 5.5, 4: 4.5}
 """Per vector of results, by how many of a pixel are stored together."""
 NEAR_BYTES = 24 * 1024
 """Weights of a block that stay in the first-level cache; of more, each row costs cycles"""
-SECOND_LEVEL_CYCLES = 0.6
+SECOND_LEVEL_CYCLES = 0.4
 """besides the one that it costs beside products."""
 FAR_BYTES = 9.4
 """Per cycle, of weights from the last cache or memory."""
