@@ -38,6 +38,7 @@ from irc.passes.conversions import as_tensor, centred, clamped, converted, moved
 from irc.passes.intervals import inner_type, output_type
 from irc.passes.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.complete import Islands
+from irc.passes.roomy import with_room
 from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
@@ -292,7 +293,8 @@ class _Work:
         fields = [f for f in operand_fields(type(v)) if getattr(v, f) is not None]
         found = {f: known[getattr(v, f)] for f in fields}
         if "w" in found:
-            found["x"], found["w"] = centred(v, found["x"], constant(found["w"], "weights"))
+            x, w = centred(v, found["x"], constant(found["w"], "weights"))
+            found["x"], found["w"] = x, with_room(x.type, w, found.get("b"))
         return [v if f in PARAMETERS else as_tensor(v) for f, v in found.items()]
 
 

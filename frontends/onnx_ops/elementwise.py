@@ -75,9 +75,23 @@ UNARY: dict[str, Callable[[Value], Value]] = {
 def binary(node: Node) -> Results:
     """Two operands with broadcasting."""
     a, b = _operands(node)
-    if node.op == "Pow" and b.type.dtype is not a.type.dtype and isinstance(b, Const):
-        b = node.builder.const(b.array.astype(a.type.dtype.numpy), name=b.name)
+    if node.op == "Pow" and isinstance(b, Const):
+        if a.type.dtype.is_integer and b.type.size == 1 and b.array.item() in WHOLE_POWERS:
+            return _whole_power(node, a, int(b.array.item()))
+        if b.type.dtype is not a.type.dtype:
+            b = node.builder.const(b.array.astype(a.type.dtype.numpy), name=b.name)
     return node.builder.add(BINARY[node.op](a, b))
+
+
+WHOLE_POWERS = range(1, 9)
+"""Exponents for which a power of whole numbers is computed as products, which are exact."""
+
+
+def _whole_power(node: Node, a: Value, exponent: int) -> Value:
+    made = a
+    for _ in range(exponent - 1):
+        made = node.builder.add(ew.Mul(made, a))
+    return made
 
 
 def _operands(node: Node) -> tuple[Value, Value]:

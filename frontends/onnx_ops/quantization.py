@@ -74,6 +74,8 @@ def reals(node: Node, t: Triple, axis: int | None = None) -> Value:
     quant = stated(node, t, x.shape, axis)
     if isinstance(x, Const):
         return node.builder.add(Dequantize(Const(x.array, quant, name=x.name)))
+    if x.type.quant is None and (told := _told(x, quant)) is not None:
+        return node.builder.add(Dequantize(told))
     if x.type.quant is None:
         kind = "a model input" if isinstance(x, Input) else "computed"
         node.fail(f"{x.name!r} is {kind} and carries no scale here; quantize it first")
@@ -83,6 +85,20 @@ def reals(node: Node, t: Triple, axis: int | None = None) -> Value:
             f" {TensorType(x.type.dtype, x.shape, quant)}; both must agree"
         )
     return node.builder.add(Dequantize(x))
+
+
+def _told(x: Value, quant: Quant) -> Value | None:
+    """Plain integers that are picked from stored ones, as rows of an embedding, with the scale that
+    their reader states; None for others."""
+    if isinstance(x, Const):
+        return Const(x.array, quant, name=x.name)
+    sources = [o for o in x.operands if o.type.dtype is x.type.dtype]
+    if not x.moves or not sources or quant.axis is not None or x.type.quant is not None:
+        return None
+    made = {o: _told(o, quant) for o in sources}
+    if None in made.values():
+        return None
+    return x.map_operands(lambda o: made.get(o) or o)
 
 
 def integers(

@@ -13,7 +13,9 @@ import numpy as np
 from irc import fixedpoint
 from irc.channels import Tie, tie_axes
 from irc.errors import TypeCheckError
-from irc.ops.quantization import Requantize, tabulated
+from irc.loops import Expr, Int, Loops, Select, binary, clamp, elementwise, load
+from irc.ops.quantization import Bounds, Requantize, tabulated
+from irc.ops.whole import need_whole, wrapped
 from irc.types import Array, DType, TensorType
 from irc.value import Value, op
 
@@ -41,6 +43,21 @@ class Unary(Value):
         """`fn` in float64, rounded to the operand's dtype."""
         with np.errstate(all="ignore"):
             return np.asarray(self.fn(x.astype(np.float64))).astype(x.dtype)
+
+    def loops(self) -> Loops:
+        """One load, for plain integers."""
+        if self.type.dtype.is_float:
+            return super().loops()
+        need_whole(self)
+
+        def value(*i: Expr) -> Expr:
+            return wrapped(self.whole(load(self.x, *i).cast(DType.I64)), self.type.dtype)
+
+        return elementwise(self.shape, value)
+
+    def whole(self, x: Expr) -> Expr:
+        """The function of an i64, of those that take plain integers."""
+        raise NotImplementedError
 
     def ties(self) -> Iterable[Tie]:
         """Every axis."""
@@ -73,7 +90,17 @@ class Clamp(Unary):
         lo, hi = self.range
         if DType.of(x.dtype).is_float:
             return np.asarray(np.minimum(np.maximum(x, x.dtype.type(lo)), x.dtype.type(hi)))
-        return np.asarray(self.fn(x)).astype(x.dtype)
+        return np.clip(x, *self.bounds)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Those of plain integers."""
+        lo, hi = (max(min(end, self.type.dtype.max), self.type.dtype.min) for end in self.range)
+        return math.ceil(lo), math.floor(hi)
+
+    def whole(self, x: Expr) -> Expr:
+        """The clamp."""
+        return clamp(x, *self.bounds)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`requantize` with the bounds as its clamp."""
@@ -127,6 +154,10 @@ class Neg(_Exact):
         """NumPy's."""
         return np.negative(real)
 
+    def whole(self, x: Expr) -> Expr:
+        """The difference from 0."""
+        return binary("wrap_sub", Int(0, DType.I64), x)
+
 
 @op("abs")
 class Abs(_Exact):
@@ -136,6 +167,10 @@ class Abs(_Exact):
         """NumPy's."""
         return np.abs(real)
 
+    def whole(self, x: Expr) -> Expr:
+        """The number, or what is left of 0 without it."""
+        return Select(x < 0, binary("wrap_sub", Int(0, DType.I64), x), x)
+
 
 @op("sign")
 class Sign(_Exact):
@@ -144,6 +179,10 @@ class Sign(_Exact):
     def fn(self, real: Array) -> Array:
         """NumPy's."""
         return np.sign(real)
+
+    def whole(self, x: Expr) -> Expr:
+        """Two comparisons."""
+        return (x > 0).cast(DType.I64) - (x < 0).cast(DType.I64)
 
 
 @op("erf")

@@ -4,16 +4,19 @@ lies between them, booleans and reals."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import hypothesis.strategies as st
 
 from irc.loops import CompareKind
+from irc.ops.activation import Clip, Relu
 from irc.ops.bits import BitAnd, BitOr, BitXor, Shift
 from irc.ops.core import Const, Input
 from irc.ops.cumulative import CumSum, QCumSum
 from irc.ops.elementwise import Add, Div, Mod, Mul, Sub
 from irc.ops.reduce import ReduceSum
 from irc.ops.truth import QCast, QCompare, Truth
+from irc.ops.unary import Abs, Neg, Sign
 from irc.types import DType, Shape, TensorType
 from irc.value import Value
 from tests.ops.sampling import (
@@ -65,6 +68,38 @@ OF_TWO: dict[str, Callable[[Value, Value], Value]] = {
 }  # fmt: skip
 for _op, _made in OF_TWO.items():
     sample(_op)(of_two(_made))
+
+
+@sample("neg")
+def neg(draw: Draw) -> Sample:
+    x = plain(draw, "x", shape(draw), pick(draw, WHOLE))
+    return sample_of(Neg(x.value), x)
+
+
+@sample("abs")
+def absolute(draw: Draw) -> Sample:
+    x = plain(draw, "x", shape(draw), pick(draw, WHOLE))
+    return sample_of(Abs(x.value), x)
+
+
+@sample("sign")
+def sign(draw: Draw) -> Sample:
+    x = plain(draw, "x", shape(draw), pick(draw, WHOLE))
+    return sample_of(Sign(x.value), x)
+
+
+@sample("relu")
+def relu(draw: Draw) -> Sample:
+    x = plain(draw, "x", shape(draw), pick(draw, WHOLE))
+    return sample_of(Relu(x.value), x)
+
+
+@sample("clip")
+def clip(draw: Draw) -> Sample:
+    """Between two bounds, or to one side of a single one."""
+    x = plain(draw, "x", shape(draw), pick(draw, WHOLE))
+    ends = st.one_of(st.integers(-300, 300).map(float), st.sampled_from((-inf, inf, 0.5, -0.5)))
+    return sample_of(Clip(x.value, draw(ends), draw(ends)), x)
 
 
 def divided(draw: Draw) -> tuple[Feed, Feed]:
