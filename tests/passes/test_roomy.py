@@ -19,7 +19,8 @@ from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.passes.test_integerize import dq, steps_apart
 
-X = TensorType(DType.U8, (1, 8), Quant(0.05, 100))
+SEEN = Quant(0.05, 100)
+X = TensorType(DType.U8, (1, 8), SEEN)
 SCALES = (0.01, 3e-9, 1e-12, 2e-14)
 """Of weights; 50 (a bias of 2.5 in units of `X`'s scale) is more and more of them."""
 
@@ -42,7 +43,7 @@ def bias(kind: str) -> Value:
 def layer(kind: str, b: Value) -> Graph:
     shape = (1, 4, 4, 2) if kind == "conv" else X.shape
     x = Input(DType.F32, shape, name="x")
-    xq = dq(Q(x, DType.U8, X.quant, name="xq"))
+    xq = dq(Q(x, DType.U8, SEEN, name="xq"))
     made: Value
     if kind == "conv":
         made = Conv2d(xq, dq(weights((4, 2, 2, 2))), b, (1, 1), (0, 0, 0, 0), (1, 1), 1)
