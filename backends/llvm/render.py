@@ -143,7 +143,7 @@ class Renderer:
                 condition, a, b = (self.render_vector(x) for x in (e.condition, e.a, e.b))
                 return self.builder.select(condition, a, b)
             case Cast():
-                inner = same_integer(e.a)
+                inner = same_integer(e.a, self.memo)
                 return self._cast(self.render(inner), inner.dtype, e.to)
             case MulShift():
                 return self._mul_shift(e)
@@ -389,10 +389,10 @@ class Renderer:
             self.base.pop()
 
 
-def same_integer(e: Expr) -> Expr:
+def same_integer(e: Expr, known: Mapping[Expr, Any]) -> Expr:
     """What a cast to one dtype on the way to another is of: a cast never changes the integer, so
-    the one between need not be done."""
-    while isinstance(e, Cast) and DType.BOOL not in (e.to, e.a.dtype):
+    the one between need not be done, unless its value is known."""
+    while isinstance(e, Cast) and e not in known and DType.BOOL not in (e.to, e.a.dtype):
         e = e.a
     return e
 

@@ -32,7 +32,7 @@ def mul_shift_vector(
         # Not 1 << (s - 33): before AVX2 LLVM makes that power of two in floating point.
         half = builder.lshr(const(2**30), builder.sub(const(63), s))
         return builder.ashr(builder.add(word, half), builder.sub(s, const(32)))
-    halves = _split(builder, s, signed=False, x86=x86)
+    halves = split(builder, s, signed=False, x86=x86)
     products = tuple(_add_half(builder, p, t) for p, t in zip(products, halves, strict=True))
     if low == 32:
         word = _words(builder, products, None, x86=x86)
@@ -40,7 +40,7 @@ def mul_shift_vector(
     first = s
     if high > 32:
         first = builder.select(builder.icmp_signed("<", s, const(32)), s, const(32))
-    word = _words(builder, products, _split(builder, first, signed=False, x86=x86), x86=x86)
+    word = _words(builder, products, split(builder, first, signed=False, x86=x86), x86=x86)
     return word if high <= 32 else builder.ashr(word, builder.sub(s, first))
 
 
@@ -49,7 +49,7 @@ def _add_half(builder: Any, product: Any, s: Any) -> Any:
     return builder.add(product, builder.shl(one, builder.sub(s, one)))
 
 
-def _split(builder: Any, v: Any, *, x86: bool, signed: bool = True) -> tuple[Any, Any]:
+def split(builder: Any, v: Any, *, x86: bool = True, signed: bool = True) -> tuple[Any, Any]:
     """A vector of i32, extended to two of i64: even and odd lanes on x86, whose products sit so
     in registers; else the lower and the upper half."""
     count = v.type.count
@@ -75,7 +75,7 @@ def _split(builder: Any, v: Any, *, x86: bool, signed: bool = True) -> tuple[Any
 
 
 def _products(builder: Any, a: Any, m: Any, *, x86: bool) -> tuple[Any, Any]:
-    pairs = zip(_split(builder, a, x86=x86), _split(builder, m, x86=x86), strict=True)
+    pairs = zip(split(builder, a, x86=x86), split(builder, m, x86=x86), strict=True)
     first, second = (builder.mul(x, y) for x, y in pairs)
     return first, second
 

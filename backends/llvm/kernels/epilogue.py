@@ -43,15 +43,16 @@ class KeptPlace(Place):
 def finish(
     f: KernelFunction,
     ranges: Ranges,
-    reduce: Reduce,
+    reduce: Expr,
     totals: Sequence[tuple[Indices, Any]],
     width: int,
     known: Mapping[Expr, Any] | None = None,
     keep: Sequence[Kept | None] | None = None,
 ) -> None:
     """Render the results at places (the last indices of the result, the last one that of lane 0),
-    each with its total, `width` lanes, for the reduction, and store them; loads before stores.
-    `known` are values that `fixed` gave, `keep` tells of each result whether it is one."""
+    each with its total, `width` lanes, for the reduction (or what else a kernel computes by
+    itself), and store them; loads before stores. `known` are values that `fixed` gave, `keep` tells
+    of each result whether it is one."""
     nest = f.work.loops.result
     renderers = [
         _renderer(f, ranges, place, {**(known or {}), reduce: total}, width)
