@@ -26,6 +26,20 @@ VOICES = ("en", "en+f3", "en+m5", "en+f2", "en+m3")
 def noisy_speech(seconds: float, seed: int) -> Floats:
     """Return sentences with pauses between, at 16 kHz, in noise of 5 to 25 dB: f32[samples]."""
     rng = np.random.default_rng(seed)
+    clean = _sentences(seconds, rng)
+    level = float(np.sqrt(np.mean(clean**2))) * 10 ** (-rng.uniform(5, 25) / 20)
+    noise = np.cumsum(rng.normal(0, 1, len(clean)))  # brown, then some white
+    noise = noise - np.convolve(noise, np.ones(64) / 64, "same")
+    noise = noise / noise.std() + 0.3 * rng.normal(0, 1, len(clean))
+    return np.asarray(np.clip(clean + level * noise, -1, 1), np.float32)
+
+
+def clean_speech(seconds: float, seed: int) -> Floats:
+    """Return what `noisy_speech` of that seed is without its noise: f32[samples]."""
+    return _sentences(seconds, np.random.default_rng(seed))
+
+
+def _sentences(seconds: float, rng: np.random.Generator) -> Floats:
     parts: list[Floats] = []
     while sum(map(len, parts)) < seconds * RATE:
         sentence, voice = rng.choice(SENTENCES), rng.choice(VOICES)
@@ -33,12 +47,7 @@ def noisy_speech(seconds: float, seed: int) -> Floats:
         loudness = rng.uniform(0.2, 0.9)
         parts.append(loudness * spoken(str(sentence), str(voice), speed))
         parts.append(np.zeros(int(rng.uniform(0.3, 1.5) * RATE), np.float32))
-    clean = np.concatenate(parts)[: int(seconds * RATE)]
-    level = float(np.sqrt(np.mean(clean**2))) * 10 ** (-rng.uniform(5, 25) / 20)
-    noise = np.cumsum(rng.normal(0, 1, len(clean)))  # brown, then some white
-    noise = noise - np.convolve(noise, np.ones(64) / 64, "same")
-    noise = noise / noise.std() + 0.3 * rng.normal(0, 1, len(clean))
-    return np.asarray(np.clip(clean + level * noise, -1, 1), np.float32)
+    return np.concatenate(parts)[: int(seconds * RATE)]
 
 
 @functools.cache

