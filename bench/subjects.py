@@ -310,10 +310,11 @@ def sounds(count: int, seed: int) -> list[Feed]:
 
 def mel_windows(word: str, count: int, seed: int) -> list[Floats]:
     """Windows of 76 frames of each recording: f32[16, 76, 32, 1]."""
-    made = []
+    made: list[Floats] = []
     for x, _ in recordings(word, count, seed):
         mel = heard("melspectrogram", x[None]).reshape(-1, 32) / 10 + 2
-        made.append(np.stack([mel[i : i + 76] for i in range(0, len(mel) - 75, 8)])[:16, ..., None])
+        starts = range(0, len(mel) - 75, 8)[:16]
+        made.append(np.stack([mel[i : i + 76] for i in starts])[..., None].astype(np.float32))
     return made
 
 
