@@ -50,7 +50,7 @@ class Row:
     sqnr: Mapping[str, float]
     peer: Mapping[str, float] = field(default_factory=dict)
     metric: str = ""
-    right: tuple[float, float, float] = (math.nan,) * 3
+    right: tuple[float, float, float] = (math.nan, math.nan, math.nan)
     failed: str = ""
 
 

@@ -293,8 +293,7 @@ def listens(name: str) -> Path:
 def heard(name: str, x: Floats) -> Floats:
     """What a network of openWakeWord's makes of its one input, in float."""
     session = onnxruntime.InferenceSession(listens(name))
-    found: Floats = session.run(None, {session.get_inputs()[0].name: x})[0]
-    return found
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
 
 
 @functools.cache

@@ -69,7 +69,7 @@ def characters(path: Path, name: str) -> list[str]:
 def decoded(scores: Floats, alphabet: Sequence[str]) -> str:
     """What a CTC network reads: its best symbols, repetitions and blanks (0) left out; [t, n]."""
     best = [k for k, _ in itertools.groupby(scores.reshape(-1, scores.shape[-1]).argmax(-1))]
-    return "".join(alphabet[k] for k in best if k)
+    return "".join(alphabet[int(k)] for k in best if k)
 
 
 def distance(a: str, b: str) -> int:
