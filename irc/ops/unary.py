@@ -44,6 +44,22 @@ class Unary(Value):
         with np.errstate(all="ignore"):
             return np.asarray(self.fn(x.astype(np.float64))).astype(x.dtype)
 
+    def ties(self) -> Iterable[Tie]:
+        """Every axis."""
+        return tie_axes(self.x, self, range(len(self.shape)))
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """A table of all 256 results, equation (8)."""
+        made = tabulated(operands[0], self.fn, result, f"{self.op} %{self.name}")
+        return made.replace(name=self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole(Unary):
+    """Base of the functions that plain integers have code for, too."""
+
+    integers: ClassVar[bool] = True
+
     def loops(self) -> Loops:
         """One load, for plain integers."""
         if self.type.dtype.is_float:
@@ -56,24 +72,13 @@ class Unary(Value):
         return elementwise(self.shape, value)
 
     def whole(self, x: Expr) -> Expr:
-        """The function of an i64, of those that take plain integers."""
+        """The function of an i64."""
         raise NotImplementedError
-
-    def ties(self) -> Iterable[Tie]:
-        """Every axis."""
-        return tie_axes(self.x, self, range(len(self.shape)))
-
-    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """A table of all 256 results, equation (8)."""
-        made = tabulated(operands[0], self.fn, result, f"{self.op} %{self.name}")
-        return made.replace(name=self.name)
 
 
 @dataclass(frozen=True, eq=False)
-class Clamp(Unary):
+class Clamp(_Whole):
     """Base of the clamps: exact in every dtype, and free within equation (6)."""
-
-    integers: ClassVar[bool] = True
 
     @property
     def range(self) -> tuple[float, float]:
@@ -109,10 +114,8 @@ class Clamp(Unary):
 
 
 @dataclass(frozen=True, eq=False)
-class _Exact(Unary):
+class _Exact(_Whole):
     """Base of functions that are exact in every dtype, plain integers included."""
-
-    integers: ClassVar[bool] = True
 
     def evaluate(self, x: Array) -> Array:
         """`fn` in the operand's own dtype."""
