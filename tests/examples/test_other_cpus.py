@@ -98,8 +98,9 @@ def test_microcontrollers(tmp_path: Path, target: str, machine: str) -> None:
             "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-I.",
             "-T", str(board / "board.ld"), str(board / "board.c"), str(board / "main.c"),
             "libnet.a", "-o", "app.elf"), tmp_path)  # fmt: skip
-    text = run([emulator, "-M", machine, "-nographic", "-semihosting", "-kernel", "app.elf"],
-               tmp_path)  # fmt: skip
+    text = run([emulator, "-M", machine, "-display", "none", "-monitor", "none", "-serial", "none",
+                "-chardev", "stdio,id=text", "-semihosting-config", "enable=on,chardev=text",
+                "-kernel", "app.elf"], tmp_path)  # fmt: skip
     assert text.startswith("self test: ok\n")
     assert numbers(text) == scores()
 
