@@ -1,5 +1,5 @@
-"""The examples for microcontrollers and browsers, run under emulators on real images: every score is
-the one that `irc.evaluate` gives. And the same for Linux on other CPUs."""
+"""The examples for microcontrollers and browsers, run under emulators on real images: every score
+is the one that `irc.evaluate` gives. And the same for Linux on other CPUs."""
 
 from __future__ import annotations
 
