@@ -250,6 +250,11 @@ class Norm:
     epsilon: int
     shift: int
 
+    @staticmethod
+    def takes_wide(count: int, centred: bool) -> bool:
+        """Whether rows of so many elements of 16 bits, however they lie, leave room in 64."""
+        return not centred or count < 2**16
+
     @classmethod
     def of(cls, count: int, centred: bool, epsilon: float, source: TensorType) -> Norm:
         """For rows of `source`, `epsilon` being added to the real mean of squares. Raises

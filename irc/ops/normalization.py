@@ -87,6 +87,11 @@ class RowNorm(Value):
         raise NotImplementedError
 
     @property
+    def takes_wide(self) -> bool:
+        """Whether its integer twin takes rows of 16-bit elements, equation (11)."""
+        return fixedpoint.Norm.takes_wide(prod(self.view[a] for a in self.axes), self.centred)
+
+    @property
     def affine(self) -> Shape:
         """The shape of scale and bias."""
         raise NotImplementedError

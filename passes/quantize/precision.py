@@ -40,7 +40,8 @@ def wide_values(
     walk = _Walk(sites, statistics, options)
     for v in sites.graph.order:
         if isinstance(v, RowNorm):
-            walk.norm(v.x)
+            if v.takes_wide:
+                walk.norm(v.x)
         elif v.op == "softmax":
             walk.softmax(v)
         elif walk.all and v.op in SUMS:

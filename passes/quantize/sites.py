@@ -146,8 +146,8 @@ class Sites:
         """Whether an op reads an operand of 16 bits as it is; tables take 8."""
         if v in precise_operands(reader):
             return True
-        takes = reader.op in READ_WIDE or isinstance(reader, RowNorm)
-        return takes and self.root[reader] is reader
+        normalizes = isinstance(reader, RowNorm) and reader.takes_wide
+        return (normalizes or reader.op in READ_WIDE) and self.root[reader] is reader
 
     def read_narrow(self, v: Value) -> bool:
         """Whether an op reads a value that takes no 16 bits."""

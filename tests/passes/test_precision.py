@@ -94,6 +94,19 @@ def test_a_residual_stream_of_16_bits() -> None:
     assert quality(graph, feeds, probe, activations=16) > auto - 2
 
 
+@pytest.mark.parametrize("also_short", [False, True])
+def test_rows_too_long_for_16_bits_are_read_in_8(also_short: bool) -> None:
+    long = 2**16
+    x = Input(DType.F32, (1, long // DEPTH, DEPTH), name="x")
+    total = Add(x, Mul(x, x, name="square"), name="total")
+    whole = const(np.ones((long // DEPTH, DEPTH)), "s")
+    y: Value = LayerNorm(total, whole, const(np.zeros(whole.shape), "o"), 1, 1e-5, name="long")
+    if also_short:
+        y = Add(y, norm(total, "short", 0), name="y")
+    graph = Graph("g", (x,), (y,), ("y",))
+    assert quality(graph, samples(graph, 2), samples(graph, 1, 1)[0]) > 25
+
+
 def test_what_weights_multiply_has_8_bits() -> None:
     graph = stream(2)
     integer = driver.integerize(quantize(graph, samples(graph, 4)))
