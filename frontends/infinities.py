@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from irc.errors import ModelError
@@ -28,6 +30,14 @@ def without_infinities(graph: Graph) -> Graph:
     return graph.with_outputs(tuple(new[v] for v in graph.outputs))
 
 
+def _advice(c: Const, users: Sequence[Value]) -> str:
+    """What to do about a constant: one number was written into the model, weights were computed."""
+    if c.array.size > 1:
+        return "if these are trained weights, the training diverged"
+    user = f", read by {users[0].op} %{users[0].name}," if users else ""
+    return f"it is one number{user} written into the model: write a finite one"
+
+
 def _mask(c: Const, graph: Graph) -> Const:
     """A constant of which some elements, or which for some elements, is -inf."""
     users = graph.users[c]
@@ -35,7 +45,9 @@ def _mask(c: Const, graph: Graph) -> Const:
     plain = all(isinstance(u, Where | Add) or u.moves for u in users)
     partly = bool(np.isfinite(c.array).any()) and plain
     if np.any(np.isnan(c.array) | (c.array == np.inf)) or not (chosen or partly):
+        bad = int(np.sum(~np.isfinite(c.array)))
         raise ModelError(
-            f"constant {c.name!r}: NaN or infinite values; the model's weights are broken"
+            f"constant {c.name!r}: NaN or infinite values, {bad} of {c.array.size}, for which no"
+            f" integer stands; {_advice(c, users)}"
         )
     return Const(np.maximum(c.array, np.finfo(c.array.dtype).min), c.quant, name=c.name)

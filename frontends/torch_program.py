@@ -139,6 +139,11 @@ def opened(path: Path) -> Any:
     """The program in a `.pt2` file; raises `ModelError` where it holds none."""
     if not path.is_file():
         raise ModelError(f"there is no model {path}")
+    if other := _something_else(path):
+        raise ModelError(
+            f"{path} is no program that torch.export.save wrote, but {other}: save"
+            " torch.export.export(module.eval(), example_inputs) by torch.export.save"
+        )
     export = torch().export
     try:
         with _quiet():
@@ -148,6 +153,17 @@ def opened(path: Path) -> Any:
         raise ModelError(
             f"{path} is no program that torch.export.save wrote: {reason(error)}"
         ) from error
+
+
+def _something_else(path: Path) -> str:
+    """What a file is that `torch.export.load` would only stumble over; empty where it may do."""
+    if not zipfile.is_zipfile(path):
+        return "no zip archive at all (damaged, cut short, or something else)"
+    with zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2] or name for name in archive.namelist()}
+    if "constants.pkl" in names:
+        return "a TorchScript module"
+    return "what torch.save wrote, weights or a pickled module" if "data.pkl" in names else ""
 
 
 REGISTERING = {

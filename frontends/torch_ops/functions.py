@@ -145,3 +145,19 @@ def is_special(node: Node) -> Results:
         return build.add(logic.Not(build.add(Equal(x, x))))
     most = build.const(np.asarray(np.finfo(x.type.dtype.numpy).max))
     return build.add(Less(most, build.add(unary.Abs(x))))
+
+
+@handles("aten.xlogy", "aten.special_xlog1py")
+def entropy_term(node: Node) -> Results:
+    """`x log(y)` or `x log(1 + y)`; zero where x is, whatever y is there: no logarithm of zero is
+    taken. Torch takes it apart into a choice with NaN, which no integer stands for."""
+    x, y = pair_of(node, DType.F32)
+    build = node.builder
+    plain = node.op == "aten.xlogy"
+    zero, one = (
+        build.const(np.asarray(number, np.float32), name=f"{build.name}.{name}")
+        for number, name in enumerate(("zero", "one"))
+    )
+    safe = build.add(Where(build.add(Equal(x, zero)), one if plain else zero, y))
+    within = safe if plain else build.add(ew.Add(safe, one))
+    return build.add(ew.Mul(x, build.add(unary.Log(within))))

@@ -124,6 +124,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "remainders": lambda x: torch.fmod(x, 0.7) + x % 0.7 + x // 0.7,
     "divided": lambda x: torch.div(x, 0.7, rounding_mode="trunc"),
     "joined": lambda x: torch.hypot(x, x + 1) + torch.logaddexp(x, 2 * x),
+    "entropy": lambda x: torch.xlogy(F.relu(x), F.relu(x)) - torch.special.xlog1py(x, F.relu(x)),
     "numbers": lambda x: torch.nan_to_num(x) * torch.isfinite(x) + torch.isnan(x).float(),
     "steps": lambda x: torch.heaviside(x, torch.tensor(0.5)) + torch.where(x > 0, 1.0, -1.0),
     "infinite": lambda x: torch.where(x > 0, x, -torch.inf).softmax(-1),
@@ -255,6 +256,10 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "atan2": (lambda x: torch.atan2(x, x + 3), "aten.atan2"),
     "spectrum": (lambda x: torch.fft.rfft(x).abs(), "aten._fft_r2c"),
     "a broken constant": (lambda x: x * torch.tensor(torch.nan), "NaN or infinite"),
+    "broken weights": (lambda x: x @ torch.full((5, 5), torch.nan), "25 of 25.* the training"),
+    "NaN for a number": (
+        lambda x: torch.where(x > 0, x, torch.nan), "one number, read by where .* a finite one"
+    ),
     "a part of bags": (
         lambda x: F.embedding_bag(x.long().clamp(0, 3).flatten(), torch.ones(4, 2), places(0, 3)),
         "only of one size",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +167,42 @@ def test_a_program_in_a_file(tmp_path: Path) -> None:
     assert irc.from_torch(program, image(3)).inputs[0].shape == (3, 3, 8, 8)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+def cut_short(path: Path) -> None:
+    torch.export.save(torch.export.export(net(), (image(),)), path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def damaged(path: Path) -> None:
+    """The archive is whole; the program in it is not."""
+    torch.export.save(torch.export.export(net(), (image(),)), path)
+    path.write_bytes(path.read_bytes().replace(b'"graph_module"', b'"graph_nodule"'))
+
+
+SOMETHING_ELSE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing": (lambda _: None, "there is no model"),
+    "an empty file": (lambda path: path.write_bytes(b""), "no zip archive at all"),
+    "half a program": (cut_short, "no zip archive at all"),
+    "a damaged program": (damaged, "is no program that torch.export.save wrote"),
+    "weights": (lambda path: torch.save(net().state_dict(), path), "what torch.save wrote"),
+    "TorchScript": (
+        lambda path: torch.jit.save(torch.jit.trace(net(), image()), path), "a TorchScript module"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", SOMETHING_ELSE)
+def test_a_file_of_something_else_is_refused_in_a_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "net.pt2"
-    with pytest.raises(ModelError, match="there is no model"):
-        irc.load(path)
-    torch.save(net().state_dict(), path)
-    with pytest.raises(ModelError, match=r"net\.pt2 is no program") as caught:
-        irc.load(path)
-    assert "\n" not in str(caught.value)
+    write, message = SOMETHING_ELSE[kind]
+    write(path)
+    done = CliRunner().invoke(app, ["compile", str(path), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    said = done.output.strip()
+    assert said.startswith("error: ")
+    assert "\n" not in said
+    assert f"{path}" in said
+    assert message in said
 
 
 def test_the_command_line_takes_programs(tmp_path: Path) -> None:
