@@ -16,6 +16,7 @@ from irc.backends.llvm.kernels.gemm import gemm, gemms
 from irc.backends.llvm.kernels.generic import generic
 from irc.backends.llvm.kernels.matmul import matmul, matmuls
 from irc.backends.llvm.kernels.norm import norm
+from irc.backends.llvm.kernels.ordered import ordered, ordereds
 from irc.backends.llvm.kernels.rowpairs import depthwise_pairs, rowpairs
 from irc.backends.llvm.kernels.softmax import softmax
 from irc.backends.llvm.kernels.table import tables
@@ -24,11 +25,11 @@ from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
 CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (
-    depthwise_pairs, depthwise, amx, winograd, gemm, matmul, softmax, norm,
+    depthwise_pairs, depthwise, amx, winograd, ordered, gemm, matmul, softmax, norm,
 )  # fmt: skip
 """The best of each kind that pays; the first that fits is the cost model's choice."""
 ALTERNATIVES: tuple[Callable[[Work, Target], Iterator[MicroKernel]], ...] = (
-    amxs, winograds, gemms, rowpairs, depthwises, matmuls,
+    amxs, winograds, ordereds, gemms, rowpairs, depthwises, matmuls,
 )  # fmt: skip
 """Others of each kind, the cheapest first."""
 LONG = (winograd, winograds)

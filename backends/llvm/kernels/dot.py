@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -72,7 +74,17 @@ class DotProduct:
         if self.kind in ("maddwd", "vpdpwssd"):
             x, w = builder.bitcast(x, halves), builder.bitcast(w, halves)
             return multiply_pairs(builder, acc, x, w, accumulating=self.kind == "vpdpwssd")
-        pairs = call(builder, f"llvm.x86.{_MADDUBS[self.nbytes]}", halves, [x, w])
+        return self.accumulate_all(builder, acc, [x], [w])
+
+    def accumulate_all(self, builder: Any, acc: Any, xs: Sequence[Any], ws: Sequence[Any]) -> Any:
+        """`acc` and the dot products of several x and w, by `vpmaddubsw`: added as i16, which must
+        hold them, then widened."""
+        words, halves = ir.VectorType(I32, self.lanes), ir.VectorType(I16, self.lanes * 2)
+        multiply = f"llvm.x86.{_MADDUBS[self.nbytes]}"
+        products = (
+            call(builder, multiply, halves, [x, w]) for x, w in zip(xs, ws, strict=True)
+        )
+        pairs = reduce(builder.add, products)
         ones = ir.Constant(halves, [1] * halves.count)
         sums = call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
         return builder.add(acc, sums)

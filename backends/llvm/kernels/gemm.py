@@ -53,7 +53,7 @@ def gemms(work: Work, target: Target) -> Iterator[MicroKernel]:
     if product is None or chosen is None:
         return
     dot, proof = chosen
-    dot = _narrow(dot, product.columns)
+    dot = narrowed(dot, product.columns)
     product = flatten(work, product)
     for tile, cycles in best_tiles(product, dot, target.registers):
         yield _kernel(product, dot, tile, cycles, proof)
@@ -67,11 +67,11 @@ def _kernel(
 ) -> MicroKernel:
     name = f"qgemm_u8i8_{tile.rows}x{tile.vectors * dot.lanes}_{dot.kind}_{dot.nbytes * 8}"
     cut, units = best_cut(product, dot, tile)
-    ideal = product.depth * dot.cycles * np.prod(product.pixels) * _vectors(product, dot)
+    ideal = products_cycles(product, dot)
     return MicroKernel(
         name=name,
-        key=f"{product.pixels} {product.pixel} {product.taps} {product.run} {product.copy} {cut}",
-        emit=_Gemm(product, dot, tile, cut).emit,
+        key=layout_key(product, cut),
+        emit=Gemm(product, dot, tile, cut).emit,
         arrays=(pack(product.packed, dot, tile.vectors),),
         replaces=(product.weights,),
         scratch=product.copy.nbytes if product.copy else 0,
@@ -82,7 +82,12 @@ def _kernel(
     )
 
 
-def _narrow(dot: DotProduct, columns: int) -> DotProduct:
+def layout_key(p: Product, cut: str) -> str:
+    """What the code depends on besides the tile."""
+    return f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {cut}"
+
+
+def narrowed(dot: DotProduct, columns: int) -> DotProduct:
     """Narrower vectors where the channels don't fill wide ones."""
     while dot.nbytes > 16 and columns <= dot.lanes // 2:
         dot = dataclasses.replace(dot, nbytes=dot.nbytes // 2)
@@ -111,9 +116,14 @@ def best_tiles(p: Product, dot: DotProduct, registers: int) -> list[tuple[Tile, 
     for vectors in range(1, min(4, _vectors(p, dot)) + 1):
         most = (registers - vectors * dot.streams - 1 - dot.temporaries) // vectors
         tiles = [Tile(rows, vectors) for rows in range(1, min(14, most) + 1)]
-        costs = [(_cost(p, dot, tile), -tile.rows * tile.vectors, tile) for tile in tiles]
+        costs = [(cost(p, dot, tile), -tile.rows * tile.vectors, tile) for tile in tiles]
         found += [min(costs, key=lambda c: c[:2])] if costs else []
     return [(tile, cycles) for cycles, _, tile in sorted(found, key=lambda c: c[:2])]
+
+
+def products_cycles(p: Product, dot: DotProduct) -> float:
+    """Cycles of the products alone."""
+    return p.depth * dot.cycles * float(np.prod(p.pixels)) * p.groups * _vectors(p, dot)
 
 
 def best_cut(p: Product, dot: DotProduct, tile: Tile) -> tuple[str, int]:
@@ -129,7 +139,8 @@ def best_cut(p: Product, dot: DotProduct, tile: Tile) -> tuple[str, int]:
     return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)
 
 
-def _cost(p: Product, dot: DotProduct, tile: Tile) -> float:
+def cost(p: Product, dot: DotProduct, tile: Tile) -> float:
+    """Estimated cycles by a tile."""
     columns = sum(
         _tile_cycles(p.depth, rows, vectors, dot) * many_rows * many_vectors
         for rows, many_rows in _split(p.pixels[2], tile.rows)
@@ -207,16 +218,17 @@ def channel_blocks(
     vectors: int,
     lanes: int,
     *,
+    header: int = 0,
     groups: tuple[Any, Any] | None = None,
     blocks: tuple[Any, Any] | None = None,
 ) -> Iterator[ChannelBlock]:
     """The blocks of channels of every group: a loop over whole blocks of `vectors`, then the rest.
-    Packed weights take `depth` words per channel. `groups` and `blocks` say from which to which,
-    default all."""
-    size = depth * vectors * lanes * 4
+    Packed weights take `depth` words per channel behind a block's `header` of so many bytes.
+    `groups` and `blocks` say from which to which, default all."""
+    size, last = (header + depth * v * lanes * 4 for v in (vectors, _rest(p, vectors, lanes)))
     whole = p.columns // (vectors * lanes)
-    rest = ceil(p.columns / lanes) - whole * vectors
-    group_bytes = whole * size + rest * size // vectors
+    rest = _rest(p, vectors, lanes)
+    group_bytes = whole * size + (last if rest else 0)
     first_group, last_group = groups or (0, p.groups)
     begin, end = blocks or (0, whole + (rest > 0))
     with counted(builder, last_group, begin=first_group, label="g") as group:
@@ -235,12 +247,26 @@ def channel_blocks(
                 yield ChannelBlock(channel, group.index, weights, rest, p.columns - done)
 
 
-class _Gemm:
+def _rest(p: Product, vectors: int, lanes: int) -> int:
+    """Vectors behind the whole blocks."""
+    return ceil(p.columns / lanes) - p.columns // (vectors * lanes) * vectors
+
+
+class Gemm:
+    """Emits the loops of the module's docstring. What one tile sums up, and what stands before a
+    block's packed weights, can be otherwise."""
+
     def __init__(self, product: Product, dot: DotProduct, tile: Tile, cut: str) -> None:
+        """For a product, by tiles of a dot product, cut for threads along a loop."""
         self.p = product
         self.dot = dot
         self.tile = tile
         self.cut = cut
+
+    @property
+    def header(self) -> int:
+        """Bytes in front of the packed weights of a block of channels."""
+        return 0
 
     def _bounds(self, cut: str, count: int) -> tuple[Any, Any]:
         """Where a loop of `count` rounds begins and ends: as asked where it is the one that is cut,
@@ -285,7 +311,7 @@ class _Gemm:
         p, vectors = self.p, self.tile.vectors
         return channel_blocks(
             self.builder, p, self.f.arrays[0], p.depth * self.dot.streams, vectors, self.dot.lanes,
-            groups=self._bounds("groups", p.groups),
+            header=self.header, groups=self._bounds("groups", p.groups),
             blocks=self._bounds("channels", ceil(_vectors(p, self.dot) / vectors)),
         )  # fmt: skip
 
@@ -312,8 +338,11 @@ class _Gemm:
         builder = self.builder
         first = at(builder, start, times(builder, pixel[2], self.p.pixel[2]))
         tile = RegisterTile(self.dot, rows, block.vectors, self.p.pixel[2])
-        sums = self._taps(0, first, block.weights, tile, tile.zeros())
-        self._epilogue(pixel, rows, block, sums)
+        self._epilogue(pixel, rows, block, self.sums(first, block, tile))
+
+    def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile) -> list[Any]:
+        """The accumulators of a tile whose first pixel's bytes begin at `first`."""
+        return self._taps(0, first, block.weights, tile, tile.zeros())
 
     def _taps(self, level: int, x: Any, w: Any, tile: RegisterTile, sums: list[Any]) -> list[Any]:
         """The loops over taps, outermost first; then the words of a run."""

@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.loop import I32, I64, splat
+from irc.backends.llvm.loop import I32, I64, i64, splat
 
 I8 = ir.IntType(8)
 BUSY = 6
@@ -87,29 +87,50 @@ class RegisterTile:
 
 def carrying(
     builder: Any,
-    extent: int,
+    extent: Any,
     step: int,
     values: list[Any],
     body: Callable[[Any, list[Any]], list[Any]],
 ) -> list[Any]:
-    """A counted loop that carries several values in phis; returns the last round's."""
-    if extent <= step:
+    """A counted loop that carries several values in phis; returns the last round's. The extent is
+    a number, or an i64, which may be 0."""
+    known = isinstance(extent, int)
+    if known and extent <= step:
         return body(ir.Constant(I64, 0), values)
     before = builder.block
     inside, after = builder.append_basic_block("k"), builder.append_basic_block("k.end")
-    builder.branch(inside)
+    extent = i64(extent)
+    if known:
+        builder.branch(inside)
+    else:
+        some = builder.icmp_unsigned("!=", extent, ir.Constant(I64, 0))
+        builder.cbranch(some, inside, after)
     builder.position_at_end(inside)
     index = builder.phi(I64)
     index.add_incoming(ir.Constant(I64, 0), before)
-    phis = [builder.phi(v.type) for v in values]
-    for phi, v in zip(phis, values, strict=True):
-        phi.add_incoming(v, before)
+    phis = _phis(builder, values, before)
     results = body(index, list(phis))
+    last = builder.block
     following = builder.add(index, ir.Constant(I64, step), flags=("nuw", "nsw"))
-    index.add_incoming(following, builder.block)
-    for phi, v in zip(phis, results, strict=True):
-        phi.add_incoming(v, builder.block)
-    again = builder.icmp_unsigned("<", following, ir.Constant(I64, extent))
+    index.add_incoming(following, last)
+    _continue(phis, results, last)
+    again = builder.icmp_unsigned("<", following, extent)
     builder.cbranch(again, inside, after)
     builder.position_at_end(after)
-    return results
+    if known:
+        return results
+    outcomes = _phis(builder, values, before)
+    _continue(outcomes, results, last)
+    return outcomes
+
+
+def _phis(builder: Any, values: list[Any], block: Any) -> list[Any]:
+    """A phi for each value that comes from a block."""
+    phis = [builder.phi(v.type) for v in values]
+    _continue(phis, values, block)
+    return phis
+
+
+def _continue(phis: list[Any], values: list[Any], block: Any) -> None:
+    for phi, v in zip(phis, values, strict=True):
+        phi.add_incoming(v, block)

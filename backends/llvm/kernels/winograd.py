@@ -26,12 +26,13 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
-from irc.backends.llvm.kernels.dot import DotProduct, choose
+from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.epilogue import finish, fixed
-from irc.backends.llvm.kernels.gemm import ChannelBlock, best_tile, channel_blocks
+from irc.backends.llvm.kernels.gemm import ChannelBlock, channel_blocks
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, prefetch, times
 from irc.backends.llvm.kernels.minimal import F2, F4, Filter, both_ways
+from irc.backends.llvm.kernels.ordered import direct_cycles
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile
 from irc.backends.llvm.loop import I32, I64, counted, spanned
@@ -92,7 +93,7 @@ def _tilings(work: Work, target: Target) -> _Tilings | None:
     if not target.is_x86 or target.vector_bytes < 16 or not _fits(anchor.node):
         return None
     tilings = [tiling(anchor, f, target) for f in (F4, F2) if proved(f, anchor.weights)]
-    direct = _direct_cycles(flatten(work, product), target)
+    direct = direct_cycles(flatten(work, product), target)
     tilings.sort(key=lambda t: t.cycles)
     return (anchor, product, tilings, direct) if tilings else None
 
@@ -253,13 +254,6 @@ def _cycles(
     weights = tiles[0] // block * (channels // 2) * vectors * WEIGHT_CYCLES[dot.kind] * q
     results = count * vectors * 3.5 * q
     return products + inputs + weights + results
-
-
-def _direct_cycles(product: Product, target: Target) -> float:
-    chosen = choose(target, product.packed)
-    if chosen is None:
-        return float("inf")
-    return best_tile(product, chosen[0], target.registers)[1]
 
 
 def best_cut(t: Tiling, outputs: int) -> tuple[str, int]:

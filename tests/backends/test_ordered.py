@@ -1,0 +1,142 @@
+"""Matrix products whose words are multiplied in an order of their own: the order, and the kernel at
+all its edges on every target that multiplies by `vpmaddubsw`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from irc.backends.llvm import kernels
+from irc.backends.llvm.kernels.order import LIMIT, MATCHED, best_order, like_signed, table
+from irc.backends.llvm.kernels.ordered import ordered
+from irc.backends.llvm.target import Dot, parse_target
+from irc.graph import Graph
+from irc.ops.core import Const, Input
+from irc.ops.linear import QLinear
+from irc.types import Array, DType, Quant
+from tests.backends.harness import TARGETS, agree, examples
+from tests.backends.products import convolutions, linears
+from tests.backends.test_gemm import check, extreme
+from tests.ops.sampling import Sample
+
+MADDUBS = [t for t in TARGETS if parse_target(t).dot is Dot.MADDUBS]
+
+
+@pytest.fixture
+def wherever_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where no words go together, or few."""
+    always = partial(ordered, always=True)
+    monkeypatch.setattr(kernels, "CANDIDATES", (always, *kernels.CANDIDATES))
+
+
+def normal(seed: int, channels: int, words: int, deviation: float = 25) -> Array:
+    """Weights i8 [channels, words, 4] that `vpmaddubsw` multiplies exactly."""
+    drawn = np.random.default_rng(seed).normal(0, deviation, (channels, words, 4))
+    return np.clip(np.rint(drawn), -64, 64).astype(np.int8)
+
+
+# ------------------------------------------------------------ the order
+
+
+@pytest.mark.parametrize("words", [0, 1, 2, 3, 17, MATCHED, MATCHED + 1, 3 * MATCHED + 1])
+def test_an_order_has_every_word_once_and_its_pairs_fit(words: int) -> None:
+    block = normal(words, 16, words)
+    order = best_order(block)
+    assert sorted(order.words) == list(range(words))
+    sums = like_signed(block).astype(int)
+    first, second = order.words[: 2 * order.pairs].reshape(-1, 2).T
+    assert np.all(sums[first] + sums[second] <= LIMIT)
+
+
+def test_most_words_of_a_deep_layer_find_a_partner() -> None:
+    assert 2 * best_order(normal(1, 16, 64)).pairs >= 48
+    assert 2 * best_order(normal(1, 16, 1000)).pairs >= 990
+
+
+@pytest.mark.parametrize(("weight", "pairs"), [(32, 3), (33, 0), (-32, 3), (-33, 0), (0, 3)])
+def test_the_last_sum_that_fits(weight: int, pairs: int) -> None:
+    assert best_order(np.full((1, 6, 4), weight, np.int8)).pairs == pairs
+
+
+def test_one_channel_is_enough_to_part_two_words() -> None:
+    block = np.zeros((16, 2, 4), np.int8)
+    block[7, :, 1] = 64
+    assert best_order(block).pairs == 1
+    block[7, 0, 0] = 1
+    assert best_order(block).pairs == 0
+
+
+def test_a_table_counts_and_then_tells_where_words_lie() -> None:
+    block = np.zeros((8, 3, 4), np.int8)
+    block[0, 1, :2] = 64
+    order = best_order(block)
+    words = table(order, np.array([0, 4, 40], np.int32)).view(np.int32)
+    assert list(words[:2]) == [1, 1]
+    assert sorted(words[2:4]) == [0, 40]
+    assert words[4] == 4
+
+
+# ------------------------------------------------------------ the kernel
+
+
+def assert_ordered(names: list[str], drawn: Sample) -> None:
+    """`vpmaddubsw` that could saturate is not for this kernel."""
+    first = next(name for name in names if name.startswith("qgemm_u8i8_"))
+    assert "_ordered_" in first or "_split_" in first, f"{names} for\n{drawn.graph}"
+
+
+@pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
+@pytest.mark.usefixtures("wherever_possible")
+@examples(40)
+@given(convolutions(), st.sampled_from(MADDUBS))
+def test_convolutions(drawn: Sample, target: str) -> None:
+    assert_ordered(check(drawn, target), drawn)
+
+
+@pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
+@pytest.mark.usefixtures("wherever_possible")
+@examples(25)
+@given(linears(), st.sampled_from(MADDUBS))
+def test_linears(drawn: Sample, target: str) -> None:
+    names = check(drawn, target)
+    if len(drawn.graph.outputs[0].shape) <= 2:
+        assert_ordered(names, drawn)
+
+
+@pytest.mark.usefixtures("wherever_possible")
+@pytest.mark.parametrize("target", MADDUBS)
+@pytest.mark.parametrize("zero", [0, 255])
+@pytest.mark.parametrize("w", [[32], [-32], [33], [-33], [64, 64, -64, -64], [32, 32, 0]], ids=str)
+def test_sums_at_the_edge_of_sixteen_bits(w: list[int], zero: int, target: str) -> None:
+    drawn = extreme(255, w, zero)
+    assert_ordered(check(drawn, target), drawn)
+
+
+def deep(channels: int, depth: int) -> Sample:
+    """A linear layer of random weights, seven rows."""
+    w = normal(5, channels, depth // 4).reshape(channels, depth)
+    b = -9 * w.sum(1, dtype=np.int32)
+    m, s = np.full(channels, 2**30 + 1, np.int32), np.full(channels, 42, np.int8)
+    x = Input(DType.U8, (7, depth), Quant(0.5, 9), name="x")
+    y = QLinear(x, Const(w), Const(b), Const(m), Const(s), (0, 255), DType.U8, Quant(0.5, 128))
+    rng = np.random.default_rng(2)
+    feeds = {"x": rng.integers(0, 256, (7, depth)).astype(np.uint8)}
+    return Sample(Graph("deep", (x,), (y,), ("y",)), feeds)
+
+
+@pytest.mark.parametrize("target", [t for t in MADDUBS if t == "x86-64-v3"])
+def test_deep_layers_take_it_and_share_it(target: str) -> None:
+    """Blocks of 16 channels, the last of which has 5, cut for threads."""
+    drawn = deep(53, 512)
+    assert "_ordered_" in check(drawn, target)[0]
+    for threads in (2, 3):
+        agree(drawn.graph, drawn.feeds, (target,), threads=threads)
+
+
+@pytest.mark.parametrize("target", MADDUBS)
+def test_words_without_partners_are_not_worth_an_order(target: str) -> None:
+    assert "_ordered_" not in check(extreme(255, [33], 7, depth=256), target)[0]
