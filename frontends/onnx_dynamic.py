@@ -5,7 +5,11 @@ float layers over quantized weights: calibration then chooses the scales that th
     y = Mul(Cast(ConvInteger(q, w, z, wz)), Mul(s, ws))
  -> y = Conv(x, DequantizeLinear(w, ws, wz))
 
-and MatMulInteger likewise.
+and MatMulInteger likewise. A bias may be added to the sums, rounded to their units as it runs:
+
+    b' = Reshape(Cast(Floor(Div(b, Mul(s, ws)))), ...)
+    y = Mul(Cast(Add(ConvInteger(q, w, z, wz), b')), Mul(s, ws))
+ -> y = Conv(x, DequantizeLinear(w, ws, wz), b)
 """
 
 from __future__ import annotations
@@ -34,12 +38,27 @@ def without_dynamic(model: ModelProto) -> ModelProto:
 
 
 @dataclass(frozen=True)
+class _Sums:
+    """The integer sums of a layer; the real bias that was added to them in units of `scales`."""
+
+    layer: NodeProto
+    bias: str = ""
+    scales: tuple[str, ...] = ()
+
+    def scaled_by(self, scales: list[str]) -> bool:
+        """Whether these are the scales that the bias was divided by, too."""
+        return not self.bias or sorted(self.scales) == sorted(scales)
+
+
+@dataclass(frozen=True)
 class _Layers:
-    """Who makes each value, how often it is read, and how many scales each tensor holds."""
+    """Who makes each value, how often it is read, how many scales each tensor holds, and which
+    are vectors."""
 
     makers: dict[str, NodeProto]
     uses: dict[str, int]
     sizes: dict[str, int]
+    vectors: frozenset[str]
 
     @classmethod
     def of(cls, graph: GraphProto) -> _Layers:
@@ -50,7 +69,8 @@ class _Layers:
         for output in graph.output:
             uses[output.name] = uses.get(output.name, 0) + 1
         sizes = {t.name: max([1, *t.dims]) for t in graph.initializer}
-        return cls(makers, uses, sizes)
+        vectors = frozenset(t.name for t in graph.initializer if len(t.dims) == 1)
+        return cls(makers, uses, sizes, vectors)
 
     def maker(self, name: str, op: str) -> NodeProto | None:
         node = self.makers.get(name)
@@ -65,9 +85,9 @@ class _Layers:
         if scaled.op_type != "Mul" or len(scaled.input) != 2:
             return None
         for a, b in (tuple(scaled.input), tuple(scaled.input)[::-1]):
-            layer, scales = self.layer(a), self.maker(b, "Mul")
-            if layer is not None and scales is not None:
-                return self.float_layer(layer, list(scales.input), scaled)
+            sums, scales = self.sums(a), self.maker(b, "Mul")
+            if sums is not None and scales is not None and sums.scaled_by(list(scales.input)):
+                return self.float_layer(sums, list(scales.input), scaled)
         return None
 
     def attention(self, node: NodeProto) -> list[NodeProto] | None:
@@ -92,18 +112,41 @@ class _Layers:
         real.attribute.extend(node.attribute)
         return [weights, real]
 
-    def layer(self, name: str) -> NodeProto | None:
+    def sums(self, name: str) -> _Sums | None:
         """The layer whose sums are cast to floats as `name`, if nothing else reads them."""
         cast = self.maker(name, "Cast")
         if cast is None or self.uses[name] > 1 or self.uses[cast.input[0]] > 1:
             return None
-        (to,) = (a.i for a in cast.attribute if a.name == "to")
-        found = [self.maker(cast.input[0], op) for op in LAYERS]
-        return next((n for n in found if n is not None and to == TensorProto.FLOAT), None)
+        if _target(cast) != TensorProto.FLOAT:
+            return None
+        layer, added = self.layer(cast.input[0]), self.maker(cast.input[0], "Add")
+        if layer is not None or added is None:
+            return layer and _Sums(layer)
+        for a, b in (tuple(added.input), tuple(added.input)[::-1]):
+            layer, bias = self.layer(a), self.bias(b)
+            if layer is not None and bias is not None and self.uses[a] == 1:
+                return _Sums(layer, *bias)
+        return None
+
+    def layer(self, name: str) -> NodeProto | None:
+        found = [self.maker(name, op) for op in LAYERS]
+        return next((n for n in found if n is not None), None)
+
+    def bias(self, name: str) -> tuple[str, tuple[str, ...]] | None:
+        """The vector that `name` is in whole units, and the scales that make the unit."""
+        shaped = self.maker(name, "Reshape")
+        cast = self.maker(name if shaped is None else shaped.input[0], "Cast")
+        floor = None if cast is None else self.maker(cast.input[0], "Floor")
+        divided = None if floor is None else self.maker(floor.input[0], "Div")
+        unit = None if divided is None else self.maker(divided.input[1], "Mul")
+        if divided is None or unit is None or divided.input[0] not in self.vectors:
+            return None
+        return divided.input[0], tuple(unit.input)
 
     def float_layer(
-        self, layer: NodeProto, scales: list[str], scaled: NodeProto
+        self, sums: _Sums, scales: list[str], scaled: NodeProto
     ) -> list[NodeProto] | None:
+        layer = sums.layer
         source = self.maker(layer.input[0], "DynamicQuantizeLinear")
         if source is None or len(source.output) < 3 or source.output[1] not in scales:
             return None
@@ -120,6 +163,16 @@ class _Layers:
         )  # fmt: skip
         if self.sizes.get(scale, 1) > 1:
             weights.attribute.append(helper.make_attribute("axis", axis))
-        real = helper.make_node(op, [source.input[0], f"{y}.weights"], [y], name=layer.name)
-        real.attribute.extend(layer.attribute)
-        return [weights, real]
+        given = [source.input[0], f"{y}.weights"]
+        if not sums.bias or op == "Conv":
+            given += [sums.bias] if sums.bias else []
+            real = helper.make_node(op, given, [y], name=layer.name)
+            real.attribute.extend(layer.attribute)
+            return [weights, real]
+        real = helper.make_node(op, given, [f"{y}.product"], name=layer.name)
+        added = helper.make_node("Add", [f"{y}.product", sums.bias], [y], name=scaled.name)
+        return [weights, real, added]
+
+
+def _target(cast: NodeProto) -> int:
+    return next((a.i for a in cast.attribute if a.name == "to"), TensorProto.UNDEFINED)

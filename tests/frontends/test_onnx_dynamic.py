@@ -6,12 +6,15 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from onnxruntime import quantization
 
 import irc
 from irc.errors import ModelError
 from irc.graph import evaluate
+from irc.types import Array
 from tests.frontends.single_op import f32, model, node, reals
 from tests.frontends.test_onnx_quantized_models import EXAMPLES, MODELS, images, scores
 
@@ -51,3 +54,54 @@ def test_what_follows_must_be_the_whole_pattern() -> None:
     constants = {"w": np.ones((3, 2), np.int8), "ws": f32(0.5)}
     with pytest.raises(ModelError, match=r"DynamicQuantizeLinear.*computed from each input"):
         irc.load(model(nodes, {"x": reals(0, 4, 3)}, constants, 17).SerializeToString())
+
+
+def whole_units(w: str, bias: str, unit: tuple[str, str]) -> list[onnx.NodeProto]:
+    """A layer with a bias as early versions wrote it."""
+    conv = w == "kernel"
+    return [
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        node("Mul", list(unit), ["unit"]),
+        node("Div", [bias, "unit"], ["divided"]),
+        node("Floor", ["divided"], ["floor"]),
+        node("Cast", ["floor"], ["units"], to=6),
+        *([node("Reshape", ["units", "shape"], ["shaped"])] if conv else []),
+        node("ConvInteger" if conv else "MatMulInteger", ["q", w, "z", "wz"], ["i"]),
+        node("Add", ["i", "shaped" if conv else "units"], ["sum"]),
+        node("Cast", ["sum"], ["c"], to=1),
+        node("Mul", ["s", "ws"], ["scales"]),
+        node("Mul", ["c", "scales"]),
+    ]
+
+
+WITH_BIAS: dict[str, Array] = {
+    "kernel": np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2),
+    "matrix": np.arange(12, dtype=np.uint8).reshape(4, 3),
+    "wz": np.array(9, np.uint8),
+    "ws": f32(0.05),
+    "other": f32(0.07),
+    "shape": np.array([1, -1, 1, 1]),
+    "two": np.array([0.4, -0.8], np.float32),
+    "three": np.array([0.4, -0.8, 3], np.float32),
+}
+
+
+@pytest.mark.parametrize(("w", "bias"), [("kernel", "two"), ("matrix", "three")])
+def test_a_bias_in_whole_units(w: str, bias: str) -> None:
+    proto = model(whole_units(w, bias, ("s", "ws")), {"x": reals(0, 1, 3, 4, 4)}, WITH_BIAS, 13)
+    x = np.random.default_rng(0).normal(size=(1, 3, 4, 4)).astype(np.float32)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    (wanted,) = session.run(None, {"x": x})
+    graph = irc.load(proto.SerializeToString())
+    (found,) = evaluate(graph, {"x": x}).values()
+    step = float(np.ptp(x)) / 255
+    weights = np.abs(WITH_BIAS[w].astype(float) - 9) * 0.05
+    largest = weights.sum((1, 2, 3) if w == "kernel" else 0).max()
+    # Half a step of each input, and less than one unit of the sums: a step of x by one of w.
+    assert np.abs(found - np.asarray(wanted)).max() <= step * (0.5 * largest + 0.05) * 1.001
+
+
+def test_a_bias_in_other_units_is_none() -> None:
+    nodes = whole_units("kernel", "two", ("s", "other"))
+    with pytest.raises(ModelError, match="computed from each input"):
+        irc.load(model(nodes, {"x": reals(0, 1, 3, 4, 4)}, WITH_BIAS, 13).SerializeToString())
