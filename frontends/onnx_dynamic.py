@@ -120,8 +120,10 @@ class _Layers:
         if _target(cast) != TensorProto.FLOAT:
             return None
         layer, added = self.layer(cast.input[0]), self.maker(cast.input[0], "Add")
-        if layer is not None or added is None:
-            return layer and _Sums(layer)
+        if layer is not None:
+            return _Sums(layer)
+        if added is None:
+            return None
         for a, b in (tuple(added.input), tuple(added.input)[::-1]):
             layer, bias = self.layer(a), self.bias(b)
             if layer is not None and bias is not None and self.uses[a] == 1:
