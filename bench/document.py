@@ -6,6 +6,8 @@ leave it as it is. What stands outside of the markers is written by hand and nev
 
 import math
 import re
+import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +89,15 @@ def write_section(path: Path, section: Section) -> None:
     text = path.read_text() if path.exists() else ""
     with written_whole(path) as part:
         part.write_text(replaced(text, section.name, section_markdown(section)))
+
+
+def write_measured(path: Path, name: str, content: str) -> None:
+    """Write a section that this program measured, under the command that it was started by."""
+    program = Path(sys.argv[0]).stem
+    command = f"`python -m bench.{program} {shlex.join(sys.argv[1:])}`"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    with written_whole(path) as part:
+        part.write_text(replaced(text, name, f"{command}\n\n{content}"), encoding="utf-8")
 
 
 def section_markdown(section: Section) -> str:

@@ -8,7 +8,6 @@ should say, all three are also held against that.
 
 import argparse
 import math
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,8 +22,8 @@ from rich.progress import track
 
 import irc
 from bench.accuracy import sqnr_db
-from bench.cache import ObtainError, written_whole
-from bench.document import replaced
+from bench.cache import ObtainError
+from bench.document import write_measured
 from bench.machine import describe
 from bench.models import CALIBRATION_SEED, EVALUATION_SEED
 from bench.peers import write_qdq
@@ -192,14 +191,6 @@ def listed(values: Mapping[str, float]) -> str:
     return ", ".join(f"{v:.1f}" for v in values.values()) or "–"
 
 
-def _write(document: Path, machine: Any, table: str) -> None:
-    command = f"`python -m bench.fidelity {shlex.join(sys.argv[1:])}`"
-    content = f"{command}\n\n{machine_markdown(machine)}\n\n{table}"
-    text = document.read_text(encoding="utf-8") if document.exists() else ""
-    with written_whole(document) as part:
-        part.write_text(replaced(text, SECTION, content), encoding="utf-8")
-
-
 def main() -> int:
     """Measure the named networks, or all; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.fidelity", description=__doc__)
@@ -221,7 +212,7 @@ def main() -> int:
     machine = describe(peaks=False)
     print(markdown(rows))
     if given.write:
-        _write(given.write, machine, markdown(rows))
+        write_measured(given.write, SECTION, f"{machine_markdown(machine)}\n\n{markdown(rows)}")
     if given.json:
         write_json(given.json, machine, {"fidelity": [asdict(row) for row in rows]})
     return 0

@@ -105,8 +105,9 @@ def strip_traces(path: Path) -> None:
 def main() -> None:
     """Parse the arguments and export one model."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("architecture", help="a torchvision classifier, efficientnet_lite0, or "
-                        "one of ENCODERS")
+    parser.add_argument(
+        "architecture", help="a torchvision classifier, efficientnet_lite0, or one of ENCODERS"
+    )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=Path, help="f32 [n, 3, h, w] for the batch norms (.npy)")
     parser.add_argument("--package", type=Path, help="unpacked efficientnet_lite_pytorch")
