@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 
 from irc.backends.llvm.kernels.shuffle import ByteShuffle
+from irc.backends.llvm.kernels.swish import hard_swish
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.qelementwise import QMul
 from irc.ops.quantization import Lookup
-from irc.types import Array, DType, Quant
+from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.backends.harness import TARGETS, examples, kernels_agree
 from tests.backends.products import source, wrapped
@@ -71,6 +72,34 @@ def test_every_byte(count: int, dtype: DType, target: str) -> None:
     feed: Array = np.arange(count).astype(np.uint8).view(dtype.numpy)
     (name,) = kernels_agree(graph, {"x": feed}, target)
     assert name.startswith("table_")
+
+
+@pytest.mark.parametrize("target", SHUFFLING)
+@pytest.mark.parametrize("zero", [0, 39, 66, 92, 140, 255])
+@pytest.mark.parametrize("dtype", EIGHT_BITS)
+def test_hard_swish(zero: int, dtype: DType, target: str) -> None:
+    x = Input(DType.U8, (259,), Quant(0.057, zero), name="x")
+    real = (np.arange(256) - zero) * 0.057
+    real = real * np.clip(real / 6 + 0.5, 0, 1)
+    step = max(real.max() - real.min(), 0.1) / 250
+    quant = Quant(step, dtype.min + round(-real.min() / step))
+    entries = np.clip(np.rint(real / step) + quant.zero_point, dtype.min, dtype.max)
+    table = Const(entries.astype(dtype.numpy))
+    graph = Graph("swish", (x,), (Lookup(x, table, quant),), ("y",))
+    feed = np.arange(259).astype(np.uint8)
+    (name,) = kernels_agree(graph, {"x": feed}, target)
+    computed = name.startswith(("table_hardswish", "table_vpermb"))
+    assert computed or zero == 255  # all of it steep: nothing else than a table fits
+
+
+def test_what_is_almost_hard_swish_is_looked_up() -> None:
+    x, y = (TensorType(DType.U8, (256,), q) for q in (Quant(0.0513, 66), Quant(0.0407, 10)))
+    real = (np.arange(256) - 66) * 0.0513
+    entries = np.rint(real * np.clip(real / 6 + 0.5, 0, 1) / 0.0407) + 10
+    right = np.clip(entries, 0, 255).astype(np.uint8)
+    assert hard_swish(right, x, y, 32) is not None
+    right[100] += 1
+    assert hard_swish(right, x, y, 32) is None
 
 
 def test_rows_hold_what_earlier_ones_lack() -> None:

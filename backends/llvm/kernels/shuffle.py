@@ -28,7 +28,7 @@ from irc.types import Array, DType
 I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 _PSHUFB = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}
 _VPERMI2B = "avx512.vpermi2var.qi.512"
-Lookup = Callable[[Sequence[Any]], list[Any]]
+LookUp = Callable[[Sequence[Any]], list[Any]]
 """From vectors of indices to vectors of what the table holds there."""
 
 
@@ -44,6 +44,11 @@ class ByteShuffle:
         """How kernels are called that use it."""
         return f"{self.kind}_{self.nbytes * 8}"
 
+    @property
+    def key(self) -> str:
+        """What the code depends on besides the name: nothing."""
+        return ""
+
     def stored(self, table: Array, index: DType) -> Array:
         """256 bytes of any 8-bit dtype in the order of use, for indices that are the bit patterns
         of `index`: of i8, whose first entry belongs to -128."""
@@ -51,7 +56,7 @@ class ByteShuffle:
         entries = np.roll(entries, 128) if index is DType.I8 else entries
         return entries if self.kind == "vpermb" else _differences(entries)
 
-    def prepare(self, builder: Any, pointer: Any) -> Lookup:
+    def prepare(self, builder: Any, pointer: Any) -> LookUp:
         """Load a stored table; what is returned looks vectors up at the builder's position."""
         vector = ir.VectorType(I8, self.nbytes)
         if self.kind == "vpermb":

@@ -2,8 +2,9 @@
 convolution, or alone.
 
 All before the table is done by whichever kernel fits, which leaves the table's indices where the
-result is to lie; then one pass over it, whole vectors at a time, looks them up. The pass reads what
-is still in the cache, so it costs less than narrow look-ups inside of that kernel's tiles.
+result is to lie; then one pass over it, whole vectors at a time, looks them up, or computes what
+they would give (`swish`). The pass reads what is still in the cache, so it costs less than narrow
+look-ups inside of that kernel's tiles.
 """
 
 from __future__ import annotations
@@ -18,62 +19,87 @@ from llvmlite import ir
 
 from irc.backends.llvm.address import Place
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.kernels.shuffle import ByteShuffle, Lookup, byte_shuffle
+from irc.backends.llvm.kernels.shuffle import ByteShuffle, LookUp, byte_shuffle
+from irc.backends.llvm.kernels.swish import HardSwish, hard_swish
 from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.compose import reads_in_step
-from irc.loops import Binary, Cast, Expr, Int, Load, Loops, Nest, walk
+from irc.loops import Binary, Cast, Expr, Int, Load, Loops, Nest, Source, walk
+from irc.ops.quantization import Lookup
 from irc.types import Array, DType, Shape
 from irc.value import Value
 
 I8 = ir.IntType(8)
 AT_ONCE = 4
 """Vectors that share the loads of a table's rows."""
+
+ByteFunction = ByteShuffle | HardSwish
+"""A function of every byte of a vector of `nbytes`, from constants in memory."""
 Candidates = Callable[[Work, Target], Iterator[MicroKernel]]
 
 
 def tables(work: Work, target: Target, candidates: Candidates) -> Iterator[MicroKernel]:
     """A table behind each of the `candidates` for the rest."""
-    shuffle, root = byte_shuffle(target), work.loops.result.value
+    root = work.loops.result.value
     found = table_index(root)
-    if shuffle is None or found is None or not isinstance(root, Load):
+    if found is None or not isinstance(root, Load):
         return
     entries = work.constant(root.source)
     if entries is None or work.result_strides[-1:] not in ((), (1,)) or 0 in work.kernel.shape:
         return
-    stored = shuffle.stored(entries, found.dtype)
+    chosen = byte_function(work, target, root.source, entries, found.dtype)
+    if chosen is None:
+        return
+    function, stored = chosen
     source = _plain(work, found)
     replaced = (root.source,) if isinstance(root.source, Value) else ()
     used = tuple(v for v in replaced if v in work.body.inputs and not _is_loaded(found, v))
     if source is not None:
         yield MicroKernel(
-            name=f"table_{shuffle.name}", emit=_Alone(shuffle, source).emit,
-            arrays=(stored,), replaces=used, units=_units(work.kernel.shape),
+            name=f"table_{function.name}", emit=_Alone(function, source).emit,
+            key=function.key, arrays=(stored,), replaces=used, units=_units(work.kernel.shape),
             reason="bytes are looked up a vector at a time",
         )  # fmt: skip
         return
     inner = indices_of(work, found)
     for micro in candidates(inner, target):
         if micro.then is None:
-            yield _behind(micro, shuffle, inner, found.dtype, stored, used)
+            yield _behind(micro, function, inner, found.dtype, stored, used)
+
+
+def byte_function(
+    work: Work, target: Target, table: Source, entries: Array, index: DType
+) -> tuple[ByteFunction, Array] | None:
+    """The shortest way to a table's entries, and its constants as stored."""
+    shuffle = byte_shuffle(target)
+    if shuffle is None:
+        return None
+    if shuffle.kind == "pshufb":
+        for node in work.body.order:
+            if isinstance(node, Lookup) and node.table is table:
+                swish = hard_swish(entries, node.x.type, node.type, shuffle.nbytes)
+                if swish is not None:
+                    return swish
+    return shuffle, shuffle.stored(entries, index)
 
 
 def _behind(
-    micro: MicroKernel, shuffle: ByteShuffle, inner: Work, dtype: DType, stored: Array,
+    micro: MicroKernel, function: ByteFunction, inner: Work, dtype: DType, stored: Array,
     used: tuple[Value, ...],
 ) -> MicroKernel:  # fmt: skip
     """The kernel that finds the indices, then the table."""
-    behind = _Behind(shuffle, micro, inner, dtype)
+    behind = _Behind(function, micro, inner, dtype)
     return dataclasses.replace(
         micro,
-        name=f"{micro.name}_table_{shuffle.name}",
+        name=f"{micro.name}_table_{function.name}",
         key=f"{micro.key} {dtype.value}",
         emit=behind.indices,
         replaces=(*micro.replaces, *used),
         then=MicroKernel(
-            name=f"table_{shuffle.name}_in_place", emit=behind.look_up, arrays=(stored,),
-            key=dtype.value, replaces=inner.body.inputs, units=_units(inner.kernel.shape),
+            name=f"table_{function.name}_in_place", emit=behind.look_up, arrays=(stored,),
+            key=f"{dtype.value} {function.key}", replaces=inner.body.inputs,
+            units=_units(inner.kernel.shape),
         ),
     )  # fmt: skip
 
@@ -123,18 +149,18 @@ def _plain(work: Work, found: Expr) -> Value | None:
 class _Alone:
     """From a tensor to the result."""
 
-    shuffle: ByteShuffle
+    function: ByteFunction
     source: Value
 
     def emit(self, f: KernelFunction) -> None:
-        _pass(f, self.shuffle, f.places[self.source], f.arrays[0])
+        _pass(f, self.function, f.places[self.source], f.arrays[0])
 
 
 @dataclass(frozen=True)
 class _Behind:
     """Behind another kernel, in its result's place."""
 
-    shuffle: ByteShuffle
+    function: ByteFunction
     before: MicroKernel
     inner: Work
     index: DType
@@ -145,15 +171,15 @@ class _Behind:
 
     def look_up(self, f: KernelFunction) -> None:
         """The pass."""
-        _pass(f, self.shuffle, self._place(f), f.arrays[0])
+        _pass(f, self.function, self._place(f), f.arrays[0])
 
     def _place(self, f: KernelFunction) -> Place:
         return Place(f.result.pointer, f.result.strides, self.index)
 
 
-def _pass(f: KernelFunction, shuffle: ByteShuffle, source: Place, stored: Any) -> None:
+def _pass(f: KernelFunction, function: ByteFunction, source: Place, stored: Any) -> None:
     """Look up every element of the work's shape, or those of the function's units."""
-    look_up = shuffle.prepare(f.builder, stored)
+    look_up = function.prepare(f.builder, stored)
     shape, both = f.work.kernel.shape, (source.strides, f.result.strides)
     cut = outer_axis(shape) if f.split else None
     inner = 0 if cut is None else cut + 1
@@ -166,7 +192,7 @@ def _pass(f: KernelFunction, shuffle: ByteShuffle, source: Place, stored: Any) -
                 at(f.builder, p.pointer, o)
                 for p, o in zip((source, f.result), offsets, strict=True)
             ]
-            _run(f.builder, shuffle, look_up, pointers, run)
+            _run(f.builder, function, look_up, pointers, run)
             return
         begin, end = (f.begin, f.end) if depth == cut else (0, shape[depth])
         with counted(f.builder, end, begin=begin, label="i") as loop:
@@ -190,14 +216,14 @@ def runs(shape: Shape, strides: tuple[Shape, ...]) -> tuple[int, int]:
 
 
 def _run(
-    builder: Any, shuffle: ByteShuffle, look_up: Lookup, pointers: list[Any], nbytes: int
+    builder: Any, function: ByteFunction, look_up: LookUp, pointers: list[Any], nbytes: int
 ) -> None:
     """One run, maybe in place: the last piece, which overlaps the others, is read before they are
     written, and written after them."""
     source, to = pointers
-    piece = min(shuffle.nbytes, 1 << (nbytes.bit_length() - 1))
+    piece = min(function.nbytes, 1 << (nbytes.bit_length() - 1))
     whole, rest = nbytes // piece * piece, nbytes % piece
-    last = look_up([_load(builder, source, nbytes - piece, piece, shuffle)]) if rest else []
+    last = look_up([_load(builder, source, nbytes - piece, piece, function)]) if rest else []
     many = whole // (AT_ONCE * piece) * AT_ONCE * piece
     for start, stop, count in ((0, many, AT_ONCE), (many, whole, 1)):
         if start == stop:
@@ -206,18 +232,18 @@ def _run(
             at_index = [
                 builder.add(loop.index, ir.Constant(I64, start + i * piece)) for i in range(count)
             ]
-            found = look_up([_load(builder, source, i, piece, shuffle) for i in at_index])
+            found = look_up([_load(builder, source, i, piece, function) for i in at_index])
             for i, value in zip(at_index, found, strict=True):
                 _store(builder, to, i, piece, value)
     if last:
         _store(builder, to, nbytes - piece, piece, last[0])
 
 
-def _load(builder: Any, pointer: Any, offset: Any, piece: int, shuffle: ByteShuffle) -> Any:
+def _load(builder: Any, pointer: Any, offset: Any, piece: int, function: ByteFunction) -> Any:
     """`piece` bytes as a whole vector."""
     vector = ir.VectorType(I8, piece)
     value = builder.load(at(builder, pointer, offset), typ=vector, align=1)
-    return resized(builder, value, shuffle.nbytes)
+    return resized(builder, value, function.nbytes)
 
 
 def _store(builder: Any, pointer: Any, offset: Any, piece: int, value: Any) -> None:
