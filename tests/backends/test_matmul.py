@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 
+from irc.backends.llvm.kernels import matmul_choice
+from irc.backends.llvm.permission import tiles_permitted
+from irc.backends.llvm.target import Dot, parse_target
 from irc.graph import Graph
 from irc.ops.core import Input
 from irc.ops.linear import QMatMul
@@ -17,12 +23,14 @@ from tests.backends.harness import TARGETS, agree, examples, kernels_agree
 from tests.backends.products import bytes_of, tail
 from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
 
+needs_amx = pytest.mark.skipif(not tiles_permitted(), reason="this machine has no AMX to lend")
+
 
 @st.composite
-def products(draw: Draw) -> Sample:
+def products(draw: Draw, most: tuple[int, int, int] = (14, 40, 70)) -> Sample:
     """A batch of products; either side may lack the batch or be shared by it."""
     batch = (integer(draw, 1, 2), integer(draw, 1, 3))
-    m, k, n = integer(draw, 1, 14), integer(draw, 1, 40), integer(draw, 1, 70)
+    m, k, n = (integer(draw, 1, extent) for extent in most)
     a = _side(draw, "a", (*pick(draw, [batch, (1, batch[1]), (1,), ()]), m, k))
     b = _side(draw, "b", (*pick(draw, [batch, (1, batch[1]), (batch[0], 1), ()]), k, n))
     dtype = pick(draw, EIGHT_BITS)
@@ -58,14 +66,45 @@ def attention(draw: Draw) -> Sample:
 @given(attention(), st.sampled_from(TARGETS))
 def test_transposes_are_read_and_written_through(drawn: Sample, target: str) -> None:
     (name,) = kernels_agree(drawn.graph, drawn.feeds, target)
-    assert name.startswith("qmatmul_i16_")
+    assert name.startswith(kinds(target))
 
 
 @examples(20)
 @given(products(), st.sampled_from(TARGETS))
 def test_products(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
-    assert any(name.startswith("qmatmul_i16_") for name in names), names
+    assert any(name.startswith(kinds(target)) for name in names), names
+
+
+def kinds(target: str) -> tuple[str, ...]:
+    """What the names of kernels for a target begin with."""
+    if parse_target(target).dot is not Dot.VPDPBUSD:
+        return ("qmatmul_i16_",)
+    return ("qmatmul_u8i8_", "qmatmul_i8i8_", "qmatmul_i16_")
+
+
+@contextmanager
+def tiles_always() -> Iterator[None]:
+    """AMX for all products that it can compute, whether it pays or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matmul_choice, "pays", lambda found: True)
+        yield
+
+
+@needs_amx
+@examples(15)
+@given(st.one_of(products((40, 150, 150)), attention()), st.sampled_from((0, 3)))
+def test_products_by_tiles(drawn: Sample, threads: int) -> None:
+    with tiles_always():
+        agree(drawn.graph, drawn.feeds, ["x86-64-v4+amx"], threads=threads)
+
+
+@needs_amx
+@pytest.mark.parametrize("k", [64, 197, 641])
+def test_tiles_are_chosen(k: int) -> None:
+    """The last run of k and the last tile of rows reach back."""
+    names = kernels_agree(*_extreme((37, k, 70), (DType.U8, DType.I8), (255, -128)), "host")
+    assert any(name.endswith("_amx") for name in names), names
 
 
 @examples(10)
@@ -75,12 +114,27 @@ def test_threads(drawn: Sample, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("zero", [0, 255])
-def test_extremes(zero: int, target: str) -> None:
-    quant = Quant(0.5, zero)
-    a, b = Input(DType.U8, (3, 33), quant, name="a"), Input(DType.U8, (33, 19), quant, name="b")
+@pytest.mark.parametrize("dtypes", [(a, b) for a in EIGHT_BITS for b in EIGHT_BITS])
+def test_extremes(dtypes: tuple[DType, DType], target: str) -> None:
+    low, high = (tuple(getattr(d, end) for d in dtypes) for end in ("min", "max"))
+    for zeros in (low, high):
+        kernels_agree(*_extreme((3, 33, 19), dtypes, zeros), target)
+    kernels_agree(*_extreme((17, 68, 5), dtypes, (high[0], low[1])), target)
+
+
+def _extreme(
+    sizes: tuple[int, int, int], dtypes: tuple[DType, ...], zeros: tuple[int, ...]
+) -> tuple[Graph, dict[str, Array]]:
+    """Elements as far from their zero points as can be, a few at the other end."""
+    m, k, n = sizes
+    quants = [Quant(0.5, z) for z in zeros]
+    a = Input(dtypes[0], (m, k), quants[0], name="a")
+    b = Input(dtypes[1], (k, n), quants[1], name="b")
     y = QMatMul(a, b, 2**30, 46, (0, 255), DType.U8, Quant(0.5, 3))
-    feeds: dict[str, Array] = {
-        "a": np.full((3, 33), 255 - zero, np.uint8), "b": np.full((33, 19), 255 - zero, np.uint8)
-    }  # fmt: skip
-    kernels_agree(Graph("extremes", (a, b), (y,), ("y",)), feeds, target)
+    feeds = {}
+    for v, zero, d in zip((a, b), zeros, dtypes, strict=True):
+        near, far = sorted((d.min, d.max), key=lambda end: abs(end - zero))
+        array = np.full(v.shape, far, d.numpy)
+        array.reshape(-1)[::7] = near
+        feeds[v.name] = array
+    return Graph("extremes", (a, b), (y,), ("y",)), feeds

@@ -14,7 +14,7 @@ from irc.backends.llvm.kernels.amx import amx, amxs
 from irc.backends.llvm.kernels.depthwise import depthwise, depthwises
 from irc.backends.llvm.kernels.gemm import gemm, gemms
 from irc.backends.llvm.kernels.generic import generic
-from irc.backends.llvm.kernels.matmul import matmul, matmuls
+from irc.backends.llvm.kernels.matmul_choice import matmul, matmuls
 from irc.backends.llvm.kernels.norm import norm
 from irc.backends.llvm.kernels.ordered import ordered, ordereds
 from irc.backends.llvm.kernels.rowpairs import depthwise_pairs, rowpairs

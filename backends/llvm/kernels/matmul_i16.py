@@ -1,4 +1,4 @@
-"""Products of two activations, as attention has them: both are packed at run time.
+"""Products of two activations by `vpmaddwd`, where nothing better is proved.
 
 Each element has its zero point taken off and becomes an i16, which 8 bits minus 8 bits always fit;
 `vpmaddwd` then multiplies pairs and adds them in 32 bits, exactly. Rows of the left side are
@@ -15,7 +15,6 @@ packed a tile at a time, the right side as panels of one vector's columns, pair 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -25,75 +24,29 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.epilogue import column_groups, finish, join
+from irc.backends.llvm.kernels.matrices import (
+    Indices,
+    MatMul,
+    Matrix,
+    best_cut,
+    matrix_start,
+    over_matrices,
+)
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.kernels.operands import Centred, centred, steps
 from irc.backends.llvm.kernels.tile import carrying
 from irc.backends.llvm.loop import I32, I64, counted, only_if, splat, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
-from irc.loops import Binary, Reduce, Var, walk
+from irc.backends.llvm.work import KernelFunction, MicroKernel
 from irc.plan import aligned
-from irc.types import DType
 
 I8, I16 = ir.IntType(8), ir.IntType(16)
 DEEP = 8
 """Bytes that are read at once where the right side lies transposed."""
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """One side: the elements, and bytes from one to the next along each axis of the result and
-    along k."""
-
-    of: Centred
-    axes: tuple[int, ...]
-    k: int
-
-    @property
-    def signed(self) -> bool:
-        """Whether its bytes are."""
-        return self.of.load.dtype is DType.I8
-
-
-@dataclass(frozen=True)
-class MatMul:
-    """`acc[.., row, .., column] = sum over k of left * right`; the column is the last axis."""
-
-    reduce: Reduce
-    left: Matrix
-    right: Matrix
-    row: int | None
-    """The axis that only the left side moves along, None for a single row."""
-    extents: tuple[int, ...]
-    depth: int
-
-    @property
-    def rows(self) -> int:
-        """Rows of one matrix."""
-        return 1 if self.row is None else self.extents[self.row]
-
-    @property
-    def columns(self) -> int:
-        """Columns of one matrix."""
-        return self.extents[-1]
-
-    @property
-    def pairs(self) -> int:
-        """Pairs along k; the last one may be half."""
-        return ceil(self.depth / 2)
-
-
-def matmul(work: Work, target: Target) -> MicroKernel | None:
-    """A kernel for the product of two activations with its elementwise tail."""
-    return next(matmuls(work, target), None)
-
-
-def matmuls(work: Work, target: Target) -> Iterator[MicroKernel]:
-    """Kernels for it by a few tiles, the one that mostly is best first."""
-    found = match(work)
-    if found is None or not target.is_x86 or target.dot is Dot.NONE:
-        return
+def matmuls_i16(found: MatMul, target: Target) -> Iterator[MicroKernel]:
+    """Kernels by a few tiles, the one that mostly is best first."""
     panels = ceil(found.columns * 4 / target.vector_bytes)
     widest = min(panels, 4 if target.registers >= 32 else 2)
     for vectors in range(widest, 0, -1):
@@ -101,9 +54,7 @@ def matmuls(work: Work, target: Target) -> Iterator[MicroKernel]:
         yield _kernel(found, rows, vectors, panels, target)
 
 
-def _kernel(
-    found: MatMul, rows: int, vectors: int, panels: int, target: Target
-) -> MicroKernel:
+def _kernel(found: MatMul, rows: int, vectors: int, panels: int, target: Target) -> MicroKernel:
     lanes = target.vector_bytes // 4
     right = aligned(panels * found.pairs * lanes * 4, 64)
     cut, units = best_cut(found, rows)
@@ -115,57 +66,6 @@ def _kernel(
         reason=f"tile of {rows} rows x {vectors * lanes} columns, both sides packed",
         proof="vpmaddwd adds two products of 16 bits in 32: exact",
     )
-
-
-def best_cut(m: MatMul, rows: int) -> tuple[int | None, int]:
-    """The axis that threads share, and into how many units it is cut: one of the batch, if that
-    is even, or the rows' by tiles: then each thread packs the right side for itself."""
-    batch = [a for a in range(len(m.extents) - 1) if a != m.row]
-    best = max(batch, key=lambda a: balance(m.extents[a]), default=None)
-    tiles = ceil(m.rows / rows)
-    if best is not None and balance(m.extents[best]) >= 0.9 * balance(tiles):
-        return best, m.extents[best]
-    return m.row, tiles
-
-
-def match(work: Work) -> MatMul | None:
-    """The work as a product, where its only nest is one with an elementwise tail."""
-    nest, shape = work.loops.result, work.kernel.shape
-    reduces = [e for e in walk(nest.value) if isinstance(e, Reduce)]
-    if len(reduces) != 1 or len(work.loops.nests) != 1 or 0 in shape or len(shape) < 2:
-        return None
-    (reduce,) = reduces
-    if not (isinstance(reduce.body, Binary) and reduce.body.kind == "mul"):
-        return None
-    if len(reduce.axes) != 1 or reduce.kind != "add" or reduce.dtype is not DType.I32:
-        return None
-    sides = [_matrix(work, e, reduce.axes[0]) for e in (reduce.body.a, reduce.body.b)]
-    if sides[0] is None or sides[1] is None or work.result_strides[-1] != 1:
-        return None
-    return _product(reduce, sides[0], sides[1], shape)
-
-
-def _matrix(work: Work, e: Any, k: Var) -> Matrix | None:
-    side = centred(e)
-    if side is None or side.load.dtype.bits != 8 or side.load.source not in work.body.inputs:
-        return None
-    found = steps(work, side.load, (*work.loops.result.axes, k))
-    return None if found is None else Matrix(side, found[:-1], 1 if k.extent == 1 else found[-1])
-
-
-def _product(
-    reduce: Reduce, left: Matrix, right: Matrix, shape: tuple[int, ...]
-) -> MatMul | None:
-    if left.axes[-1] != 0:
-        left, right = right, left
-    if shape[-1] == 1:
-        right = dataclasses.replace(right, axes=(*right.axes[:-1], 1))
-    across = right.axes[-1]
-    if left.axes[-1] != 0 or across == 0 or left.k != 1 or 1 not in (right.k, across):
-        return None
-    free = [a for a in range(len(shape) - 1) if right.axes[a] == 0 and left.axes[a] != 0]
-    row = max(free, key=lambda a: shape[a], default=None)
-    return MatMul(reduce, left, right, row, shape, reduce.axes[0].extent)
 
 
 @dataclass(frozen=True)
@@ -180,7 +80,7 @@ class _MatMul:
 
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""
-        _Emitter(self, f).batch(0, ())
+        over_matrices(f, self.m, self.cut, _Emitter(self, f).matrix)
 
 
 class _Emitter:
@@ -192,20 +92,10 @@ class _Emitter:
         self.left = at(f.builder, f.scratch, plan.right_bytes)
         self.pair = ir.VectorType(I16, 2 * plan.lanes)
 
-    def batch(self, axis: int, indices: tuple[Any, ...]) -> None:
-        """The loops over matrices; the row's axis stays at 0."""
-        if axis == len(self.m.extents) - 1:
-            self._matrix(indices)
-            return
-        begin, end = 0, 1 if axis == self.m.row else self.m.extents[axis]
-        if axis == self.plan.cut and axis != self.m.row and self.f.split:
-            begin, end = self.f.begin, self.f.end
-        with counted(self.builder, end, begin=begin, label="n") as loop:
-            self.batch(axis + 1, (*indices, loop.index))
-
-    def _matrix(self, indices: tuple[Any, ...]) -> None:
-        self._pack_right(self._start(self.m.right, indices))
-        left, builder = self._start(self.m.left, indices), self.builder
+    def matrix(self, indices: Indices) -> None:
+        """One product of the batch."""
+        self._pack_right(matrix_start(self.f, self.m.right, indices))
+        left, builder = matrix_start(self.f, self.m.left, indices), self.builder
         step = 0 if self.m.row is None else self.m.left.axes[self.m.row]
         whole, rest = divmod(self.m.rows, self.plan.rows)
         begin, end = 0, whole + (rest > 0)
@@ -220,13 +110,6 @@ class _Emitter:
                 first = ir.Constant(I64, whole * self.plan.rows)
                 source = at(builder, left, whole * self.plan.rows * step)
                 self._rows(source, step, rest, indices, first)
-
-    def _start(self, side: Matrix, indices: tuple[Any, ...]) -> Any:
-        pointer = self.f.places[side.of.load.source].pointer
-        for index, step in zip(indices, side.axes[:-1], strict=True):
-            if step:
-                pointer = at(self.builder, pointer, times(self.builder, index, step))
-        return pointer
 
     def _centre(self, values: Any, side: Matrix) -> Any:
         """Bytes as i16 without their zero point."""
@@ -335,9 +218,7 @@ class _Emitter:
         vector = ir.VectorType(I8, count)
         values = self.builder.load(at(self.builder, source, index), typ=vector, align=1)
         offset = times(self.builder, index, 2)
-        self.builder.store(
-            self._centre(values, self.m.left), at(self.builder, to, offset), align=2
-        )
+        self.builder.store(self._centre(values, self.m.left), at(self.builder, to, offset), align=2)
 
     # ------------------------------------------------------------ products
 
