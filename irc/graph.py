@@ -12,14 +12,14 @@ import numpy as np
 
 from irc.errors import DataError, GraphError
 from irc.ops.core import Const, Input
-from irc.types import Array, TensorType
+from irc.types import Array, TensorType, signature
 from irc.value import Value, attribute_fields, operand_fields
 
 if TYPE_CHECKING:
     from irc.plan import Plan
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A pure function from its inputs to its outputs, both in a fixed order.
 
@@ -87,6 +87,10 @@ class Graph:
         from irc.printer import print_graph
 
         return print_graph(self)
+
+    def __repr__(self) -> str:
+        types = signature(self.input_types, self.output_types)
+        return f"<Graph {self.name}, {len(self.order)} nodes: {types}>"
 
 
 def _postorder(roots: tuple[Value, ...]) -> Iterator[Value]:

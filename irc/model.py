@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from irc.edge import to_integers, to_reals
 from irc.graph import Graph
-from irc.types import Array
+from irc.types import Array, signature
 
 
 class Executable(Protocol):
@@ -53,7 +53,7 @@ class Deferred:
 Saver = Callable[..., list[Path]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CompiledModel:
     """Made by `irc.compile`. `graph` is the scheduled integer graph that it executes."""
 
@@ -76,6 +76,10 @@ class CompiledModel:
         integers, real = to_integers(self.graph.input_types, inputs)
         outputs = self.executable(integers)
         return to_reals(self.graph.output_types, outputs) if real else outputs
+
+    def __repr__(self) -> str:
+        types = signature(self.graph.input_types, self.graph.output_types)
+        return f"<CompiledModel {self.graph.name} ({self.backend}, {self.target}): {types}>"
 
     def save(self, directory: str | Path, name: str | None = None, **options: Any) -> list[Path]:
         """Write the library, header, manifest and report into `directory`, whole or not at all;

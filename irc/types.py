@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import isfinite, prod
@@ -177,6 +178,12 @@ class TensorType:
         if self.quant.axis is None:
             return f"{text} q({self.quant.scale!r}, {self.quant.zero_point})"
         return f"{text} q(per axis {self.quant.axis})"
+
+
+def signature(inputs: Mapping[str, TensorType], outputs: Mapping[str, TensorType]) -> str:
+    """What takes and gives these, in one line: `x: f32[1,3] -> p: f32[1,2]`."""
+    sides = (", ".join(f"{name}: {t}" for name, t in types.items()) for types in (inputs, outputs))
+    return " -> ".join(sides)
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:

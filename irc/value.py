@@ -31,7 +31,7 @@ OPS: dict[str, type[Value]] = {}
 """Every registered op by its name in IR text."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Value:
     """Base of all ops. Compared by identity: two equal nodes are still two nodes."""
 
@@ -44,7 +44,7 @@ class Value:
 
     name: str = field(default="", kw_only=True)
     """Provenance: the model's name of this tensor. Never part of the meaning."""
-    type: TensorType = field(init=False, repr=False)
+    type: TensorType = field(init=False)
 
     def __post_init__(self) -> None:
         try:
@@ -53,6 +53,13 @@ class Value:
             at = f" %{self.name}" if self.name else ""
             raise TypeCheckError(f"{self.op}{at}: {error}") from None
         object.__setattr__(self, "type", inferred)
+
+    def __init_subclass__(cls) -> None:
+        # A dataclass would spell out operands and theirs: exponentially long in the graph's depth.
+        cls.__repr__ = Value.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return f"<{self.op} %{self.name}: {self.type}>"
 
     def infer(self) -> TensorType:
         """The type rule: checks operands and attributes and returns the result's type."""

@@ -20,7 +20,7 @@ from irc.edge import to_integers, to_reals
 from irc.errors import DataError, ToolError
 from irc.graph import Graph, check_inputs
 from irc.ops.core import Input
-from irc.types import Array, DType, Quant, TensorType
+from irc.types import Array, DType, Quant, TensorType, signature
 
 
 class Library:
@@ -43,6 +43,9 @@ class Library:
         self._integers = self._entry("run", edge=False)
         edge = self.manifest["float_io"] and has_edge(self.input_types, self.output_types)
         self._floats = self._entry("run_f32", edge=True) if edge else None
+
+    def __repr__(self) -> str:
+        return f"<Library {self.path}: {signature(self.input_types, self.output_types)}>"
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name. Float arrays are quantized at the edge and then give float32
@@ -111,7 +114,8 @@ def _open(path: Path) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(prefix="irc-") as folder:
             return ctypes.CDLL(shutil.copy(path, folder))
     except OSError as error:
-        raise ToolError(f"can't load {path}: {error}") from None
+        why = str(error).rpartition(": ")[2]  # what stands before names the copy
+        raise ToolError(f"can't load {path}: {why}") from None
 
 
 def _read_manifest(library: ctypes.CDLL, path: Path) -> dict[str, Any]:

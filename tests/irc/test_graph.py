@@ -36,6 +36,16 @@ def test_an_input_nobody_reads_is_still_an_input() -> None:
     assert list(evaluate(graph, {"a": np.array([-1, 2], np.float32), "b": np.zeros(2)})) == ["y"]
 
 
+def test_what_is_shown_of_a_graph_is_short_however_deep_it_is() -> None:
+    a = x("a")
+    y: Value = a
+    for _ in range(100):
+        y = Add(y, y, name="y")
+    graph = Graph("g", (a,), (y,), ("y",))
+    assert repr(graph) == "<Graph g, 101 nodes: a: f32[2] -> y: f32[2]>"
+    assert repr(y) == "<add %y: f32[2]>"
+
+
 def test_users_count_each_use() -> None:
     a = x("a")
     y = Concat((a, a), 0)

@@ -26,6 +26,8 @@ def negated() -> Graph:
 def test_integers_give_integers_and_floats_give_floats(backend: str) -> None:
     model = irc.compile(negated(), backend=backend)
     assert (model.backend, model.target) == (backend, "host")
+    types = "x: u8[1,4] q(0.5, 128) -> y: u8[1,4] q(0.5, 127)"
+    assert repr(model) == f"<CompiledModel negated ({backend}, host): {types}>"
     integers = model({"x": np.array([[0, 1, 128, 255]], np.uint8)})["y"]
     assert (str(integers.dtype), integers.tolist()) == ("uint8", [[255, 254, 127, 0]])
     reals = model({"x": np.array([[0.0, 1.0, -2.5, 1e9]])})["y"]
