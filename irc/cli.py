@@ -22,8 +22,11 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except IRCError as error:
             message = " ".join(str(error).split())
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            message = f"{error.filename}: {error.strerror}"
+        except BrokenPipeError:
+            raise  # Typer's: whoever read the output has had enough
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            message = f"{place}{error.strerror or error}"
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(1)
 

@@ -14,7 +14,7 @@ from irc.errors import CompileError, GraphError, ModelError
 from irc.graph import Graph
 from irc.history import Source, derived, history_of, imported
 from irc.model import CompiledModel, Deferred
-from irc.outputs import whole
+from irc.outputs import check_writable, whole
 from irc.pipeline import Pass, Pipeline, Step, parse_passes
 from irc.pixels import Pixels, take_pixels
 from irc.progress import bar
@@ -361,6 +361,28 @@ def open_library(path: str | Path) -> Any:
 
 
 # ---------------------------------------------------------------- for the command line
+
+
+def check_request(
+    directory: Path, name: str, target: str, *, threads: int, optimize: str, tune: bool,
+    emit: Sequence[str] | None,
+) -> None:  # fmt: skip
+    """Raise what compiling and saving would refuse of any graph, before work is done in vain."""
+    from irc.backends.llvm import aim
+    from irc.backends.llvm.aot import check
+
+    _check_target(target, "llvm", threads, optimize, tune=tune)
+    check(name, aim(target, optimize), emit)
+    check_writable(directory)
+
+
+def check_here(target: str) -> None:
+    """Raise `CompileError` for a target whose code does not run on this machine."""
+    from irc.backends.llvm import parse_target
+    from irc.backends.llvm.jit import foreign
+
+    if why := foreign(parse_target(target)):
+        raise CompileError(f"target {target} can't be measured here: {why}")
 
 
 def samples(graph: Graph, data: Any) -> Iterator[dict[str, Array]]:

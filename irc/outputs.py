@@ -23,10 +23,28 @@ def whole(directory: Path) -> Iterator[Path]:
             _move(Path(temporary), directory)
     except OSError as error:
         _remove(made)
-        raise ToolError(f"can't write to {directory}: {error.strerror or error}") from None
+        raise _refusal(directory, error) from None
     except BaseException:
         _remove(made)
         raise
+
+
+def check_writable(directory: Path) -> None:
+    """Raise the `ToolError` that `whole` would, before work is done in vain; leave no trace."""
+    made = [p for p in (directory, *directory.parents) if not p.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=directory, prefix=".irc-").cleanup()
+    except OSError as error:
+        raise _refusal(directory, error) from None
+    finally:
+        _remove(made)
+
+
+def _refusal(directory: Path, error: OSError) -> ToolError:
+    files = (p for p in (directory, *directory.parents) if p.exists() and not p.is_dir())
+    why = next((f"{p} is a file, not a folder" for p in files), error.strerror or str(error))
+    return ToolError(f"can't write to {directory}: {why}")
 
 
 def _move(source: Path, directory: Path) -> None:

@@ -61,11 +61,15 @@ def read_npz(path: Path) -> Batch:
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is no .npz archive: save it with np.savez(path, name=...)")
+            raise DataError(f"{path} is no .npz archive: save it with np.savez(path, name=array)")
         with archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"can't read data {path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"can't read data {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise DataError(
+            f"{path} is no .npz archive of numbers: save it with np.savez(path, name=array)"
+        ) from None
 
 
 def random_batches(graph: Graph, count: str) -> Iterator[Batch]:

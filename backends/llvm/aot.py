@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irc.backends.llvm.archive import Member, archive
 from irc.backends.llvm.header import cmake_config, header, pkg_config
+from irc.backends.llvm.interface import c_identifier
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.link import link_shared
+from irc.backends.llvm.link import link_shared, linker
 from irc.backends.llvm.manifest import to_json
 from irc.backends.llvm.module import Code, generate_library
-from irc.backends.llvm.target import aim
+from irc.backends.llvm.target import Target, aim
 from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError
 from irc.graph import Graph
+from irc.outputs import whole
 
 KINDS = ("so", "a", "o", "ll", "s", "irc")
 DEFAULT = ("so", "a", "o")
@@ -46,14 +45,27 @@ def save(
     Raises `CompileError` or `ToolError`, and then nothing is written.
     """
     aimed = aim(target, optimize)
-    kinds = tuple(emit) if emit is not None else DEFAULT[aimed.system != "linux" :]
-    unknown = [k for k in kinds if k not in KINDS]
-    if unknown:
-        raise CompileError(f"can't emit {unknown}: there are {', '.join(KINDS)}")
+    kinds = check(name, aimed, emit)
     code = generate_library(
         graph, aimed, name, float_io=float_io, threads=threads, choose=choose, notes=notes
     )
-    return together(Path(directory), lambda folder: write_files(folder, graph, code, kinds))
+    with whole(Path(directory)) as folder:
+        write_files(folder, graph, code, kinds)
+        names = sorted(p.name for p in folder.iterdir())
+    return [Path(directory) / n for n in names]
+
+
+def check(name: str, target: Target, emit: Sequence[str] | None) -> tuple[str, ...]:
+    """The kinds of files that `save` will write. Raises `CompileError` or `ToolError` for what it
+    would refuse of any graph: names that C can't have, kinds that don't exist, no linker."""
+    c_identifier(name)
+    kinds = tuple(emit) if emit is not None else DEFAULT[target.system != "linux" :]
+    unknown = [k for k in kinds if k not in KINDS]
+    if unknown:
+        raise CompileError(f"can't emit {unknown}: there are {', '.join(KINDS)}")
+    if "so" in kinds:
+        linker(target)
+    return kinds
 
 
 def write_files(folder: Path, graph: Graph, code: Code, kinds: Sequence[str]) -> None:
@@ -98,38 +110,3 @@ def symbols(code: Code) -> list[str]:
     functions = ["run", "run_parallel", *edge, "self_test", "manifest"]
     functions += ["threads_stop"] if code.interface.threads > 1 else []
     return [f"{code.interface.name}_{f}" for f in functions]
-
-
-def together(directory: Path, write: Callable[[Path], None]) -> list[Path]:
-    """Let `write` fill a temporary folder, then move all its files into `directory`: either
-    everything appears or nothing does. Raises `CompileError` where it can't be written."""
-    created = [p for p in (directory, *directory.parents) if not p.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".irc-") as temporary:
-            write(Path(temporary))
-            return _move(Path(temporary), directory)
-    except OSError as error:
-        _remove_empty(created)
-        raise CompileError(f"can't write to {directory}: {error.strerror or error}") from None
-    except BaseException:
-        _remove_empty(created)
-        raise
-
-
-def _move(source: Path, directory: Path) -> list[Path]:
-    names = sorted(p.name for p in source.iterdir())
-    blocked = [n for n in names if (directory / n).is_dir()]
-    if blocked:
-        raise CompileError(f"can't write {directory / blocked[0]}: a folder has this name")
-    for n in names:
-        os.chmod(source / n, 0o755 if n.endswith(".so") else 0o644)
-        os.replace(source / n, directory / n)
-    return [directory / n for n in names]
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Take away the folders that were made for nothing, innermost first."""
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -123,6 +123,6 @@ def c_identifier(name: str) -> str:
     if not re.match(r"[A-Za-z]", word) or word.lower() in KEYWORDS:
         raise CompileError(
             f"{name!r} can't name a library: a C identifier is needed that begins with a letter"
-            " and is no keyword"
+            " and is no keyword; give one, as in --name net or model.save(folder, name='net')"
         )
     return word

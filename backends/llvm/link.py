@@ -40,6 +40,16 @@ def compiler(target: Target) -> list[str]:
     )
 
 
+def linker(target: Target) -> list[str]:
+    """The command that links shared libraries for a target; raises `ToolError` where the target
+    has none of ours, or there is no such command."""
+    if target.system != "linux":
+        raise ToolError(
+            f"target {target.name} has no shared libraries of ours: leave `so` out of --emit"
+        )
+    return compiler(target)
+
+
 def zig_triple(target: Target) -> str:
     """The target as zig writes it: no vendor."""
     parts = target.triple.split("-")
@@ -56,14 +66,10 @@ def link_shared(
 
     Raises `ToolError` where the target has no shared libraries, or the linker fails.
     """
-    if target.system != "linux":
-        raise ToolError(
-            f"target {target.name} has no shared libraries of ours: leave `so` out of --emit"
-        )
     options = [f"-Wl,{flag}" for flag in (*LINKER_FLAGS, f"-soname,{output.name}")]
     names = [o.name for o in objects]
     libraries = ["-Wl,-z,nodelete", "-Wl,--as-needed", "-lpthread", "-lc"] if threads else []
-    command = [*compiler(target), *FLAGS, *options, "-o", output.name, *names, *libraries]
+    command = [*linker(target), *FLAGS, *options, "-o", output.name, *names, *libraries]
     run(command, output.parent)
 
 

@@ -60,8 +60,10 @@ def read(path: Path) -> Binary:
             if elf["e_type"] != "ET_DYN":
                 raise ToolError(f"{path} is no shared library: audit reads libNAME.so")
             return _binary(path, elf)
-    except (ELFError, OSError, UnicodeDecodeError, KeyError, IndexError, AttributeError) as error:
-        raise ToolError(f"{path} is no library that can be read: {error}") from None
+    except OSError as error:
+        raise ToolError(f"can't read {path}: {error.strerror}") from None
+    except (ELFError, UnicodeDecodeError, KeyError, IndexError, AttributeError):
+        raise ToolError(f"{path} is no library that can be read: audit reads libNAME.so") from None
 
 
 def _binary(path: Path, elf: Any) -> Binary:

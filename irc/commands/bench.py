@@ -25,6 +25,7 @@ from irc.commands.inputs import Pins, load_model, need_calibration, read_data
 from irc.edge import to_integers
 from irc.errors import DataError, ToolError
 from irc.graph import Graph
+from irc.outputs import check_writable, whole
 from irc.properties import is_float
 from irc.types import Array
 
@@ -70,10 +71,14 @@ class Result:
 def bench_model(request: Request) -> None:
     """Measure, and print tables; raises `IRCError`."""
     graph = load_model(request.model, request.pins)
+    driver.check_here(request.target)
+    if request.json_file is not None:
+        check_writable(request.json_file.parent)
     with pinned(request.threads) as cores:
         content = _measured(request, graph, cores)
     if request.json_file is not None:
-        request.json_file.write_text(json.dumps(content, indent=1) + "\n")
+        with whole(request.json_file.parent) as folder:
+            (folder / request.json_file.name).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[str, Any]:

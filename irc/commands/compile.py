@@ -52,24 +52,34 @@ class Request:
     data: str | None
     labels: Path | None
 
-    def check(self) -> None:
-        """Raise `DataError` for arguments that don't go together."""
+    def check(self, graph: Graph) -> None:
+        """Raise `IRCError` for what can't be done, before the long work begins."""
         if self.labels is not None and self.data is None:
             raise DataError("--labels needs --data, the inputs that they are the classes of")
+        for target in self.targets:
+            driver.check_request(
+                self.directory, self.name or graph.name, target, threads=self.threads,
+                optimize=self.optimize, tune=self.tune, emit=self.kinds,
+            )  # fmt: skip
+
+    @property
+    def kinds(self) -> tuple[str, ...] | None:
+        """What `--emit` lists."""
+        if self.emit is None:
+            return None
+        return tuple(k.strip() for k in self.emit.split(",") if k.strip())
 
 
 def compile_model(request: Request) -> None:
     """Compile as asked and say what was written; raises `IRCError`, and then nothing is."""
-    request.check()
     pixels = parse_pixels(request.pixels)
     graph = load_model(request.model, request.pins)
+    request.check(graph)
     quantized, findings = _quantized(request, graph, pixels)
     for message in history_of(quantized).warnings:
         warn(message)
     public = quantized if pixels is None else driver.camera(quantized, pixels)
-    options: dict[str, Any] = {"float_io": request.float_io, "findings": findings}
-    if request.emit is not None:
-        options["emit"] = tuple(k.strip() for k in request.emit.split(",") if k.strip())
+    options = {"float_io": request.float_io, "findings": findings, "emit": request.kinds}
     name = request.name or graph.name
     with whole(request.directory) as staging:
         for target in request.targets:

@@ -11,6 +11,7 @@ from irc.commands.console import out, table, warn
 from irc.commands.inputs import Pins, load_model, parse_pixels, read_data
 from irc.compare import compare_outputs
 from irc.graph import Graph
+from irc.outputs import check_writable
 from irc.summary import layers, widths
 
 
@@ -25,6 +26,7 @@ def prune_model(
     """Write the pruned model, then print what each layer has lost."""
     pixels = parse_pixels(pixels_text)
     graph = load_model(path, pins)
+    check_writable(output.parent)
     data = None if calibration is None else read_data(calibration, graph, pixels)
     if data is None:
         warn("pruned by its weights alone: with --calibration DATA much less accuracy is lost")

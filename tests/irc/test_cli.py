@@ -348,6 +348,27 @@ def test_an_unwritable_directory(model: Path, data: Path, tmp_path: Path) -> Non
         refused(cli(*base, tmp_path / "locked" / "b"), "can't write")
 
 
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--name", "int"], "--name"),
+        (["--emit", "so,exe"], "exe"),
+        (["--target", "z80"], "z80"),
+        (["--optimize", "fun"], "fun"),
+        (["--threads", "9999"], "threads"),
+        (["--tune", "--target", "cortex-m4"], "tuned"),
+        (["--target", "wasm32", "--emit", "so"], "shared"),
+        (["-o", "/dev/null"], "not a folder"),
+    ],
+)
+def test_what_cant_be_made_is_told_before_the_calibration(
+    model: Path, tmp_path: Path, options: list[str], word: str
+) -> None:
+    base: list[str | Path] = ["compile", model, "-o", tmp_path / "b", "--calibration", "absent.npz"]
+    refused(cli(*base, *options), word)
+    assert not (tmp_path / "b").exists()
+
+
 def test_what_stood_there_stays_when_compiling_fails(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -364,7 +385,7 @@ def test_run_refuses_bad_libraries_and_inputs(model: Path, data: Path, tmp_path:
     (tmp_path / "libtext.so").write_text("no library")
     refused(cli("run", tmp_path / "libtext.so", data), "libtext.so")
     refused(cli("run", tmp_path / "absent.so", data), "absent.so")
-    refused(cli("audit", tmp_path / "libtext.so"), "libtext.so")
+    refused(cli("audit", tmp_path / "libtext.so"), "libtext.so", "libNAME.so")
     refused(cli("audit", tmp_path / "absent.so"), "absent.so")
     succeeded(cli("compile", model, "-o", tmp_path / "b", "--calibration", data, "--name", "net"))
     library = tmp_path / "b" / "libnet.so"

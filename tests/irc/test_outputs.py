@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from irc.errors import ToolError
-from irc.outputs import whole
+from irc.outputs import check_writable, whole
 
 
 def write(directory: Path, *names: str, error: type[Exception] | None = None) -> None:
@@ -49,3 +49,13 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
         write(tmp_path / "name" / "deep", "file")
     with pytest.raises(ToolError, match="taken"):
         write(tmp_path, "name/deep")
+
+
+def test_what_cant_be_written_is_told_before_and_leaves_no_trace(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "deep")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "name").write_text("")
+    for inside in ("name", "name/deep"):
+        with pytest.raises(ToolError, match="name is a file, not a folder"):
+            check_writable(tmp_path / inside)
+    assert [p.name for p in tmp_path.iterdir()] == ["name"]
