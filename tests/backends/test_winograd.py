@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 
 from irc.backends.llvm import kernels
-from irc.backends.llvm.kernels.minimal import F2, F4
-from irc.backends.llvm.kernels.winograd import proved, result_bound, winograd
+from irc.backends.llvm.kernels.minimal import F2, F4, proved, result_bound
+from irc.backends.llvm.kernels.winograd import winograd
 from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph

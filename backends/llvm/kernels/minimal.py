@@ -149,3 +149,27 @@ def _outputs_4(p: Sequence[Any]) -> Outcomes:
 
 F2 = Filter(2, _inputs_2, _weights_2, _outputs_2, 1, (1, 1))
 F4 = Filter(4, _inputs_4, _weights_4, _outputs_4, 3, (3, 2, 1, 1))
+
+
+def proved(f: Filter, weights: Array) -> bool:
+    """Whether transformed inputs and weights fit i16, sums of two products i32, and results what
+    the division leaves."""
+    inputs = max(abs(v) for v in f.input_range())
+    products = f.weight_bound(int(np.abs(weights.astype(np.int16)).max(initial=0)))
+    in_words = inputs < 2**15 and products < 2**15 and 2 * inputs * products < 2**31
+    return in_words and result_bound(weights) < f.limit
+
+
+def result_bound(weights: Array) -> int:
+    """The largest magnitude of a sum of bytes times the weights of one channel."""
+    w = weights.reshape(len(weights), -1).astype(np.int64)
+    return 255 * int(max(np.maximum(w, 0).sum(1).max(), np.maximum(-w, 0).sum(1).max()))
+
+
+def proof(f: Filter, weights: Array) -> str:
+    """What `proved` found, in words."""
+    low, high = f.input_range()
+    return (
+        f"transformed inputs lie in [{low}, {high}], weights likewise in 16 bits; results are at"
+        f" most {result_bound(weights)} < {f.limit}, so that their multiples are exact modulo 2^32"
+    )
