@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -21,8 +22,6 @@ POOR = 15.0
 """An SQNR in dB below which a result is explained."""
 NAMED = 3
 """How many layers an explanation names."""
-Key = tuple[str, Shape]
-"""Tensors of one name and shape are one tensor of the model."""
 
 
 @dataclass(frozen=True)
@@ -68,29 +67,37 @@ class _Sums:
 
 @dataclass
 class _Comparison:
-    """The layers that both graphs have, and their sums."""
+    """The tensors that both graphs have, and their sums."""
 
-    layers: dict[Value, Key]
-    sums: dict[Key, _Sums] = field(default_factory=dict)
-    alone: dict[Key, _Sums] = field(default_factory=dict)
-    real: dict[Key, Array] = field(default_factory=dict)
+    twins: dict[Value, Value]
+    """The float graph's tensor of each integer tensor that has one."""
+    sums: dict[Value, _Sums]
+    """Of the integer tensors that are compared."""
+    alone: dict[Value, _Sums]
+    real: dict[Value, Array] = field(default_factory=dict)
     """The float tensors of a sample."""
     integers: dict[Value, Array] = field(default_factory=dict)
     """The integer tensors of a sample: as if all before them were exact, as far as is known."""
 
     def keep(self, v: Value, array: Array) -> None:
-        if v.name and v.type.dtype.is_float:
-            self.real[v.name, v.shape] = array
+        if v in self.wanted:
+            self.real[v] = array
+
+    @cached_property
+    def wanted(self) -> frozenset[Value]:
+        """The float graph's tensors that are looked at."""
+        return frozenset(self.twins.values())
 
     def take(self, v: Value, array: Array) -> None:
         """Measure one integer tensor, as it is and as its layer would make it of exact ones."""
         alone = array
         if v.operands and all(o in self.integers for o in v.operands):
             alone = np.asarray(v.call(self.integers.__getitem__))
-        real, quant = self.real.get((v.name, v.shape)), v.type.quant
-        if (key := self.layers.get(v)) is not None and real is not None:
-            self.sums[key].add(real, fixedpoint.dequantize(array, v.type))
-            self.alone[key].add(real, fixedpoint.dequantize(alone, v.type))
+        twin, quant = self.twins.get(v), v.type.quant
+        real = None if twin is None else self.real.get(twin)
+        if v in self.sums and real is not None:
+            self.sums[v].add(real, fixedpoint.dequantize(array, v.type))
+            self.alone[v].add(real, fixedpoint.dequantize(alone, v.type))
         known = real is not None and quant is not None and quant.axis is None
         if known and real is not None and not isinstance(v, Const):
             alone = fixedpoint.quantize(real, v.type)
@@ -113,9 +120,9 @@ def compare(
 
     Raises `DataError` where there is no sample.
     """
-    found = _Comparison(_shared(real, integer))
-    found.sums = {key: _Sums() for key in found.layers.values()}
-    found.alone = {key: _Sums() for key in found.layers.values()}
+    twins = _twins(real, integer)
+    compared = _compared(integer, twins)
+    found = _Comparison(twins, {v: _Sums() for v in compared}, {v: _Sums() for v in compared})
     count = 0
     for sample in samples:
         found.next_sample()
@@ -127,17 +134,33 @@ def compare(
             progress(count)
     if not count:
         raise DataError("there is no sample to compare on")
-    return [_error(v, found.sums[k], found.alone[k]) for v, k in found.layers.items()]
+    return [_error(v, found.sums[v], found.alone[v]) for v in compared]
 
 
-def _shared(real: Graph, integer: Graph) -> dict[Value, Key]:
-    """The integer graph's tensors that the float graph has: the last of each name and shape."""
-    floats = {(v.name, v.shape) for v in real.order if v.type.dtype.is_float and v.name}
-    last: dict[Key, Value] = {}
+def _twins(real: Graph, integer: Graph) -> dict[Value, Value]:
+    """The float tensor of the same name and shape for each integer one. What an operator is
+    decomposed into may have one name: of several it is the last that is of the same op, which an
+    integer op's name tells, or else the last of all."""
+    floats: dict[tuple[str, Shape], list[Value]] = {}
+    for v in real.order:
+        if v.type.dtype.is_float and v.name:
+            floats.setdefault((v.name, v.shape), []).append(v)
+    twins: dict[Value, Value] = {}
     for v in integer.order:
-        if v.type.quant is not None and not isinstance(v, Const | Input) and v.op not in VIEWS:
-            last[v.name, v.shape] = v
-    return {v: key for key, v in last.items() if key in floats}
+        if several := floats.get((v.name, v.shape)):
+            alike = [f for f in several if f.op == v.op.removeprefix("q")]
+            twins[v] = (alike or several)[-1]
+    return twins
+
+
+def _compared(integer: Graph, twins: Mapping[Value, Value]) -> list[Value]:
+    """The last integer tensor of each float one, views, constants and inputs aside."""
+    last: dict[Value, Value] = {}
+    for v in integer.order:
+        computed = not isinstance(v, Const | Input) and v.op not in VIEWS
+        if v in twins and computed and v.type.quant is not None:
+            last[twins[v]] = v
+    return list(last.values())
 
 
 def _error(v: Value, s: _Sums, alone: _Sums | None = None) -> LayerError:

@@ -57,6 +57,26 @@ def test_a_quantized_graph_against_its_float_graph() -> None:
     assert worst_first(errors)[0].sqnr > 30
 
 
+LENGTH = """
+graph @g(%x: f32[4,16]) {
+  %squares = mul(%x, %x) : f32[4,16]
+  %n = reduce_sum(%squares) {axes = [1], keepdims = true} : f32[4,1]
+  %n#2 = sqrt(%n) : f32[4,1]
+  %y = add(%n#2, %n#2) : f32[4,1]
+  return %y
+}
+"""
+
+
+def test_a_part_of_a_decomposed_operator_is_held_against_that_part() -> None:
+    graph = irc.parse(LENGTH)
+    data = {"x": np.random.default_rng(0).normal(0, 1, (8, 4, 16)).astype(np.float32)}
+    errors = {e.op: e for e in driver.compare(graph, irc.quantize(graph, data), data, None)}
+    assert errors["qreduce_sum"].name == "n"
+    assert errors["qreduce_sum"].sqnr > 30
+    assert errors["qreduce_sum"].magnitude > 20
+
+
 CHAIN = """
 graph @g(%x: u8[1,6] q(0.5, 128)) {
   %r = requantize(%x) {m = 1073741824, s = 34, clamp = [0, 255]} : u8[1,6] q(8.0, 128)
