@@ -41,18 +41,32 @@ app = typer.Typer(
 )
 
 Model = Annotated[
-    Path, typer.Argument(help="An ONNX model, a PyTorch program (.pt2), or IR text (.irc).")
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="An ONNX model, a PyTorch program (.pt2), or IR text (.irc)."
+    ),
 ]
-Library = Annotated[Path, typer.Argument(help="A library that irc compiled: libNAME.so")]
+Library = Annotated[
+    Path, typer.Argument(metavar="LIBRARY", help="A library that irc compiled: libNAME.so")
+]
+IRFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE.irc",
+        help="Write it there, its long constants to an .npz beside it, in place of printing it.",
+    ),
+]  # fmt: skip
 Calibration = Annotated[
     str | None,
     typer.Option(
+        metavar="DATA",
         help="Inputs to choose scales by: an .npz keyed by input name, samples on the first axis;"
         " a folder of images (with --input-u8); or random:N.",
     ),
 ]
 Data = Annotated[
-    str | None, typer.Option(help="Inputs to measure on, like --calibration (its default).")
+    str | None,
+    typer.Option(metavar="DATA", help="Inputs to measure on, like --calibration (its default)."),
 ]
 Shapes = Annotated[
     list[str] | None,
@@ -62,6 +76,7 @@ Values = Annotated[
     list[str] | None,
     typer.Option("--value", metavar="NAME=16000", help="Make an input a constant. Repeatable."),
 ]
+Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads to run on.")]
 Pixels = Annotated[
     str | None,
     typer.Option(
@@ -95,23 +110,31 @@ def _options(
 @app.command("compile")
 def compile_(
     model: Model,
-    directory: Annotated[Path, typer.Option("--output", "-o", help="Folder for the library.")],
+    directory: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the library.")
+    ],
     calibration: Calibration = None,
     shapes: Shapes = None,
     values: Values = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="CPU",
             help="CPU to compile for: host, x86-64-v3, aarch64+dotprod, cortex-m4, riscv64+v,"
-            " wasm32, … or triple:cpu:features. Repeatable: then each gets a folder of its own."
+            " wasm32, … or triple:cpu:features. Repeatable: then each gets a folder of its own.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the library [the model's].")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads to run on.")] = 1,
-    optimize: Annotated[str, typer.Option(help="What to optimize for: speed or size.")] = "speed",
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the library, a C identifier: else the model's."),
+    ] = None,
+    threads: Threads = 1,
+    optimize: Annotated[
+        str, typer.Option(metavar="speed|size", help="What to optimize for.")
+    ] = "speed",
     emit: Annotated[
         str | None,
-        typer.Option(metavar="so,a,o,ll,s,irc", help="Which files to write [so,a,o]."),
+        typer.Option(metavar="so,a,o,ll,s,irc", help="Which files to write: else so,a,o."),
     ] = None,
     float_io: Annotated[
         bool, typer.Option("--float-io/--no-float-io", help="With NAME_run_f32, or without.")
@@ -128,7 +151,10 @@ def compile_(
     data: Data = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="True classes of --data (.npy, or .npz with 'labels'): report accuracy."),
+        typer.Option(
+            metavar="FILE",
+            help="True classes of --data (.npy, or .npz with 'labels'): report accuracy.",
+        ),
     ] = None,
 ) -> None:
     """Compile a model to a library: .so, .a, .o, a header, a manifest and a report."""
@@ -165,6 +191,7 @@ def show(
     summary: Annotated[
         bool, typer.Option("--summary", help="A table: op, shape, MACs, parameters, bytes.")
     ] = False,
+    output: IRFile = None,
     calibration: Calibration = None,
     shapes: Shapes = None,
     values: Values = None,
@@ -172,20 +199,24 @@ def show(
     """Show a model as IR text, or as a table of layers."""
     from irc.commands.show import show_model
 
-    show_model(model, after, summary, calibration, _pins(shapes, values))
+    show_model(model, after, summary, output, calibration, _pins(shapes, values))
 
 
 @app.command()
 def opt(
     file: Annotated[Path, typer.Argument(metavar="FILE.irc", help="IR text.")],
     passes: Annotated[
-        str, typer.Option(help='Passes in order, as in "fold,quantize{method=minmax}".')
+        str,
+        typer.Option(
+            metavar="LIST", help='Passes in order, as in "fold,quantize{method=minmax}".'
+        ),
     ],
+    output: IRFile = None,
 ) -> None:
     """Run passes over IR text and print the result."""
     from irc.commands.opt import optimize
 
-    optimize(file, passes)
+    optimize(file, passes, output)
 
 
 @app.command()
@@ -210,7 +241,7 @@ def prune(
         Path, typer.Option("--output", "-o", metavar="PRUNED.onnx", help="The model to write.")
     ],
     ratio: Annotated[
-        float, typer.Option(help="Share of each layer's channels that goes, below 1.")
+        float, typer.Option(metavar="R", help="Share of each layer's channels that goes, below 1.")
     ],
     calibration: Calibration = None,
     shapes: Shapes = None,
@@ -231,10 +262,12 @@ def bench(
         str | None,
         typer.Option(metavar="onnxruntime,openvino", help="Runtimes to compare with."),
     ] = None,
-    target: Annotated[str, typer.Option(help="A CPU that this one can stand for.")] = "host",
-    threads: Annotated[int, typer.Option(min=1, help="Threads to run on.")] = 1,
+    target: Annotated[
+        str, typer.Option(metavar="CPU", help="A CPU that this one can stand for.")
+    ] = "host",
+    threads: Threads = 1,
     layers: Annotated[bool, typer.Option("--layers", help="The time of every kernel.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that are timed.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Turns that are timed.")] = 20,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the results here too.")
     ] = None,

@@ -253,7 +253,7 @@ class _Parser:
         if found is None:
             found = PRINTED.get(key)
         if found is None:
-            raise self.error("a constant that is not in the sidecar .npz")
+            raise self.error("a constant that is not in the sidecar .npz, which irc show -o writes")
         self.advance()
         return found
 

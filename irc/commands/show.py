@@ -10,22 +10,43 @@ from rich.table import Table
 from irc import driver
 from irc.commands.console import out, table
 from irc.commands.inputs import Pins, load_model, read_data
-from irc.errors import GraphError
+from irc.errors import DataError, GraphError
 from irc.graph import Graph
+from irc.outputs import whole
 from irc.summary import Layer, layers
+from irc.text import write
 
 
 def show_model(
-    path: Path, after: str | None, summary: bool, calibration: str | None, pins: Pins
+    path: Path,
+    after: str | None,
+    summary: bool,
+    output: Path | None,
+    calibration: str | None,
+    pins: Pins,
 ) -> None:
-    """Print the model as imported, or as it is after a pass."""
+    """Print the model as imported, or as it is after a pass; or write it as IR text."""
+    if summary and output is not None:
+        raise DataError("--output writes IR text, --summary prints a table: ask for one of them")
     graph = load_model(path, pins)
     if after is not None:
         graph = _after(graph, after, calibration)
     if summary:
         out().print(summary_table(layers(graph)))
     else:
+        print_or_write(graph, output)
+
+
+def print_or_write(graph: Graph, output: Path | None) -> None:
+    """A graph's text, printed; or written with the `.npz` of its long constants, so that it can
+    be read again. Raises `IRCError` where that can't be."""
+    if output is None:
         print(graph)
+        return
+    if output.suffix != ".irc":
+        raise DataError(f"{output}: IR text goes to a file named *.irc, its constants to *.npz")
+    with whole(output.parent) as folder:
+        write(graph, folder / output.name)
 
 
 def _after(graph: Graph, wanted: str, calibration: str | None) -> Graph:

@@ -219,6 +219,20 @@ def test_opt(model: Path, tmp_path: Path) -> None:
     refused(cli("opt", model, "--passes", "fold"), ".irc")
 
 
+def test_show_writes_what_opt_and_compile_read(model: Path, data: Path, tmp_path: Path) -> None:
+    shown, folded = tmp_path / "text" / "shown.irc", tmp_path / "folded.irc"
+    assert succeeded(cli("show", model, "-o", shown)).stdout == ""
+    succeeded(cli("opt", shown, "--passes", "fold,canonicalize", "-o", folded))
+    assert sorted(p.name for p in shown.parent.iterdir()) == ["shown.irc", "shown.npz"]
+    read = irc.load(folded)
+    x = {"x": np.load(data)["x"][:1]}
+    assert np.allclose(irc.evaluate(read, x)["y"], irc.evaluate(irc.load(model), x)["y"])
+    succeeded(cli("compile", folded, "-o", tmp_path / "b", "--calibration", data, "--emit", "o"))
+    refused(cli("show", model, "-o", tmp_path / "text.txt"), ".irc")
+    refused(cli("show", model, "-o", tmp_path / "text.irc", "--summary"), "--summary")
+    assert not list(tmp_path.glob("text.*"))
+
+
 def test_compare_lists_the_worst_first(model: Path, data: Path) -> None:
     lines = succeeded(cli("compare", model, "--calibration", data)).stdout.splitlines()
     ratios = [float(line.split("]")[1].split()[0]) for line in lines[1:]]
