@@ -80,6 +80,13 @@ def _products(builder: Any, a: Any, m: Any, *, x86: bool) -> tuple[Any, Any]:
     return first, second
 
 
+def high_words(builder: Any, a: Any, b: Any) -> Any:
+    """The high words of the unsigned products of an even number of 32-bit lanes, on x86."""
+    pairs = zip(split(builder, a, signed=False), split(builder, b, signed=False), strict=True)
+    first, second = (builder.mul(x, y) for x, y in pairs)
+    return _words(builder, (first, second), None, x86=True)
+
+
 def _words(builder: Any, products: tuple[Any, Any], shifts: Any, *, x86: bool) -> Any:
     """One word of each 64-bit product, back in lane order: the high one, or with `shifts` the low
     one after shifting."""

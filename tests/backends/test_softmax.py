@@ -35,7 +35,8 @@ def softmaxes(draw: st.DrawFn) -> Sample:
     x = Input(dtype, (*dims[:2], dims[2] + extra), Quant(scale, 0), name="x")
     image = Slice(x, (0, 0, extra), x.shape, (1, 1, 1)) if extra else x
     zero = integer(draw, result.min, result.max) if result.bits == 8 else 0
-    y = rows(image, result, 1 / 256 if result.bits == 8 else 1 / 32768, zero)
+    steps = pick(draw, [1 / 256, 1 / 4096, 1 / 300]) if result.bits == 8 else 1 / 32768
+    y = rows(image, result, steps, zero)
     return Sample(Graph("s", (x,), (y,), ("y",)), {"x": array(draw, dtype, x.shape)})
 
 

@@ -100,6 +100,12 @@ def narrow(builder: Any, n: Narrowing, values: Sequence[Any], nbytes: int) -> li
     return results
 
 
+def narrow_lanes(builder: Any, n: Narrowing, registers: Sequence[Any]) -> Any:
+    """The bytes of four registers of i32, left in the order in which packs within 16 bytes put
+    them: of every 16 bytes' lanes those of the first register, then of the second, and so on."""
+    return _bytes(builder, n, [_Packed(r, tuple(range(r.type.count))) for r in registers]).value
+
+
 def _bytes(builder: Any, n: Narrowing, registers: list[_Packed]) -> _Packed:
     """One to four vectors of i32 as bytes."""
     words = [_pack(builder, "packssdw", p) for p in _pairs(builder, registers)]

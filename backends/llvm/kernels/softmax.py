@@ -18,6 +18,8 @@ from llvmlite import ir
 from irc import fixedpoint
 from irc.backends.llvm.kernels.dot import call
 from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.shuffle import byte_shuffle
+from irc.backends.llvm.kernels.softmax_bytes import SoftmaxBytes
 from irc.backends.llvm.loop import I32, I64, counted, splat
 from irc.backends.llvm.rescale import mul_shift_vector
 from irc.backends.llvm.target import Target
@@ -26,6 +28,9 @@ from irc.ops.quantization import full_range
 from irc.ops.softmax import QSoftmax
 from irc.plan import aligned
 from irc.types import Array
+
+SHORTEST = 4
+"""Elements of a row whose bytes are packed together."""
 
 
 def softmax(work: Work, target: Target) -> MicroKernel | None:
@@ -43,9 +48,12 @@ def softmax(work: Work, target: Target) -> MicroKernel | None:
     largest = (2**fixedpoint.EXP_BITS * node.m >> node.s) + 2 + abs(node.type.zero)
     if strides[-1] != 1 or work.result_strides[-1] != 1 or largest >= 2**31:
         return None
-    if not _is_exponential(work.constant(node.table)):
+    table = work.constant(node.table)
+    if table is None or not _is_exponential(table):
         return None
     cut = outer_axis(work.kernel.shape)
+    if node.x.type.dtype.bits == 8 and node.dtype.bits == 8 and node.shape[-1] >= SHORTEST:
+        return _of_bytes(work, target, node, strides, table)
     return MicroKernel(
         name=f"qsoftmax_{node.x.type.dtype.value}_rows_{target.vector_bytes * 8}",
         key=f"{cut} {strides} {node.x.type.dtype.value}",
@@ -56,12 +64,30 @@ def softmax(work: Work, target: Target) -> MicroKernel | None:
     )
 
 
-def _is_exponential(table: Array | None) -> bool:
+def _of_bytes(
+    work: Work, target: Target, node: QSoftmax, strides: tuple[int, ...], table: Array
+) -> MicroKernel:
+    """The kernel of bytes to bytes."""
+    shuffle, cut = byte_shuffle(target), outer_axis(work.kernel.shape)
+    planes = shuffle is not None and shuffle.kind == "vpermb"
+    plan = SoftmaxBytes(node, strides, target.vector_bytes, planes, cut)
+    return MicroKernel(
+        name=f"qsoftmax_{node.x.type.dtype.value}_{'vpermb' if planes else 'rows'}"
+        f"_{target.vector_bytes * 8}",
+        key=f"{cut} {strides} {node.x.type.dtype.value}",
+        emit=plan.emit,
+        arrays=(plan.stored(table),),
+        replaces=(node.table,) if node.table in work.body.inputs else (),
+        scratch=plan.scratch,
+        units=1 if cut is None else work.kernel.shape[cut],
+        reason="exponentials are kept, and a row is divided once",
+    )
+
+
+def _is_exponential(table: Array) -> bool:
     """Whether the tables start with 1 and stay within it: then no sum of a row is less than 1, and
     its reciprocal fits 32 bits."""
     one = 2**fixedpoint.EXP_BITS
-    if table is None:
-        return False
     return bool(np.all(table[::256] == one) and table.min() >= 0 and table.max() <= one)
 
 
