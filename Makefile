@@ -16,7 +16,7 @@ CHECKED := $(foreach folder,tests bench examples,$(if $(wildcard $(folder)/*.py)
 .PHONY: help demo test test-all check types golden conformance bench performance wheel docs clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/base.stamp ## Compile a trained model, build the C program against it, run it on real images
 	$(PY) examples/demo.py

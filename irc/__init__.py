@@ -9,11 +9,12 @@ import irc.ops as _ops  # registers every op
 from irc.driver import compile, from_torch, load, open_library, prune, quantize, to_onnx
 from irc.errors import IRCError
 from irc.graph import Graph, evaluate
+from irc.model import CompiledModel, Library
 from irc.parser import parse
 
 __version__ = "0.1.0"
 __all__ = [
-    "Graph", "IRCError", "compile", "evaluate", "from_torch", "load", "open_library", "parse",
-    "prune", "quantize", "to_onnx",
+    "CompiledModel", "Graph", "IRCError", "Library", "compile", "evaluate", "from_torch", "load",
+    "open_library", "parse", "prune", "quantize", "to_onnx",
 ]  # fmt: skip
 del _ops

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irc.errors import CompileError, GraphError, ModelError
-from irc.graph import Graph
+from irc.graph import Graph, the_graph
 from irc.history import Source, derived, history_of, imported
-from irc.model import CompiledModel, Deferred
+from irc.model import CompiledModel, Deferred, Library
 from irc.outputs import check_writable, whole
 from irc.pipeline import Pass, Pipeline, Step, parse_passes
 from irc.pixels import Pixels, take_pixels
@@ -111,7 +111,7 @@ def quantize(
     from irc.passes.quantize import complete
     from irc.passes.quantize import quantize as quantize_float
 
-    run = quantize_float if is_float(graph) else complete
+    run = quantize_float if is_float(the_graph(graph)) else complete
     if is_integer(graph) or (run is complete and not unquantized(graph)):
         raise GraphError(f"graph {graph.name} is quantized already: compile it as it is")
     simple = simplify(graph)
@@ -138,7 +138,7 @@ def prune(graph: Graph, ratio: float, calibration: Any = None, **options: Any) -
     from irc.passes.prune import prune as prune_float
 
     chosen = Options(ratio, **options)
-    if not is_float(graph):
+    if not is_float(the_graph(graph)):
         raise GraphError(f"graph {graph.name} is quantized: prune the float model, then quantize")
     simple = simplify(graph)
     data = None if calibration is None else samples(simple, calibration)
@@ -158,7 +158,7 @@ def to_onnx(graph: Graph, path: str | Path) -> None:
     """
     from irc.backends.onnx import export
 
-    if is_integer(graph) or is_scheduled(graph):
+    if is_integer(the_graph(graph)) or is_scheduled(graph):
         raise GraphError(f"graph {graph.name} is integer: write its float or QDQ form")
     path = Path(path)
     model = export(graph).SerializeToString()
@@ -270,7 +270,7 @@ def compile(
     if threads < 1:
         raise CompileError(f"threads must be at least 1, not {threads}")
     _check_target(target, backend, threads, optimize, tune=tune)
-    scheduled = schedule(integerize(graph))
+    scheduled = schedule(integerize(the_graph(graph)))
     chosen = {"choose": _tuned(scheduled, target, optimize)} if tune else {}
     special = {"optimize": optimize, **chosen} if backend == "llvm" else {}
     executable = Deferred(partial(_backend(backend), scheduled, target, threads, **special))
@@ -350,14 +350,14 @@ def _save(
     return [directory / n for n in names]
 
 
-def open_library(path: str | Path) -> Any:
+def open_library(path: str | Path) -> Library:
     """A saved library as a callable, with the manners of a `CompiledModel`.
 
     Raises `ToolError` where the file can't be loaded or is no library of ours.
     """
-    from irc.backends.llvm.library import Library
+    from irc.backends.llvm import library
 
-    return Library(path)
+    return library.open_library(path)
 
 
 # ---------------------------------------------------------------- for the command line

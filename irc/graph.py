@@ -109,6 +109,15 @@ def _postorder(roots: tuple[Value, ...]) -> Iterator[Value]:
             stack.extend((o, False) for o in reversed(v.operands) if o not in done)
 
 
+def the_graph(given: object) -> Graph:
+    """What a public function is given for a graph; raises `GraphError` where it is something else,
+    a path perhaps."""
+    if not isinstance(given, Graph):
+        kind = type(given).__name__
+        raise GraphError(f"a graph is wanted, not a {kind}: irc.load or irc.from_torch makes one")
+    return given
+
+
 Observer = Callable[[Value, Array], None]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from irc.edge import to_integers, to_reals
 from irc.graph import Graph
-from irc.types import Array, signature
+from irc.types import Array, TensorType, signature
 
 
 class Executable(Protocol):
@@ -48,6 +48,35 @@ class Deferred:
             with self._lock:
                 self._built = self._built or self._build()
         return self._built
+
+
+class Library(Protocol):
+    """Made by `irc.open_library`: a saved library, with the manners of a `CompiledModel`. Threads
+    may share it."""
+
+    path: Path
+    name: str
+    manifest: dict[str, Any]
+    """What the library says of itself: tensors, kernels, proofs, versions."""
+    input_types: dict[str, TensorType]
+    output_types: dict[str, TensorType]
+    workspace_bytes: int
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """The outputs by name, as of a `CompiledModel`."""
+        ...
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """`NAME_run`: integer arrays in, integer arrays out."""
+        ...
+
+    def run_f32(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """`NAME_run_f32`: the library's own float edge. Raises `ToolError` if it was left out."""
+        ...
+
+    def self_test(self) -> bool:
+        """Whether the golden vector inside the library comes out right, bit by bit."""
+        ...
 
 
 Saver = Callable[..., list[Path]]

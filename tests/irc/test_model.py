@@ -97,3 +97,14 @@ def test_a_float_graph_must_be_quantized_first() -> None:
     x = Input(DType.F32, (2,), name="x")
     with pytest.raises(GraphError, match="quantize it first"):
         irc.compile(Graph("g", (x,), (x,), ("y",)))
+
+
+@pytest.mark.parametrize("call", [
+    irc.compile,
+    lambda given: irc.quantize(given, "random:1"),
+    lambda given: irc.prune(given, 0.5),
+    lambda given: irc.to_onnx(given, "out.onnx"),
+], ids=["compile", "quantize", "prune", "to_onnx"])  # fmt: skip
+def test_what_is_no_graph(call: Any) -> None:
+    with pytest.raises(GraphError, match=r"not a str: irc\.load"):
+        call("net.onnx")
