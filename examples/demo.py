@@ -54,7 +54,8 @@ class Outcome:
 
 def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command and show it; the demo ends where it fails."""
-    print(f"  $ {shlex.join(command).replace(sys.executable, 'python')}", flush=True)
+    words = ["python" if word == sys.executable else word for word in command]
+    print(f"  $ {shlex.join(words)}", flush=True)
     done = subprocess.run(command, text=True, check=False, **options)
     if done.returncode:
         sys.exit(f"demo: exit status {done.returncode}: {(done.stderr or '').strip()}")

@@ -27,7 +27,9 @@ HANDLERS: dict[str, Handler] = {}
 
 
 def handles(*ops: str) -> Callable[[Handler], Handler]:
-    """Register a handler for operators."""
+    """Register a handler for operators; raises `TypeError` for one that has a handler already."""
+    if twice := HANDLERS.keys() & set(ops):
+        raise TypeError(f"registered twice: {sorted(twice)}")
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(ops, handler))
