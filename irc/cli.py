@@ -86,6 +86,44 @@ Pixels = Annotated[
         " per channel: mean=0.485,0.456,0.406,std=0.229,0.224,0.225",
     ),
 ]
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the library.")
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CPU",
+        help="CPU to compile for: host, x86-64-v3, aarch64+dotprod, cortex-m4, riscv64+v,"
+        " wasm32, … or triple:cpu:features. Repeatable: then each gets a folder of its own.",
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Name of the library, a C identifier: else the model's."),
+]
+Optimize = Annotated[str, typer.Option(metavar="speed|size", help="What to optimize for.")]
+Emit = Annotated[
+    str | None,
+    typer.Option(metavar="so,a,o,ll,s,irc", help="Which files to write: else so,a,o."),
+]
+FloatIO = Annotated[
+    bool, typer.Option("--float-io/--no-float-io", help="With NAME_run_f32, or without.")
+]
+Tune = Annotated[
+    bool,
+    typer.Option(
+        "--tune",
+        help="Time the kernels that could do each layer on this machine and take the fastest;"
+        " times are remembered in IRC_TUNE_CACHE [~/.cache/irc/tune.json].",
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="True classes of --data (.npy, or .npz with 'labels'): report accuracy.",
+    ),
+]
 
 
 def _pins(shapes: list[str] | None, values: list[str] | None) -> Pins:
@@ -110,52 +148,20 @@ def _options(
 @app.command("compile")
 def compile_(
     model: Model,
-    directory: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the library.")
-    ],
+    directory: Folder,
     calibration: Calibration = None,
     shapes: Shapes = None,
     values: Values = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CPU",
-            help="CPU to compile for: host, x86-64-v3, aarch64+dotprod, cortex-m4, riscv64+v,"
-            " wasm32, … or triple:cpu:features. Repeatable: then each gets a folder of its own.",
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Name of the library, a C identifier: else the model's."),
-    ] = None,
+    target: Targets = None,
+    name: Name = None,
     threads: Threads = 1,
-    optimize: Annotated[
-        str, typer.Option(metavar="speed|size", help="What to optimize for.")
-    ] = "speed",
-    emit: Annotated[
-        str | None,
-        typer.Option(metavar="so,a,o,ll,s,irc", help="Which files to write: else so,a,o."),
-    ] = None,
-    float_io: Annotated[
-        bool, typer.Option("--float-io/--no-float-io", help="With NAME_run_f32, or without.")
-    ] = True,
+    optimize: Optimize = "speed",
+    emit: Emit = None,
+    float_io: FloatIO = True,
     pixels: Pixels = None,
-    tune: Annotated[
-        bool,
-        typer.Option(
-            "--tune",
-            help="Time the kernels that could do each layer on this machine and take the fastest;"
-            " times are remembered in IRC_TUNE_CACHE [~/.cache/irc/tune.json].",
-        ),
-    ] = False,
+    tune: Tune = False,
     data: Data = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="True classes of --data (.npy, or .npz with 'labels'): report accuracy.",
-        ),
-    ] = None,
+    labels: Labels = None,
 ) -> None:
     """Compile a model to a library: .so, .a, .o, a header, a manifest and a report."""
     from irc.commands.compile import Request, compile_model

@@ -41,6 +41,8 @@ class Options:
 
     def left(self, count: int) -> int:
         """How many of `count` channels stay."""
+        if not self.ratio:
+            return count
         step = self.multiple if count >= 2 * self.multiple else 1
         return min(count, step * max(1, round(count * (1 - self.ratio) / step)))
 

@@ -122,8 +122,9 @@ def test_tuned(
     assert {k["choice"] for k in usual} == {"cost model"}
     assert "measured" in (tmp_path / "tuned" / "report.html").read_text()
     x = {"x": np.load(data)["x"][:1]}
-    outputs = (irc.open_library(tmp_path / f / "libsmall.so")(x)["y"] for f in ("tuned", "usual"))
-    np.testing.assert_array_equal(*outputs)
+    libraries = (irc.open_library(tmp_path / f / "libsmall.so") for f in ("tuned", "usual"))
+    tuned, usual = (library(x)["y"] for library in libraries)
+    np.testing.assert_array_equal(tuned, usual)
 
 
 def test_the_same_command_gives_the_same_bytes(model: Path, data: Path, tmp_path: Path) -> None:

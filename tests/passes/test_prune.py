@@ -195,6 +195,7 @@ def test_kept_channels_are_a_multiple() -> None:
     graph = net.graph(net.conv(net.conv(net.conv(net.x, 20), 3), 2))
     assert afters(graph, 0.5, 8) == [8, 2, 2]
     assert afters(graph, 0.0) == [20, 3, 2]
+    assert [Options(0.0).left(n) for n in (3, 10, 27)] == [3, 10, 27]
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 2.0, float("nan")])
