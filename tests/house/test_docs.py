@@ -113,6 +113,13 @@ def test_steps_are_as_many_as_promised(title: str, steps: int) -> None:
         assert paths(item) or python_names(item), f"names nothing that can be checked: {item}"
 
 
+def test_architecture_names_every_file_of_the_language() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    entries = (p for p in (ROOT / "irc").iterdir() if not p.name.startswith("__"))
+    names = {f"{p.name}/" if p.is_dir() else p.name for p in entries if p.suffix in ("", ".py")}
+    assert {name for name in names if name not in text} == set()
+
+
 def test_readme_uses_public_names() -> None:
     (block,) = code_blocks((ROOT / "README.md").read_text(), "python")
     used = {

@@ -123,8 +123,8 @@ def test_tuned(
     assert "measured" in (tmp_path / "tuned" / "report.html").read_text()
     x = {"x": np.load(data)["x"][:1]}
     libraries = (irc.open_library(tmp_path / f / "libsmall.so") for f in ("tuned", "usual"))
-    tuned, usual = (library(x)["y"] for library in libraries)
-    np.testing.assert_array_equal(tuned, usual)
+    measured, estimated = (library(x)["y"] for library in libraries)
+    np.testing.assert_array_equal(measured, estimated)
 
 
 def test_the_same_command_gives_the_same_bytes(model: Path, data: Path, tmp_path: Path) -> None:
