@@ -36,7 +36,6 @@ app = typer.Typer(
     cls=Commands,
     help="Compile neural networks to standalone, integer-only CPU libraries.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

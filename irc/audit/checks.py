@@ -167,9 +167,10 @@ class _Audit:
             for i in (*f.strays, *(() if asks else f.system), *self._astray(f), *self._left(f))
         ]
         seen = _listed(strays) or f"{len(self.found)} functions, all calls direct"
-        if not strays and any(f.indirect for f in self.found.values()):
-            seen += ", but for an executor's"
-        seen += ", but for asking Linux to lend AMX" if asks and not strays else ""
+        known = ["an executor's"] if any(f.indirect for f in self.found.values()) else []
+        known += ["asking Linux to lend AMX"] if asks else []
+        if known and not strays:
+            seen += f", but for {' and '.join(known)}"
         return Check("never leaves its own code", not strays, seen)
 
     def _astray(self, f: Function) -> list[Instruction]:
