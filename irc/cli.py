@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -306,6 +308,13 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def unwind(number: int, frame: object) -> None:
+    """What a signal does: end as by an exception, so that what is half-written is taken away."""
+    del frame
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Entry point."""
+    signal.signal(signal.SIGTERM, unwind)
     app()

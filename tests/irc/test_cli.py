@@ -220,12 +220,6 @@ def test_opt(model: Path, tmp_path: Path) -> None:
     refused(cli("opt", model, "--passes", "fold"), ".irc")
 
 
-def test_shells_complete_commands() -> None:
-    asked = {"_IRC_COMPLETE": "complete_bash", "COMP_WORDS": "irc co", "COMP_CWORD": "1"}
-    result = CliRunner().invoke(app, [], prog_name="irc", env=asked)
-    assert result.stdout.split() == ["compile", "compare"]
-
-
 def test_show_writes_what_opt_and_compile_read(model: Path, data: Path, tmp_path: Path) -> None:
     shown, folded = tmp_path / "text" / "shown.irc", tmp_path / "folded.irc"
     assert succeeded(cli("show", model, "-o", shown)).stdout == ""
