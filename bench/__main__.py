@@ -50,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
         "JSON in the folder FILE beside it",
     )
     made.add_argument(
+        "--subject", default="", metavar="WORDS", help="with --write: a section of this name"
+    )
+    made.add_argument(
         "--roofline", metavar="MODEL", help="with --write: also plot this model layer by layer"
     )
     return made
@@ -99,7 +102,7 @@ def main() -> int:
     machine = describe()
     print(f"{machine_markdown(machine)}\nInstruction sets: {given.isa}", flush=True)
     command = f"python -m bench {shlex.join(sys.argv[1:])}"
-    record = Record(machine, level, given.threads, command, given.json, given.write)
+    record = Record(machine, level, given.threads, command, given.json, given.write, given.subject)
     for model in models:
         try:
             record.add(run(model, given, cores))

@@ -17,6 +17,7 @@ from bench.ours import Irc
 from bench.peers import peers
 from bench.runners import Runner, Task
 from bench.shapes import pin_shapes
+from bench.standalone import generators
 from bench.timing import Summary, Timings, interleaved, ratio
 from bench.worker import Worker, WorkerError
 
@@ -62,7 +63,7 @@ def select(names: Sequence[str], level: Level = NATIVE) -> list[Runner]:
 
     Raises ValueError for a name that fits no peer.
     """
-    every = peers(level)
+    every = (*peers(level), *generators(level))
     known = {name for peer in every for name in (peer.name, peer.name.partition("-")[0])}
     if unknown := [name for name in names if name not in known and name != OURS]:
         raise ValueError(f"no peer is called {unknown[0]}; there are {', '.join(sorted(known))}")

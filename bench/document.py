@@ -1,7 +1,8 @@
 """The measured sections of a Markdown document: written by the command, between markers.
 
-A section belongs to one level of instruction sets and one number of threads, so that runs of others
-leave it as it is. What stands outside of the markers is written by hand and never touched.
+A section belongs to one level of instruction sets, one number of threads and one subject, so that
+runs of others leave it as it is. What stands outside of the markers is written by hand and never
+touched.
 """
 
 import math
@@ -38,17 +39,19 @@ class Section:
     failures: Mapping[str, str] = field(default_factory=dict)
     before: Mapping[str, float] = field(default_factory=dict)
     plots: Mapping[str, str] = field(default_factory=dict)
+    subject: str = ""
 
     @property
     def name(self) -> str:
         """What its markers and its files are called."""
-        return section_name(self.level, self.threads)
+        return section_name(self.level, self.threads, self.subject)
 
     @property
     def title(self) -> str:
         """Its heading."""
         held = "The CPU as it is" if self.level.name == "native" else f"Held to {self.level.name}"
-        return f"{held}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        place = f"{held}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.subject}: {place}" if self.subject else place
 
     @property
     def peak(self) -> float | None:
@@ -58,9 +61,9 @@ class Section:
         return None if one is None else one * self.threads
 
 
-def section_name(level: Level, threads: int) -> str:
-    """Return the name of a level's section, as in `native-1`."""
-    return f"{level.name}-{threads}"
+def section_name(level: Level, threads: int, subject: str = "") -> str:
+    """Return the name of a section, as in `native-1`, or `native-1-against-generators`."""
+    return "-".join((level.name, str(threads), *subject.lower().split()))
 
 
 def markers(name: str) -> tuple[str, str]:
@@ -112,6 +115,8 @@ def section_markdown(section: Section) -> str:
         *_plot(section, "peers"),
         cost_intro(section),
         cost_table(section),
+        "What a program ships besides the runtime that a peer needs: KB.",
+        size_table(section),
         *_plot(section, "roofline"),
         *left_out(section),
     ]
@@ -245,6 +250,20 @@ def _cost_cells(result: Comparison, peak: float | None) -> list[str]:
         significant(ours.start_ms),
         theirs,
     ]
+
+
+def size_table(section: Section) -> str:
+    """Return the bytes that each runner's build leaves to be shipped, without its runtime."""
+    runners = [OURS, *peer_names(section.results)]
+    shipped = [
+        {name: row.artefact_bytes for name, row in rows_of(result).items()}
+        for result in section.results
+    ]
+    cells = [
+        [result.model, *(_kilobytes(sizes.get(name)) for name in runners)]
+        for result, sizes in zip(section.results, shipped, strict=True)
+    ]
+    return markdown_table(["model", *runners], cells)
 
 
 def _kilobytes(nbytes: float | None) -> str:

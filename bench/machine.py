@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PACKAGES = ("irc-nn", "numpy", "llvmlite", "onnx", "onnxruntime", "openvino", "nncf")
+PACKAGES = (
+    "irc-nn", "numpy", "llvmlite", "onnx", "onnxruntime", "openvino", "nncf", "iree-base-compiler",
+    "emx-onnx-cgen",
+)  # fmt: skip
 CPUINFO = Path("/proc/cpuinfo")
 
 

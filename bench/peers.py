@@ -25,8 +25,21 @@ PER_CHANNEL_OPSET = 13  # the first whose DequantizeLinear has an axis
 
 def absent(*packages: str) -> str:
     """Return a reason naming the packages that are not installed; empty if all are."""
-    lacking = [name for name in packages if importlib.util.find_spec(name) is None]
+    return absent_from({name: name for name in packages})
+
+
+def absent_from(modules: Mapping[str, str]) -> str:
+    """Return `absent`'s reason for packages by name, each with the module that it brings."""
+    lacking = [package for package, module in modules.items() if not importable(module)]
     return f"not installed: pip install {' '.join(lacking)}" if lacking else ""
+
+
+def importable(module: str) -> bool:
+    """Return whether a module, which may lie inside of a package, can be found."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its package is not there
+        return False
 
 
 def write_at_least(opset: int, source: Path, target: Path) -> None:

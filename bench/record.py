@@ -30,6 +30,7 @@ class Record:
     command: str
     json_file: Path | None = None
     document: Path | None = None
+    subject: str = ""
     results: list[Comparison] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
@@ -69,7 +70,7 @@ class Record:
 
     def _write_document(self, document: Path) -> None:
         folder = document.with_suffix("")
-        name = section_name(self.level, self.threads)
+        name = section_name(self.level, self.threads, self.subject)
         self._write_json(folder / f"{name}.json")
         if self.results:
             path = folder / f"{name}.svg"
@@ -89,7 +90,7 @@ class Record:
             before = one_thread(path, self.machine)
         return Section(
             self.level, self.threads, self.command, self.machine, self.results, self.failures,
-            before, self.plots,
+            before, self.plots, self.subject,
         )  # fmt: skip
 
     def _ceilings(self) -> dict[str, float]:

@@ -16,7 +16,9 @@ from bench.document import (
     markers,
     replaced,
     section_markdown,
+    section_name,
     significant,
+    size_table,
     write_section,
 )
 from bench.isa import LEVELS
@@ -125,6 +127,21 @@ def test_two_threads_stand_beside_one() -> None:
     small, large = table.splitlines()[2:4]
     assert small.split()[-2] == "1.90"
     assert large.split()[-2] == "–"
+
+
+def test_a_subject_has_a_section_of_its_own() -> None:
+    made = section(subject="Against standalone generators", level=LEVELS["avx2"])
+    assert made.name == "avx2-1-against-standalone-generators"
+    assert made.title == "Against standalone generators: Held to avx2, 1 thread"
+    assert section_name(LEVELS["avx2"], 1) == section(level=LEVELS["avx2"]).name == "avx2-1"
+
+
+def test_what_each_runner_ships() -> None:
+    first, second = section().results
+    lines = size_table(section(results=[first, replace(second, rows=second.rows[:1])]))
+    cells = [line.replace(" ", "") for line in lines.splitlines()]
+    assert cells[0] == "|model|irc|peer|slow|"
+    assert cells[2:] == ["|small|50|50|50|", "|large|50|–|–|"]
 
 
 def test_machines_are_told_by_their_kind() -> None:
