@@ -46,3 +46,25 @@ def test_strips(kernel: int, stride: int, height: int, target: str) -> None:
                 Quant(0.5, 99))  # fmt: skip
     feed = rng.integers(0, 256, x.shape).astype(np.uint8)
     kernels_agree(Graph("strips", (x,), (y,), ("y",)), {"x": feed}, target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("height", "kernel", "stride", "pads", "zero"),
+    [(2, 5, 1, (2, 2), 255), (7, 5, 1, (2, 2), 9), (7, 5, 2, (2, 2), 255), (5, 7, 3, (4, 3), 255),
+     (4, 5, 1, (0, 4), 0), (6, 2, 1, (5, 4), 255)],
+)  # fmt: skip
+def test_rows_of_padding(
+    height: int, kernel: int, stride: int, pads: tuple[int, int], zero: int, target: str
+) -> None:
+    """Windows that lie in the padding with one pair of rows, with several, or with all."""
+    rng = np.random.default_rng(height * kernel)
+    x = Input(DType.U8, (1, height, 11, 20), Quant(0.5, zero), name="x")
+    w = Const(rng.integers(-127, 128, (20, kernel, 3, 1)).astype(np.int8))
+    b = rng.integers(-9999, 9999, 20).astype(np.int32)
+    m, s = np.full(20, 2**30 + 99, np.int32), np.full(20, 38, np.int8)
+    y = QConv2d(x, w, Const(b), Const(m), Const(s), (stride, 1), (pads[0], 1, pads[1], 1), (1, 1),
+                20, (0, 255), DType.U8, Quant(0.5, 99))  # fmt: skip
+    feed = rng.integers(0, 256, x.shape).astype(np.uint8)
+    (name,) = kernels_agree(Graph("padded", (x,), (y,), ("y",)), {"x": feed}, target)
+    assert "rowpairs" in name

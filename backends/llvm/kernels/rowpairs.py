@@ -26,7 +26,9 @@ from irc.backends.llvm.kernels.depthwise import Block, Channelwise, find_depthwi
 from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.epilogue import finish
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.loop import I32, I64, counted, only_if, within
+from irc.backends.llvm.kernels.strips import Padding, Strip, best_strip, phases, row_pairs
+from irc.backends.llvm.kernels.tile import carrying
+from irc.backends.llvm.loop import I32, I64, counted, maximum, minimum, only_if, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
@@ -34,31 +36,13 @@ from irc.ops.conv import QConv2d
 from irc.types import Array
 
 I8, I16 = ir.IntType(8), ir.IntType(16)
-STRIP_BYTES = 32 * 1024
-"""Packed rows of a strip: a part of the first-level cache."""
+YMM = 32
+"""Bytes of vectors whose bytes are interleaved before they are widened; wider ones would cross
+their lanes."""
 TILE = 8
 """Pixels that are computed together, at most."""
 TILES = 3
 """Of how many widths there are kernels."""
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Output rows that are computed from one packing. Strips start `step` apart, the last one so
-    that it ends with the image; all start at an even row of the padded image."""
-
-    rows: int
-    step: int
-    count: int
-    pairs: int
-    """Pairs of rows that it reads."""
-    columns: int
-    """Columns of the padded image that it reads."""
-
-    @property
-    def disjoint(self) -> bool:
-        """Whether no row is computed twice."""
-        return self.count == 1 or self.step == self.rows
 
 
 def depthwise_pairs(work: Work, target: Target) -> MicroKernel | None:
@@ -98,34 +82,6 @@ def _kernel(found: Channelwise, strip: Strip, tile: int, target: Target) -> Micr
     )
 
 
-def phases(node: QConv2d) -> int:
-    """How many kinds of output rows there are: starting at even rows, and at odd ones."""
-    return 1 if node.strides[0] % 2 == 0 else 2
-
-
-def best_strip(node: QConv2d, lanes: int, *, repeat: bool) -> Strip:
-    """The most rows whose packing fits; `repeat` says that rows may be computed twice."""
-    height, width = node.shape[1:3]
-    columns = (width - 1) * node.strides[1] + (node.window.kernel[1] - 1) * node.dilations[1] + 1
-
-    def strip(rows: int) -> Strip:
-        step = rows if rows == height else rows - rows % phases(node)
-        last = (rows - 1) * node.strides[0] + node.window.kernel[0]
-        return Strip(rows, step, ceil((height - rows) / step) + 1, ceil(last / 2), columns)
-
-    fits = [height]
-    for rows in range(4, height):
-        even_end = (height - rows) % phases(node) == 0
-        whole = height % rows == 0 and rows % phases(node) == 0
-        if whole or (repeat and even_end):
-            fits.append(rows)
-    sized = [(strip(rows), strip(rows).pairs * columns * lanes * 4) for rows in fits]
-    small = [s for s, nbytes in sized if nbytes <= STRIP_BYTES]
-    if small:
-        return min(small, key=lambda s: (s.count * s.pairs * (1 if s.disjoint else 1.1), -s.rows))
-    return min(sized, key=lambda s: s[1])[0]
-
-
 def best_cut(node: QConv2d, strip: Strip, blocks: tuple[Block, ...]) -> tuple[str, int]:
     """What threads share, and into how many units that is cut: strips, if none does rows of
     another, or vectors of channels; those behind the whole ones go with the last."""
@@ -136,23 +92,49 @@ def best_cut(node: QConv2d, strip: Strip, blocks: tuple[Block, ...]) -> tuple[st
 
 
 def pack(weights: Array, node: QConv2d, block: Block) -> Array:
-    """Weights i16 in the order of use: per block, per phase, per column of the window, per pair of
-    rows, per channel, two; what is no row of the window is 0."""
+    """Per block, per phase: i32 what skipped rows of padding come to, per number of pairs skipped
+    above and below, per channel; then weights i16, per pair of rows, per column of the window, per
+    channel, two; what is no row of the window is 0."""
     _, kh, kw, _ = weights.shape
     last = block.first + block.lanes * block.count
     part = weights[block.first : last, :, :, 0].astype(np.int16)
     made = []
     for phase in range(phases(node)):
-        rows = np.zeros((len(part), row_pairs(node, phase) * 2, kw), np.int16)
+        pairs = row_pairs(node, phase)
+        rows = np.zeros((len(part), pairs * 2, kw), np.int16)
         rows[:, phase : phase + kh] = part
-        each = rows.reshape(block.count, block.lanes, -1, 2, kw)
-        made.append(each.transpose(0, 4, 2, 1, 3).reshape(block.count, -1))
-    return np.concatenate(made, axis=1).reshape(-1)
+        each = rows.reshape(block.count, block.lanes, pairs, 2, kw)
+        made.append(_skipped(each.sum(axis=(3, 4), dtype=np.int32), node))
+        made.append(each.transpose(0, 2, 4, 1, 3).reshape(block.count, -1))
+    return np.concatenate([m.view(np.uint8) for m in made], axis=1).reshape(-1)
 
 
-def row_pairs(node: QConv2d, phase: int) -> int:
-    """Pairs of rows that a window meets."""
-    return ceil((node.window.kernel[0] + phase) / 2)
+def _skipped(sums: Array, node: QConv2d) -> Array:
+    """i32 [blocks, ...] from the sums [blocks, lanes, pairs] of weights."""
+    count, lanes, pairs = sums.shape
+    padding = Padding.of(node)
+    if not padding.skips:
+        return np.zeros((count, 0), np.int32)
+    made = np.zeros((count, padding.above + 1, padding.below + 1, lanes), np.int32)
+    for above in range(padding.above + 1):
+        for below in range(padding.below + 1):
+            gone = np.arange(pairs) < above
+            gone |= np.arange(pairs) >= pairs - below
+            made[:, above, below] = node.x.type.zero * sums[:, :, gone].sum(axis=2)
+    return made.reshape(count, -1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Of a row: its first pair that is computed and how many (numbers, or i64), what the others
+    come to (None: nothing), where the weights of all begin, and these themselves, by pair and
+    column, where all are computed."""
+
+    begin: Any
+    count: Any
+    skipped: Any
+    weights: Any
+    loaded: list[list[Any]]
 
 
 class _RowPairs:
@@ -163,6 +145,7 @@ class _RowPairs:
         self.strip = strip
         self.tile = tile
         self.cut = cut
+        self.padding = Padding.of(found.node)
 
     def _bounds(self, cut: str, count: int) -> tuple[Any, Any]:
         """From which to which round a loop goes: as asked where it is the one that is cut."""
@@ -209,7 +192,8 @@ class _RowPairs:
         return sum(self._weight_bytes(phase, lanes) for phase in range(phases(self.node)))
 
     def _weight_bytes(self, phase: int, lanes: int) -> int:
-        return row_pairs(self.node, phase) * self.node.window.kernel[1] * lanes * 4
+        pairs = row_pairs(self.node, phase) * self.node.window.kernel[1]
+        return (self.padding.states + pairs) * lanes * 4
 
     # ------------------------------------------------------------ packing
 
@@ -220,7 +204,7 @@ class _RowPairs:
         first = builder.sub(first, ir.Constant(I64, node.pads[0]))
         left = min(node.pads[1], self.strip.columns)
         inside = min(node.x.shape[2], self.strip.columns - left)
-        with counted(builder, self.strip.pairs, label="pair") as pair:
+        with within(builder, self.strip.pairs, *self._packed(start), label="pair") as pair:
             row = builder.add(first, times(builder, pair.index, 2))
             following = builder.add(row, ir.Constant(I64, 1))
             rows = [self._row(image, row), self._row(image, following)]
@@ -234,6 +218,25 @@ class _RowPairs:
                     self._store(to, column, both, lanes)
             self._fill(to, left + inside, self.strip.columns, lanes)
 
+    def _packed(self, start: Any) -> tuple[Any, Any]:
+        """From which to which of its pairs a strip is packed."""
+        if not self.padding.skips:
+            return 0, self.strip.pairs
+        real = self.padding.real
+        return self._among(self._first_pair(start), real, self.strip.pairs)
+
+    def _first_pair(self, row: Any) -> Any:
+        """The first pair of rows that an output row's window meets."""
+        step = times(self.builder, row, self.node.strides[0])
+        return self.builder.lshr(step, ir.Constant(I64, 1))
+
+    def _among(self, first: Any, real: tuple[int, int], count: int) -> tuple[Any, Any]:
+        """Of `count` pairs from `first` on, those that hold rows of the image."""
+        builder = self.builder
+        begin, end = (builder.sub(ir.Constant(I64, r), first) for r in real)
+        begin = minimum(builder, maximum(builder, begin, 0), count)
+        return begin, maximum(builder, minimum(builder, end, count), begin)
+
     def _row(self, image: Any, row: Any) -> tuple[Any, Any]:
         """Where a row begins and the bytes from pixel to pixel; rows of the padding are one pixel
         that stays."""
@@ -246,15 +249,22 @@ class _RowPairs:
         return builder.select(inside, pointer, self.f.arrays[1]), step
 
     def _load(self, pointer: Any, offset: Any, lanes: int) -> Any:
-        value = self.builder.load(
+        return self.builder.load(
             at(self.builder, pointer, offset), typ=ir.VectorType(I8, lanes), align=1
         )
-        return self.builder.zext(value, ir.VectorType(I32, lanes))
 
     def _store(self, to: Any, column: Any, both: list[Any], lanes: int) -> None:
-        high = self.builder.shl(both[1], ir.Constant(both[1].type, [16] * lanes))
-        address = at(self.builder, to, times(self.builder, column, lanes * 4))
-        self.builder.store(self.builder.or_(both[0], high), address, align=16)
+        builder, words = self.builder, ir.VectorType(I32, lanes)
+        if lanes * 4 <= YMM:
+            order = [lane + side for lane in range(lanes) for side in (0, lanes)]
+            mask = ir.Constant(ir.VectorType(I32, 2 * lanes), order)
+            pairs = builder.shuffle_vector(*both, mask)
+            value = builder.zext(pairs, ir.VectorType(I16, 2 * lanes))
+        else:
+            low, high = (builder.zext(b, words) for b in both)
+            value = builder.or_(low, builder.shl(high, ir.Constant(words, [16] * lanes)))
+        address = at(builder, to, times(builder, column, lanes * 4))
+        builder.store(value, address, align=16)
 
     def _fill(self, to: Any, first: int, last: int, lanes: int) -> None:
         """Columns of padding."""
@@ -287,54 +297,86 @@ class _RowPairs:
     ) -> None:
         """One row of pixels, whose window begins at an even or (phase 1) odd row of the strip."""
         builder, width = self.builder, self.node.shape[2]
-        first = builder.lshr(times(builder, y, self.node.strides[0]), ir.Constant(I64, 1))
         size = self.strip.columns * lanes * 4
-        line = at(builder, self.f.scratch, times(builder, first, size))
+        line = at(builder, self.f.scratch, times(builder, self._first_pair(y), size))
         weights = at(builder, weights, phase * self._weight_bytes(0, lanes))
         row = builder.add(start, y)
+        window = self._window(row, phase, weights, lanes)
         whole = width // self.tile * self.tile
-        loaded = self._weights(weights, phase, lanes)
         if whole:
             with counted(builder, whole, step=self.tile, label="x") as x:
                 place = (image, row, x.index, channel)
-                self._tile(line, place, self.tile, loaded, lanes)
+                self._tile(line, place, self.tile, window, lanes)
         if whole < width:
             place = (image, row, ir.Constant(I64, whole), channel)
-            self._tile(line, place, width - whole, loaded, lanes)
+            self._tile(line, place, width - whole, window, lanes)
 
-    def _weights(self, pointer: Any, phase: int, lanes: int) -> list[list[Any]]:
-        """Weight vectors by column and pair of rows."""
-        pairs, vector = row_pairs(self.node, phase), ir.VectorType(I16, 2 * lanes)
+    def _window(self, row: Any, phase: int, weights: Any, lanes: int) -> Window:
+        """What all tiles of a row have in common."""
+        builder, pairs = self.builder, row_pairs(self.node, phase)
+        if not self.padding.skips:
+            loaded = [self._weights(weights, pair, lanes) for pair in range(pairs)]
+            return Window(0, pairs, None, weights, loaded)
+        begin, end = self._among(self._first_pair(row), self.padding.real, pairs)
+        below = builder.sub(ir.Constant(I64, pairs), end)
+        state = builder.add(times(builder, begin, self.padding.below + 1), below)
+        vector = ir.VectorType(I32, lanes)
+        address = at(builder, weights, times(builder, state, lanes * 4))
+        skipped = builder.load(address, typ=vector, align=4)
+        weights = at(builder, weights, self.padding.states * lanes * 4)
+        return Window(begin, builder.sub(end, begin), skipped, weights, [])
 
-        def load(index: int) -> Any:
-            address = at(self.builder, pointer, index * lanes * 4)
-            return self.builder.load(address, typ=vector, align=4)
+    def _weights(self, pointer: Any, pair: Any, lanes: int) -> list[Any]:
+        """Weight vectors of a pair of rows by column."""
+        width, vector = self.node.window.kernel[1], ir.VectorType(I16, 2 * lanes)
+        pointer = at(self.builder, pointer, self._scaled(pair, width * lanes * 4))
+        return [
+            self.builder.load(at(self.builder, pointer, x * lanes * 4), typ=vector, align=4)
+            for x in range(width)
+        ]
 
-        return [[load(x * pairs + p) for p in range(pairs)]
-                for x in range(self.node.window.kernel[1])]  # fmt: skip
+    def _scaled(self, index: Any, factor: int) -> Any:
+        return index * factor if isinstance(index, int) else times(self.builder, index, factor)
 
     def _tile(
-        self, line: Any, place: tuple[Any, ...], count: int, weights: list[list[Any]], lanes: int
+        self, line: Any, place: tuple[Any, ...], count: int, window: Window, lanes: int
     ) -> None:
-        builder, node = self.builder, self.node
-        start = at(builder, line, times(builder, place[2], node.strides[1] * lanes * 4))
-        sums: list[Any] = [None] * count
+        builder = self.builder
+        start = at(builder, line, times(builder, place[2], self.node.strides[1] * lanes * 4))
+        sums: list[Any] = [window.skipped] * count
+        if window.loaded:
+            for pair, weights in enumerate(window.loaded):
+                sums = self._pair(start, pair, weights, sums, lanes)
+            self._finish(place, sums, lanes)
+            return
+
+        def body(index: Any, carried: list[Any]) -> list[Any]:
+            pair = builder.add(window.begin, index)
+            weights = self._weights(window.weights, pair, lanes)
+            return self._pair(start, pair, weights, carried, lanes)
+
+        self._finish(place, carrying(builder, window.count, 1, sums, body), lanes)
+
+    def _pair(
+        self, start: Any, pair: Any, weights: list[Any], sums: list[Any], lanes: int
+    ) -> list[Any]:
+        """The sums after one pair of rows."""
+        builder, node, sums = self.builder, self.node, list(sums)
+        start = at(builder, start, self._scaled(pair, self.strip.columns * lanes * 4))
         taps = [
             (i * node.strides[1] + kx * node.dilations[1], i, kx)
-            for i in range(count)
+            for i in range(len(sums))
             for kx in range(node.window.kernel[1])
         ]
         vector = ir.VectorType(I16, 2 * lanes)
         for column in sorted({c for c, _, _ in taps}):
-            for pair in range(len(weights[0])):
-                offset = (pair * self.strip.columns + column) * lanes * 4
-                value = builder.load(at(builder, start, offset), typ=vector, align=16)
-                for _, i, kx in (t for t in taps if t[0] == column):
-                    sums[i] = multiply_pairs(
-                        builder, sums[i], value, weights[kx][pair],
-                        accumulating=self.f.target.dot is Dot.VPDPBUSD,
-                    )  # fmt: skip
-        self._finish(place, sums, lanes)
+            value = builder.load(at(builder, start, column * lanes * 4), typ=vector, align=16)
+            for _, i, kx in (t for t in taps if t[0] == column):
+                sums[i] = multiply_pairs(
+                    builder, sums[i], value, weights[kx],
+                    accumulating=self.f.target.dot is Dot.VPDPBUSD,
+                )  # fmt: skip
+        return sums
 
     def _finish(self, place: tuple[Any, ...], sums: list[Any], lanes: int) -> None:
         n, y, x, channel = place
