@@ -27,6 +27,8 @@ class Row:
     error: float | None = None
     """Largest difference of `irc.evaluate` from torch, relative to the largest output."""
     kernels: int | None = None
+    same_bits: bool | None = None
+    """Whether the library's outputs are those of the reference, to the last bit."""
     sqnr: float | None = None
     """Of the integer library against torch, dB over the samples."""
     peer: float | None = None
@@ -95,7 +97,8 @@ class Table:
 def markdown(rows: Iterable[Row]) -> str:
     """A table, one architecture a line."""
     listed = list(rows)
-    headings = ["architecture", "nodes", "evaluate", "kernels", "SQNR, dB", "onnxruntime", ""]
+    headings = ["architecture", "nodes", "evaluate", "kernels", "bits", "SQNR, dB", "onnxruntime",
+                ""]  # fmt: skip
     return markdown_table(headings, [cells(row) for row in listed])
 
 
@@ -106,6 +109,7 @@ def cells(row: Row) -> list[str]:
         ABSENT if row.nodes is None else str(row.nodes),
         ABSENT if row.error is None else f"{row.error:.0e}",
         ABSENT if row.kernels is None else str(row.kernels),
+        ABSENT if row.same_bits is None else "same" if row.same_bits else "differ",
         ABSENT if row.sqnr is None else f"{row.sqnr:.1f}",
         "" if row.peer is None else f"{row.peer:.1f}",
         brief(" ".join(row.failed.split())) if row.failed else "",
@@ -121,6 +125,9 @@ def summary(rows: Sequence[Row]) -> str:
     said = [f"{len(done)} of {len(rows)} compiled to integers"]
     if worst is not None:
         said.append(f"the largest difference of `evaluate` from torch is {worst:.0e}")
+    held = [row.same_bits for row in done if row.same_bits is not None]
+    if held:
+        said.append(f"the library's bits are those of the reference on {sum(held)} of {len(held)}")
     if both:
         ahead = sum(b > 0 for b in both)
         said.append(

@@ -5,7 +5,7 @@ and the noise of the integer library; with `--peer` also that of onnxruntime's i
 module, calibrated on the same photos. Random weights, batch norms settled on photos: the table says
 what is supported, and nothing about accuracy; those of the source "trained" have their own weights.
 Rows that `--write` finds beside its document, measured by this state of the code, are kept.
-Needs torch; torchvision, timm and facenet-pytorch for those that come from them.
+Needs torch; torchvision and timm for those that come from them.
 """
 
 import argparse
@@ -41,6 +41,7 @@ from bench.torch_export import (
     settle_batch_norms,
 )
 from bench.torch_table import Row, Table, cells, code_state, markdown, summary, write_document
+from bench.torch_trained import facenet
 
 SEED = 0
 SAMPLES = 2  # to calibrate with, and as many others to measure on
@@ -127,8 +128,7 @@ def trained(name: str) -> Subject:
     import_torchvision()
     if name == "efficientnet_lite0":
         return Subject(efficientnet_lite0(*lite_files()), lite_crops)
-    mtcnn = importlib.import_module("facenet_pytorch.models.mtcnn")
-    return Subject(getattr(mtcnn, name)().eval(), crops(48 if name == "ONet" else 96))
+    return Subject(getattr(facenet(), name)().eval(), crops(48 if name == "ONet" else 96))
 
 
 def sentence_encoder() -> Any:
@@ -191,13 +191,24 @@ def measured(name: str, subject: Subject, stage: Stage, *, peer: bool) -> Iterat
     quantized = irc.quantize(graph, calibration=feeds, progress=lambda _: None)
     stage.name = "compile"
     model = irc.compile(quantized)
+    yield (row := replace(row, kernels=kernels(model.graph)))
+    stage.name = "reference"
+    yield (row := replace(row, same_bits=as_the_reference(model, {key: x[:1]})))
+    stage.name = "run"
     kind = model.graph.outputs[0].type
     ours = np.stack([reals(next(iter(model({key: one[None]}).values())), kind) for one in x])
-    yield (row := replace(row, kernels=kernels(model.graph), sqnr=sqnr_db(ours, wanted)))
+    yield (row := replace(row, sqnr=sqnr_db(ours, wanted)))
     if peer:
         stage.name = "onnxruntime"
         theirs = peer_outputs(subject.module, calibration, x)
         yield replace(row, peer=sqnr_db(theirs.reshape(wanted.shape), wanted))
+
+
+def as_the_reference(model: Any, feeds: Any) -> bool:
+    """Whether every output of a library is what `irc.evaluate` says, to the last bit."""
+    wanted = irc.compile(model.graph, backend="reference")(feeds)
+    found = model(feeds)
+    return all(np.array_equal(found[name], array) for name, array in wanted.items())
 
 
 def reals(found: Any, kind: Any) -> Floats:
@@ -267,11 +278,18 @@ def run(source: str, names: Iterable[str], table: Table, given: argparse.Namespa
             continue
         start = time.perf_counter()
         row = in_process(source, name, given.limit, peer=given.peer)
+        row = replace(row, peer=row.peer or theirs_of(table, source, name))
         table.add(source, row)
         seconds = time.perf_counter() - start
         print(f"{' | '.join(cells(row))} {seconds:.0f} s", file=sys.stderr, flush=True)
         if given.write:
             write(table, given.write)
+
+
+def theirs_of(table: Table, source: str, name: str) -> float | None:
+    """The peer's number that was measured before: it does not depend on our code."""
+    known = table.of(source).get(name)
+    return known.peer if known else None
 
 
 def write(table: Table, document: Path) -> None:

@@ -12,7 +12,7 @@ from irc.types import Shape
 from .infinities import without_infinities
 from .torch_calls import Calls
 from .torch_interface import Interface, example_shapes
-from .torch_program import decomposed, exported, opened
+from .torch_program import decomposed, exported, opened, unwrapped
 
 
 def load(
@@ -25,6 +25,7 @@ def load(
     that it takes no other way. float16, bfloat16 and float64 become f32. Raises `ModelError` for
     what can't be exported and for what is not supported, all operators at once.
     """
+    module = unwrapped(module)
     program = exported(module, example_inputs, dynamic)
     title = name or _title(module)
     shapes = None if example_inputs is None else example_shapes(program, example_inputs)

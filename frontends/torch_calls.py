@@ -15,7 +15,8 @@ from irc.value import Value
 from .builder import Builder
 from .torch_names import node_names, where
 from .torch_ops import FILLED, HANDLERS, KEPT, Node
-from .torch_program import CURES, is_random, is_tensor, operator_name, tensor_of
+from .torch_program import is_random, is_tensor, operator_name, tensor_of
+from .torch_reasons import NO_DATA
 from .torch_values import Constants, Known, element_type, leaves, resolved, unwrapped, wrapped
 
 READ = "aten._local_scalar_dense"
@@ -44,7 +45,7 @@ class Calls:
             f"{op} ({', '.join(dict.fromkeys(at[:3]))}{', …' if len(at) > 3 else ''})"
             for op, at in sorted(missing.items())
         )
-        cure = f"; numbers are read out of tensors: {CURES}" if READ in missing else ""
+        cure = f"; numbers are read out of tensors: {NO_DATA}" if READ in missing else ""
         raise ModelError(f"operators that are not supported: {listed}{cure}")
 
     def find_missing(self, fx: Any, dependent: set[Any], missing: dict[str, list[str]]) -> None:

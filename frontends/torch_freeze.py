@@ -16,7 +16,7 @@ def frozen(module: Any) -> Any:
     where it has none.
 
     Raises `ModelError` for modules of torch's eager quantization after `convert`, whose packed
-    weights can't be exported.
+    weights can't be exported, and for those that only observe.
     """
     for name, child in module.named_modules():
         if type(child).__module__.startswith("torch.ao.nn.quantized.modules"):
@@ -25,11 +25,21 @@ def frozen(module: Any) -> Any:
                 " can't be exported: give the module as it was before convert(), or use PT2E"
             )
     if not any(map(_fakes, module.modules())):
+        _check_observers(module)
         return module
     made = copy.deepcopy(module)
     for child in filter(_fakes, made.modules()):
         child.forward = _function(child)
     return made
+
+
+def _check_observers(module: Any) -> None:
+    for name, child in module.named_modules():
+        if "ObserverBase" in {base.__name__ for base in type(child).__mro__}:
+            raise ModelError(
+                f"{name or 'the module'} ({type(child).__name__}) only observes, after prepare():"
+                " give the module as it was before, and its data to irc.quantize as calibration"
+            )
 
 
 def _fakes(module: Any) -> bool:

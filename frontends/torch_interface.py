@@ -15,6 +15,9 @@ from .builder import check_size
 from .torch_program import call_arguments, is_tensor, output_names
 from .torch_values import Constants, Known, element_type, leaves
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""The buffers that norms change in training."""
+
 
 def example_shapes(program: Any, example_inputs: Any) -> dict[str, Shape]:
     """The shapes of the examples by the names of the program's inputs, in order."""
@@ -43,9 +46,14 @@ class Interface:
         signature = self.program.graph_signature
         changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
         if changed:
+            training = any(name.endswith(STATISTICS) for name in changed)
+            cure = (
+                "that is its training mode, call .eval() on it first" if training else
+                "make the state an input and an output, which the caller hands on"
+            )  # fmt: skip
             raise ModelError(
                 f"the module changes {', '.join(map(repr, changed[:5]))} when it is called, which"
-                " is not supported; call .eval() on it first, if that is its training mode"
+                f" is not supported: {cure}"
             )
 
     def placeholders(self) -> tuple[dict[Any, Any], dict[Any, Input]]:

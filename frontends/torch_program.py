@@ -9,27 +9,21 @@ import contextlib
 import importlib
 import io
 import logging
-import re
 import sys
-import traceback
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from irc.errors import ModelError, ToolError
 
 from . import torch_versions
 from .torch_freeze import frozen
 from .torch_ops import HANDLERS
-
-DATA_DEPENDENT = ("data-dependent", "DataDependent", "_local_scalar_dense")
-"""What torch's messages say where a program's course depends on its data."""
-CURES = (
-    "usual cures: torch.where in place of Python's if and while on tensors' values, sizes that do"
-    " not depend on data, or exporting the part of the module before that point"
-)
+from .torch_reasons import cure, reason
 
 
 def torch() -> Any:
@@ -64,7 +58,10 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
     if isinstance(module, torch().jit.ScriptModule):
         raise ModelError("a TorchScript module can't be exported: give the nn.Module it came from")
     if not isinstance(module, torch().nn.Module):
-        raise ModelError(f"an nn.Module or ExportedProgram is wanted, not {type(module).__name__}")
+        weights = ": load the weights into their module" if isinstance(module, Mapping) else ""
+        raise ModelError(
+            f"an nn.Module or ExportedProgram is wanted, not {type(module).__name__}{weights}"
+        )
     args, kwargs = call_arguments(example_inputs)
     try:
         with _quiet():
@@ -73,11 +70,18 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
     except ModelError:
         raise
     except Exception as error:  # whatever the module's own code raises, too
-        said = f"{type(error).__name__} {error}"
-        cure = f"; {CURES}" if any(word in said for word in DATA_DEPENDENT) else ""
         raise ModelError(
-            f"{type(module).__name__} can't be exported: {reason(error)}{cure}"
+            f"{type(module).__name__} can't be exported: {reason(error)}{cure(error)}"
         ) from error
+
+
+def unwrapped(module: Any) -> Any:
+    """The module inside of what torch.compile or DataParallel put around it."""
+    nn = torch().nn
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(module.module)
+    inner = getattr(module, "_orig_mod", None)  # torch.compile's
+    return unwrapped(inner) if isinstance(inner, nn.Module) else module
 
 
 @contextlib.contextmanager
@@ -99,40 +103,17 @@ def _quiet() -> Iterator[None]:
 
 
 def call_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments from one tensor, a sequence, or a mapping by name."""
+    """Positional and keyword arguments from one tensor, a sequence, or a mapping by name; arrays
+    become tensors."""
     if example_inputs is None:
         raise ModelError("example_inputs are needed: the arguments of one call of the module")
+    pytree = importlib.import_module("torch.utils._pytree")
+    example_inputs = pytree.tree_map_only(np.ndarray, tensor_of, example_inputs)
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, Sequence):
         return tuple(example_inputs), {}
     return (example_inputs,), {}
-
-
-def reason(error: BaseException) -> str:
-    """The line of torch's message that says why, and the line of the module's code."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = re.sub(r"\s*\(unhinted.*", "", lines[0]) if lines else ""
-    files = re.findall(r'File "(.+?)", line (\d+)', str(error))
-    found = [(Path(f).name, n) for f, n in files if not _of_torch(f)] or _places(error)
-    at = f" (at {found[-1][0]}, line {found[-1][1]})" if found else ""
-    kind = "" if len(first) > 20 else f"{type(error).__name__}: "
-    return f"{kind}{first.rstrip('. ')}{at}"
-
-
-def _of_torch(file: str) -> bool:
-    return Path(file).is_relative_to(Path(torch().__file__).parent)
-
-
-def _places(error: BaseException) -> list[tuple[str, str]]:
-    """The lines of code that an error passed through, torch's and ours left out."""
-    own = Path(__file__).parent
-    return [
-        (Path(frame.filename).name, str(frame.lineno))
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not _of_torch(frame.filename) and Path(frame.filename).parent != own
-        and not frame.filename.startswith("<")
-    ]  # fmt: skip
 
 
 def opened(path: Path) -> Any:

@@ -19,8 +19,9 @@ Batch = dict[str, Array]
 Source = str | Path | Array | Mapping[str, Any] | Iterable[Any]
 """A path of an `.npz`, `"random:N"`, an array (one input), a mapping of arrays with samples on
 the first axis, or an iterable, as a DataLoader is, whose items are a sample or a batch each: a
-mapping, an array, or a sequence `(input, …, label, …)` that begins with the inputs in their order.
-Wherever an array may stand, a torch tensor may."""
+mapping by input, an array, or a sequence `(input, …, label, …)` that begins with the inputs in
+their order. What an item holds besides, as labels, is left out. Wherever an array may
+stand, a torch tensor may."""
 
 SEED = 0
 
@@ -93,9 +94,10 @@ def _only_input(graph: Graph) -> Input:
     return graph.inputs[0]
 
 
-def _check_names(graph: Graph, given: Mapping[str, Any]) -> None:
+def _check_names(graph: Graph, given: Mapping[str, Any], *, more: bool = False) -> None:
+    """Every input has its data, and there are no others; `more` allows them, as labels are."""
     expected = {v.name for v in graph.inputs}
-    if set(given) != expected:
+    if not (expected <= set(given) if more else expected == set(given)):
         raise DataError(
             f"calibration data is for {sorted(map(str, given))}, {graph.name} takes"
             f" {sorted(expected)}"
@@ -133,7 +135,7 @@ def _items(graph: Graph, items: Iterable[Any]) -> Iterator[Batch]:
     index = 0
     for item in items:
         given = item if isinstance(item, Mapping) else _positional(graph, item)
-        _check_names(graph, given)
+        _check_names(graph, given, more=True)
         parts = {v: _fit(v, _array(given[v.name])) for v in graph.inputs}
         for i in range(min(map(len, parts.values()), default=0)):
             yield {v.name: _checked(v, p[i], index) for v, p in parts.items()}

@@ -66,7 +66,7 @@ def inner_type(
     what it averages, as it does in the integer kernels of the tools that leave it so.
     """
     fine = None
-    if user.op in ("add", "sub", *KEEPING) and target.dtype.bits == 8:
+    if user.op in ("add", "sub", *KEEPING):
         fine = _fine_type(user, v, target, forms, root)
     return fine or _average_type(v, forms)
 
@@ -75,15 +75,17 @@ def _fine_type(
     user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value]
 ) -> TensorType | None:
     """16 bits of which a step is a power of two finer than that of `target`, so that a sum scales
-    by a shift. They hold every value that v can have, saving those which make a sum saturate
-    whatever its other terms are. None where no interval is known, or 16 bits are not finer."""
+    by a shift; as fine as a target that is such a value itself, the sum that a mean reads. They
+    hold every value that v can have, saving those which make a sum saturate whatever its other
+    terms are. None where no interval is known, or 16 bits are not so fine."""
     interval = _useful(user, v, target, forms, root)
     if interval is None:
         return None
     low, high = min(interval[0], 0.0), max(interval[1], 0.0)
     steps = (high - low) / target.scale
-    bits = min(FINEST, math.floor(math.log2(65534 / max(steps, 1.0))))
-    if bits < 1:
+    finest, least = (FINEST, 1) if target.dtype.bits == 8 else (0, 0)
+    bits = min(finest, math.floor(math.log2(65534 / max(steps, 1.0))))
+    if bits < least:
         return None
     scale = target.scale / 2**bits
     middle = round((low + high) / 2 / scale)

@@ -115,5 +115,5 @@ def dropout(node: Node) -> Results:
     """Nothing at inference; refuses the training mode."""
     node.ignore("p")
     if node.any("train"):
-        node.fail(TRAINING)
+        node.fail(f"{TRAINING}, and give F.dropout training=self.training")
     return node.x("input")

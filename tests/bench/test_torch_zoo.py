@@ -10,17 +10,19 @@ from bench.torch_zoo import row_of
 
 
 def test_a_table_says_what_was_reached() -> None:
-    rows = [Row("a", 12, 3e-7, 4, 31.25, 30.0), Row("b", 9, failed="quantize: it\nfailed | here")]
+    failed = Row("b", 9, failed="quantize: it\nfailed | here")
+    rows = [Row("a", 12, 3e-7, 4, True, 31.25, 30.0), failed]
     text = [line.split("|") for line in markdown(rows).splitlines()]
     assert [cell.strip() for cell in text[2]][1:-1] == [
-        "a", "12", "3e-07", "4", "31.2", "30.0", ""
+        "a", "12", "3e-07", "4", "same", "31.2", "30.0", ""
     ]  # fmt: skip
     assert [cell.strip() for cell in text[3]][2:-1] == [
-        "9", "–", "–", "–", "", "quantize: it failed / here"
+        "9", "–", "–", "–", "–", "", "quantize: it failed / here"
     ]  # fmt: skip
     assert [Row(**json.loads(json.dumps(asdict(row)))) for row in rows] == rows
     assert summary(rows) == (
         "1 of 2 compiled to integers; the largest difference of `evaluate` from torch is 3e-07;"
+        " the library's bits are those of the reference on 1 of 1;"
         " irc has the higher SQNR on 1 of 1, by +1.2 dB in the median; one state of the code."
     )
 
@@ -38,7 +40,7 @@ def test_rows_of_this_state_of_the_code_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "zoo.json"
-    done = Row("a", 12, 3e-7, 4, 31.0, state=code_state())
+    done = Row("a", 12, 3e-7, 4, True, 31.0, state=code_state())
     Table(path).add("timm", done)
     Table(path).add("timm", Row("b", failed="import: no", state=code_state()))
     Table(path).add("torchvision", replace(done, name="c"))

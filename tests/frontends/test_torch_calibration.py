@@ -42,8 +42,9 @@ def seen(graph: Graph, source: Any) -> list[Any]:
         [((X[:4],), LABELS[:4]), ((X[4:],), LABELS[4:])],
         [({"x": X[:4]}, LABELS[:4]), ({"x": X[4:]}, LABELS[4:])],
         [list(X[:3]), list(X[3:])],
+        [{"x": X[:4], "labels": LABELS[:4]}, {"labels": LABELS[4:], "x": X[4:]}],
     ],
-    ids=["tuples", "lists", "samples", "nested", "mappings", "lists of samples"],
+    ids=["tuples", "lists", "samples", "nested", "mappings", "lists of samples", "named"],
 )
 def test_labels_are_left_out(items: Any) -> None:
     (x,) = seen(one(), items)
@@ -55,6 +56,13 @@ def test_inputs_come_in_their_order(items: Any) -> None:
     a, b = seen(two(), items)
     np.testing.assert_array_equal(a, X)
     np.testing.assert_array_equal(b, Y)
+
+
+def test_what_stands_for_no_input_is_refused_where_all_data_has_names() -> None:
+    with pytest.raises(DataError, match=r"for \['labels', 'x'\], one takes \['x'\]"):
+        seen(one(), {"x": X, "labels": LABELS})
+    with pytest.raises(DataError, match=r"for \['y'\], one takes \['x'\]"):
+        seen(one(), [{"y": X}])
 
 
 def test_too_few_inputs_are_refused() -> None:

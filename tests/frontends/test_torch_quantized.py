@@ -138,6 +138,33 @@ def test_a_program_agrees_layer_by_layer_and_as_a_whole(name: str) -> None:
     assert np.abs(found - expected).max() < 1.01 * step
 
 
+class Averaged(Module):
+    """A residual sum that only a mean reads, which X86InductorQuantizer leaves in float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        y = torch.relu(self.stem(x))
+        return self.head(torch.relu(y + self.conv(y)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_the_mean_of_a_sum_that_nobody_quantized(name: str) -> None:
+    samples = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    program = quantized(Averaged().eval(), QUANTIZERS[name](), samples)
+    model = irc.compile(irc.from_torch(program, image()))
+    with torch.no_grad():
+        expected = program(image()).numpy()
+    found = model({"x": image().numpy()})["output"]
+    kind = model.graph.outputs[0].type
+    step = float(kind.scale) if kind.dtype.bits == 8 else float(np.ptp(expected)) / 255
+    assert np.abs(found - expected).max() < 1.01 * step
+
+
 def photos(count: int, seed: int) -> Any:
     zoo: Any = pytest.importorskip("bench.models")
     return torch.from_numpy(zoo.imagenet_crops(count, seed))

@@ -1,0 +1,69 @@
+"""Why torch can't export a module, in a line, and what can be done about it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import traceback
+from pathlib import Path
+
+NO_DATA = (
+    "usual cures: torch.where in place of Python's if and while on tensors' values, sizes that do"
+    " not depend on data, or exporting the part of the module before that point"
+)
+CURES = {
+    ("PackedSequence",): (
+        "packed sequences can't be exported: give the recurrent layer the padded tensor itself,"
+        " which for one sequence is the same"
+    ),
+    ("data-dependent", "DataDependent", "_local_scalar_dense"): NO_DATA,
+    ("not a known type", "Unsupported input type"): (
+        "dictionaries, tuples and lists of tensors need no more; a class of your own is made known"
+        " by torch.export.register_dataclass"
+    ),
+    ("uninitialized parameter",): "call the module once before, which makes its lazy layers",
+    ("should be the same", "same dtype"): (
+        "give the module and its inputs one type, as by module.float()"
+    ),
+    ("is on the meta device", "cpu and meta"): "load the weights: a meta device holds none",
+    (".numpy()",): "compute with torch's functions: what NumPy does, torch.export does not see",
+}
+"""Words in what torch says of an error, or types of what it passed by, and the cure."""
+LONG = 160  # characters, beyond which the first sentence must do
+
+
+def cure(error: BaseException) -> str:
+    """"; " and the usual cure of an error, or nothing."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    kinds = {type(v).__name__ for frame in frames for v in frame.f_locals.values()}
+    said = " ".join([type(error).__name__, str(error), *kinds - {type(error).__name__}])
+    found = (text for words, text in CURES.items() if any(word in said for word in words))
+    return next((f"; {text}" for text in found), "")
+
+
+def reason(error: BaseException) -> str:
+    """The line of torch's message that says why, and the line of the module's code."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = re.sub(r"\s*\(unhinted.*", "", lines[0]) if lines else ""
+    if len(first) > LONG:
+        first = re.split(r"\. (?=[A-Z])", first)[0]
+    files = re.findall(r'File "(.+?)", line (\d+)', str(error))
+    found = [(Path(f).name, n) for f, n in files if not _of_torch(f)] or _places(error)
+    at = f" (at {found[-1][0]}, line {found[-1][1]})" if found else ""
+    kind = "" if len(first) > 20 else f"{type(error).__name__}: "
+    return f"{kind}{first.rstrip('. ')}{at}"
+
+
+def _of_torch(file: str) -> bool:
+    return Path(file).is_relative_to(Path(str(importlib.import_module("torch").__file__)).parent)
+
+
+def _places(error: BaseException) -> list[tuple[str, str]]:
+    """The lines of code that an error passed through, torch's and ours left out."""
+    own = Path(__file__).parent
+    return [
+        (Path(frame.filename).name, str(frame.lineno))
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not _of_torch(frame.filename) and Path(frame.filename).parent != own
+        and not frame.filename.startswith("<")
+    ]  # fmt: skip

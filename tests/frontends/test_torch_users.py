@@ -1,0 +1,165 @@
+"""What users have in their hands: wrapped, nested, stateful, half-prepared modules. Each works, or
+is refused in one line that says what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import irc
+from irc.errors import ModelError
+from tests.frontends.torch_peer import F, Module, image, net, nn, torch
+
+
+class Through(Module):
+    """A function of what a small network makes of an image."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.inner, self.function = net(), function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(self.inner(x))
+
+
+@dataclass
+class Result:
+    scores: Any
+
+
+class Streaming(Module):
+    """A convolution over time that remembers what came before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(4, 4, 3)
+        self.register_buffer("past", torch.zeros(1, 4, 2))
+
+    def forward(self, x: Any) -> Any:
+        joined = torch.cat([self.past, x], 2)
+        self.past.copy_(joined[:, :, -2:])
+        return self.conv(joined)
+
+
+class Packed(Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5]), batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
+
+
+def observed() -> Any:
+    """Prepared for eager static quantization, not converted."""
+    module = torch.ao.quantization.QuantWrapper(net())
+    module.qconfig = torch.ao.quantization.get_default_qconfig("x86")
+    torch.ao.quantization.prepare(module, inplace=True)
+    module(image())
+    return module
+
+
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "a class of its own": (
+        lambda: Through(Result), image, r"not a known type; .*torch\.export\.register_dataclass"
+    ),
+    "state": (Streaming, lambda: torch.rand(1, 4, 6), "'past' .* make the state an input and an"),
+    "packed": (Packed, lambda: torch.rand(1, 5, 3), "packed sequences can't be exported: give"),
+    "dropout by hand": (lambda: Through(F.dropout), image, "F.dropout training=self.training"),
+    "NumPy": (
+        lambda: Through(lambda y: torch.from_numpy(y.detach().numpy())), image,
+        "compute with torch's functions",
+    ),
+    "two types": (lambda: net().half(), image, r"module\.float\(\)"),
+    "no weights": (lambda: net().to("meta"), image, "load the weights"),
+    "lazy layers": (
+        lambda: nn.Sequential(nn.LazyConv2d(4, 3)), image, "uninitialized .* call the module once"
+    ),
+    "weights alone": (lambda: net().state_dict(), image, "load the weights into their module"),
+    "observers": (observed, image, r"HistogramObserver\) only observes.* as calibration"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_in_one_line_with_the_cure(case: str) -> None:
+    made, example, message = REFUSED[case]
+    module = made()
+    if isinstance(module, nn.Module):
+        module.eval()
+    with pytest.raises(ModelError, match=message) as caught:
+        irc.from_torch(module, example())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel])
+def test_what_is_around_a_module_is_taken_off(wrap: Any) -> None:
+    graph = irc.from_torch(wrap(net().eval()), image())
+    assert str(graph) == str(irc.from_torch(net().eval(), image()))
+
+
+def test_an_array_is_an_example() -> None:
+    graph = irc.from_torch(net().eval(), image().numpy())
+    assert str(graph) == str(irc.from_torch(net().eval(), image()))
+
+
+class Mapped(Module):
+    """A dictionary in, nested dictionaries out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, batch: dict[str, Any]) -> Any:
+        scores = self.inner(batch["image"]) + batch["bias"]
+        return {"scores": scores, "more": [scores * 2, {"deep": torch.relu(scores)}, None]}
+
+
+def test_dictionaries_in_and_out() -> None:
+    given = {"image": image(), "bias": torch.rand(1, 1)}
+    module = Mapped().eval()
+    graph = irc.from_torch(module, (given,))
+    assert [v.name for v in graph.inputs] == ["batch_image", "batch_bias"]
+    assert graph.output_names == ("scores", "more_0", "more_1_deep")
+    found = irc.evaluate(graph, {f"batch_{k}": v.numpy() for k, v in given.items()})
+    with torch.no_grad():
+        wanted = module(given)["more"][1]["deep"].numpy()
+    np.testing.assert_allclose(found["more_1_deep"], wanted, atol=1e-5)
+
+
+PARAMETRIZED = {
+    "weight norm": nn.utils.parametrizations.weight_norm,
+    "spectral norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+}
+
+
+@pytest.mark.parametrize("name", PARAMETRIZED)
+def test_parametrized_weights_are_constants(name: str) -> None:
+    module = nn.Sequential(PARAMETRIZED[name](nn.Linear(8, 8)), nn.ReLU()).eval()
+    x = torch.rand(2, 8)
+    graph = irc.from_torch(module, x)
+    assert {v.op for v in graph.order} <= {"const", "input", "linear", "relu", "transpose"}
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    (found,) = irc.evaluate(graph, {graph.inputs[0].name: x.numpy()}).values()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float64"])
+def test_other_floats_become_f32_and_calibrate(name: str) -> None:
+    kind = getattr(torch, name)
+    module = net().eval().to(kind)
+    x = image().to(kind)
+    graph = irc.from_torch(module, x)
+    loader = torch.utils.data.DataLoader(x.repeat(4, 1, 1, 1), batch_size=2)
+    model = irc.compile(irc.quantize(graph, calibration=loader), backend="reference")
+    (found,) = model({graph.inputs[0].name: x.float().numpy()}).values()
+    with torch.no_grad():
+        wanted = module(x).float().numpy()
+    assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
