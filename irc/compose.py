@@ -114,12 +114,12 @@ def has_reduction(loops: Loops) -> bool:
     return any(isinstance(e, Reduce) for nest in loops.nests for e in walk(nest.value))
 
 
-def describe(loops: Loops, names: Mapping[Value, str]) -> str:
+def describe(loops: Loops, names: Mapping[Source, str]) -> str:
     """Canonical text of the nests: one line per expression node, numbered in order of use.
 
     `names` says how the values that are loaded are called; equal texts mean equal work.
     """
-    writer = _Writer({v: n for v, n in names.items()})
+    writer = _Writer(dict(names))
     for nest in loops.nests:
         writer.nest(nest)
     return "\n".join(writer.lines)

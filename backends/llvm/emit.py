@@ -14,6 +14,7 @@ from irc.backends.llvm.address import Place
 from irc.backends.llvm.call import Address, Call, Calls, most_tasks, products
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
 from irc.backends.llvm.kernels import select
+from irc.backends.llvm.numbers import lifted
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import Chooser, KernelFunction, MicroKernel, Work
 from irc.compose import compose, describe
@@ -22,7 +23,7 @@ from irc.graph import Graph
 from irc.loops import Source, Temp
 from irc.ops.core import Const, Kernel
 from irc.plan import ARENA, Buffer, Plan, aligned, dense_strides
-from irc.types import Array
+from irc.types import Array, DType
 from irc.value import Value
 
 ALIGN = 64
@@ -130,7 +131,7 @@ class Emitter:
         return self.functions[key]
 
     def _define(self, work: Work, micro: MicroKernel) -> Any:
-        pointers = 3 + len(work.body.inputs) + len(micro.arrays)
+        pointers = 3 + len(work.body.inputs) + len(micro.arrays) + (work.numbers is not None)
         bounds = [I64, I64] if micro.units > 1 else []
         label = "_".join(dict.fromkeys(v.op for v in work.body.order if v.operands))[:40]
         name = f"{self.prefix}_k{len(self.functions)}_{label}"
@@ -140,14 +141,18 @@ class Emitter:
                 own.add_attribute("noalias")
         builder = ir.IRBuilder(function.append_basic_block("entry"))
         out, temps, scratch, *rest = function.args[:pointers]
-        inputs = rest[: len(work.body.inputs)]
+        inputs, rest = rest[: len(work.body.inputs)], rest[len(work.body.inputs) :]
+        places = self._places(builder, work, inputs, temps)
+        if work.numbers is not None:
+            rest[-1].add_attribute("noalias")
+            places[work.numbers.source] = Place(rest.pop(), (1,), DType.I32)
         begin, end = function.args[pointers:] or (0, micro.units)
         micro.emit(
             KernelFunction(
                 builder=builder,
-                places=self._places(builder, work, inputs, temps),
+                places=places,
                 result=Place(out, work.result_strides, work.kernel.type.dtype),
-                arrays=tuple(rest[len(inputs) :]),
+                arrays=tuple(rest),
                 scratch=scratch,
                 work=work,
                 target=self.target,
@@ -211,7 +216,8 @@ class _Caller:
         actuals = [
             None if formal in micro.replaces else self.address(actual) for formal, actual in pairs
         ]
-        arrays = [Address(None, e.constants.add(a)) for a in micro.arrays]
+        numbers = () if work.numbers is None else (work.numbers.values,)
+        arrays = [Address(None, e.constants.add(a)) for a in (*micro.arrays, *numbers)]
         scratch = aligned(micro.scratch, ALIGN)
         e.scratch = max(e.scratch, scratch)
         e.task_scratch = max(e.task_scratch, scratch if micro.units > 1 else 0)
@@ -263,7 +269,8 @@ def work_of(v: Kernel, buffers: Mapping[Value, Buffer | None]) -> Work:
         p is not None and _overlap(result, v, p, a)
         for a, p in zip(v.args, operands, strict=True)
     )
-    return Work(v, compose(v.body), strides, result.strides, aliased)
+    loops, numbers = lifted(compose(v.body))
+    return Work(v, loops, strides, result.strides, aliased, numbers)
 
 
 def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:
@@ -279,8 +286,10 @@ def _key(work: Work, micro: MicroKernel) -> str:
 
 def describe_work(work: Work) -> str:
     """Canonical text of a work, its run-time constants left aside; equal texts mean equal work."""
-    names: dict[Value, str] = {v: f"arg{i}" for i, v in enumerate(work.body.inputs)}
+    names: dict[Source, str] = {v: f"arg{i}" for i, v in enumerate(work.body.inputs)}
     names |= {v: f"const#{v.digest}" for v in work.body.constants}
+    if work.numbers is not None:
+        names[work.numbers.source] = "numbers"
     facts = sorted((names[s], r) for s, r in work.facts.items() if isinstance(s, Value))
     layout = (work.strides, work.result_strides, work.aliased, work.kernel.type.dtype.value)
     return f"{layout} {facts}\n{describe(work.loops, names)}"

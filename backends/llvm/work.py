@@ -14,6 +14,7 @@ from math import ceil
 from typing import Any
 
 from irc.backends.llvm.address import Place
+from irc.backends.llvm.numbers import Numbers
 from irc.backends.llvm.ranges import Range
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
@@ -37,6 +38,7 @@ class Work:
     strides: tuple[Shape, ...]
     result_strides: Shape
     aliased: bool = False
+    numbers: Numbers | None = None
 
     @property
     def body(self) -> Graph:
