@@ -176,6 +176,6 @@ def work_key(body: Graph) -> str:
 
     Constants inside of the body are named by content.
     """
-    names: dict[Value, str] = {v: f"arg{i}" for i, v in enumerate(body.inputs)}
+    names: dict[Source, str] = {v: f"arg{i}" for i, v in enumerate(body.inputs)}
     names |= {v: f"const#{v.digest}" for v in body.constants}
     return describe(compose(body), names)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from irc.backends.llvm.kernels.amx_walk import Walk
-from irc.backends.llvm.kernels.halo import Copy, copy_row
+from irc.backends.llvm.kernels.halo import Copy, copy_rows
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.loop import I64, i64, maximum, minimum, spanned
+from irc.backends.llvm.loop import I64, i64, maximum, minimum
 from irc.backends.llvm.work import KernelFunction
 
 
@@ -31,11 +31,9 @@ class CopyAhead:
         """Copy what is still missing of the rows up to those that a tile reads."""
         builder = self.builder
         done, needed = builder.load(self._next, typ=I64), self._needed(tile)
-        with (
-            builder.if_then(builder.icmp_unsigned("<", done, needed)),
-            spanned(builder, done, needed, label="copy") as row,
-        ):
-            copy_row(builder, self.copy, self._image, row, self.to, self.f.target.vector_bytes)
+        with builder.if_then(builder.icmp_unsigned("<", done, needed)):
+            width = self.f.target.vector_bytes
+            copy_rows(builder, self.copy, self._image, 0, self.to, width, done, needed)
         builder.store(maximum(builder, done, needed), self._next)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from copy import copy as copy_of
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.memory import at, copy, fill, times
-from irc.backends.llvm.loop import I64, counted, maximum, within
+from irc.backends.llvm.loop import I64, counted, i64, spanned
 from irc.backends.llvm.work import KernelFunction
 from irc.ops.windows import Pads
 from irc.types import Shape
@@ -53,36 +55,36 @@ def read_rows(f: KernelFunction, c: Copy, rows: int, step: int) -> tuple[Any, An
 def copy_rows(
     builder: Any, c: Copy, source: Any, image: Any, to: Any, width: int, begin: Any, end: Any
 ) -> None:
-    """Copy the padded rows from `begin` up to `end`, to where they stand in a whole copy."""
-    (height, columns, channels), (top, left, bottom, right) = c.extent, c.pads
-    row_bytes = c.padded[1] * channels
+    """Copy the padded rows from `begin` up to `end` (more than `begin`), to where they stand in a
+    whole copy."""
     start = at(builder, source, times(builder, image, c.strides[0]))
-
-    def padding(first: int, count: int, begin: Any, end: Any) -> None:
-        below = at(builder, to, first * row_bytes)
-        if isinstance(begin, int):
-            fill(builder, below, count * row_bytes, c.fill, width)
-        elif count:
-            begin, end = _shifted(builder, first, begin, end)
-            with within(builder, count, begin, end, "pad") as row:
-                line = at(builder, below, times(builder, row.index, row_bytes))
-                fill(builder, line, row_bytes, c.fill, width)
-
-    padding(0, top, begin, end)
-    with within(builder, height, *_shifted(builder, top, begin, end), "copy") as row:
-        target = at(builder, to, times(builder, row.index, row_bytes))
-        target = at(builder, target, top * row_bytes)
-        line = at(builder, start, times(builder, row.index, c.strides[1]))
-        fill(builder, target, left * channels, c.fill, width)
-        inner = at(builder, target, left * channels)
-        _copy_columns(builder, c, line, inner, width)
-        fill(builder, at(builder, inner, columns * channels), right * channels, c.fill, width)
-    padding(top + height, bottom, begin, end)
+    builder.call(_function(builder, c, width), [start, to, i64(begin), i64(end)])
 
 
-def copy_row(builder: Any, c: Copy, image: Any, row: Any, to: Any, width: int) -> None:
-    """Copy one padded row, an i64, to where it stands in a whole copy; `image` is the image as it
-    is."""
+def _function(builder: Any, c: Copy, width: int) -> Any:
+    """`void copy_rows(image, to, begin, end)`: one for all kernels that copy alike."""
+    attributes = builder.function.attributes
+    cpu = next((a for a in attributes if a.startswith('"target-cpu"')), "")
+    name = f"copy_rows_{hashlib.sha256(f'{c} {width} {cpu}'.encode()).hexdigest()[:12]}"
+    known = builder.module.globals.get(name)
+    if known is not None:
+        return known
+    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), ir.PointerType(), I64, I64])
+    function = ir.Function(builder.module, kind, name)
+    # Lower levels come first: what they have, the others have too.
+    function.attributes = copy_of(attributes)
+    function.linkage = "internal"
+    inside = ir.IRBuilder(function.append_basic_block("entry"))
+    image, to, begin, end = function.args
+    to.add_attribute("noalias")
+    with spanned(inside, begin, end, label="row") as row:
+        _copy_row(inside, c, image, row, to, width)
+    inside.ret_void()
+    return function
+
+
+def _copy_row(builder: Any, c: Copy, image: Any, row: Any, to: Any, width: int) -> None:
+    """Copy one padded row, an i64; `image` is the image as it is."""
     (height, columns, channels), (top, left, _, right) = c.extent, c.pads
     row_bytes = c.padded[1] * channels
     target = at(builder, to, times(builder, row, row_bytes))
@@ -109,11 +111,3 @@ def _copy_columns(builder: Any, c: Copy, line: Any, to: Any, width: int) -> None
         into = at(builder, to, times(builder, pixel.index, channels))
         source = at(builder, line, times(builder, pixel.index, c.strides[2]))
         copy(builder, into, source, channels, width)
-
-
-def _shifted(builder: Any, first: int, begin: Any, end: Any) -> tuple[Any, Any]:
-    """Rows counted from `first` on, none below it."""
-    if isinstance(begin, int):
-        return max(begin - first, 0), end - first
-    from_first = [builder.sub(b, ir.Constant(I64, first), flags=("nsw",)) for b in (begin, end)]
-    return maximum(builder, from_first[0], 0), from_first[1]

@@ -20,7 +20,9 @@ def at(builder: Any, pointer: Any, offset: Any) -> Any:
 
 
 def times(builder: Any, index: Any, factor: int) -> Any:
-    """`index * factor` without overflow."""
+    """`index * factor` without overflow; a number where both are."""
+    if isinstance(index, int):
+        return index * factor
     return builder.mul(index, ir.Constant(I64, factor), flags=("nsw",))
 
 
