@@ -101,8 +101,9 @@ def _lift(number: Callable[[int], Expr], e: Expr) -> Expr | None:
     found = _constant_sum(e)
     if found is None:
         return None
-    (a, b), rest = found.terms, found.rest
-    return (_product(number, a) + number(rest)) + _product(number, b)
+    # What is clamped comes first: so the order of operands makes no other work.
+    a, b = sorted(found.terms, key=lambda term: term.low is None)
+    return (_product(number, a) + number(found.rest)) + _product(number, b)
 
 
 def _product(number: Callable[[int], Expr], term: _Term) -> Expr:
