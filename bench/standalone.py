@@ -6,7 +6,6 @@ Both are optional and untyped. Their int8 is the QDQ model of onnxruntime's stat
 import ctypes
 import importlib
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -182,6 +181,7 @@ class EmmtrixC:
 
     def load(self, task: Task, files: tuple[Path, ...]) -> None:
         """Open the library, and let the stack grow: there its arrays lie."""
+        resource = importlib.import_module("resource")  # which Windows has not
         _, most = resource.getrlimit(resource.RLIMIT_STACK)
         resource.setrlimit(resource.RLIMIT_STACK, (most, most))
         self._function = ctypes.CDLL(os.fspath(files[0])).net
