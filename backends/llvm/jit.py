@@ -23,6 +23,8 @@ from irc.graph import Graph, check_inputs
 from irc.types import Array
 
 NAME = "net"
+EDGE = "edge"
+"""What the code of the float edge is loaded as, beside the network's."""
 
 
 class Executable:
@@ -31,7 +33,7 @@ class Executable:
     def __init__(self, graph: Graph, code: Code) -> None:
         self.graph = graph
         self.code = code
-        self._engine = _load(code.object_code())
+        self._loaded = _Loaded(code.object_code())
         self._workspaces = Workspaces(code.interface.workspace_bytes)
         edge = has_edge(graph.input_types, graph.output_types)
         self._has_edge = edge and code.target.hardware_double
@@ -39,7 +41,7 @@ class Executable:
         self._adding = threading.Lock()
         if code.interface.threads > 1:
             stop = self.function("threads_stop", 0)
-            weakref.finalize(self, _stop, stop, self._engine)
+            weakref.finalize(self, _stop, stop, self._loaded)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """Run; raises `DataError` for inputs that don't fit."""
@@ -62,8 +64,8 @@ class Executable:
         """A function of the C interface that takes so many pointers."""
         return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * count)(self._address(what))
 
-    def _address(self, what: str) -> int:
-        return int(self._engine.get_function_address(f"{self.code.interface.name}_{what}"))
+    def _address(self, what: str, library: str = NAME) -> int:
+        return self._loaded.address(f"{self.code.interface.name}_{what}", library)
 
     @cached_property
     def _integers(self) -> Entry:
@@ -74,13 +76,14 @@ class Executable:
         with self._adding:
             if self._floats is None:
                 edge = generate_edge(self.code.interface, self.code.target)
-                _add(self._engine, edge.object_code())
+                self._loaded.add(edge.object_code(), EDGE)
                 self._floats = self._entry("run_f32", edge=True)
         return self._floats
 
     def _entry(self, what: str, *, edge: bool) -> Entry:
         inputs, outputs = self.graph.input_types, self.graph.output_types
-        return Entry(self._address(what), inputs, outputs, self._workspaces, edge=edge)
+        address = self._address(what, EDGE if edge else NAME)
+        return Entry(address, inputs, outputs, self._workspaces, edge=edge)
 
 
 def compile_graph(
@@ -112,20 +115,28 @@ def foreign(target: Target) -> str:
     return why
 
 
-def _stop(stop: Callable[[], int], _engine: Any) -> None:
-    """End the threads of a pool while its code, which the engine holds, is still there."""
+def _stop(stop: Callable[[], int], _loaded: _Loaded) -> None:
+    """End the threads of a pool while its code is still there."""
     stop()
 
 
-def _load(code: bytes) -> Any:
-    initialize()
-    binding.initialize_native_asmprinter()
-    machine = binding.Target.from_default_triple().create_target_machine(jit=True)
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
-    _add(engine, code)
-    return engine
+class _Loaded:
+    """Object code in this process, as JITLink places it: all sections of an object side by side,
+    so that any amount of weights is in reach of the code."""
 
+    def __init__(self, code: bytes) -> None:
+        initialize()
+        binding.initialize_native_asmprinter()
+        machine = binding.Target.from_default_triple().create_target_machine(jit=True)
+        self._jit = binding.create_lljit_compiler(machine, use_jit_link=True)
+        self._kept = [binding.JITLibraryBuilder().add_object_img(code).link(self._jit, NAME)]
 
-def _add(engine: Any, code: bytes) -> None:
-    engine.add_object_file(binding.object_file.ObjectFileRef.from_data(code))
-    engine.finalize_object()
+    def address(self, function: str, library: str) -> int:
+        """Where a function lies, for as long as this object lives."""
+        self._kept.append(self._jit.lookup(library, function))
+        return int(self._kept[-1][function])
+
+    def add(self, code: bytes, library: str) -> None:
+        """Load more code, which may call what was loaded first."""
+        builder = binding.JITLibraryBuilder().add_object_img(code).add_jit_library(NAME)
+        self._kept.append(builder.link(self._jit, library))
