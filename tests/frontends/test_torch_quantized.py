@@ -202,7 +202,7 @@ def test_a_file_is_read_where_nothing_of_quantization_is_imported(tmp_path: Path
 
 def test_training_with_pt2e() -> None:
     dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
-    samples = torch.rand(4, 3, 8, 8)
+    samples = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     trained = net().train()
     program = torch.export.export(trained, (samples,), dynamic_shapes=dynamic).module()
     prepared = flow().prepare_qat_pt2e(program, xnnpack(training=True))
