@@ -184,7 +184,8 @@ def main() -> None:
     text = section(found)
     print(text)
     if given.write:
-        document = replaced(given.write.read_text(), SECTION, text)
+        before = given.write.read_text() if given.write.exists() else ""
+        document = replaced(before, SECTION, text)
         with written_whole(given.write) as part:
             part.write_text(document)
 
