@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import irc
-from bench.cache import written_whole
-from bench.document import replaced
+from bench.document import write_measured
 from bench.images import Floats
 from bench.models import EVALUATION_SEED, lite_crops, lite_files
 from bench.report import markdown_table
@@ -34,6 +33,18 @@ PHOTO_NETWORK = "efficientnet_lite0"
 NETWORKS = (EXAMPLE, "resnet18", "mobilenet_v2", PHOTO_NETWORK)
 HEADINGS = ["network", "quantizer", "within 1 unit", "furthest", "torch, furthest", "same choice",
             "others tied", "torch, same choice", "right: torch", "irc"]  # fmt: skip
+
+MEANING = (
+    f"Networks trained on {IMAGES:,} images of Fashion-MNIST (`{EXAMPLE}`: that of the example, for"
+    " 6 epochs; torchvision's, at 56 x 56, for 2) and run on"
+    f" {TESTED_WITH} others; `{PHOTO_NETWORK}`, where it is listed, with its ImageNet weights on"
+    f" {PHOTOS} crops of photos, for which the float network's choices count as right. Quantized by"
+    f" PT2E on {CALIBRATED_ON} samples. *Within 1"
+    " unit*: logits of the library from those of torch's quantized program, in units of their scale"
+    " (X86Inductor leaves logits in float: 1/255 of their range). *Torch, furthest*, *same choice*:"
+    " the program against itself, computed without oneDNN. *Others tied*: choices that differ where"
+    " torch's logits of both are the same integer."
+)
 
 
 @dataclass(frozen=True)
@@ -156,18 +167,7 @@ def compared(given: Task, quantizer: str) -> Agreement:
 
 def section(found: Iterable[Agreement]) -> str:
     """The table, and what its columns mean."""
-    told = (
-        "`python -m bench.torch_pt2e --write docs/torch-support.md`: networks trained on"
-        f" {IMAGES:,} images of Fashion-MNIST (`{EXAMPLE}`: that of the example, for 6 epochs;"
-        f" torchvision's, at 56 x 56, for 2), run on {TESTED_WITH} others, and EfficientNet-lite0"
-        f" with its ImageNet weights on {PHOTOS} crops of photos, for which the float network's"
-        f" choices count as right; quantized by PT2E on {CALIBRATED_ON} samples. *Within 1 unit*:"
-        " logits of the library from those of torch's quantized program, in units of their scale"
-        " (X86Inductor leaves logits in float: 1/255 of their range). *Torch, furthest*, *same"
-        " choice*: the program against itself, computed without oneDNN. *Others tied*: choices"
-        " that differ where torch's logits of both are the same integer."
-    )
-    return f"{told}\n\n{markdown_table(HEADINGS, [each.cells() for each in found])}"
+    return f"{MEANING}\n\n{markdown_table(HEADINGS, [each.cells() for each in found])}"
 
 
 def main() -> None:
@@ -184,10 +184,7 @@ def main() -> None:
     text = section(found)
     print(text)
     if given.write:
-        before = given.write.read_text() if given.write.exists() else ""
-        document = replaced(before, SECTION, text)
-        with written_whole(given.write) as part:
-            part.write_text(document)
+        write_measured(given.write, SECTION, text)
 
 
 if __name__ == "__main__":

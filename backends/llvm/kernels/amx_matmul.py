@@ -18,7 +18,7 @@ are stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.kernels.amx_pipeline import Columns
 from irc.backends.llvm.kernels.dot import call
 from irc.backends.llvm.kernels.epilogue import Kept, column_groups, finish, fixed, join
 from irc.backends.llvm.kernels.matrices import (
@@ -42,7 +43,6 @@ from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, spanned, spl
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel
-from irc.loops import Expr
 from irc.plan import aligned
 from irc.types import Array
 
@@ -163,18 +163,6 @@ class Plan:
         emitter.call("ldtilecfg", f.arrays[0])
         over_matrices(f, self.m, self.cut, emitter.matrix)
         emitter.call("tilerelease")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Columns that are finished together: where a row's accumulators begin, in bytes, the first
-    column (i64), how many vectors and columns, and what is known of them before any row."""
-
-    offset: int
-    first: Any
-    vectors: int
-    width: int
-    known: Mapping[Expr, Any]
 
 
 class _Emitter:

@@ -101,8 +101,9 @@ class Pending:
 
 @dataclass(frozen=True)
 class Columns:
-    """Channels that are finished together: where a pixel's accumulators begin, in bytes, the first
-    channel (i64), how many vectors and channels, and what is known of them before any pixel."""
+    """Columns (channels) that are finished together: where the accumulators of a row (a pixel)
+    begin, in bytes, the first column (i64), how many vectors and columns, and what is known of them
+    before any row."""
 
     offset: int
     first: Any
