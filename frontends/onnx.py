@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
 from irc.errors import IRCError, ModelError
 from irc.graph import Graph
+from irc.history import chosen
+from irc.names import identifier
 from irc.ops.core import Input
 from irc.types import Array, DType, Shape, TensorType
 from irc.value import Value
@@ -64,12 +65,6 @@ def load(
     return importer.graph(identifier(title), shapes or {})
 
 
-def identifier(text: str) -> str:
-    """A name that C and file systems take: letters, digits, underscores."""
-    made = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "model"
-    return f"m_{made}" if made[0].isdigit() else made
-
-
 class _Importer:
     """Imports one model."""
 
@@ -87,6 +82,7 @@ class _Importer:
         nodes = needed_in_order(proto)
         self.check_supported(nodes)
         types = _input_types(proto, shapes)
+        notes = _batch_of_one(_inputs(proto), shapes)
         scope = self.scope(proto)
         inputs = [self.input(v, types[v.name], nodes, scope) for v in _inputs(proto)]
         scope.update({v.name: v for v in inputs})
@@ -94,7 +90,9 @@ class _Importer:
         self.run(nodes, scope)
         outputs = tuple(scope[o.name] for o in proto.output)
         graph = Graph(name, tuple(inputs), outputs, tuple(o.name for o in proto.output))
-        return without_infinities(graph)
+        graph = without_infinities(graph)
+        chosen(graph, notes)
+        return graph
 
     def check_supported(self, nodes: Iterable[NodeProto]) -> None:
         """Every operator that is not supported, at once."""
@@ -215,6 +213,20 @@ def _input_types(proto: GraphProto, shapes: Mapping[str, Shape]) -> dict[str, Te
             raise ModelError(f"a shape is given for {name!r}, the model's inputs are {names}")
     symbols = _symbols(inputs, shapes)
     return {v.name: _input_type(v, shapes.get(v.name), symbols) for v in inputs}
+
+
+def _batch_of_one(inputs: list[ValueInfoProto], shapes: Mapping[str, Shape]) -> list[str]:
+    """What is said of inputs whose batch is dynamic and was not pinned: that it is 1."""
+    pinned = _symbols(inputs, shapes)
+    example = [
+        f"--shape {v.name}={','.join(['N', *map(str, dims[1:])])}"
+        for v in inputs
+        if v.name not in shapes and (dims := _dims(v))
+        and isinstance(dims[0], str) and dims[0] not in pinned
+    ]  # fmt: skip
+    if not example:
+        return []
+    return [f"the model's batch is dynamic, 1 was taken; for another: {' '.join(example)}"]
 
 
 def _symbols(inputs: list[ValueInfoProto], shapes: Mapping[str, Shape]) -> dict[str, int]:

@@ -1,5 +1,5 @@
-"""If, Loop and Scan, whose conditions and trip counts are known at import: the branch that is taken
-stands in the graph, and the rounds of a loop one after the other."""
+"""If, Loop and Scan: of an If whose condition is known at import the branch that is taken stands in
+the graph, else both and a choice; the rounds of a loop, of known number, one after the other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 from onnx import GraphProto, NodeProto
 
 from irc.ops.core import Const
+from irc.ops.selection import Where
 from irc.ops.shape import Concat, Slice
 from irc.value import Value
 
 from .builder import Builder
 from .onnx_ops import Node
+from .onnx_pinned import cure
 from .onnx_scope import Scope
 from .onnx_structure import check_names, needed_in_order, subgraphs
 from .recurrences import MAX_STEPS
@@ -64,11 +66,33 @@ class Control:
         return Body(self, found.g, nodes, self.importer.scope(found.g, self.scope))
 
     def branch(self) -> tuple[Value, ...]:
-        """An If: the branch that it takes."""
+        """An If: the branch that it takes; both, and a choice, where that is known at run time."""
         self.node.ignore("then_branch", "else_branch")
-        return self.body(
-            "then_branch" if self.node.scalar(0, "condition") else "else_branch"
-        ).run(())
+        condition = self.node.x(0)
+        if isinstance(condition, Const):
+            taken = "then_branch" if self.node.scalar(0, "condition") else "else_branch"
+            return self.body(taken).run(())
+        if condition.type.size != 1:
+            self.node.fail(f"its condition must be one number, it is {condition.type}")
+        branches = [self.body(name).run(()) for name in ("then_branch", "else_branch")]
+        self.check_alike(*branches)
+        self.builder.name = self.node.proto.output[0]
+        one = self.builder.reshape(condition, ())
+        return tuple(
+            self.builder.add(Where(one, a, b, name=name))
+            for a, b, name in zip(*branches, self.node.proto.output, strict=False)
+        )
+
+    def check_alike(self, first: Sequence[Value], second: Sequence[Value]) -> None:
+        """Refuse branches that give different types: which is taken is known at run time only."""
+        types = [[v.type for v in values] for values in (first, second)]
+        if types[0] != types[1]:
+            shown = [", ".join(map(str, t)) for t in types]
+            self.node.fail(
+                f"its branches give {shown[0]} and {shown[1]}, and its condition"
+                f" ({self.node.x(0).name!r}) is computed at run time; it must be a constant, or"
+                f" depend on shapes alone{cure(self.node.x(0))}"
+            )
 
 
 @dataclass(frozen=True)

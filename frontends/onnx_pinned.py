@@ -10,7 +10,13 @@ import onnx
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
 from irc.errors import ModelError
+from irc.graph import ancestors
+from irc.ops.core import Input
 from irc.types import Array, Shape
+from irc.value import Value
+
+FEW = 16
+"""Inputs of so many numbers may be meant to be settings, larger ones are data."""
 
 
 def with_values(proto: onnx.ModelProto, values: Mapping[str, Any]) -> onnx.ModelProto:
@@ -34,6 +40,16 @@ def with_values(proto: onnx.ModelProto, values: Mapping[str, Any]) -> onnx.Model
         made.graph.initializer.append(numpy_helper.from_array(_fitted(inputs[name], value), name))
         _drop(made.graph.input, name)
     return made
+
+
+def cure(v: Value) -> str:
+    """What pinning would do for a value that must be known at import; nothing where it hangs on
+    more than a few numbers."""
+    inputs = [i for i in ancestors(v) if isinstance(i, Input)]
+    if not inputs or any(i.type.size > FEW for i in inputs):
+        return ""
+    flags = " ".join(f"--value {i.name}=..." for i in inputs)
+    return f": {flags} makes it one (values={{{inputs[0].name!r}: ...}})"
 
 
 def _drop(entries: Any, name: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from irc.graph import Graph
+from irc.names import identifier
 from irc.types import Shape
 
 from .infinities import without_infinities
@@ -35,13 +36,6 @@ def load(
 def load_file(path: Path, shapes: Mapping[str, Shape]) -> Graph:
     """The graph of a `.pt2` file; `shapes` pins dynamic dimensions by input name."""
     return _graph(decomposed(opened(path)), shapes, identifier(path.stem))
-
-
-def identifier(text: str) -> str:
-    """A name that C and file systems take: letters, digits, underscores."""
-    made = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in text)
-    made = made.strip("_") or "model"
-    return f"m_{made}" if made[0].isdigit() else made
 
 
 def _title(module: Any) -> str:

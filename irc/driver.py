@@ -14,6 +14,7 @@ from irc.errors import CompileError, GraphError, ModelError
 from irc.graph import Graph, the_graph
 from irc.history import Source, derived, history_of, imported
 from irc.model import CompiledModel, Deferred, Library
+from irc.names import by_keyword
 from irc.outputs import check_writable, whole
 from irc.pipeline import Pass, Pipeline, Step, parse_passes
 from irc.pixels import Pixels, take_pixels
@@ -137,7 +138,7 @@ def prune(graph: Graph, ratio: float, calibration: Any = None, **options: Any) -
     from irc.passes.prune import Options
     from irc.passes.prune import prune as prune_float
 
-    chosen = Options(ratio, **options)
+    chosen = by_keyword(Options, "prune", {"ratio": ratio, **options})
     if not is_float(the_graph(graph)):
         raise GraphError(f"graph {graph.name} is quantized: prune the float model, then quantize")
     simple = simplify(graph)
@@ -324,12 +325,14 @@ def _save(
     threads: int,
     optimize: str,
     findings: Findings | None = None,
+    report: str | None = None,
     **options: Any,
 ) -> list[Path]:
-    """The library's files and its report, all or none."""
+    """The library's files and its report, all or none; `report` names that, else it stands beside
+    those of other libraries."""
     from irc.backends.llvm.aot import save
     from irc.passes.prove import prove
-    from irc.report import Findings, write_report
+    from irc.report import Findings, report_file, write_report
 
     history = history_of(graph)
     arena, least = arena_bounds(graph)
@@ -345,7 +348,8 @@ def _save(
         save(
             graph, folder, name, target, threads=threads, optimize=optimize, notes=notes, **options
         )
-        write_report(folder, graph, history, findings or Findings())
+        path = folder / (report or report_file(directory, name))
+        write_report(path, graph, history, findings or Findings())
         names = sorted(p.name for p in folder.iterdir())
     return [directory / n for n in names]
 

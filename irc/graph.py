@@ -49,7 +49,7 @@ class Graph:
     @cached_property
     def order(self) -> tuple[Value, ...]:
         """Every node once, operands before users; the inputs first, in their order."""
-        return tuple(_postorder((*self.inputs, *self.outputs)))
+        return tuple(ancestors(*self.inputs, *self.outputs))
 
     @cached_property
     def users(self) -> Mapping[Value, tuple[Value, ...]]:
@@ -93,7 +93,8 @@ class Graph:
         return f"<Graph {self.name}, {len(self.order)} nodes: {types}>"
 
 
-def _postorder(roots: tuple[Value, ...]) -> Iterator[Value]:
+def ancestors(*roots: Value) -> Iterator[Value]:
+    """Values and all that they are computed from, operands first."""
     done: set[Value] = set()
     for root in roots:
         stack: list[tuple[Value, bool]] = [(root, False)]

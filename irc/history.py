@@ -35,11 +35,13 @@ class Source:
 
 @dataclass(frozen=True)
 class History:
-    """Where a graph came from, every pass that was run on the way, and what to be warned of."""
+    """Where a graph came from, every pass that was run on the way, what to be warned of, and what
+    was chosen unasked."""
 
     source: Source | None = None
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 _histories: WeakKeyDictionary[Graph, History] = WeakKeyDictionary()
@@ -50,9 +52,14 @@ def history_of(graph: Graph) -> History:
     return _histories.get(graph, History())
 
 
+def chosen(graph: Graph, notes: Sequence[str]) -> None:
+    """Note what a frontend chose unasked."""
+    _histories[graph] = replace(history_of(graph), notes=tuple(notes))
+
+
 def imported(graph: Graph, source: Source | None, step: Step) -> None:
     """Note where a graph was read from."""
-    _histories[graph] = History(source, (step,))
+    _histories[graph] = replace(history_of(graph), source=source, steps=(step,))
 
 
 def derived(

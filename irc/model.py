@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from irc.edge import to_integers, to_reals
 from irc.graph import Graph
+from irc.names import identifier
 from irc.types import Array, TensorType, signature
 
 
@@ -113,5 +114,6 @@ class CompiledModel:
     def save(self, directory: str | Path, name: str | None = None, **options: Any) -> list[Path]:
         """Write the library, header, manifest and report into `directory`, whole or not at all;
         returns the paths. `options`: `emit`, a tuple of kinds (so, a, o, ll, s, irc); `float_io`;
-        `findings`, what was measured, for the report."""
-        return self.saver(self.graph, Path(directory), name or self.graph.name, **options)
+        `findings`, what was measured, for the report; `report`, its file's name."""
+        name = name or identifier(self.graph.name)
+        return self.saver(self.graph, Path(directory), name, **options)

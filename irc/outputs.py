@@ -10,6 +10,9 @@ from pathlib import Path
 
 from irc.errors import ToolError
 
+PREFIX = ".irc-"
+"""How names of temporary folders begin."""
+
 
 @contextmanager
 def whole(directory: Path) -> Iterator[Path]:
@@ -18,7 +21,7 @@ def whole(directory: Path) -> Iterator[Path]:
     made = [p for p in (directory, *directory.parents) if not p.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".irc-") as temporary:
+        with tempfile.TemporaryDirectory(dir=directory, prefix=PREFIX) as temporary:
             yield Path(temporary)
             _move(Path(temporary), directory)
     except OSError as error:
@@ -34,7 +37,7 @@ def check_writable(directory: Path) -> None:
     made = [p for p in (directory, *directory.parents) if not p.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=directory, prefix=".irc-").cleanup()
+        tempfile.TemporaryDirectory(dir=directory, prefix=PREFIX).cleanup()
     except OSError as error:
         raise _refusal(directory, error) from None
     finally:
@@ -44,7 +47,13 @@ def check_writable(directory: Path) -> None:
 def _refusal(directory: Path, error: OSError) -> ToolError:
     files = (p for p in (directory, *directory.parents) if p.exists() and not p.is_dir())
     why = next((f"{p} is a file, not a folder" for p in files), error.strerror or str(error))
-    return ToolError(f"can't write to {directory}: {why}")
+    return ToolError(f"can't write to {_asked(directory)}: {why}")
+
+
+def _asked(directory: Path) -> Path:
+    """The folder that a caller named, where this one is temporary: `whole` inside of `whole`."""
+    outer = [p.parent for p in (directory, *directory.parents) if p.name.startswith(PREFIX)]
+    return outer[-1] if outer else directory
 
 
 def _move(source: Path, directory: Path) -> None:

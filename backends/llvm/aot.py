@@ -8,7 +8,7 @@ from typing import Any
 
 from irc.backends.llvm.archive import Member, archive
 from irc.backends.llvm.header import cmake_config, header, pkg_config
-from irc.backends.llvm.interface import c_identifier
+from irc.backends.llvm.interface import check_name
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.link import link_shared, linker
 from irc.backends.llvm.manifest import to_json
@@ -58,7 +58,7 @@ def save(
 def check(name: str, target: Target, emit: Sequence[str] | None) -> tuple[str, ...]:
     """The kinds of files that `save` will write. Raises `CompileError` or `ToolError` for what it
     would refuse of any graph: names that C can't have, kinds that don't exist, no linker."""
-    c_identifier(name)
+    check_name(name)
     kinds = tuple(emit) if emit is not None else DEFAULT[target.system != "linux" :]
     unknown = [k for k in kinds if k not in KINDS]
     if unknown:

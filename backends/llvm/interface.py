@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from irc.errors import CompileError
 from irc.graph import Graph
+from irc.names import identifier
 from irc.plan import aligned
 from irc.types import DType, TensorType
 
@@ -77,7 +78,7 @@ class Interface:
     @classmethod
     def of(cls, graph: Graph, name: str) -> Interface:
         """The interface of a graph under a name; raises `CompileError` where C has none for it."""
-        name = c_identifier(name)
+        check_name(name)
         taken = {"workspace", *KEYWORDS}
         inputs = _ports("input", graph.input_types.items(), taken)
         outputs = _ports("output", graph.output_types.items(), taken)
@@ -114,15 +115,14 @@ def _ports(
     return tuple(ports)
 
 
-def c_identifier(name: str) -> str:
-    """A library's name with what C does not allow turned into `_`.
-
-    Raises `CompileError` where nothing usable is left.
-    """
-    word = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    if not re.match(r"[A-Za-z]", word) or word.lower() in KEYWORDS:
-        raise CompileError(
-            f"{name!r} can't name a library: a C identifier is needed that begins with a letter"
-            " and is no keyword; give one, as in --name net or model.save(folder, name='net')"
-        )
-    return word
+def check_name(name: str) -> None:
+    """Raise `CompileError` for a library's name that C can't have, proposing one."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) and name.lower() not in KEYWORDS:
+        return
+    made = identifier(name)
+    better = f"{made}_net" if made.lower() in KEYWORDS else made
+    raise CompileError(
+        f"{name!r} can't name a library: a C identifier is needed that begins with a letter"
+        f" and is no keyword; give one, as in --name {better} or"
+        f" model.save(folder, name={better!r})"
+    )

@@ -17,6 +17,7 @@ from irc.value import Value
 
 from ..builder import Builder
 from ..onnx_file import element_type
+from ..onnx_pinned import cure
 from ..onnx_structure import key, where
 
 Results = Value | tuple[Value, ...]
@@ -98,7 +99,7 @@ class Node:
         if not isinstance(v, Const):
             self.fail(
                 f"its {what} ({v.name!r}) is computed at run time; it must be a constant,"
-                " or depend on shapes alone"
+                f" or depend on shapes alone{cure(v)}"
             )
         return v.array
 

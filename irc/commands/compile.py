@@ -9,7 +9,7 @@ from typing import Any
 
 from irc import driver
 from irc.accuracy import Accuracy, accuracy
-from irc.commands.console import out, python_warnings, warn
+from irc.commands.console import note, out, python_warnings, warn
 from irc.commands.inputs import (
     Pins,
     load_model,
@@ -22,11 +22,12 @@ from irc.compare import LayerError
 from irc.errors import DataError
 from irc.graph import Graph
 from irc.history import history_of
+from irc.names import identifier
 from irc.outputs import whole
 from irc.pixels import Pixels
 from irc.progress import bar
 from irc.properties import is_float
-from irc.report import Findings
+from irc.report import Findings, report_file
 from irc.summary import layers
 
 COMPARED_MACS = 10**10
@@ -58,9 +59,13 @@ class Request:
             raise DataError("--labels needs --data, the inputs that they are the classes of")
         for target in self.targets:
             driver.check_request(
-                self.directory, self.name or graph.name, target, threads=self.threads,
+                self.directory, self.library(graph), target, threads=self.threads,
                 optimize=self.optimize, tune=self.tune, emit=self.kinds,
             )  # fmt: skip
+
+    def library(self, graph: Graph) -> str:
+        """The library's name: the one that is asked for, else the model's."""
+        return self.name or identifier(graph.name)
 
     @property
     def kinds(self) -> tuple[str, ...] | None:
@@ -76,11 +81,13 @@ def compile_model(request: Request) -> None:
     graph = load_model(request.model, request.pins)
     request.check(graph)
     quantized, findings = _quantized(request, graph, pixels)
+    for message in history_of(quantized).notes:
+        note(message)
     for message in history_of(quantized).warnings:
         warn(message)
     public = quantized if pixels is None else driver.camera(quantized, pixels)
     options = {"float_io": request.float_io, "findings": findings, "emit": request.kinds}
-    name = request.name or graph.name
+    name = request.library(graph)
     with whole(request.directory) as staging:
         for target in request.targets:
             folder = staging / _folder(target, request.targets)
@@ -89,7 +96,8 @@ def compile_model(request: Request) -> None:
                     public, target=target, threads=request.threads, optimize=request.optimize,
                     tune=request.tune,
                 )  # fmt: skip
-            model.save(folder, name, **options)
+            report = report_file(request.directory / folder.relative_to(staging), name)
+            model.save(folder, name, report=report, **options)
         written = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
     for path in written:
         out().print(str(request.directory / path))

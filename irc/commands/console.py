@@ -20,6 +20,11 @@ def out() -> Console:
     return console
 
 
+def note(message: str) -> None:
+    """What to know, on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"note: {message}")
+
+
 def warn(message: str) -> None:
     """A warning on stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)

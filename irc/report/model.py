@@ -65,6 +65,7 @@ class Report:
     errors: Sequence[LayerError]
     accuracy: Accuracy | None
     warnings: Sequence[str]
+    notes: Sequence[str] = ()
 
     @property
     def macs(self) -> int:
@@ -94,6 +95,7 @@ def collect(folder: Path, graph: Graph, history: History, findings: Findings) ->
         errors=findings.errors,
         accuracy=findings.accuracy,
         warnings=history.warnings,
+        notes=history.notes,
     )
 
 

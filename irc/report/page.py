@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup
 
 from irc.compare import explanation
 from irc.graph import Graph
@@ -14,13 +15,21 @@ from irc.report import plots
 from irc.report.model import Findings, Report, collect
 
 FILE = "report.html"
+TITLE = "<title>{} · irc</title>"
 
 
-def write_report(folder: Path, graph: Graph, history: History, findings: Findings) -> Path:
-    """Write `report.html` next to the library whose files lie in `folder`."""
-    path = folder / FILE
-    path.write_text(page(collect(folder, graph, history, findings)), encoding="utf-8")
-    return path
+def report_file(directory: Path, name: str) -> str:
+    """What the report of a library in `directory` is called: `report.html`, or
+    `NAME.report.html` where that is another's."""
+    taken = directory / FILE
+    if not taken.is_file() or TITLE.format(name) in taken.read_text("utf-8", "replace"):
+        return FILE
+    return f"{name}.{FILE}"
+
+
+def write_report(path: Path, graph: Graph, history: History, findings: Findings) -> None:
+    """Write the report of the library whose files lie beside `path`."""
+    path.write_text(page(collect(path.parent, graph, history, findings)), encoding="utf-8")
 
 
 def page(report: Report) -> str:
@@ -42,6 +51,7 @@ def page(report: Report) -> str:
     }
     return environment.get_template("report.html.j2").render(
         r=report,
+        title=Markup(TITLE).format(report.name),
         sizes=plots.size_plot(report.sizes),
         sqnr=plots.sqnr_plot(report.errors) if report.errors else "",
         worst=min((e.sqnr for e in report.errors), default=None),

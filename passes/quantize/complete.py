@@ -15,6 +15,7 @@ from typing import Any
 
 from irc import fixedpoint
 from irc.graph import Graph
+from irc.names import by_keyword
 from irc.ops.core import Const, Input
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
@@ -46,7 +47,7 @@ def complete(
     `data` and `options` as of `quantize`. Raises `CompileError` listing the nodes that have no
     integer form.
     """
-    chosen = Options(**options)
+    chosen = by_keyword(Options, "quantize", options)
     islands = Islands(graph)
     islands.check()
     if not islands.open and not islands.real_weights:

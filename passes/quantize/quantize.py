@@ -10,6 +10,7 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.graph import Graph
+from irc.names import by_keyword
 from irc.ops.core import Const, Input
 from irc.ops.normalization import RowNorm
 from irc.ops.prelu import PRelu
@@ -44,7 +45,7 @@ def quantize(
     are the fields of `Options`. Raises `CompileError` listing all nodes without an integer form,
     `DataError` for data that does not fit.
     """
-    chosen = Options(**options)
+    chosen = by_keyword(Options, "quantize", options)
     graph = _prepared(graph, chosen)
     sites = Sites(graph)
     sites.check()
@@ -61,7 +62,7 @@ def profile(
 ) -> Profile:
     """What `quantize` needs to know of the data, to be saved and replayed with options that may
     differ in all but `equalize` and `activations`."""
-    graph = _prepared(graph, Options(**options))
+    graph = _prepared(graph, by_keyword(Options, "quantize", options))
     sites = Sites(graph)
     sites.check()
     return calibrate(graph, batches(graph, data), sites.observed, progress, sites.visible)

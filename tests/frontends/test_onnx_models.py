@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from irc.errors import ModelError
-from irc.frontends.onnx import identifier, load
+from irc.frontends.onnx import load
 from irc.graph import evaluate, same
+from irc.history import history_of
 from irc.parser import parse
 from irc.types import Array
 from tests.frontends.single_op import agree, f32, i64, model, node, reals
@@ -53,10 +54,6 @@ def test_values_are_named_after_the_models_tensors() -> None:
     assert graph.name == "test"
 
 
-def test_names_of_graphs_are_identifiers() -> None:
-    assert identifier("torch-jit export.1") == "torch_jit_export_1"
-    assert identifier("3d-net") == "m_3d_net"
-    assert identifier("—") == "model"
 
 
 def dynamic(dims: list[int | str | None], name: str = "x") -> onnx.ValueInfoProto:
@@ -79,6 +76,15 @@ def test_a_batch_that_alone_is_dynamic_is_one() -> None:
     assert shape_of(with_inputs(dynamic(["N", 3, 8, 8]))) == (1, 3, 8, 8)
     assert shape_of(with_inputs(dynamic([0, 3]))) == (1, 3)
     assert shape_of(with_inputs(dynamic([-1, 3]))) == (1, 3)
+
+
+def test_a_batch_that_was_not_pinned_is_told_once() -> None:
+    both = with_inputs(dynamic(["N", 3, 8, 8]), dynamic(["N", 3, 8, 1], "z"))
+    (note,) = history_of(load(both)).notes
+    assert "1 was taken" in note
+    assert "--shape x=N,3,8,8 --shape z=N,3,8,1" in note
+    assert history_of(load(both, {"z": (1, 3, 8, 1)})).notes == ()
+    assert history_of(load(with_inputs(dynamic([1, 3])))).notes == ()
 
 
 def test_shapes_pin_dynamic_dimensions() -> None:
@@ -149,9 +155,27 @@ def test_an_if_with_a_known_condition_is_inlined() -> None:
     proto = model(nodes, x, constants)
     graph = load(proto)
     assert [v.op for v in graph.order] == ["input", "neg"]
-    nodes[-1] = node("If", ["cond"], then_branch=branch("Neg"), else_branch=branch("Abs"))
+    nodes[-1] = node("If", ["cond"], then_branch=branch("Neg"), else_branch=branch("Shape"))
     with pytest.raises(ModelError, match=r"If .*condition .'cond'. is computed at run time"):
         load(model(nodes[-1:], {"cond": np.asarray(True), **x}, constants))
+
+
+def test_of_an_if_whose_condition_is_computed_both_branches_are() -> None:
+    def branch(op: str) -> onnx.GraphProto:
+        outs = [f"{op}_{name}" for name in "uv"]
+        nodes = [node(op, [x], [out]) for x, out in zip(("x", "sum"), outs, strict=True)]
+        infos = [helper.make_empty_tensor_value_info(out) for out in outs]
+        return helper.make_graph(nodes, op, [], infos)
+
+    nodes = [
+        node("ReduceSum", ["x"], ["sum"], keepdims=1),
+        node("Greater", ["sum", "zero"], ["positive"]),
+        node("If", ["positive"], ["u", "v"], then_branch=branch("Neg"), else_branch=branch("Exp")),
+    ]
+    constants = {"zero": np.zeros((1, 1), np.float32)}
+    for x in (np.asarray([[1, 2]], np.float32), np.asarray([[1, -2]], np.float32)):
+        proto = model(nodes, {"x": x}, constants, outputs=("u", "v"))
+        assert "where" in [v.op for v in agree(proto, {"x": x}).order]
 
 
 def test_functions_of_the_model_are_inlined() -> None:

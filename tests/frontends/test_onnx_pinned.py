@@ -54,6 +54,16 @@ def test_a_condition_may_hang_on_a_pinned_input() -> None:
     assert run({"sr": 16000.0})[1, 2] == 10
 
 
+def test_what_pinning_would_do_is_told() -> None:
+    model = branching()
+    (twice,) = (a.g.node[0] for a in model.graph.node[1].attribute if a.name == "then_branch")
+    twice.op_type = "Shape"
+    del twice.input[1]
+    with pytest.raises(irc.IRCError, match=r"'fast'\) is computed.*: --value sr=\.\.\. makes it"):
+        irc.load(model)
+    assert run({"sr": 8000}, model)[1, 2] == -5
+
+
 def test_a_value_takes_the_place_of_a_default() -> None:
     assert run({"sr": 8000}, branching(default=16000))[1, 2] == -5
 

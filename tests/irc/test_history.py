@@ -4,7 +4,7 @@ import gc
 from pathlib import Path
 
 import irc
-from irc import driver
+from irc import driver, history
 from irc.history import history_of
 from irc.text import write
 
@@ -31,11 +31,15 @@ def test_graphs_built_by_hand_have_none() -> None:
 
 
 def test_histories_keep_no_graph_alive(tmp_path: Path) -> None:
-    from irc import history
-
     write(irc.parse(TEXT), tmp_path / "g.irc")
     gc.collect()
     before = len(history._histories)
     irc.load(tmp_path / "g.irc")
     gc.collect()
     assert len(history._histories) == before
+
+
+def test_what_a_frontend_chose_is_passed_on() -> None:
+    graph = irc.parse(TEXT)
+    history.chosen(graph, ["1 was taken"])
+    assert history_of(irc.quantize(graph, "random:2")).notes == ("1 was taken",)

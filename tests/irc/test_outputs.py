@@ -59,3 +59,9 @@ def test_what_cant_be_written_is_told_before_and_leaves_no_trace(tmp_path: Path)
         with pytest.raises(ToolError, match="name is a file, not a folder"):
             check_writable(tmp_path / inside)
     assert [p.name for p in tmp_path.iterdir()] == ["name"]
+
+
+def test_a_temporary_folder_is_not_named(tmp_path: Path) -> None:
+    with pytest.raises(ToolError) as caught, whole(tmp_path / "a") as outer, whole(outer / "b"):
+        raise OSError(28, "No space left on device")
+    assert str(caught.value) == f"can't write to {tmp_path / 'a'}: No space left on device"

@@ -112,3 +112,12 @@ def test_saving_a_model_writes_its_report(tmp_path: Path) -> None:
     paths = irc.compile(graph).save(tmp_path, name="net")
     assert tmp_path / "report.html" in paths
     checked((tmp_path / "report.html").read_text())
+
+
+def test_each_model_of_a_folder_has_its_report(tmp_path: Path) -> None:
+    graph = irc.parse("graph @g(%x: u8[1,8] q(0.1, 3)) {\n  return %x\n}")
+    for name in ("one", "two", "one", "two"):
+        irc.compile(graph).save(tmp_path, name=name, emit=())
+    assert "<title>one · irc</title>" in (tmp_path / "report.html").read_text()
+    assert "<title>two · irc</title>" in (tmp_path / "two.report.html").read_text()
+    assert len(list(tmp_path.glob("*.html"))) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from irc.backends.llvm.header import cmake_config, header, pkg_config
-from irc.backends.llvm.interface import Interface, c_identifier
+from irc.backends.llvm.interface import Interface, check_name
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Input
@@ -47,19 +47,22 @@ def test_several_tensors_keep_their_names() -> None:
     assert "run_f32" not in text
 
 
-@pytest.mark.parametrize(("given", "made"), [("net", "net"), ("my-net.v2", "my_net_v2"), ("Ü", "")])
-def test_names_become_identifiers(given: str, made: str) -> None:
-    if made:
-        assert c_identifier(given) == made
-        return
-    with pytest.raises(CompileError, match="can't name a library"):
-        c_identifier(given)
+@pytest.mark.parametrize(
+    ("given", "better"), [("my-net.v2", "my_net_v2"), ("a b", "a_b"), ("2net", "m_2net"),
+                          ("int", "int_net"), ("Ü", "model")],
+)  # fmt: skip
+def test_names_that_c_does_not_allow_are_refused_with_one_that_it_does(
+    given: str, better: str
+) -> None:
+    with pytest.raises(CompileError, match=f"can't name a library.* --name {better} "):
+        check_name(given)
+    check_name(better)
 
 
 @pytest.mark.parametrize("name", ["", "2net", "int", "class", "_", "-"])
 def test_names_that_c_does_not_allow(name: str) -> None:
     with pytest.raises(CompileError, match="identifier"):
-        c_identifier(name)
+        check_name(name)
 
 
 def test_files_for_build_systems_hold_no_absolute_path() -> None:

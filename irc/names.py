@@ -1,0 +1,36 @@
+"""Names: those that are made of others, and options that don't exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from irc.errors import IRCError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
+"""A dataclass of options."""
+
+
+def identifier(text: str) -> str:
+    """A graph's name made of a file's or a class's, such as C and file systems take: letters,
+    digits, underscores."""
+    made = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or "model"
+    return f"m_{made}" if made[0].isdigit() else made
+
+
+def by_keyword(options: type[Options], what: str, given: Mapping[str, Any]) -> Options:
+    """Options made of a caller's keywords; raises `IRCError` for one that is no field, naming the
+    nearest and all there are."""
+    known = [f.name for f in fields(options)]
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known)
+            cure = f" did you mean {' or '.join(near)}?" if near else ""
+            raise IRCError(f"{what} has no option {name!r};{cure} there are {', '.join(known)}")
+    return options(**given)
