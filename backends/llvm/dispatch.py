@@ -33,11 +33,6 @@ def emit_dispatch(module: Any, name: str, what: str, bodies: Mapping[Target, Any
     """A function `NAME_what` like the bodies that calls the one for this CPU; they are given by
     level, the lowest first, which every CPU is taken to run."""
     lowest, *higher = bodies
-    if not host().is_x86:
-        raise CompileError(
-            f"code for {' or '.join(t.name for t in bodies)} can only be compiled on x86-64, whose"
-            " assembler its CPUID needs: name one x86-64 level without AMX"
-        )
     arguments = [PTR] * len(bodies[lowest].args)
     function = declare(module, f"{name}_{what}", arguments, lowest)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
@@ -57,13 +52,53 @@ def emit_dispatch(module: Any, name: str, what: str, bodies: Mapping[Target, Any
     return function
 
 
+def emit_asking(module: Any, name: str, what: str, target: Target, body: Any) -> Any:
+    """A function `NAME_what` like the body that finds out, before it calls it, whether this process
+    may use the target's tiles: `tiles_lent` then tells."""
+    function = declare(module, f"{name}_{what}", [PTR] * len(body.args), target.untiled)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    builder.call(_level_function(module, name, target.untiled, [target]), [])
+    builder.call(body, function.args)
+    builder.ret_void()
+    return function
+
+
+def asks(module: Any) -> bool:
+    """Whether a function of the module has asked `tiles_lent`."""
+    return _word_name(module) in module.globals
+
+
+def tiles_lent(builder: Any) -> Any:
+    """Whether this process may use AMX, i1, as `emit_asking` found out. It is loaded where the
+    function begins: a load between stores of tiles would wait for them."""
+    with builder.goto_entry_block():
+        word = builder.load_atomic(_word(builder.module), ordering="unordered", align=4, typ=I32)
+        return builder.icmp_unsigned("==", word, ir.Constant(I32, 2))
+
+
+def _word_name(module: Any) -> str:
+    return f"{module.name}_level"
+
+
+def _word(module: Any) -> Any:
+    """Where a module keeps its level, 0 as long as it isn't known."""
+    if _word_name(module) not in module.globals:
+        word: Any = ir.GlobalVariable(module, I32, _word_name(module))
+        word.linkage = "internal"
+        word.initializer = ir.Constant(I32, 0)
+    return module.globals[_word_name(module)]
+
+
 def _level_function(module: Any, name: str, lowest: Target, higher: Sequence[Target]) -> Any:
     """`int level(void)`: 1 for the lowest. Threads that ask at once all find the same."""
     if f"{name}_cpu_level" in module.globals:
         return module.globals[f"{name}_cpu_level"]
-    word: Any = ir.GlobalVariable(module, I32, f"{name}_level")
-    word.linkage = "internal"
-    word.initializer = ir.Constant(I32, 0)
+    if not host().is_x86:
+        raise CompileError(
+            f"code for {' or '.join(t.name for t in (lowest, *higher))} can only be compiled on"
+            " x86-64, whose assembler its CPUID needs: name one x86-64 level without AMX"
+        )
+    word = _word(module)
     function = declare(module, f"{name}_cpu_level", [], lowest, result=I32)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     known = builder.load_atomic(word, ordering="monotonic", align=4, typ=I32)

@@ -82,6 +82,8 @@ class Emitter:
     """Bytes of scratch that micro-kernels need, behind the arena."""
     task_scratch: int = 0
     """Bytes of scratch that those need which several threads share."""
+    asks: bool = False
+    """Whether the library finds out at run time if it may use the target's tiles."""
 
     data: Any = None
 
@@ -158,6 +160,7 @@ class Emitter:
                 target=self.target,
                 begin=begin,
                 end=end,
+                asks=self.asks,
             )
         )
         builder.ret_void()

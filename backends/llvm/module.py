@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import binding, ir
 
 from irc.backends.llvm.call import Call
-from irc.backends.llvm.dispatch import emit_dispatch
+from irc.backends.llvm.dispatch import asks, emit_asking, emit_dispatch
 from irc.backends.llvm.edge import emit_edge
 from irc.backends.llvm.emit import Emitted, Emitter
 from irc.backends.llvm.functions import (
@@ -78,7 +78,7 @@ def generate(
 ) -> Code:
     """Only `NAME_run` and `NAME_run_parallel`: what runs in process, on this CPU."""
     interface = Interface.of(graph, name)
-    builder = _ModuleBuilder(graph, target, interface, target.levels, threads, choose)
+    builder = _ModuleBuilder(graph, target, interface, threads, choose)
     builder.run()
     builder.run_parallel()
     return builder.code({}, float_io=False)
@@ -101,9 +101,7 @@ def generate_timed(
     """`NAME_timed(inputs…, outputs…, workspace, ticks)` in place of `NAME_run`, for the highest
     level of the target, and the calls whose ends it times."""
     interface = Interface.of(graph, name)
-    builder = _ModuleBuilder(
-        graph, target, interface, target.levels, threads, choose, timed=True
-    )
+    builder = _ModuleBuilder(graph, target, interface, threads, choose, timed=True)
     function = builder._exported("timed", len(interface.ports) + 2)
     body = ir.IRBuilder(function.append_basic_block("entry"))
     body.call(builder.body, function.args)
@@ -124,7 +122,7 @@ def generate_library(
     """The whole C interface: run, run_parallel, run_f32 (unless left out, or beyond the target's
     hardware), self_test, manifest."""
     interface = Interface.of(graph, name)
-    builder = _ModuleBuilder(graph, target, interface, target.choices, threads, choose)
+    builder = _ModuleBuilder(graph, target, interface, threads, choose, may_lack=target.tiles)
     float_io = float_io and target.hardware_double
     builder.run()
     builder.run_parallel()
@@ -138,18 +136,21 @@ def generate_library(
 
 class _ModuleBuilder:
     def __init__(
-        self, graph: Graph, target: Target, interface: Interface, levels: Sequence[Target],
-        threads: int, choose: Chooser, *, timed: bool = False,
+        self, graph: Graph, target: Target, interface: Interface, threads: int, choose: Chooser,
+        *, timed: bool = False, may_lack: bool = False,
     ) -> None:  # fmt: skip
-        """A `timed` body takes one argument more, and so does its parallel form."""
+        """A `timed` body takes one argument more, and so does its parallel form. The process
+        `may_lack` the target's tiles."""
         check_threads(threads, target)
         require(graph, ("scheduled",), "code generation")
         self.graph = graph
         self.target = target
-        self.levels = levels
+        self.levels = target.levels
         self.module = _module(interface, target)
-        top = levels[-1] if levels else target
-        self.emitter = Emitter(self.module, graph, top, interface.name, choose)
+        top = target.levels[-1] if target.levels else target
+        self.emitter = Emitter(
+            self.module, graph, top, interface.name, choose, asks=may_lack and target.tiles
+        )
         self.emitters = self._emitted()
         self.levels = tuple(e.target for e in self.emitters) if len(self.emitters) > 1 else ()
         self.interface = interface.with_workspace(
@@ -166,6 +167,11 @@ class _ModuleBuilder:
         self.blobs: dict[str, tuple[bytes, int]] = {
             self.emitter.data.name: (constants, ALIGN)
         }
+
+    @property
+    def asks(self) -> bool:
+        """Whether the code finds out at run time if it may use AMX."""
+        return not self.levels and asks(self.module)
 
     def _pool(self) -> str:
         """The pool's text; the body becomes a run by the pool, which calls it or its parallel
@@ -195,11 +201,16 @@ class _ModuleBuilder:
         return made or [top]
 
     def _dispatched(self, what: str, bodies: Sequence[Any]) -> Any:
-        """One body per level, and the choice between them."""
-        if not self.levels:
-            return bodies[0]
-        levels = dict(zip(self.levels, bodies, strict=True))
-        return emit_dispatch(self.module, self.emitter.prefix, what, levels)
+        """One body per level, and the choice between them; or the only one, once it is known
+        whether it may use AMX."""
+        name = self.emitter.prefix
+        if self.levels:
+            levels = dict(zip(self.levels, bodies, strict=True))
+            return emit_dispatch(self.module, name, what, levels)
+        (body,) = bodies
+        if not self.asks:
+            return body
+        return emit_asking(self.module, name, f"{what}_asking", self.emitter.target, body)
 
     @property
     def kernels(self) -> list[Emitted]:
@@ -217,11 +228,12 @@ class _ModuleBuilder:
 
     def describe(self, notes: Mapping[str, Any], *, float_io: bool) -> dict[str, Any]:
         """The manifest's content."""
+        levels = (self.target.untiled, self.target) if self.asks else self.levels
         facts = {
             "constant_bytes": self.emitter.constants.size,
             "functions": len({f.name for e in self.emitters for f in e.functions.values()}),
             "float_io": float_io,
-            "levels": [level.name for level in self.levels],
+            "levels": [level.name for level in levels],
         }
         return manifest(self.graph, self.interface, self.target, self.kernels, facts, notes)
 

@@ -57,11 +57,9 @@ class Target:
     """Of a library for several levels of a CPU: each of them, the lowest first."""
 
     @property
-    def choices(self) -> tuple[Target, ...]:
-        """The levels that a library holds code for: with AMX, also what does without it."""
-        if self.levels or not self.tiles:
-            return self.levels
-        return dataclasses.replace(self, name=f"{self.name} without AMX", tiles=False), self
+    def untiled(self) -> Target:
+        """The same CPU where it may not use AMX."""
+        return dataclasses.replace(self, name=f"{self.name} without AMX", tiles=False)
 
     @property
     def without_tiles(self) -> str:

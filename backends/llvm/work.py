@@ -119,6 +119,8 @@ class KernelFunction:
     end: Any = 1
     """Which of `MicroKernel.units` to do: from `begin` (less than `end`) on; numbers where all are
     done at once, else i64."""
+    asks: bool = False
+    """Whether the library finds out at run time if it may use the target's tiles."""
 
     @property
     def split(self) -> bool:

@@ -103,7 +103,7 @@ def test_products_by_tiles(drawn: Sample, threads: int) -> None:
 @pytest.mark.parametrize("k", [64, 197, 641])
 def test_tiles_are_chosen(k: int) -> None:
     """The last run of k and the last tile of rows reach back."""
-    names = kernels_agree(*_extreme((37, k, 70), (DType.U8, DType.I8), (255, -128)), "host")
+    names = kernels_agree(*far_apart((37, k, 70), (DType.U8, DType.I8), (255, -128)), "host")
     assert any(name.endswith("_amx") for name in names), names
 
 
@@ -118,11 +118,11 @@ def test_threads(drawn: Sample, target: str) -> None:
 def test_extremes(dtypes: tuple[DType, DType], target: str) -> None:
     low, high = (tuple(getattr(d, end) for d in dtypes) for end in ("min", "max"))
     for zeros in (low, high):
-        kernels_agree(*_extreme((3, 33, 19), dtypes, zeros), target)
-    kernels_agree(*_extreme((17, 68, 5), dtypes, (high[0], low[1])), target)
+        kernels_agree(*far_apart((3, 33, 19), dtypes, zeros), target)
+    kernels_agree(*far_apart((17, 68, 5), dtypes, (high[0], low[1])), target)
 
 
-def _extreme(
+def far_apart(
     sizes: tuple[int, int, int], dtypes: tuple[DType, ...], zeros: tuple[int, ...]
 ) -> tuple[Graph, dict[str, Array]]:
     """Elements as far from their zero points as can be, a few at the other end."""

@@ -38,6 +38,7 @@ from irc.backends.llvm.kernels.matrices import (
 )
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.narrow import AT_ONCE
+from irc.backends.llvm.kernels.stand_in import Left, Right, multiply, where_lent, where_not_lent
 from irc.backends.llvm.kernels.words import WORD, Block, Packer, Words, runs
 from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, spanned, splat
 from irc.backends.llvm.ranges import Ranges
@@ -85,7 +86,7 @@ def _kernel(found: MatMul, words: Words) -> MicroKernel:
         name=f"qmatmul_{'i8i8' if found.left.signed else 'u8i8'}"
         f"_{rows}x{words.vectors * LANES}_amx",
         emit=plan.emit,
-        arrays=(plan.configuration(), plan.zeros()),
+        arrays=(plan.configuration(), plan.zeros(), plan.offsets()),
         scratch=plan.scratch,
         units=plan.units,
         reason=f"tiles of {rows} rows x {words.vectors * LANES} columns, the right side packed in"
@@ -111,14 +112,14 @@ class Plan:
 
     @property
     def sums(self) -> int:
-        """Where the rows' terms are, in bytes; behind them the accumulators of two tiles, and a
-        place for results that are none."""
+        """Where the rows' terms are, in bytes; behind them a line that vectors of them reach into,
+        the accumulators of two tiles, and a place for results that are none."""
         return self.words.nbytes
 
     @property
     def stored(self) -> int:
         """Where accumulators are."""
-        return self.sums + aligned(4 * self.tiles * self.rows, ROW_BYTES)
+        return self.sums + aligned(4 * self.tiles * self.rows, ROW_BYTES) + ROW_BYTES
 
     @property
     def side(self) -> int:
@@ -150,19 +151,25 @@ class Plan:
 
     def zeros(self) -> Array:
         """The right side's zero point for every byte of k, 0 for those that two runs have in
-        common in the later one: a column of words."""
+        common in the later one: a column of words; and a line that vectors of them reach into."""
         found = np.full((len(self.words.runs), self.words.runs[0].words * WORD),
                         self.words.zeros[1], np.int8)  # fmt: skip
         for part, run in zip(found, self.words.runs, strict=True):
             part[: run.old] = 0
-        return found
+        return np.pad(found.reshape(-1), (0, ROW_BYTES))
+
+    def offsets(self) -> Array:
+        """i64 [runs]: bytes from a row of the left side to what each run reads of it."""
+        return np.array([run.start for run in self.words.runs], np.int64)
 
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""
         emitter = _Emitter(self, f)
-        emitter.call("ldtilecfg", f.arrays[0])
+        with where_lent(f):
+            emitter.call("ldtilecfg", f.arrays[0])
         over_matrices(f, self.m, self.cut, emitter.matrix)
-        emitter.call("tilerelease")
+        with where_lent(f):
+            emitter.call("tilerelease")
 
 
 class _Emitter:
@@ -203,13 +210,17 @@ class _Emitter:
         builder, (begin, end) = self.builder, (i64(t) for t in tiles)
         columns = self._columns(column, block)
         with spanned(builder, *tiles, label="m") as tile:
-            self._products(left, w, column, block, tile)
+            with where_lent(self.f):
+                self._products(left, w, column, block, tile)
             with builder.if_then(builder.icmp_signed("<", begin, tile)):
                 before = builder.sub(tile, i64(1))
                 self._finish(before, columns, block, indices)
-            for j in range(block.vectors):
-                to = at(builder, self._stored(tile), j * ROW_BYTES)
-                self.call("tilestored64", j, to, i64(block.vectors * ROW_BYTES))
+            with where_lent(self.f):
+                for j in range(block.vectors):
+                    to = at(builder, self._stored(tile), j * ROW_BYTES)
+                    self.call("tilestored64", j, to, i64(block.vectors * ROW_BYTES))
+            if self.f.asks:
+                self._by_vectors(left, w, column, block, tile)
         self._finish(builder.sub(end, i64(1)), columns, block, indices)
 
     # ------------------------------------------------------------ products
@@ -225,15 +236,22 @@ class _Emitter:
     def _sums(self, left: Any, tile: Any) -> None:
         """`zy sum x` of the rows of a tile, to scratch."""
         builder, x = self.builder, self._source(left, tile)
-        run_bytes = self.words.runs[0].words * WORD
+        to = at(builder, self.f.scratch, self.plan.sums)
+        to = at(builder, to, times(builder, tile, 4 * self.plan.rows))
+        with where_lent(self.f):
+            self._sums_by_tiles(x, to)
+        if self.f.asks:
+            with where_not_lent(self.f):  # one lane of each row is stored over the others'
+                multiply(self.f, self._left(x), Right(self.f.arrays[1], 1, WORD), to, 4)
+
+    def _sums_by_tiles(self, x: Any, to: Any) -> None:
+        builder, run_bytes = self.builder, self.words.runs[0].words * WORD
         self.call("tilezero", SUMS)
         for number, run in enumerate(self.words.runs):
             self.call("tileloadd64", LEFT, at(builder, x, run.start), i64(self.m.row_step))
             zeros = at(builder, self.f.arrays[1], number * run_bytes)
             self.call("tileloadd64", ZEROS, zeros, i64(WORD))
             self.call(self.multiply, SUMS, LEFT, ZEROS)
-        to = at(builder, self.f.scratch, self.plan.sums)
-        to = at(builder, to, times(builder, tile, 4 * self.plan.rows))
         self.call("tilestored64", SUMS, to, i64(4))
 
     def _products(self, left: Any, w: Any, column: Any, block: Block, tile: Any) -> None:
@@ -248,11 +266,28 @@ class _Emitter:
                 self.call("tileloadd64", RIGHT, place, i64(self.words.stride(block)))
                 self.call(self.multiply, j, LEFT, RIGHT)
 
+    def _by_vectors(self, left: Any, w: Any, column: Any, block: Block, tile: Any) -> None:
+        """The accumulators of a tile of rows, to scratch, of a process without AMX."""
+        stride = block.vectors * ROW_BYTES
+        with where_not_lent(self.f):
+            x, to = self._left(self._source(left, tile)), self._stored(tile)
+            right = Right(w, block.vectors, self.words.stride(block))
+            begin = self._terms(column) if self.words.corrected else None
+            multiply(self.f, x, right, to, stride, begin)
+
+    def _left(self, x: Any) -> Left:
+        runs = self.words.runs
+        return Left(x, self.m.row_step, self.plan.rows, self.f.arrays[2], len(runs), runs[0].words,
+                    self.m.left.signed)  # fmt: skip
+
+    def _terms(self, column: Any) -> Any:
+        """Where the terms of columns from one on are."""
+        terms = at(self.builder, self.f.scratch, self.words.terms)
+        return at(self.builder, terms, times(self.builder, column, 4))
+
     def _begin(self, column: Any, block: Block) -> None:
         """The columns' terms in every row of the accumulators."""
-        builder = self.builder
-        terms = at(builder, self.f.scratch, self.words.terms)
-        terms = at(builder, terms, times(builder, column, 4))
+        builder, terms = self.builder, self._terms(column)
         for j in range(block.vectors):
             if self.words.corrected:
                 self.call("tileloadd64", j, at(builder, terms, j * ROW_BYTES), i64(0))

@@ -27,6 +27,7 @@ from irc.backends.llvm.kernels.epilogue import Kept, column_groups, finish, fixe
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.narrow import AT_ONCE
 from irc.backends.llvm.kernels.product import Product
+from irc.backends.llvm.kernels.stand_in import Left, Right, multiply, where_lent, where_not_lent
 from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, only_if, spanned, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.work import KernelFunction
@@ -140,13 +141,15 @@ class AmxLoops:
         self.ranges = Ranges(f.work.facts)
         self.pending = Pending(self.builder)
         self.copy = self._copy()
-        self._call("ldtilecfg", f.arrays[1])
+        with where_lent(f):
+            self._call("ldtilecfg", f.arrays[1])
         with counted(self.builder, self.p.pixels[0], label="n") as image:
             base = self._image(image.index)
             for start, stop in self._parts():
                 for blocks in blocks_of(self.p, self.tiling, self._depth):
                     self._pipeline(image.index, base, start, stop, blocks)
-        self._call("tilerelease")
+        with where_lent(f):
+            self._call("tilerelease")
 
     def _copy(self) -> CopyAhead | None:
         """The padded copy, behind the accumulators in scratch."""
@@ -271,8 +274,9 @@ class AmxLoops:
         first = self.walk.first(builder, wanted)
         xs = [self.walk.address(builder, source, self._plus(first, i)) for i in range(size)]
         ahead = self._ahead(builder.udiv(builder.sub(wanted, i64(start)), i64(size)), blocks)
-        for register in range(size * blocks.vectors):
-            self._call("tilezero", ir.Constant(I8, register))
+        with where_lent(self.f):
+            for register in range(size * blocks.vectors):
+                self._call("tilezero", ir.Constant(I8, register))
         if self.copy is not None:
             self.copy.until(self._group_end(self._plus(wanted, size)))
         each = ceil(self._round_count(blocks) / self.chunks)
@@ -281,10 +285,13 @@ class AmxLoops:
             offset = builder.load(offset, typ=I64, align=8)
             chunk_bytes = self.tiling.chunk * blocks.vectors * ROW_BYTES
             w = at(builder, block.weights, times(builder, k.index, chunk_bytes))
-            self._chunk([at(builder, x, offset) for x in xs], w, ahead, blocks)
+            with where_lent(self.f):
+                self._chunk([at(builder, x, offset) for x in xs], w, ahead, blocks)
             if each < MANY:
                 self._some_rounds(n, k.index, each, columns, blocks)
         self._stores(n, each, columns, blocks)
+        if self.f.asks:
+            self._by_vectors(xs, block)
         side = builder.sub(i64(self.tiling.stored), self.pending.get("side"))
         self.pending.set(
             done=i64(0), number=first, wanted=wanted, channel=block.channel, side=side
@@ -293,11 +300,31 @@ class AmxLoops:
     def _stores(self, n: Any, each: int, columns: Sequence[Columns], blocks: Blocks) -> None:
         """The accumulators to scratch; where results take longer than products, a part of them
         before each store, which keeps other units busy."""
-        count, stores = self._round_count(blocks), self.tiling.tiles * blocks.vectors
-        for number in range(stores):
-            if each >= MANY:
-                self._finish(n, i64(count * (number + 1) // stores), columns, blocks)
-            self._store(*divmod(number, blocks.vectors), blocks)
+        builder, stores = self.builder, self.tiling.tiles * blocks.vectors
+        places = [divmod(number, blocks.vectors) for number in range(stores)]
+        if each < MANY:
+            with where_lent(self.f):
+                for i, j in places:
+                    self._store(i, j, blocks)
+            return
+        with counted(builder, stores, label="s") as turn:
+            rounds = times(builder, self._plus(turn.index, 1), self._round_count(blocks))
+            self._finish(n, builder.udiv(rounds, i64(stores)), columns, blocks)
+            with where_lent(self.f):
+                for number, (i, j) in enumerate(places):
+                    with only_if(builder, turn.index, number):
+                        self._store(i, j, blocks)
+
+    def _by_vectors(self, xs: Sequence[Any], block: Block) -> None:
+        """The accumulators to scratch of a process without AMX."""
+        f, count, stride = self.f, block.blocks.vectors, block.blocks.vectors * ROW_BYTES
+        with where_not_lent(f):
+            other = self.builder.sub(i64(self.tiling.stored), self.pending.get("side"))
+            for i, x in enumerate(xs):
+                to = at(self.builder, at(self.builder, f.scratch, other), i * TILE_ROWS * stride)
+                left = Left(x, self.p.pixel[2], self.tiling.rows, f.arrays[2], self.chunks,
+                            self.tiling.chunk)  # fmt: skip
+                multiply(f, left, Right(block.weights, count, stride), to, stride)
 
     # -------------------------------------------------------- products
 
