@@ -32,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long is slow, whoever forgot to say so."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
+
+
 def golden_path(test_file: Path, test_name: str) -> Path:
     """Where a test's text stands; a parameter's odd characters become dashes."""
     return GOLDEN / test_file.stem / (re.sub(r"[^\w.=,]+", "-", test_name).strip("-") + ".txt")

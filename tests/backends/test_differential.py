@@ -62,7 +62,6 @@ def test_quantized_models(drawn: Sample, target: str) -> None:
     agree(integer, integers(integer, drawn.feeds), [target])
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 def test_graphs_at_length(target: str) -> None:
@@ -74,7 +73,6 @@ def test_graphs_at_length(target: str) -> None:
     check()
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("op", OPS)
 def test_op_at_length(op: str) -> None:
@@ -86,7 +84,6 @@ def test_op_at_length(op: str) -> None:
     check()
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @examples(100)
 @given(integer_graphs())

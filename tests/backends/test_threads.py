@@ -50,7 +50,6 @@ def test_products(drawn: Sample, target: str, threads: int) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=threads)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("target", TARGETS)
 def test_graphs_at_length(target: str) -> None:

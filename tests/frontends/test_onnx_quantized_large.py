@@ -93,7 +93,6 @@ def nudged(path: Path, xs: Array) -> Array:
     return scores(path, np.where(chosen, xs + size, xs), LEVELS.ORT_ENABLE_ALL)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "form", "kinds", "per_channel"), CASES)
 def test_as_close_as_onnxruntime_is_to_itself(

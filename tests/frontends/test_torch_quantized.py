@@ -200,6 +200,7 @@ def test_a_file_is_read_where_nothing_of_quantization_is_imported(tmp_path: Path
     assert done.stdout.strip() == "net", done.stderr
 
 
+@pytest.mark.slow
 def test_training_with_pt2e() -> None:
     dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
     samples = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
