@@ -17,7 +17,7 @@ from llvmlite import ir
 from irc.backends.llvm.division import divide_unsigned, lacks_division
 from irc.backends.llvm.functions import I8, I32, I64, PTR, declare, offset
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import Work
+from irc.backends.llvm.work import MicroKernel, Work
 from irc.loops import Binary, Reduce, walk
 
 TASK_CYCLES: float = 4000
@@ -27,9 +27,10 @@ _FAST, _SLOW, _ELEMENTS = 32, 2, 4
 """Products per cycle of a micro-kernel and of plain loops; results per cycle of either."""
 
 
-def most_tasks(work: Work, *, fast: bool) -> int:
+def most_tasks(work: Work, micro: MicroKernel) -> int:
     """Into how many parts a work is worth being cut; 0 and 1 say that it is not."""
-    return int(estimate(work, fast=fast) / TASK_CYCLES)
+    cycles = micro.cycles or estimate(work, fast=bool(micro.arrays))
+    return int(cycles / TASK_CYCLES)
 
 
 def estimate(work: Work, *, fast: bool) -> float:

@@ -200,7 +200,7 @@ class _Caller:
         """The calls that do one kernel, their functions emitted if they are new."""
         e, work = self.emitter, work_of(v, self.buffers)
         micro = e.choose(work, e.target)
-        tasks = most_tasks(work, fast=bool(micro.arrays))
+        tasks = most_tasks(work, micro)
         first = self.call(work, micro, temps, tasks, products(work))
         told = (micro.name, micro.reason, micro.choice, micro.proof)
         e.emitted.append(Emitted(v.name, first.function.name, *told))

@@ -95,9 +95,12 @@ def balance(units: int) -> float:
 
 
 def outer_axis(shape: Shape) -> int | None:
-    """The axis but the last along which a tensor is cut best; None where there is none."""
+    """The axis but the last along which a tensor is cut, None where there is none: the outermost
+    of those that balance well, as matrices of a batch and rows of images are cut, so that a thread
+    finds in its cache what it wrote."""
     outer = [i for i in range(len(shape) - 1) if shape[i] > 1]
-    return max(outer, key=lambda i: balance(shape[i]), default=None)
+    best = max((balance(shape[i]) for i in outer), default=0)
+    return next((i for i in outer if balance(shape[i]) >= 0.9 * best), None)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,8 @@ class MicroKernel:
     thread or on several at once, each writes results of its own and the same bits. A kernel with
     more than one does those from `KernelFunction.begin` to `end`; one that doesn't say runs as a
     whole."""
+    cycles: float = 0
+    """What all units take, roughly, if the kernel knows better than `call.estimate`."""
     then: MicroKernel | None = None
     """What is to be done with the result when all units are: it has units and arrays of its own,
     but no `then`."""

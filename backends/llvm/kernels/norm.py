@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
-from typing import Any, ClassVar
+from math import ceil, prod
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -44,6 +44,8 @@ from irc.types import Array, DType
 I16 = ir.IntType(16)
 BLOCK = 8
 """Rows whose numbers wait in scratch."""
+ROW_CYCLES, VECTOR_CYCLES = 200, 13
+"""Estimated: of a row's statistics and root; of a vector of elements, whatever its width."""
 LONGEST = 2**15 - 1
 """Elements of a row: so its sums fit 32 bits, squares of bytes too, and so does count * x."""
 
@@ -62,8 +64,9 @@ def norm(work: Work, target: Target) -> MicroKernel | None:
         emit=_Norm(found, lanes, cut).emit,
         arrays=(_pairs(found.m, lanes), _pairs(found.b, lanes), starts()),
         replaces=tuple(v for v in (node.m, node.b) if v in work.body.inputs),
-        scratch=BLOCK * _Row.nbytes,
+        scratch=BLOCK * _Row.nbytes(lanes // 2),
         units=1 if cut is None else work.kernel.shape[cut],
+        cycles=prod(node.shape[:-1]) * (ROW_CYCLES + node.shape[-1] * VECTOR_CYCLES / lanes),
         reason="sums on vectors, a root by Newton's steps per row",
         proof=f"|(p*m + b) >> s| <= {found.bound}: 32 bits hold it",
     )
@@ -149,24 +152,30 @@ def _pairs(row: Array, lanes: int) -> Array:
 @dataclass(frozen=True)
 class _Row:
     """What a row's elements have in common: `t*r + c` is shifted right by `first` in 64 bits, then
-    by `second` in 32. All are i64."""
+    by `second` in 32. All are i64, in every lane of a vector: LLVM makes a scalar of what is done
+    to a lone one in every lane, and then can't tell that 32 bits hold `r`."""
 
     r: Any
     c: Any
     first: Any
     second: Any
-    nbytes: ClassVar[int] = 32
-    """In scratch."""
 
-    def store(self, builder: Any, to: Any) -> None:
-        """Put it down."""
+    @staticmethod
+    def nbytes(lanes: int) -> int:
+        """In scratch."""
+        return 4 * 8 * lanes
+
+    def store(self, builder: Any, to: Any, lanes: int) -> None:
+        """Put numbers down."""
         for i, value in enumerate((self.r, self.c, self.first, self.second)):
-            builder.store(value, at(builder, to, 8 * i), align=8)
+            builder.store(splat(builder, value, lanes), at(builder, to, 8 * lanes * i), align=16)
 
     @classmethod
-    def load(cls, builder: Any, source: Any) -> _Row:
-        """Take it up again."""
-        return cls(*(builder.load(at(builder, source, 8 * i), typ=I64, align=8) for i in range(4)))
+    def load(cls, builder: Any, source: Any, lanes: int) -> _Row:
+        """Take them up again, as vectors."""
+        wide = ir.VectorType(I64, lanes)
+        places = (at(builder, source, 8 * lanes * i) for i in range(4))
+        return cls(*(builder.load(place, typ=wide, align=16) for place in places))
 
 
 class _Norm:
@@ -180,17 +189,19 @@ class _Norm:
     def emit(self, f: KernelFunction) -> None:
         """Emit the loops of the module's docstring."""
         self.f, self.builder, self.ranges = f, f.builder, Ranges(f.work.facts)
+        lanes = self.wide.count
+        nbytes = _Row.nbytes(lanes)
         for indices, begin, end in row_blocks(f, self.node.shape, self.cut, BLOCK):
 
             def each(begin: Any = begin, end: Any = end, outer: Any = indices) -> Iterator[Any]:
                 with counted(f.builder, end, begin=begin, label="row") as loop:
-                    kept = times(f.builder, f.builder.sub(loop.index, i64(begin)), _Row.nbytes)
+                    kept = times(f.builder, f.builder.sub(loop.index, i64(begin)), nbytes)
                     yield self._at((*outer, loop.index)), at(f.builder, f.scratch, kept)
 
             for (x, _), kept in each():
-                self._row(x).store(f.builder, kept)
+                self._row(x).store(f.builder, kept, lanes)
             for (x, row), kept in each():
-                self._elements(x, row, _Row.load(f.builder, kept))
+                self._elements(x, row, _Row.load(f.builder, kept, lanes))
 
     def _at(self, row: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """Where a row of x begins."""
@@ -312,22 +323,24 @@ class _Norm:
         builder = self.builder
         if self.norm.centred:
             x = builder.mul(x, splat(builder, ir.Constant(I32, self.norm.count), self.lanes))
-        r = self._narrow(splat(builder, row.r, self.lanes // 2))
-        c = splat(builder, row.c, self.lanes // 2)
-        products = [builder.add(builder.mul(t, r), c) for t in split(builder, x)]
-        p = self._words(products, row.first)
+        r = self._narrow(row.r)
+        parts = [builder.add(builder.mul(t, r), row.c) for t in split(builder, x)]
+        parts = [builder.lshr(t, row.first) for t in parts]
         if self.norm.shift > 32:
-            p = builder.ashr(p, splat(builder, builder.trunc(row.second, I32), self.lanes))
+            parts = [self._low_shifted(t, row.second) for t in parts]
         start = times(builder, column, 8)
         ms, bs = (self._constants(at(builder, a, start)) for a in self.f.arrays[:2])
         products = [
-            builder.add(builder.mul(t, self._narrow(m)), b)
-            for t, m, b in zip(split(builder, p), ms, bs, strict=True)
+            builder.add(builder.mul(self._narrow(t), self._narrow(m)), b)
+            for t, m, b in zip(parts, ms, bs, strict=True)
         ]
-        first = min(self.node.s, 32)
-        y = self._words(products, i64(first))
-        more = ir.Constant(self.words, [self.node.s - first] * self.lanes)
-        return builder.ashr(y, more) if self.node.s > 32 else y
+        return self._shifted(products)
+
+    def _low_shifted(self, value: Any, bits: Any) -> Any:
+        """The low words shifted right, with their signs."""
+        words = self.builder.bitcast(value, self.words)
+        shifted = self.builder.ashr(words, self.builder.bitcast(bits, self.words))
+        return self.builder.bitcast(shifted, self.wide)
 
     def _constants(self, pointer: Any) -> list[Any]:
         """Those of even, then of odd lanes."""
@@ -342,18 +355,18 @@ class _Norm:
         word = ir.Constant(self.wide, [32] * self.wide.count)
         return self.builder.ashr(self.builder.shl(value, word), word)
 
-    def _words(self, products: list[Any], bits: Any) -> Any:
-        """The low words of what is left of even and odd products behind `bits`, up to 32 of
-        them."""
-        builder, lanes = self.builder, self.lanes
-        even = builder.lshr(products[0], splat(builder, bits, lanes // 2))
-        left = splat(builder, builder.sub(i64(32), bits), lanes // 2)
-        odd = builder.shl(products[1], left)
+    def _shifted(self, products: list[Any]) -> Any:
+        """Even and odd products behind `s` bits, as words side by side."""
+        builder, lanes, s = self.builder, self.lanes, self.node.s
+        first = min(s, 32)
+        even = builder.lshr(products[0], ir.Constant(self.wide, [first] * self.wide.count))
+        odd = builder.shl(products[1], ir.Constant(self.wide, [32 - first] * self.wide.count))
         order = [lane + lanes * (lane % 2) for lane in range(lanes)]
-        mask = ir.Constant(self.words, order)
-        return builder.shuffle_vector(
-            builder.bitcast(even, self.words), builder.bitcast(odd, self.words), mask
-        )
+        y = builder.shuffle_vector(
+            builder.bitcast(even, self.words), builder.bitcast(odd, self.words),
+            ir.Constant(self.words, order),
+        )  # fmt: skip
+        return builder.ashr(y, ir.Constant(self.words, [s - first] * lanes)) if s > 32 else y
 
     def _bounded(self, y: Any) -> Any:
         """Past the zero point, clamped, in the result's dtype."""
