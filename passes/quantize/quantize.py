@@ -138,10 +138,21 @@ class Writer:
         if self.sites.moving(v) and is_float(v):
             return v.map_operands(lambda o: self.moved(o, v, new))
         # Tables, factors, slopes, weights of taps and the parameters of norms take reals.
-        real = self.sites.root[v] is not v or self.sites.absorbs(v)
-        if real or isinstance(v, PRelu | RowNorm | Resample):
+        if self.sites.root[v] is not v:
+            return v.map_operands(lambda o: self.inner(o, v, new))
+        if self.sites.absorbs(v) or isinstance(v, PRelu | RowNorm | Resample):
             return v.map_operands(lambda o: self.read(o, v, new))
         return v.map_operands(lambda o: self.operand(o, v, new))
+
+    def inner(self, o: Value, reader: Value, new: Mapping[Value, Value]) -> Value:
+        """An operand of a function of one value. What is quantized for others is computed anew
+        where another operand is not: all of the function must start at one value."""
+        root, sites = self.sites.root[reader], self.sites
+        if sites.root[o] is not root or o is root or o in sites.fused:
+            return self.read(o, reader, new)
+        if not any(p in sites.fused for p in (reader, *reader.operands)):
+            return self.read(o, reader, new)
+        return o.map_operands(lambda p: self.inner(p, reader, new))
 
     def read(self, o: Value, reader: Value, new: Mapping[Value, Value]) -> Value:
         """An operand as its reader takes it: of 8 bits unless it reads wider ones."""

@@ -10,11 +10,12 @@ from irc.graph import Graph, evaluate
 from irc.ops.activation import Relu, Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Div, Mul
+from irc.ops.elementwise import Div, Maximum, Mul, Sub
 from irc.ops.logic import And, Less
 from irc.ops.reduce import ReduceMean
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Pad, Slice, Transpose
+from irc.ops.unary import Exp
 from irc.passes.quantize import quantize
 from irc.properties import is_integer
 from irc.types import Array, DType, Quant
@@ -155,3 +156,15 @@ def test_a_real_that_becomes_a_whole_number_is_refused() -> None:
     whole = Cast(n.conv(n.x, 8), DType.I64, name="whole")
     with pytest.raises(CompileError, match=r"cast %whole: makes i64"):
         quantize(n.graph(whole), n.samples(2))
+
+
+def test_a_function_starts_at_one_value_though_others_read_what_is_inside() -> None:
+    n = Net()
+    x = n.conv(n.x, 8)
+    low = Maximum(x, scalar(-0.3), name="low")
+    inside = Exp(Sub(x, low, name="below"), name="inside")
+    graph = n.graph(n.conv(inside, 4), Maximum(low, n.conv(n.x, 8), name="read"))
+    assert min(noise(n, graph).values()) > 30
+    integer = integerize(quantize(graph, n.samples(4)))
+    (table,) = (v for v in integer.order if v.op == "lookup")
+    assert table.operands[0].op == "qconv2d"
