@@ -11,6 +11,12 @@ _OPTIONAL = "optional values are not supported, only tensors"
 _RANDOM = "random numbers have no place in inference"
 _TRAINING = "it is part of training; export the model for inference"
 _CODEC = "files are decoded outside of a net"
+_TREES = "trees and support vectors are no networks"
+_LABELS = "maps are not supported, only tensors; export scores, with skl2onnx: zipmap = False"
+_LAYOUT = (
+    "onnxruntime wrote this for one kind of CPU; optimize to its extended level at most, or give"
+    " the model as it was before"
+)
 
 REASONS: Mapping[str, str] = {
     **dict.fromkeys(("NonMaxSuppression", "Unique"), _SIZE),
@@ -35,5 +41,16 @@ REASONS: Mapping[str, str] = {
     ),
     **dict.fromkeys(("Adagrad", "Adam", "Gradient", "Momentum"), _TRAINING),
     "ImageDecoder": _CODEC,
+    "ZipMap": _LABELS,
+    **dict.fromkeys(
+        (
+            "SVMClassifier", "SVMRegressor", "TreeEnsemble", "TreeEnsembleClassifier",
+            "TreeEnsembleRegressor",
+        ),
+        _TREES,
+    ),
 }  # fmt: skip
 """By the operator's name."""
+
+DOMAIN_REASONS: Mapping[str, str] = {"com.microsoft.nchwc": _LAYOUT}
+"""By the operator's domain."""

@@ -10,7 +10,7 @@ from onnx import GraphProto, NodeProto
 
 from irc.errors import ModelError
 
-from .onnx_refused import REASONS
+from .onnx_refused import DOMAIN_REASONS, REASONS
 
 OLDEST_OPSET = 6
 DOMAINS = ("", "ai.onnx")
@@ -165,7 +165,8 @@ def check_supported(
             standard = node.domain in DOMAINS
             domain = "opset" if standard else f"domain {node.domain}, version"
             version = opset if standard else versions.get(node.domain, "not imported")
-            why = f": {REASONS[node.op_type]}" if node.op_type in REASONS else ""
+            reason = DOMAIN_REASONS.get(node.domain) or REASONS.get(node.op_type)
+            why = f": {reason}" if reason else ""
             unsupported[f"{node.op_type}{why} ({domain} {version})"].append(node)
     if unsupported:
         lines = [f"  {op}: {_listed(found)}" for op, found in sorted(unsupported.items())]

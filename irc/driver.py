@@ -102,7 +102,7 @@ def quantize(
     graph: Graph, calibration: Any, *, progress: Callable[[int], None] | None = None, **options: Any
 ) -> Graph:
     """Quantize a float graph into QDQ form, or what a QDQ graph has left float; scales that it
-    states are kept.
+    states are kept, but for those of weights where no activation has any.
 
     `calibration`: an iterable of samples `{name: array}` (or arrays, for one input), a mapping of
     stacked arrays, an `.npz` path, or `"random:N"`. `options` are those of the quantize pass.
@@ -112,7 +112,8 @@ def quantize(
     from irc.passes.quantize import complete
     from irc.passes.quantize import quantize as quantize_float
 
-    run = quantize_float if is_float(the_graph(graph)) else complete
+    graph = as_float(the_graph(graph))
+    run = quantize_float if is_float(graph) else complete
     if is_integer(graph) or (run is complete and not unquantized(graph)):
         raise GraphError(f"graph {graph.name} is quantized already: compile it as it is")
     simple = simplify(graph)
@@ -165,6 +166,18 @@ def to_onnx(graph: Graph, path: str | Path) -> None:
     model = export(graph).SerializeToString()
     with whole(path.parent) as folder:
         (folder / path.name).write_bytes(model)
+
+
+def as_float(graph: Graph) -> Graph:
+    """A graph that quantizes nothing but what it stores, as dynamically quantized models do, as the
+    float graph that it is; others as they are."""
+    if is_integer(graph) or is_scheduled(graph):
+        return graph
+    from irc.passes.quantize import with_real_weights
+
+    result = with_real_weights(graph)
+    derived(result, graph, [])
+    return result
 
 
 def unquantized(graph: Graph) -> tuple[str, ...]:
@@ -237,6 +250,7 @@ def stages(graph: Graph, calibration: Any | None) -> Iterator[tuple[str, Graph]]
     yield "import", graph
     for name in ("float", "quantize", "float", "integer", "schedule"):
         if name == "quantize":
+            graph = as_float(graph)
             if is_float(graph):
                 if calibration is None:
                     return

@@ -16,6 +16,7 @@ its author saw as one kernel, is computed in 16 bits where these are proved to b
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -35,6 +36,7 @@ from irc.ops.quantization import Dequantize, Quantize, constant, tabulated
 from irc.ops.ranking import Ranking
 from irc.ops.truth import QCompare, Truth
 from irc.passes.conversions import as_tensor, centred, clamped, converted, moved_constant
+from irc.passes.fitting import fitted
 from irc.passes.intervals import inner_type, output_type
 from irc.passes.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.complete import Islands
@@ -75,6 +77,14 @@ def integerize(graph: Graph) -> Graph:
             "calibration quantizes them too: irc.quantize(graph, calibration=...) in Python, or"
             " --calibration DATA on the command line"
         )
+    if work.narrow:
+        count, first = len(work.narrow), ", ".join(work.narrow[:3])
+        warnings.warn(
+            f"{graph.name}: {count} nodes read values of 16 bits, of which 8 are taken, as their"
+            f" products need more than the integers that there are: {first}"
+            + (", …" if count > 3 else ""),
+            stacklevel=2,
+        )
     return result
 
 
@@ -106,6 +116,7 @@ class _Work:
 
     source: Graph
     problems: list[str] = field(default_factory=list)
+    narrow: list[str] = field(default_factory=list)
     forms: dict[Value, Value | None] = field(default_factory=dict)
     made: dict[Key, Value] = field(default_factory=dict)
 
@@ -179,11 +190,16 @@ class _Work:
         return _placeholder(v.type)
 
     def predicate(self, v: Value) -> Value | None:
-        """A boolean function of one 8-bit value, a table; None where that has no integers yet."""
+        """A boolean function of one 8-bit value, a table; None where that has no integers yet. Of
+        16 bits one that is the same for all, as whether a number is none."""
         root = self.root[v]
         source = self.forms[root]
         if source is None:
             return None
+        if source.type.dtype.bits == 16:
+            table = predicate_table(v, root, source.type)
+            if _uniform(table):
+                return Const(np.broadcast_to(table[0], v.shape), name=v.name)
         if source.type.dtype.bits != 8:
             self.problems.append(f"{v.op} %{v.name}: a table needs an 8-bit operand, %{root.name}"
                                  f" is {source.type}")  # fmt: skip
@@ -266,12 +282,26 @@ class _Work:
         known = self.read(v, target)
         if known is None:
             return _placeholder(target)
+        operands = tuple(self.operands(v, known))
         try:
-            made = _twin(v, tuple(self.operands(v, known)), target)
+            return _twin(v, operands, target).replace(name=v.name)
         except IRCError as error:
-            self.problems.append(f"{v.op} %{v.name}: {error}")
-            return _placeholder(target)
-        return made.replace(name=v.name)
+            made = self.fitted(v, operands, target)
+            if made is None:
+                self.problems.append(f"{v.op} %{v.name}: {error}")
+            return made or _placeholder(target)
+
+    def fitted(self, v: Value, operands: tuple[Value, ...], target: TensorType) -> Value | None:
+        """The twin over other operands; noted where they don't say the same. None if none does."""
+        for made, exact in fitted(v, operands, target):
+            try:
+                twin = _twin(v, made, target).replace(name=v.name)
+            except IRCError:
+                continue
+            if not exact:
+                self.narrow.append(f"{v.op} %{v.name}")
+            return twin
+        return None
 
     def read(self, v: Value, target: TensorType) -> dict[Value, Value] | None:
         """The integers of a twin's operands, computed in 16 bits where the model quantizes none;
@@ -304,6 +334,10 @@ def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
     with np.errstate(all="ignore"):
         found = apply(v, root, fixedpoint.dequantize(q, source.with_shape(q.shape), DType.F64))
     return np.broadcast_to(found, q.shape).astype(np.bool_)
+
+
+def _uniform(table: Array) -> bool:
+    return bool(table.all() or not table.any())
 
 
 def _twin(v: Value, operands: tuple[Value, ...], target: TensorType) -> Value:

@@ -39,16 +39,16 @@ def output_type(v: Value, forms: Forms, root: Mapping[Value, Value]) -> TensorTy
 
     Raises `IRCError` where no interval is known.
     """
-    core = _core(v)
-    if weighted(core):
-        node: Any = core
+    made = core(v)
+    if weighted(made):
+        node: Any = made
         x, w = forms(node.x), forms(node.w)
         if x is None or w is None:
-            raise IRCError(f"{core.op} %{core.name}: its operands are not quantized")
+            raise IRCError(f"{made.op} %{made.name}: its operands are not quantized")
         scales = x.type.scale * channel_scales(constant(w, "weights").type, w.shape[0])
         return TensorType(DType.I32, v.shape, Quant(float(scales.max()), 0))
-    if core.op in NATURAL:
-        return TensorType(DType.I8, v.shape, stored_as(NATURAL[core.op], DType.I8))
+    if made.op in NATURAL:
+        return TensorType(DType.I8, v.shape, stored_as(NATURAL[made.op], DType.I8))
     low, high = _interval(v, forms, root)
     low, high = min(low, 0.0), max(high, 0.0, low + 1e-6)
     scale = (high - low) / 65535
@@ -129,7 +129,7 @@ def _known(v: Value, forms: Forms, root: Mapping[Value, Value]) -> Interval | No
         return None
 
 
-def _core(v: Value) -> Value:
+def core(v: Value) -> Value:
     """The op that computes the numbers: clamps and moves aside."""
     while v.operands and (is_clamp(v) or (v.moves and len(v.operands) == 1)):
         v = v.operands[0]

@@ -102,6 +102,10 @@ _DECLARED = (
     ),
     declare("DynamicQuantizeMatMul", (3, 5)),
     declare("MatMulIntegerToFloat", (4, 7)),
+    declare(
+        "MatMulNBits", (3, 6), K=REQUIRED, N=REQUIRED, bits=4, block_size=REQUIRED,
+        accuracy_level=0,
+    ),
 )  # fmt: skip
 
 # The optimizer writes this one into the standard domain.

@@ -70,7 +70,7 @@ class Result:
 
 def bench_model(request: Request) -> None:
     """Measure, and print tables; raises `IRCError`."""
-    graph = load_model(request.model, request.pins)
+    graph = driver.as_float(load_model(request.model, request.pins))
     driver.check_here(request.target)
     if request.json_file is not None:
         check_writable(request.json_file.parent)
@@ -121,7 +121,8 @@ def _prepared(request: Request, graph: Graph) -> tuple[Graph, dict[str, Array]]:
     if not is_float(graph) and request.calibration is None:
         return graph, next(driver.samples(graph, "random:1"))
     data = read_data(need_calibration(request.calibration), graph, None)
-    quantized = driver.quantize(graph, data) if is_float(graph) else graph
+    missing = is_float(graph) or driver.unquantized(graph)
+    quantized = driver.quantize(graph, data) if missing else graph
     return quantized, next(iter(driver.samples(graph, data)))
 
 

@@ -25,7 +25,7 @@ def compare_model(
 ) -> None:
     """Print every layer's SQNR, the worst first."""
     pixels = parse_pixels(pixels_text)
-    graph = load_model(path, pins)
+    graph = driver.as_float(load_model(path, pins))
     if not is_float(graph):
         raise GraphError(f"{path} is quantized already: there is no float model to compare with")
     chosen = read_data(need_calibration(calibration), graph, pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -121,7 +122,8 @@ class QMul(_QBinary):
         """Shapes that broadcast, products that fit an i32."""
         result = self.result(self.dtype, self.quant, self.clamp)
         check_product(self.bound, self.m, self.s)
-        if self.bound >= 2**31:
+        stored = prod(max(-v.type.dtype.min, v.type.dtype.max) for v in (self.a, self.b))
+        if max(self.bound, stored) >= 2**31:
             raise TypeCheckError(f"products of {self.a.type} and {self.b.type} may leave 32 bits")
         return result
 

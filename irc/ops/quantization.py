@@ -269,12 +269,24 @@ def real_constant(v: Value, what: str) -> Array:
 
 
 def tabulated(x: Value, f: Callable[[Array], Array], result: TensorType, what: str) -> Lookup:
-    """Equation (8): the lookup of `f`, reals to reals, over the 8-bit `x`; raises `IRCError` for
-    a wider one."""
+    """Equation (8): the lookup of `f`, reals to reals, over the 8-bit `x`; of one of 16 bits over
+    the upper ones. Raises `IRCError` for a wider one."""
+    if (upper := upper_bits(x.type)) is not None:
+        x = Requantize.to(x, upper, name=x.name)
     if x.type.dtype not in (DType.U8, DType.I8):
         raise IRCError(f"{what}: a table needs an 8-bit operand, %{x.name} is {x.type}")
     table = Const(fixedpoint.table(f, x.type, result))
     return Lookup(x, table, fixedpoint.quant_of(result))
+
+
+def upper_bits(t: TensorType) -> TensorType | None:
+    """The 8 bits that span the range of a quantized tensor of 16; None for others."""
+    dtype = {DType.U16: DType.U8, DType.I16: DType.I8}.get(t.dtype)
+    if dtype is None or t.quant is None:
+        return None
+    steps = 257  # 65535 / 255
+    zero = round((t.zero - t.dtype.min) / steps) + dtype.min
+    return TensorType(dtype, t.shape, Quant(t.scale * steps, zero))
 
 
 def full_range(t: TensorType) -> Bounds:

@@ -3,5 +3,6 @@
 from irc.passes.quantize.complete import Islands, complete
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import Quantize, quantize
+from irc.passes.quantize.stored import with_real_weights
 
-__all__ = ["Islands", "Options", "Quantize", "complete", "quantize"]
+__all__ = ["Islands", "Options", "Quantize", "complete", "quantize", "with_real_weights"]

@@ -14,19 +14,21 @@ from functools import cached_property
 from typing import Any
 
 from irc import fixedpoint
+from irc.errors import IRCError
 from irc.graph import Graph
 from irc.names import by_keyword
 from irc.ops.core import Const, Input
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
-from irc.passes.calibrate import Progress, Statistics, calibrate, keys
+from irc.passes.calibrate import Progress, Statistics, Visible, calibrate, keys
 from irc.passes.data import Source, batches
+from irc.passes.intervals import core, output_type
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.assignment import NATURAL, Scales
-from irc.passes.quantize.masks import masked
+from irc.passes.quantize.masks import finite, masked
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import Writer, pair
-from irc.passes.quantize.scales import choose_quant
+from irc.passes.quantize.scales import choose_quant, stored_as
 from irc.passes.quantize.sites import (
     Sites,
     from_reals,
@@ -35,7 +37,7 @@ from irc.passes.quantize.sites import (
     refuse,
     weighted,
 )
-from irc.types import DType, TensorType
+from irc.types import DType, Quant, TensorType
 from irc.value import Value
 
 
@@ -87,15 +89,45 @@ class Islands:
         return roots(self.graph.order, lambda v: False)
 
     @cached_property
-    def open(self) -> tuple[Value, ...]:
-        """The values that a layer reads as reals and that have no scale, in order."""
+    def unbounded(self) -> frozenset[Value]:
+        """The outputs that have no scale, and no interval that one could be made of."""
+        return frozenset(v for v in self.graph.outputs if is_float(v) and not self._bounded(v))
+
+    def _bounded(self, v: Value) -> bool:
+        if v in self.types or weighted(core(v)):
+            return True
+        try:
+            output_type(v, self._form, self.root)
+        except IRCError:
+            return False
+        return True
+
+    def _form(self, v: Value) -> Value | None:
+        """Stands for the integers of a value, in what is asked of their type."""
+        if isinstance(v, Dequantize):
+            return v.x
+        if v in self.read:
+            return Input(DType.U8, v.shape, Quant(1.0), name=v.name)
+        t = self.types.get(v)
+        return None if t is None else Input(t.dtype, t.shape, t.quant, name=v.name)
+
+    @cached_property
+    def read(self) -> frozenset[Value]:
+        """The values that a layer reads as reals and that have no scale."""
         walk = _Walk(self)
         for v in self.graph.order:
             if isinstance(v, QuantizeOp):
                 walk.visit(v.x)
         for v in self.graph.outputs:
             walk.visit(v)
-        return tuple(v for v in self.graph.order if v in walk.open)
+        return frozenset(walk.open)
+
+    @cached_property
+    def open(self) -> tuple[Value, ...]:
+        """The values that have no scale and need one, in order: layers read them, or they are
+        outputs of unknown range."""
+        needed = self.read | self.unbounded
+        return tuple(v for v in self.graph.order if v in needed)
 
     @cached_property
     def real_weights(self) -> tuple[Value, ...]:
@@ -188,11 +220,32 @@ class _Completer:
             if v in self.islands.real_weights:
                 made = self.writer.with_weights(v, read)
             else:
-                made = v.map_operands(source.__getitem__)
+                made = v.map_operands(lambda o, v=v, known=source: self.operand(o, v, known))
             real[v] = made
             chosen = self.types.get(v)
             read[v] = made if chosen is None else pair(made, chosen, v.name)
-        return graph.with_outputs(tuple(real[v] for v in graph.outputs))
+        return graph.with_outputs(tuple(self.output(v, real[v]) for v in graph.outputs))
+
+    def operand(self, o: Value, reader: Value, known: Mapping[Value, Value]) -> Value:
+        """An operand; of a constant that masks what a softmax sees, what that sees."""
+        if isinstance(o, Const) and o.type.dtype.is_float and reader in self.visible:
+            return Const(finite(o.array), name=o.name)
+        return known[o]
+
+    @cached_property
+    def visible(self) -> Mapping[Value, Visible]:
+        """Values of which their readers see a part only."""
+        return masked(self.islands.graph)
+
+    def output(self, v: Value, made: Value) -> Value:
+        """Outputs stay as they are where their range is known; others are i8."""
+        if v not in self.islands.unbounded:
+            return made
+        chosen = self.types[v]
+        if chosen.dtype is not DType.U8:
+            return pair(made, chosen, v.name)
+        quant = stored_as(fixedpoint.quant_of(chosen), DType.I8)
+        return pair(made, TensorType(DType.I8, v.shape, quant), v.name)
 
     @cached_property
     def types(self) -> Mapping[Value, TensorType]:

@@ -100,6 +100,13 @@ def test_all_unsupported_operators_are_listed_at_once() -> None:
     assert "Magic (domain com.example, version 3): 1 node: 'm1'" in message
 
 
+def test_a_layout_that_onnxruntime_chose_for_one_cpu() -> None:
+    nodes = [helper.make_node("Conv", ["x", "x"], ["y"], name="c", domain="com.microsoft.nchwc")]
+    proto = model(nodes, X)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft.nchwc", 1))
+    assert "optimize to its extended level at most" in error(proto)
+
+
 def test_operators_of_another_opset() -> None:
     assert "does not exist in opset 7" in error_of(node("Mish", ["x"]), opset=7)
     assert "attribute 'axes' does not exist in opset 18" in error_of(

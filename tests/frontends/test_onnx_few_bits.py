@@ -115,3 +115,48 @@ def test_what_is_refused() -> None:
     blocks = [real("s", np.ones((2, 3))), packed("z", TensorProto.INT8, np.zeros((2, 3)))]
     with pytest.raises(ModelError, match="only constants are quantized by blocks"):
         irc.load(made([node("QuantizeLinear", ["x", "s", "z"], block_size=2)], x, blocks))
+
+
+N, K, BLOCK = 5, 40, 16
+
+
+def matmul_few_bits(
+    bits: int, inputs: int = 3, extra: tuple[TensorProto, ...] = (), /, **attributes: int
+) -> onnx.ModelProto:
+    """`x [3,40]` times weights of few bits; `inputs` of them beside x, the third zero points."""
+    blocks, rng = -(-K // BLOCK), np.random.default_rng(bits)
+    tensors = [
+        numpy_helper.from_array(
+            rng.integers(0, 256, (N, blocks, BLOCK * bits // 8)).astype(np.uint8), "w"
+        ),
+        real("s", rng.uniform(0.01, 0.02, N * blocks)),
+        numpy_helper.from_array(
+            rng.integers(0, 256, N * -(-blocks * bits // 8)).astype(np.uint8), "z"
+        ),
+        *extra,
+    ]
+    names = [t.name for t in tensors][:inputs]
+    given = {"K": K, "N": N, "bits": bits, "block_size": BLOCK} | attributes
+    made_of = node("MatMulNBits", ["x", *names], domain="com.microsoft", **given)
+    proto = made([made_of], reals(7, 3, K), tensors[: max(inputs, 2)])
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return proto
+
+
+@pytest.mark.parametrize(("bits", "inputs"), [(4, 2), (4, 3), (8, 2), (8, 3)])
+def test_onnxruntimes_products_with_weights_of_few_bits(bits: int, inputs: int) -> None:
+    proto, x = matmul_few_bits(bits, inputs), reals(7, 3, K)
+    graph = irc.load(proto)
+    assert "linear" in {v.op for v in graph.order}
+    found = irc.evaluate(graph, {"x": x})["y"]
+    np.testing.assert_allclose(found, reference(proto, {"x": x})["y"], rtol=1e-4, atol=1e-4)
+
+
+def test_products_with_weights_of_few_bits_that_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"MatMulNBits.*bits = 3 and block_size = 16"):
+        irc.load(matmul_few_bits(4, bits=3))
+    with pytest.raises(ModelError, match=r"160 weights are needed, it has u8"):
+        irc.load(matmul_few_bits(4, K=64))
+    order = numpy_helper.from_array(np.zeros(K, np.int32), "order")
+    with pytest.raises(ModelError, match="g_idx"):
+        irc.load(matmul_few_bits(4, 4, (order,)))

@@ -10,15 +10,19 @@ import pytest
 from onnxruntime import quantization
 
 import irc
-from irc.driver import unquantized
+from irc.driver import as_float, unquantized
 from irc.errors import CompileError, GraphError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import HardSwish, Relu
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
+from irc.ops.normalization import LayerNorm
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.reduce import ReduceMean
+from irc.ops.selection import Gather
+from irc.ops.softmax import Softmax
+from irc.properties import is_float, is_qdq
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.frontends.test_onnx_quantized_models import EXAMPLES, Reader, images, scores
@@ -129,3 +133,42 @@ def test_a_model_that_is_quantized_in_part(partly: Path) -> None:
     model = irc.compile(done)
     found = np.concatenate([model({"x": x[np.newaxis]})["logits"] for x in xs])
     assert (found.argmax(1) == scores(partly, xs).argmax(1)).mean() >= 0.97
+
+
+def test_an_output_of_unknown_range_is_calibrated() -> None:
+    x = image()
+    first = pair(x, Quant(0.03, 128), "first")
+    scale = Const(np.ones(8, np.float32))
+    y = LayerNorm(first, scale, None, 3, 1e-5, name="y")
+    graph = Graph("open", (x,), (y,), ("y",))
+    with pytest.raises(CompileError, match="range is not known"):
+        irc.compile(graph)
+    assert unquantized(graph) == ("y",)
+    done = irc.quantize(graph, calibration=SAMPLES)
+    assert done.outputs[0].op == "dequantize"
+    assert snr(graph, done) > 35
+
+
+def test_what_masks_a_softmax_does_not_widen_its_range() -> None:
+    x = image()
+    hidden = Const(np.where(np.arange(8) > 5, -3e38, 0).astype(np.float32), name="mask")
+    y = Softmax(Add(pair(x, Quant(0.03, 128), "x.dq"), hidden, name="masked"), 3, name="y")
+    graph = Graph("masked", (x,), (y,), ("y",))
+    assert unquantized(graph) == ("masked",)
+    assert snr(graph, irc.quantize(graph, calibration=SAMPLES)) > 25
+
+
+def test_where_only_weights_are_quantized_the_rest_is_as_of_a_float_model() -> None:
+    ids = Input(DType.I64, (1, 4), name="x")
+    table = Const(np.arange(80, dtype=np.int8).reshape(10, 8) - 40, Quant(0.05), name="table")
+    rows = Dequantize(Gather(table, ids, 0, name="rows"), name="rows.dq")
+    stored = Const(np.arange(48, dtype=np.int8).reshape(6, 8) - 20, Quant(0.01), name="w")
+    y = Linear(rows, Dequantize(stored, name="w.dq"), None, name="y")
+    graph = Graph("stored", (ids,), (y,), ("y",))
+    real = as_float(graph)
+    assert is_float(real)
+    feed = {"x": np.array([[1, 3, 9, 0]])}
+    np.testing.assert_array_equal(evaluate(real, feed)["y"], evaluate(graph, feed)["y"])
+    done = irc.quantize(graph, calibration=[feed])
+    assert is_qdq(done)
+    assert as_float(done) is done
