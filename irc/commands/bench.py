@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +18,15 @@ from rich.table import Table
 from irc import driver
 from irc.commands.console import out, table
 from irc.commands.inputs import Pins, load_model, need_calibration, read_data
+from irc.commands.rivals import (
+    Call,
+    Turns,
+    by_bench,
+    check_rivals,
+    in_turns,
+    onnxruntime_call,
+)
 from irc.edge import to_integers
-from irc.errors import DataError, ToolError
 from irc.graph import Graph
 from irc.outputs import check_writable, whole
 from irc.properties import is_float
@@ -70,7 +73,7 @@ class Result:
 
 def bench_model(request: Request) -> None:
     """Measure, and print tables; raises `IRCError`."""
-    graph = driver.as_float(load_model(request.model, request.pins))
+    graph = load_model(request.model, request.pins)
     driver.check_here(request.target)
     if request.json_file is not None:
         check_writable(request.json_file.parent)
@@ -83,13 +86,20 @@ def bench_model(request: Request) -> None:
 
 def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[str, Any]:
     """All that is asked for, printed; and its content."""
-    rivals = _against(request, graph) if request.against else None
+    apart = bool(request.against) and check_rivals(request.against, request.target, graph)
+    rivals = _by_bench(request, graph) if apart else None
     quantized, feed = _prepared(request, graph)
     scheduled = driver.schedule(driver.integerize(quantized))
     inputs, _ = to_integers(scheduled.input_types, feed)
-    result = measure(request, scheduled, inputs, cores)
+    rival = None
+    if request.against and not apart:
+        rival = onnxruntime_call(request.model, feed, request.pins.values, request.threads)
+    result, turns = measure(request, scheduled, inputs, cores, rival)
     out().print(result_table(result))
     content: dict[str, Any] = {"result": asdict(result)}
+    if turns is not None:
+        out().print(turns.table())
+        content["comparison"] = turns.as_json()
     if request.layers:
         rounds = request.rounds * CALLS
         layers = driver.profile(scheduled, inputs, rounds, request.target, request.threads)
@@ -126,10 +136,18 @@ def _prepared(request: Request, graph: Graph) -> tuple[Graph, dict[str, Array]]:
     return quantized, next(iter(driver.samples(graph, data)))
 
 
+def _by_bench(request: Request, graph: Graph) -> tuple[str, dict[str, Any]]:
+    data = read_data(need_calibration(request.calibration), graph, None)
+    return by_bench(
+        request.model, graph, data, request.against, request.threads, request.rounds
+    )
+
+
 def measure(
-    request: Request, graph: Graph, inputs: dict[str, Array], cores: tuple[int, ...]
-) -> Result:
-    """Compile a scheduled graph to a library, load it, time it."""
+    request: Request, graph: Graph, inputs: dict[str, Array], cores: tuple[int, ...],
+    rival: Call | None = None,
+) -> tuple[Result, Turns | None]:  # fmt: skip
+    """Compile a scheduled graph to a library, load it, time it; in turns with a rival too."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         model = driver.compile(graph, target=request.target, threads=request.threads)
@@ -140,24 +158,19 @@ def measure(
         library = driver.open_library(Path(folder) / "libnet.so")
         library.run(inputs)
         first = time.perf_counter() - start
-        times = _milliseconds(lambda: library.run(inputs), request.rounds)
+        ours: dict[str, Call] = {"irc": lambda: library.run(inputs)}
+        times = in_turns(ours, request.rounds, WARM, CALLS).times["irc"]
+        turns = None
+        if rival is not None:
+            both = {**ours, "onnxruntime, as it is": rival}
+            turns = in_turns(both, request.rounds, WARM, CALLS)
     lower, median, upper = (float(q) for q in np.percentile(times, (25, 50, 75)))
     arena, bound = driver.arena_bounds(graph)
-    return Result(
+    result = Result(
         request.model.stem, request.threads, cores, median, lower, upper, min(times), first * 1e3,
         compiled, size, library.workspace_bytes, arena, bound,
     )  # fmt: skip
-
-
-def _milliseconds(call: Callable[[], object], rounds: int) -> list[float]:
-    for _ in range(WARM):
-        call()
-    times = []
-    for _ in range(rounds * CALLS):
-        start = time.perf_counter_ns()
-        call()
-        times.append((time.perf_counter_ns() - start) / 1e6)
-    return times
+    return result, turns
 
 
 def result_table(r: Result) -> Table:
@@ -195,42 +208,3 @@ def layer_table(layers: Sequence[Any]) -> Table:
             f"{layer.macs / 1e6:.2f}" if layer.macs else "", rate,
         )  # fmt: skip
     return made
-
-
-def _against(request: Request, graph: Graph) -> tuple[str, dict[str, Any]]:
-    """The tables of an interleaved comparison, and its content: `python -m bench` makes it, in a
-    process of its own."""
-    if importlib.util.find_spec("bench") is None:
-        raise ToolError(
-            "--against needs bench/, the measurements of irc's source tree, which is not installed"
-            " with it: run the command in that tree, with `pip install irc-nn[bench]`"
-        )
-    if request.target != "host":
-        raise DataError("--against measures this CPU as it is; `python -m bench --isa` limits all")
-    if not is_float(graph) or len(graph.inputs) != 1:
-        raise DataError("--against takes a float model of one input, which every peer quantizes")
-    samples = _samples(request, graph)
-    with tempfile.TemporaryDirectory() as name:
-        data, results = Path(name) / "samples.npz", Path(name) / "results.json"
-        arrays: dict[str, Any] = {graph.inputs[0].name: samples}
-        np.savez(data, **arrays)
-        command = [
-            sys.executable, "-m", "bench", str(request.model), "--samples", str(data),
-            "--against", ",".join(request.against), "--threads", str(request.threads),
-            "--rounds", str(request.rounds), "--calibration", str(len(samples)),
-            "--json", str(results),
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            why = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise ToolError(f"--against {','.join(request.against)}: {why[-1]}")
-        content: dict[str, Any] = json.loads(results.read_text())
-    return done.stdout, content
-
-
-def _samples(request: Request, graph: Graph) -> Array:
-    """Calibration samples on the first axis, without the batch axis of 1."""
-    data = read_data(need_calibration(request.calibration), graph, None)
-    feeds = islice(driver.samples(graph, data), 64)
-    (name,) = graph.input_types
-    return np.stack([np.asarray(feed[name], np.float32)[0] for feed in feeds])
