@@ -12,7 +12,7 @@ _RANDOM = "random numbers have no place in inference"
 _TRAINING = "it is part of training; export the model for inference"
 _CODEC = "files are decoded outside of a net"
 _TREES = "trees and support vectors are no networks"
-_LABELS = "maps are not supported, only tensors; export scores, with skl2onnx: zipmap = False"
+_LABELS = "maps are not supported, only tensors; skl2onnx makes none with zipmap=False"
 _LAYOUT = (
     "onnxruntime wrote this for one kind of CPU; optimize to its extended level at most, or give"
     " the model as it was before"

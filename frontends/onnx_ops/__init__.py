@@ -23,6 +23,7 @@ from . import (
     select,
     shape,
     signal,
+    traditional,
 )
 from .table import HANDLERS, Node
 
@@ -51,4 +52,5 @@ __all__ = [
     "select",
     "shape",
     "signal",
+    "traditional",
 ]

@@ -124,10 +124,17 @@ def _by_channel(node: Node, i: int, groups: int, channels: int) -> Value | None:
 @handles("LpNormalization")
 def lp_normalization(node: Node) -> Results:
     """Divided by the sum of magnitudes (p = 1) or the root of the sum of squares (p = 2)."""
-    x, build, p = node.x(), node.builder, node.integer("p")
+    x, p = node.x(), node.integer("p")
     axis = node.axis(node.integer("axis"), x.type.rank)
     if p not in (1, 2):
         node.fail(f"p = {p} is not supported, only 1 and 2")
+    return normalized(node, x, axis, p)
+
+
+def normalized(node: Node, x: Value, axis: int, p: int) -> Value:
+    """x divided by its norm along an axis: the sum of magnitudes, or the root of that of squares.
+    """
+    build = node.builder
     total = build.add(ReduceSum(build.add(Abs(x) if p == 1 else Mul(x, x)), (axis,), True))
     norm = total if p == 1 else build.add(Sqrt(total))
     # What is 0 everywhere stays so.

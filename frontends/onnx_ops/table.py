@@ -191,7 +191,8 @@ class Node:
         if not schema.min_input <= count <= schema.max_input:
             self.fail(f"{count} inputs, it takes {schema.min_input} to {schema.max_input}")
         if not schema.min_output <= len(self.proto.output) <= schema.max_output:
-            self.fail(f"{len(self.proto.output)} outputs, it has at most {schema.max_output}")
+            least, most = schema.min_output, schema.max_output
+            self.fail(f"{len(self.proto.output)} outputs, it has {least} to {most}")
         for name, given in self.given.items():
             declared = schema.attributes.get(name)
             if declared is None:

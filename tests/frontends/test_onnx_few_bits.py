@@ -136,7 +136,7 @@ def matmul_few_bits(
         *extra,
     ]
     names = [t.name for t in tensors][:inputs]
-    given = {"K": K, "N": N, "bits": bits, "block_size": BLOCK} | attributes
+    given: dict[str, Any] = {"K": K, "N": N, "bits": bits, "block_size": BLOCK} | attributes
     made_of = node("MatMulNBits", ["x", *names], domain="com.microsoft", **given)
     proto = made([made_of], reals(7, 3, K), tensors[: max(inputs, 2)])
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
