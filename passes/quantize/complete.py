@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from irc import fixedpoint
@@ -220,14 +220,14 @@ class _Completer:
             if v in self.islands.real_weights:
                 made = self.writer.with_weights(v, read)
             else:
-                made = v.map_operands(lambda o, v=v, known=source: self.operand(o, v, known))
+                made = v.map_operands(partial(self.operand, v, source))
             real[v] = made
             chosen = self.types.get(v)
             read[v] = made if chosen is None else pair(made, chosen, v.name)
         return graph.with_outputs(tuple(self.output(v, real[v]) for v in graph.outputs))
 
-    def operand(self, o: Value, reader: Value, known: Mapping[Value, Value]) -> Value:
-        """An operand; of a constant that masks what a softmax sees, what that sees."""
+    def operand(self, reader: Value, known: Mapping[Value, Value], o: Value) -> Value:
+        """An operand of a reader; of a constant that masks what a softmax sees, what that sees."""
         if isinstance(o, Const) and o.type.dtype.is_float and reader in self.visible:
             return Const(finite(o.array), name=o.name)
         return known[o]

@@ -14,6 +14,7 @@ from irc.cli import app
 from irc.commands import rivals
 from irc.commands.rivals import check_rivals, in_turns, onnxruntime_call
 from irc.errors import DataError, ToolError
+from irc.types import Array
 
 FLOAT = irc.parse("graph @f(%x: f32[1,6]) {\n  %y = relu(%x) : f32[1,6]\n  return %y\n}")
 QDQ = irc.parse(
@@ -81,6 +82,7 @@ def test_a_model_of_several_inputs_beside_onnxruntime(mixed: Path, tmp_path: Pat
 
 
 def test_what_onnxruntime_cannot_run_is_told(mixed: Path) -> None:
-    feed = {"ids": np.zeros((1, 5), np.int64), "x": np.zeros((1, 4, 3), np.float32)}
+    ids, x = np.zeros((1, 5), np.int64), np.zeros((1, 4, 3), np.float32)
+    feed: dict[str, Array] = {"ids": ids, "x": x}
     with pytest.raises(ToolError, match=r"onnxruntime can't run mixed\.onnx: "):
         onnxruntime_call(mixed, feed, ["scale=1.0"], 1)
