@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +24,7 @@ from irc.ops.quantization import (
     real_constant,
     scalars,
 )
+from irc.proofs import rescaled_bound
 from irc.types import Array, DType, Quant, TensorType, broadcast_shapes
 from irc.value import Value, op
 
@@ -67,7 +68,8 @@ class PRelu(Value):
             x, m, s,
             Const(m_neg.reshape(slope.shape), name=f"{self.name}.m"),
             Const(s_neg.reshape(slope.shape), name=f"{self.name}.s"),
-            full_range(result), result.dtype, fixedpoint.quant_of(result), name=self.name,
+            full_range(result), result.dtype, fixedpoint.quant_of(result),
+            wide=_reach(x.type, [m, *m_neg], [s, *s_neg], result.zero) >= 2**31, name=self.name,
         )  # fmt: skip
 
 
@@ -76,7 +78,8 @@ class QPRelu(Value):
     """Equation (6) with one multiplier for `x >= zp`, and others below.
 
     m, s for the upper branch; m_neg i32, s_neg i8 broadcast to x (per channel, usually), with
-    m_neg negative where the slope is.
+    m_neg negative where the slope is. `wide`: in 64 bits, because a steep slope could leave 32
+    before the clamp.
     """
 
     x: Value
@@ -87,10 +90,11 @@ class QPRelu(Value):
     clamp: Bounds
     dtype: DType
     quant: Quant
+    wide: bool = True
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     def infer(self) -> TensorType:
-        """The shape of x; multipliers that broadcast to it."""
+        """The shape of x; multipliers that broadcast to it, and fit 32 bits unless `wide`."""
         need_quantized("x", self.x.type)
         for what, v, dtype in (("m_neg", self.m_neg, DType.I32), ("s_neg", self.s_neg, DType.I8)):
             need_broadcast(what, v.type, self.x.type)
@@ -98,7 +102,18 @@ class QPRelu(Value):
                 raise TypeCheckError(f"{what} must be {dtype.value}, it is {v.type}")
         check_bounds(self.clamp, self.dtype)
         check_product(magnitude(self.x.type), self.m, self.s)
-        return TensorType(self.dtype, self.x.shape, self.quant)
+        result = TensorType(self.dtype, self.x.shape, self.quant)
+        if not self.wide and self._known_reach(result) >= 2**31:
+            raise TypeCheckError("products may leave 32 bits before the clamp: set wide")
+        return result
+
+    def _known_reach(self, result: TensorType) -> int:
+        """How far a product reaches by the multipliers that are constants."""
+        m, s = [self.m], [self.s]
+        if isinstance(self.m_neg, Const) and isinstance(self.s_neg, Const):
+            m_neg, s_neg = np.broadcast_arrays(self.m_neg.array, self.s_neg.array)
+            m, s = [*m, *m_neg.reshape(-1)], [*s, *s_neg.reshape(-1)]
+        return _reach(self.x.type, m, s, result.zero)
 
     def evaluate(self, x: Array, m_neg: Array, s_neg: Array) -> Array:
         """Equation (6) by branch."""
@@ -108,16 +123,22 @@ class QPRelu(Value):
         return fixedpoint.requantize(d, m, s, self.type.zero, self.clamp, self.dtype)
 
     def loops(self) -> Loops:
-        """Both products, in 64 bits since a steep slope may leave 32, and a choice."""
+        """Both products, and a choice."""
 
         def value(*i: Expr) -> Expr:
-            d = difference(load(self.x, *i), self.x.type, DType.I64)
+            d = difference(load(self.x, *i), self.x.type, DType.I64 if self.wide else DType.I32)
             lower = MulShift(d, load_broadcast(self.m_neg, i), load_broadcast(self.s_neg, i))
             upper = MulShift(d, *scalars(self.m, self.s))
             chosen = Select(d < 0, lower, upper)
             return clamp(chosen + self.type.zero, *self.clamp).cast(self.dtype)
 
         return elementwise(self.shape, value)
+
+
+def _reach(x: TensorType, m: Sequence[int], s: Sequence[int], zero: int) -> int:
+    """How far `zp + (6)` of an x reaches, over all multipliers."""
+    bound = np.full(len(m), magnitude(x))
+    return rescaled_bound(bound, np.asarray(m), np.asarray(s), zero)
 
 
 def need_broadcast(what: str, t: TensorType, to: TensorType) -> None:

@@ -3,17 +3,19 @@
 Sums that a norm reads carry a residual stream: each block adds to it, outliers stretch its range,
 and every rounding of it stays. What a softmax reads is exponentiated, so that a step of its scale
 is a relative error. Kernels that write or read such values as i16 cost little; what multiplies
-with weights keeps 8 bits, and reads an 8-bit copy.
+with weights keeps 8 bits, and reads an 8-bit copy. What passes from a layer to the elementwise op
+behind it stays in registers, where 16 bits cost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from irc.ops.core import Input
 from irc.ops.normalization import RowNorm
 from irc.passes.calibrate import Statistics
+from irc.passes.pointwise import is_clamp
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import LEVELS, choose_quant, signal_to_noise
 from irc.passes.quantize.sites import Sites, is_float
@@ -24,6 +26,10 @@ ENOUGH = 35.0
 LOGIT_STEP = 1 / 32
 """A step that is small enough for what a softmax reads: 3 % of each probability."""
 SUMS = frozenset({"add", "sub"})
+TAILS = SUMS | {"mul", "minimum", "maximum", "prelu"}
+"""Elementwise ops that read 16 bits in the kernel of what they read."""
+KERNELS = TAILS | {"conv2d", "linear"}
+"""Ops whose kernels take in the elementwise op behind them."""
 
 
 def widens(group: Collection[Value]) -> bool:
@@ -46,7 +52,26 @@ def wide_values(
             walk.softmax(v)
         elif walk.all and v.op in SUMS:
             walk.widen(v)
-    return frozenset(walk.found)
+    return frozenset(walk.found) | frozenset(passing(sites))
+
+
+def passing(sites: Sites) -> Iterator[Value]:
+    """Values that are never stored: only an elementwise op reads them, in the kernel that computes
+    them (`irc.passes.fuse_kernels`), so that 8 bits would save nothing."""
+    position = {v: i for i, v in enumerate(sites.graph.order)}
+    for v in sites.graph.order:
+        if v.op in TAILS and is_float(v) and sites.root[v] is v:
+            hosts = [o for o in v.operands if _takes_in(sites, o, v)]
+            yield from sorted(hosts, key=position.__getitem__)[-1:]
+
+
+def _takes_in(sites: Sites, v: Value, reader: Value) -> bool:
+    """Whether the kernel of an operand can take in what reads it."""
+    computed = v
+    while is_clamp(computed) and sites.absorbs(computed):
+        (computed,) = computed.operands
+    alone = sites.graph.uses(v) == 1 and v.shape == reader.shape
+    return alone and is_float(v) and v not in sites.fused and computed.op in KERNELS
 
 
 @dataclass

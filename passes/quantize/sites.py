@@ -27,7 +27,7 @@ EIGHT_BITS = (DType.U8, DType.I8)
 SCALED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
 """Ops that take a factor behind them into their own rescaling."""
 READ_WIDE = frozenset(
-    {"add", "sub", "mul", "softmax", "reduce_sum", "reduce_mean", "minimum", "maximum"}
+    {"add", "sub", "mul", "prelu", "softmax", "reduce_sum", "reduce_mean", "minimum", "maximum"}
 )
 """Ops whose integer form takes 16 bits, besides norms, recurrent cells and all that moves
 elements."""

@@ -129,7 +129,7 @@ def maximum(draw: Draw) -> Sample:
 
 @sample("qprelu")
 def qprelu(draw: Draw) -> Sample:
-    x = operand(draw, "x", shape(draw, 1, 4))
+    x = operand(draw, "x", shape(draw, 1, 4), MIXED)
     slopes = broadcastable(draw, x.value.shape)
     count = int(np.prod(slopes))
     m, s = multipliers(draw, count, 20, 45)
@@ -138,7 +138,8 @@ def qprelu(draw: Draw) -> Sample:
     s_neg = Const(s.array.reshape(slopes), name="s_neg")
     dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
-    node = QPRelu(x.value, *multiplier(draw, 20, 45), m_neg, s_neg, bounds, dtype, q)
+    wide = draw(st.booleans())
+    node = QPRelu(x.value, *multiplier(draw, 20, 45), m_neg, s_neg, bounds, dtype, q, wide)
     return sample_of(node, x)
 
 

@@ -212,6 +212,21 @@ def test_prelu_twin_is_within_a_step(
     assert steps_off(made, {x: q}, expected).max() <= 1
 
 
+@pytest.mark.parametrize("steep", [1.0, 2.0**20])
+def test_slopes_that_leave_32_bits_are_computed_in_64(steep: float) -> None:
+    x, q, real = quantized_input("x", np.linspace(-1, 1, 30).reshape(2, 3, 5), DType.I16)
+    slopes = np.array([0.5, steep, -0.25, 1.0, 0.0])
+    node: Value = prelu.PRelu(real_input("x", x.shape), Const(slopes.astype(np.float32)))
+    expected = np.where(real < 0, slopes * real, real)
+    made = node.quantized((x, node.operands[1]), fitted(real, DType.U8))
+    assert isinstance(made, prelu.QPRelu)
+    assert made.wide == (steep > 1)
+    assert steps_off(made, {x: q}, expected.clip(real.min(), real.max())).max() <= 1
+    if made.wide:
+        with pytest.raises(IRCError, match="set wide"):
+            made.replace(wide=False)
+
+
 def test_batch_norm_is_the_onnx_operator() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 4, 3, 5)).astype(np.float32)

@@ -11,10 +11,12 @@ from irc.errors import IRCError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import HardSwish
 from irc.ops.cast import Cast
-from irc.ops.core import Const, Input
+from irc.ops.conv import Conv2d
+from irc.ops.core import Const, Input, Kernel
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import LayerNorm
+from irc.ops.prelu import PRelu
 from irc.ops.selection import Where
 from irc.ops.shape import Transpose
 from irc.ops.softmax import Softmax
@@ -114,6 +116,39 @@ def test_what_weights_multiply_has_8_bits() -> None:
     assert {v.operands[0].type.dtype for v in layers} == {DType.U8}
     assert {v.type.dtype for v in layers} == {DType.I16, DType.I8}
     assert {v.operands[0].type.dtype for v in integer.order if v.op == "qnorm"} == {DType.I16}
+
+
+def behind_layers(kind: str) -> Graph:
+    """A convolution, and what is fused into it."""
+    x = Input(DType.F32, (1, 6, 6, 8), name="x")
+    rng = np.random.default_rng(0)
+    first, second = (const(rng.normal(0, 0.3, (8, 3, 3, 8)), w) for w in ("w0", "w1"))
+    a = Conv2d(x, first, pads=(1, 1, 1, 1), name="a")
+    slopes = const(rng.uniform(-0.1, 0.4, 8), "slopes")
+    b = PRelu(a, slopes, name="b") if kind == "prelu" else Add(a, x, name="b")
+    return Graph("g", (x,), (Conv2d(b, second, pads=(1, 1, 1, 1), name="c"),), ("c",))
+
+
+@pytest.mark.parametrize("kind", ["prelu", "add"])
+def test_what_is_never_stored_has_16_bits(kind: str) -> None:
+    graph = behind_layers(kind)
+    feeds, (probe,) = samples(graph, 4), samples(graph, 1, 1)
+    assert quality(graph, feeds, probe) > quality(graph, feeds, probe, activations=8) + 0.3
+    scheduled = driver.schedule(driver.integerize(quantize(graph, feeds)))
+    kernels = [v for v in scheduled.order if isinstance(v, Kernel)]
+    bodies = [[v.type.dtype for v in k.body.order if not isinstance(v, Input)] for k in kernels]
+    assert bodies == [[DType.I16, DType.U8], [DType.I8]]
+
+
+def test_two_layers_of_which_one_takes_in_the_sum() -> None:
+    x = Input(DType.F32, (1, 6, 6, 8), name="x")
+    rng = np.random.default_rng(0)
+    first, second = (const(rng.normal(0, 0.3, (8, 1, 1, 8)), w) for w in ("w0", "w1"))
+    total = Add(Conv2d(x, first, name="a"), Conv2d(x, second, name="b"), name="sum")
+    graph = Graph("g", (x,), (Conv2d(total, first, name="y"),), ("y",))
+    scheduled = driver.schedule(driver.integerize(quantize(graph, samples(graph, 2))))
+    stored = [v.type.dtype for v in scheduled.order if isinstance(v, Kernel)]
+    assert stored == [DType.U8, DType.U8, DType.I8]
 
 
 def test_only_known_bits() -> None:
