@@ -65,6 +65,14 @@ Calibration = Annotated[
         " a folder of images (with --input-u8); or random:N.",
     ),
 ]
+MinSqnr = Annotated[
+    float,
+    typer.Option(
+        metavar="DB", min=0.0,
+        help="Accuracy that each output must have, in dB of signal to noise against float, measured"
+        " on a quarter of the calibration data: values get 16 bits until it is reached.",
+    ),
+]  # fmt: skip
 Data = Annotated[
     str | None,
     typer.Option(metavar="DATA", help="Inputs to measure on, like --calibration (its default)."),
@@ -163,6 +171,7 @@ def compile_(
     tune: Tune = False,
     data: Data = None,
     labels: Labels = None,
+    min_sqnr: MinSqnr = 0.0,
 ) -> None:
     """Compile a model to a library: .so, .a, .o, a header, a manifest and a report."""
     from irc.commands.compile import Request, compile_model
@@ -171,6 +180,7 @@ def compile_(
         model=model, directory=directory, calibration=calibration, pins=_pins(shapes, values),
         targets=tuple(target or ("host",)), name=name, threads=threads, optimize=optimize,
         emit=emit, float_io=float_io, pixels=pixels, tune=tune, data=data, labels=labels,
+        min_sqnr=min_sqnr,
     )  # fmt: skip
     compile_model(request)
 

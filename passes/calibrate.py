@@ -124,11 +124,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Profile:
-    """The statistics of a graph's values by their keys, and the hash of that graph."""
+    """The statistics of a graph's values by their keys, the hash of that graph, and the keys of
+    `fine` inputs, which 8 bits are known to be too few for."""
 
     graph_hash: str
     samples: int
     values: Mapping[str, Statistics]
+    fine: tuple[str, ...] = ()
 
     def check(self, graph: Graph) -> None:
         """Raise `DataError` unless the profile was taken of exactly this graph."""
@@ -144,6 +146,7 @@ class Profile:
             "graph_hash": np.array(self.graph_hash),
             "samples": np.array(self.samples),
             "keys": np.array(list(self.values), dtype=np.str_),
+            "fine": np.array(self.fine, dtype=np.str_),
         }
         for i, s in enumerate(self.values.values()):
             arrays[f"{i}.range"] = np.array([s.low, s.high, s.width])
@@ -158,7 +161,8 @@ class Profile:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 values = {str(k): _restore(archive, i) for i, k in enumerate(archive["keys"])}
-                return cls(str(archive["graph_hash"]), int(archive["samples"]), values)
+                fine = tuple(map(str, archive["fine"]))
+                return cls(str(archive["graph_hash"]), int(archive["samples"]), values, fine)
         except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} is no calibration profile: {error}") from None
 

@@ -52,6 +52,7 @@ class Request:
     tune: bool
     data: str | None
     labels: Path | None
+    min_sqnr: float
 
     def check(self, graph: Graph) -> None:
         """Raise `IRCError` for what can't be done, before the long work begins."""
@@ -116,13 +117,15 @@ def _quantized(
         return _completed(request, graph, pixels), Findings()
     source = need_calibration(request.calibration)
     calibration = read_data(source, graph, pixels)
-    quantized = driver.quantize(graph, calibration)
+    quantized = driver.quantize(graph, calibration, min_sqnr=request.min_sqnr)
     errors = _errors(graph, quantized, calibration)
     return quantized, Findings(errors, _accuracy(request, graph, quantized, pixels))
 
 
 def _completed(request: Request, graph: Graph, pixels: Pixels | None) -> Graph:
     """A graph that came quantized: as it is, or what it leaves float quantized too."""
+    if request.min_sqnr:
+        raise DataError("--min-sqnr is for float models, this one states its scales")
     if request.calibration is None:
         return graph
     if not driver.unquantized(graph):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,9 +13,15 @@ from irc.passes.calibrate import Statistics
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import wide_values, widens
-from irc.passes.quantize.scales import asymmetric, choose_quant, choose_wide, stored_as
+from irc.passes.quantize.scales import (
+    asymmetric,
+    choose_input,
+    choose_quant,
+    choose_wide,
+    stored_as,
+)
 from irc.passes.quantize.signals import reads_signal, signals
-from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float, to_float
+from irc.passes.quantize.sites import EIGHT_BITS, Sites, from_outside, is_float, to_float
 from irc.passes.quantize.states import PACKED, state_quant
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
@@ -53,12 +59,18 @@ class Scales:
         return self.types[v] if wide else self.narrow[v]
 
 
-def assign(sites: Sites, statistics: Mapping[Value, Statistics], options: Options) -> Scales:
-    """Group the values that share a scale, and choose each group's."""
+def assign(
+    sites: Sites,
+    statistics: Mapping[Value, Statistics],
+    options: Options,
+    fine: Collection[Value] = (),
+) -> Scales:
+    """Group the values that share a scale, and choose each group's; `fine` ones have 16 bits that
+    layers multiply as they are."""
     types: dict[Value, TensorType] = {}
     narrow: dict[Value, TensorType] = {}
     wide = wide_values(sites, statistics, options)
-    known = signals(sites, statistics, options)
+    known = signals(sites, statistics, options, fine)
     sounds: set[Value] = set()
     for group in _groups(sites, statistics):
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
@@ -110,6 +122,8 @@ def _quant(
     fixed = natural.pop() if len(natural) == 1 else None
     if fixed is not None and all(_holds(fixed, f) for f in fills):
         return fixed
+    if any(map(from_outside, parts)):
+        return choose_input([statistics[p] for p in parts], fills)
     seen = sites.seen(parts[0]) if len(parts) == 1 else ()
     return choose_quant([statistics[p] for p in parts], options, fills, seen)
 

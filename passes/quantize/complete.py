@@ -50,6 +50,8 @@ def complete(
     integer form.
     """
     chosen = by_keyword(Options, "quantize", options)
+    if chosen.min_sqnr:
+        raise IRCError(f"{graph.name}: min_sqnr is for float models, this one states scales")
     islands = Islands(graph)
     islands.check()
     if not islands.open and not islands.real_weights:

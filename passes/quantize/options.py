@@ -21,7 +21,10 @@ class Options:
     method. pair_safe: no like-signed neighbours of an output channel's weights exceed 128 in sum,
     so that `vpmaddubsw` is exact. per_channel: one weight scale per output channel rather than per
     tensor. bias_correction: fold the mean error of rounded weights into the
-    bias. equalize: even out a norm's channels before weights multiply them.
+    bias. equalize: even out a norm's channels before weights multiply them. min_sqnr: the
+    signal-to-noise ratio in dB that every output must have, against float, on the quarter of the
+    samples that is then kept back from calibration; 0 asks for nothing. Values get 16 bits until it
+    is reached (see `irc.passes.quantize.refine`).
     """
 
     weights: int = 8
@@ -32,6 +35,7 @@ class Options:
     per_channel: bool = True
     bias_correction: bool = True
     equalize: bool = True
+    min_sqnr: float = 0.0
 
     def __post_init__(self) -> None:
         if self.weights != 8:
@@ -42,5 +46,7 @@ class Options:
             )
         if self.method not in METHODS:
             raise IRCError(f"quantize: method {self.method!r} is none of {', '.join(METHODS)}")
+        if self.min_sqnr and str(self.activations) == "8":
+            raise IRCError("quantize: min_sqnr gives values 16 bits, which activations=8 forbids")
         if not 50 < self.percentile <= 100:
             raise IRCError(f"quantize: percentile={self.percentile} must lie in (50, 100]")

@@ -23,6 +23,8 @@ from irc.value import Value
 
 ENOUGH = 35.0
 """An SQNR in dB that is enough for what is normalized: a Gaussian in 8 bits has 40."""
+SMALL = 4096
+"""Elements that are written and read in no time."""
 LOGIT_STEP = 1 / 32
 """A step that is small enough for what a softmax reads: 3 % of each probability."""
 SUMS = frozenset({"add", "sub"})
@@ -89,9 +91,10 @@ class _Walk:
         return str(self.options.activations) == "16"
 
     def norm(self, x: Value) -> None:
-        """Sums, and what loses too much."""
+        """Sums, what loses too much, and what is so small that 16 bits cost nothing."""
         for part in self.sites.parts(x):
-            if self.all or part.op in SUMS or self.noise(part) < ENOUGH:
+            small = part.type.size <= SMALL
+            if self.all or small or part.op in SUMS or self.noise(part) < ENOUGH:
                 self.widen(part)
 
     def softmax(self, v: Value) -> None:

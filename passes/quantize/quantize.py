@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from irc import fixedpoint
+from irc.errors import DataError
 from irc.graph import Graph
 from irc.names import by_keyword
 from irc.ops.core import Const, Input
@@ -19,17 +20,24 @@ from irc.ops.quantization import Quantize as QuantizeOp
 from irc.ops.recurrent import Recurrent
 from irc.ops.resample import Resample
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
-from irc.passes.data import Source, batches
+from irc.passes.data import Batch, Source, batches
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.options import Options
+from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.scales import asymmetric, stored_as, symmetric
+from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, is_float, weighted
 from irc.passes.quantize.states import merged, precise_operands, state_constant
 from irc.pipeline import Pass
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
+
+KEPT = 4
+"""Samples on which it is measured what an input's rounding costs."""
+APART, MEASURED = 4, 8
+"""Of so many samples one is kept from calibration, to measure accuracy on, until enough are."""
 
 
 def quantize(
@@ -42,19 +50,62 @@ def quantize(
     """The float graph in QDQ form, every activation between kernels in 8 bits, or 16 where asked.
 
     `data` is whatever `irc.passes.data.batches` reads, or what `profile` measured before. Options
-    are the fields of `Options`. Raises `CompileError` listing all nodes without an integer form,
-    `DataError` for data that does not fit.
+    are the fields of `Options`. Raises `CompileError` listing all nodes without an integer form, or
+    where `min_sqnr` can't be reached, `DataError` for data that does not fit.
     """
     chosen = by_keyword(Options, "quantize", options)
     graph = _prepared(graph, chosen)
     sites = Sites(graph)
     sites.check()
+    samples = Samples(graph, () if isinstance(data, Profile) else data, bool(chosen.min_sqnr))
     if not isinstance(data, Profile):
-        data = calibrate(graph, batches(graph, data), sites.observed, progress, sites.visible)
+        data = measured(sites, samples, chosen, progress)
+    elif chosen.min_sqnr:
+        raise DataError("min_sqnr is measured on samples: a calibration profile has none")
     data.check(graph)
     names = keys(graph)
     statistics = {v: data.values[names[v]] for v in sites.observed}
-    return Writer(sites, statistics, assign(sites, statistics, chosen), chosen).graph()
+
+    def write(fine: Iterable[Value]) -> tuple[Scales, Graph]:
+        scales = assign(sites, statistics, chosen, frozenset(fine))
+        return scales, Writer(sites, statistics, scales, chosen).graph()
+
+    fine = [v for v in graph.inputs if names[v] in data.fine]
+    if not chosen.min_sqnr:
+        return write(fine)[1]
+    return Refinement(sites, samples.unseen or samples.first, chosen.min_sqnr, write).graph(fine)
+
+
+@dataclass
+class Samples:
+    """Feeds of a graph, of which some are remembered: the first ones, and, if wanted, every fourth
+    one, which calibration then does not see."""
+
+    graph: Graph
+    source: Source
+    apart: bool = False
+    first: list[Batch] = field(default_factory=list)
+    unseen: list[Batch] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for i, feed in enumerate(batches(self.graph, self.source)):
+            if i < KEPT:
+                self.first.append(feed)
+            if self.apart and i % APART == APART - 1 and len(self.unseen) < MEASURED:
+                self.unseen.append(feed)
+            else:
+                yield feed
+
+
+def measured(
+    sites: Sites, samples: Samples, options: Options, progress: Progress | None = None
+) -> Profile:
+    """What samples tell of a graph's values."""
+    graph, names = sites.graph, keys(sites.graph)
+    found = calibrate(graph, samples, sites.observed, progress, sites.visible)
+    statistics = {v: found.values[names[v]] for v in sites.observed}
+    fine = fine_inputs(sites, statistics, options, samples.first)
+    return replace(found, fine=tuple(names[v] for v in graph.inputs if v in fine))
 
 
 def profile(
@@ -65,7 +116,7 @@ def profile(
     graph = _prepared(graph, by_keyword(Options, "quantize", options))
     sites = Sites(graph)
     sites.check()
-    return calibrate(graph, batches(graph, data), sites.observed, progress, sites.visible)
+    return measured(sites, Samples(graph, data), Options(**options), progress)
 
 
 def _prepared(graph: Graph, options: Options) -> Graph:

@@ -17,6 +17,8 @@ LEVELS = 255
 SHRINK = np.concatenate([np.linspace(1.0, 0.2, 41), np.linspace(0.18, 0.0, 10)])
 """The candidates of the MSE search: shares of the measured range that are kept. Few values lose
 most of it: those of which a function sees one end only."""
+ROOM = 1 / 16
+"""What an input's range is widened by on either side, of itself."""
 HEADROOM = 2.0
 """Ranges of 16 bits reach this much further than what was measured: a bit for data unlike it."""
 
@@ -34,6 +36,12 @@ class Histogram:
     low: float
     high: float
     seen: Sequence[Function] = ()
+
+    def bounded(self, end: float) -> bool:
+        """Whether an end of the range is more than its outermost element."""
+        near = np.abs(self.centres - end) <= (self.high - self.low) / 1000
+        count = float(self.counts[near].sum())
+        return count > max(2.0, float(self.counts.sum()) / 2000)
 
     @classmethod
     def merged(cls, parts: Sequence[Statistics], seen: Sequence[Function] = ()) -> Histogram:
@@ -57,6 +65,17 @@ def choose_quant(
     """The u8 scale and zero point of values that were measured as `parts`, and of constants
     `fills` among them, which are never clipped; `seen` as of `Histogram`."""
     low, high = choose_range(parts, options, seen) if parts else (0.0, 0.0)
+    return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
+
+
+def choose_input(parts: Sequence[Statistics], fills: Sequence[float] = ()) -> Quant:
+    """The u8 scale and zero point of what comes from outside, with room for data unlike what was
+    measured: somewhat larger steps cost less than what saturates. An end at which several elements
+    lie is a bound that others won't cross either."""
+    h = Histogram.merged(parts)
+    room = ROOM * (h.high - h.low)
+    low = h.low if h.bounded(h.low) else h.low - room
+    high = h.high if h.bounded(h.high) else h.high + room
     return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
 
 

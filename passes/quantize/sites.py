@@ -24,6 +24,8 @@ from irc.types import Array, DType
 from irc.value import Value, operand_fields
 
 EIGHT_BITS = (DType.U8, DType.I8)
+PICTURE = 4
+"""Axes of pictures."""
 SCALED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
 """Ops that take a factor behind them into their own rescaling."""
 READ_WIDE = frozenset(
@@ -36,6 +38,12 @@ elements."""
 def is_float(v: Value) -> bool:
     """Whether a node computes reals at run time."""
     return v.type.dtype.is_float and not isinstance(v, Const)
+
+
+def from_outside(v: Value) -> bool:
+    """Whether a value is an input of reals whose range the data hardly tells: no picture, of which
+    each sample holds all shades."""
+    return isinstance(v, Input) and is_float(v) and v.type.rank < PICTURE
 
 
 def from_reals(v: Value) -> bool:

@@ -1,0 +1,119 @@
+"""As many values of 16 bits as the accuracy takes that is asked for.
+
+Each candidate's cost is the noise of the worst output where it alone has 8 bits. Those that cost
+most get 16, which layers multiply by their bytes, until samples that calibration did not see come
+out as near to float as they must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from irc.errors import CompileError
+from irc.graph import Graph, evaluate
+from irc.ops.core import Input
+from irc.ops.unary import Unary
+from irc.passes.quantize.assignment import Scales
+from irc.passes.quantize.precision import TAILS
+from irc.passes.quantize.sensitivity import Outputs, sensitivities
+from irc.passes.quantize.signals import LAYERS, reads_signal
+from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float
+from irc.types import Array
+from irc.value import Value
+
+ATTRIBUTED = 2
+"""Samples on which each candidate is tried: what they cost differs by orders of magnitude."""
+WIDENED = LAYERS | TAILS | {"clip", "relu", "layer_norm", "rms_norm"}
+"""Ops whose results may have 16 bits, besides inputs and functions of one value."""
+
+Feeds = Sequence[Mapping[str, Array]]
+Write = Callable[[Iterable[Value]], tuple[Scales, Graph]]
+"""Writes the QDQ graph in which some values have 16 bits."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What is refined: a float graph, samples of it that calibration did not see, and the SQNR in
+    dB that each of its outputs must have on them."""
+
+    sites: Sites
+    feeds: Feeds
+    wanted: float
+    write: Write
+
+    def graph(self, fine: Iterable[Value]) -> Graph:
+        """The QDQ graph that has the accuracy, beginning with the values `fine`.
+
+        Raises `CompileError` where no choice of values has it.
+        """
+        chosen = list(fine)
+        scales, made = self.write(chosen)
+        reached, costs = self.reached(made), None
+        while reached < self.wanted:
+            costs = self.costs(scales) if costs is None else costs
+            more = list(_most(costs, _power(reached) - _power(self.wanted)))
+            if not more:
+                raise CompileError(self.refusal(reached, len(chosen)))
+            costs = {v: c for v, c in costs.items() if v not in more}
+            chosen += more
+            scales, made = self.write(chosen)
+            reached = self.reached(made)
+        return made
+
+    def reached(self, made: Graph) -> float:
+        """The SQNR in dB of a QDQ graph's worst output."""
+        outputs = Outputs()
+        for feed in self.feeds:
+            found = evaluate(made, feed)
+            for name, real in evaluate(self.sites.graph, feed).items():
+                outputs.add(name, real, found[name])
+        return outputs.worst
+
+    def costs(self, scales: Scales) -> dict[Value, float]:
+        """What each candidate costs in 8 bits, as noise over signal."""
+        rounded = {v: scales[v] for v in self.candidates(scales)}
+        found = sensitivities(self.sites.graph, self.feeds[:ATTRIBUTED], rounded)
+        return {v: _power(decibels) for v, decibels in found.items()}
+
+    def candidates(self, scales: Scales) -> Iterator[Value]:
+        """Values of 8 bits that could have 16, and are read by what would see it."""
+        for v in self.sites.own:
+            kind = isinstance(v, Input | Unary) or v.op in WIDENED
+            if kind and scales[v].dtype in EIGHT_BITS and self.shows(v):
+                yield v
+
+    def shows(self, v: Value) -> bool:
+        """Whether any op reads a value in 16 bits, moved or not."""
+        return any(
+            self.shows(u) if self.sites.moving(u) else self.sites.reads_wide(u, v) or (
+                u.op in LAYERS and reads_signal(u)
+            )
+            for u in self.sites.graph.users[v]
+            if is_float(u)
+        )
+
+    def refusal(self, reached: float, count: int) -> str:
+        """Why there is no such graph."""
+        return (
+            f"{self.sites.graph.name}: an output has {reached:.1f} dB, {self.wanted:g} are asked"
+            f" for: {count} values have 16 bits already, and what is left is the rounding of"
+            " weights, of outputs and of what only 8-bit operations read. irc compare shows where"
+            " it arises; ask for less"
+        )
+
+
+def _most(costs: Mapping[Value, float], excess: float) -> Iterator[Value]:
+    """The values that cost most, together as much as is too much, at least one."""
+    for v in sorted(costs, key=costs.__getitem__, reverse=True):
+        if costs[v] <= 0:
+            return
+        yield v
+        excess -= costs[v]
+        if excess <= 0:
+            return
+
+
+def _power(decibels: float) -> float:
+    """Noise over signal."""
+    return float(10 ** (-decibels / 10))
