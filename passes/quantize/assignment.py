@@ -48,13 +48,16 @@ class Scales:
     narrow: Mapping[Value, TensorType] = field(default_factory=dict)
     signals: frozenset[Value] = frozenset()
     """Values of 16 bits that layers multiply as they are."""
+    curved: frozenset[Value] = frozenset()
+    """Those of which functions are interpolated."""
 
     def __getitem__(self, v: Value) -> TensorType:
         return self.types[v]
 
     def read_by(self, reader: Value, v: Value, sites: Sites) -> TensorType:
         """The type in which an op reads a value."""
-        signal = v in self.signals and reads_signal(reader)
+        curve = v in self.curved and sites.root[reader] is v
+        signal = curve or (v in self.signals and reads_signal(reader))
         wide = v not in self.narrow or signal or sites.reads_wide(reader, v)
         return self.types[v] if wide else self.narrow[v]
 
@@ -72,6 +75,7 @@ def assign(
     wide = wide_values(sites, statistics, options)
     known = signals(sites, statistics, options, fine)
     sounds: set[Value] = set()
+    chosen: set[Value] = set()
     for group in _groups(sites, statistics):
         parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
         fills = _fills(sites, group, statistics)
@@ -80,9 +84,11 @@ def assign(
             continue
         if not known.isdisjoint(group):
             sounds |= set(group)
+            chosen |= set(group) if not set(fine).isdisjoint(group) else set()
         if not sites.states.roots.isdisjoint(group) or not known.isdisjoint(group):
             for v in filter(sites.read_narrow, group):
-                quant = choose_quant([statistics[p] for p in sites.parts(v)], options, fills)
+                measured = [statistics[p] for p in sites.parts(v)]
+                quant = choose_quant(measured, options, fills, sites.seen(v))
                 narrow[v] = TensorType(DType.U8, v.shape, quant)
             measured = [statistics[v] for v in group if v in statistics]
             quant = state_quant(group, measured or [statistics[p] for p in parts], fills)
@@ -97,7 +103,8 @@ def assign(
         quant = choose_wide([statistics[p] for p in parts], fills)
         types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
         narrow |= byte
-    return Scales(types, narrow, frozenset(sounds))
+    curved = (v for v in sounds if v in chosen and sites.straight(v, types[v]))
+    return Scales(types, narrow, frozenset(sounds), frozenset(curved))
 
 
 def _fills(

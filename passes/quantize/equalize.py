@@ -153,7 +153,7 @@ def _factors(norm: RowNorm, readers: Iterable[Value]) -> Array:
     """What each channel is divided by: as much as evens it out, on average nothing."""
     scale, bias = (None if p is None else np.abs(_real(p)) for p in norm.parameters)
     size = DEVIATIONS * (1.0 if scale is None else scale) + (0.0 if bias is None else bias)
-    size, largest = _floored(size, 1e-3), _floored(_largest(readers), 1e-3)
+    size, largest = _floored(np.asarray(size), 1e-3), _floored(_largest(readers), 1e-3)
     return _mean_one(size**SHARE / largest ** (1 - SHARE))
 
 

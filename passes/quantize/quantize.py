@@ -113,10 +113,11 @@ def profile(
 ) -> Profile:
     """What `quantize` needs to know of the data, to be saved and replayed with options that may
     differ in all but `equalize` and `activations`."""
-    graph = _prepared(graph, by_keyword(Options, "quantize", options))
+    chosen = by_keyword(Options, "quantize", options)
+    graph = _prepared(graph, chosen)
     sites = Sites(graph)
     sites.check()
-    return measured(sites, Samples(graph, data), Options(**options), progress)
+    return measured(sites, Samples(graph, data), chosen, progress)
 
 
 def _prepared(graph: Graph, options: Options) -> Graph:

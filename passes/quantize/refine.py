@@ -85,13 +85,17 @@ class Refinement:
 
     def shows(self, v: Value) -> bool:
         """Whether any op reads a value in 16 bits, moved or not."""
-        return any(
-            self.shows(u) if self.sites.moving(u) else self.sites.reads_wide(u, v) or (
-                u.op in LAYERS and reads_signal(u)
-            )
-            for u in self.sites.graph.users[v]
-            if is_float(u)
-        )
+        return any(self.reads(u, v) for u in self.sites.graph.users[v])
+
+    def reads(self, reader: Value, v: Value) -> bool:
+        """Whether an op reads a value in 16 bits, or what reads it moved."""
+        if not is_float(reader):
+            return False
+        if self.sites.moving(reader):
+            return self.shows(reader)
+        function = self.sites.root[reader] is v
+        layer = reader.op in LAYERS and reads_signal(reader)
+        return function or layer or self.sites.reads_wide(reader, v)
 
     def refusal(self, reached: float, count: int) -> str:
         """Why there is no such graph."""

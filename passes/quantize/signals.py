@@ -61,7 +61,7 @@ def fine_inputs(
     """The inputs that cost the outputs too much in 8 bits, pictures aside."""
     if str(options.activations) == "8":
         return frozenset()
-    rounded = {
+    rounded: dict[Value, TensorType] = {
         v: TensorType(DType.U8, v.shape, choose_input([statistics[v]]))
         for v in sites.graph.inputs
         if from_outside(v) and v in statistics and _reaches_layer(sites, v)

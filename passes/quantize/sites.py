@@ -11,6 +11,7 @@ import numpy as np
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
+from irc.ops.interpolate import straightness
 from irc.ops.logic import Relation
 from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
@@ -20,10 +21,12 @@ from irc.passes.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.masks import STANDS_FOR_INFINITY, finite, masked
 from irc.passes.quantize.scales import Function
 from irc.passes.quantize.states import States, precise_operands
-from irc.types import Array, DType
+from irc.types import Array, DType, TensorType
 from irc.value import Value, operand_fields
 
 EIGHT_BITS = (DType.U8, DType.I8)
+STRAIGHT = 1 / 1024
+"""What lines may be off, as a share of a function's range: a quarter of a step of 8 bits."""
 PICTURE = 4
 """Axes of pictures."""
 SCALED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
@@ -107,6 +110,15 @@ class Sites:
         if self.graph.uses(v) > len(users) or any(self.root[u] is not v for u in users):
             return ()
         return tuple(partial(apply, u, v) for u in self._functions.get(v, ()))
+
+    def straight(self, v: Value, type_: TensorType) -> bool:
+        """Whether the functions of a value are known well enough by straight lines between some of
+        their results for a 16-bit type of it. Comparisons take 8 bits."""
+        found = self._functions.get(v, ())
+        of_it = [u for u in self.graph.order if self.root[u] is v and u is not v]
+        if not found or not all(is_float(u) for u in of_it):
+            return False
+        return all(straightness(partial(apply, u, v), type_) < STRAIGHT for u in found)
 
     @cached_property
     def _functions(self) -> Mapping[Value, list[Value]]:

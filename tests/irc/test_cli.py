@@ -153,6 +153,12 @@ def test_several_targets_get_a_folder_each(model: Path, data: Path, tmp_path: Pa
     assert (out / "aarch64+dotprod" / "small.o").read_bytes()[18] == 183  # EM_AARCH64
 
 
+def test_an_accuracy_is_asked_for(model: Path, data: Path, tmp_path: Path) -> None:
+    base: list[str | Path] = ["compile", model, "-o", tmp_path / "b", "--calibration", data]
+    succeeded(cli(*base, "--min-sqnr", "5", "--emit", "o"))
+    refused(cli(*base, "--min-sqnr", "150"), "150 are asked for")
+
+
 def test_random_calibration_is_warned_about(model: Path, tmp_path: Path) -> None:
     said = succeeded(cli("compile", model, "-o", tmp_path / "b", "--calibration", "random:2"))
     assert "warning: calibrated on random noise" in said.stderr

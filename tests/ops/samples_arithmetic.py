@@ -8,6 +8,7 @@ import numpy as np
 from irc import fixedpoint
 from irc.ops.core import Const
 from irc.ops.elementwise import Maximum, Minimum
+from irc.ops.interpolate import ENTRIES, LARGEST, Interpolate
 from irc.ops.linear import QLinear, QMatMul
 from irc.ops.prelu import QPRelu
 from irc.ops.qelementwise import QAdd, QDiv, QMul
@@ -191,6 +192,15 @@ def requantize(draw: Draw) -> Sample:
     dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(Requantize(x.value, m, s, bounds, dtype, q), x)
+
+
+@sample("interpolate")
+def interpolate(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw, 0, 4), (DType.I16,))
+    table = Const(array(draw, DType.I32, (ENTRIES,), (-LARGEST, LARGEST)), name="table")
+    dtype = pick(draw, RESULTS)
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    return sample_of(Interpolate(x.value, table, integer(draw, 0, 16), bounds, dtype, q), x)
 
 
 @sample("lookup")

@@ -15,6 +15,7 @@ from irc.errors import IRCError, TypeCheckError
 from irc.ops import activation as ops
 from irc.ops import functions, logic, prelu, unary
 from irc.ops.core import Const, Input
+from irc.ops.interpolate import interpolated, straightness
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Lookup, Requantize
 from irc.types import Array, DType, Quant, Shape, TensorType
@@ -225,6 +226,34 @@ def test_slopes_that_leave_32_bits_are_computed_in_64(steep: float) -> None:
     if made.wide:
         with pytest.raises(IRCError, match="set wide"):
             made.replace(wide=False)
+
+
+def every_word(scale: float) -> tuple[Input, Array]:
+    """An input of 16 bits around zero, and every value of it."""
+    return Input(DType.I16, (1 << 16,), Quant(scale), name="x"), np.arange(-(1 << 15), 1 << 15)
+
+
+@pytest.mark.parametrize("target", [DType.U8, DType.I8, DType.I16])
+@pytest.mark.parametrize("op", [ops.HardSwish, ops.Silu, ops.Sigmoid, ops.Tanh])
+def test_functions_of_16_bits_are_within_a_step_of_8(op: Any, target: DType) -> None:
+    x, q = every_word(12 / 32767)
+    fn = op(real_input("x", x.shape)).fn
+    expected = fn(q * x.type.scale)
+    scale = float(np.ptp(expected)) / (2**target.bits - 1)
+    zero = round(target.min - float(expected.min()) / scale)
+    result = TensorType(target, x.shape, Quant(scale, zero))
+    made = interpolated(x, fn, result, "f")
+    steps = steps_off(made, {x: q.astype(np.int16)}, expected).max()
+    assert steps <= (1 if target.bits == 8 else 64)
+    assert straightness(fn, x.type) < 1 / 1024
+
+
+def test_functions_that_lines_miss_are_refused() -> None:
+    x, _ = every_word(1 / 32767)
+    poles = unary.Reciprocal(real_input("x", x.shape)).fn
+    assert straightness(poles, x.type) == np.inf
+    with pytest.raises(IRCError, match=r"f: straight lines .* miss it"):
+        interpolated(x, poles, TensorType(DType.U8, x.shape, Quant(100.0)), "f")
 
 
 def test_batch_norm_is_the_onnx_operator() -> None:

@@ -1,0 +1,121 @@
+"""Any function of one 16-bit value: results for every 64th, and straight lines between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.errors import IRCError, TypeCheckError
+from irc.loops import Expr, Loops, clamp, elementwise, load
+from irc.ops.core import Const
+from irc.ops.quantization import Bounds, check_bounds, full_range, need_quantized
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value, op
+
+INTERVAL = 6
+"""An entry stands for every 2^6 steps of the value."""
+ENTRIES = (1 << 16 - INTERVAL) + 1
+LARGEST = 1 << 22
+"""Entries are held within this, far beyond any result, so that 32 bits hold all on the way."""
+NEAR = 2.0
+"""So many steps, of 8 bits over the result's range, the lines may be off."""
+
+
+@op("interpolate")
+class Interpolate(Value):
+    """Equation (8) for 16 bits. With `d = x - min`, `j = d >> 6` and `f = d & 63`:
+
+        y = clamp((64 * T[j] + (T[j+1] - T[j]) * f + 2^(5+bits)) >> (6 + bits))
+
+    T i32[1025] holds results in units of `2^-bits`, the zero point among them.
+    """
+
+    x: Value
+    table: Value
+    bits: int
+    clamp: Bounds
+    dtype: DType
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    def infer(self) -> TensorType:
+        """The operand's shape; entries that leave the sums within 32 bits."""
+        need_quantized("x", self.x.type)
+        if self.x.type.dtype is not DType.I16:
+            raise TypeCheckError(f"x must be i16, it is {self.x.type}")
+        if self.table.shape != (ENTRIES,) or self.table.type.dtype is not DType.I32:
+            raise TypeCheckError(f"the table must be i32[{ENTRIES}], it is {self.table.type}")
+        if isinstance(self.table, Const) and np.abs(self.table.array).max() > LARGEST:
+            raise TypeCheckError(f"entries of the table exceed {LARGEST}")
+        if not 0 <= self.bits <= 16:
+            raise TypeCheckError(f"bits = {self.bits} is not in 0 to 16")
+        check_bounds(self.clamp, self.dtype)
+        return TensorType(self.dtype, self.x.shape, self.quant)
+
+    def evaluate(self, x: Array, table: Array) -> Array:
+        """The formula."""
+        d = x.astype(np.int64) - DType.I16.min
+        wide = table.astype(np.int64)
+        low, rise = wide[d >> INTERVAL], np.diff(wide)[d >> INTERVAL]
+        total = (low << INTERVAL) + rise * (d & _MASK) + _half(self.bits)
+        y = np.clip(total >> (INTERVAL + self.bits), *self.clamp)
+        return np.asarray(y, self.dtype.numpy)
+
+    def loops(self) -> Loops:
+        """Two loads and a multiplication per element."""
+
+        def value(*i: Expr) -> Expr:
+            d = load(self.x, *i).cast(DType.I32) - DType.I16.min
+            at = (d >> INTERVAL).cast(DType.I64)
+            low, high = load(self.table, at), load(self.table, at + 1)
+            total = low * (1 << INTERVAL) + (high - low) * (d & _MASK) + _half(self.bits)
+            return clamp(total >> (INTERVAL + self.bits), *self.clamp).cast(self.dtype)
+
+        return elementwise(self.shape, value)
+
+
+_MASK = (1 << INTERVAL) - 1
+
+
+def _half(bits: int) -> int:
+    return 1 << (INTERVAL + bits - 1)
+
+
+def interpolated(
+    x: Value, f: Callable[[Array], Array], result: TensorType, what: str
+) -> Interpolate:
+    """`f`, reals to reals, of the 16-bit `x`; raises `IRCError` where straight lines miss it."""
+    bits = 8 if result.dtype.bits == 8 else 4
+    units = _at(f, x.type, np.arange(ENTRIES) << INTERVAL) / result.scale + result.zero
+    held = np.clip(np.rint(units * 2.0**bits), -LARGEST, LARGEST)
+    table = Const(held.astype(np.int32))
+    quant = fixedpoint.quant_of(result)
+    made = Interpolate(x, table, bits, full_range(result), result.dtype, quant)
+    every = np.arange(1 << 16)
+    exact = np.clip(_at(f, x.type, every) / result.scale + result.zero, *made.clamp)
+    found = made.evaluate(every + DType.I16.min, table.array)
+    off = float(np.abs(found - exact).max()) * 2.0 ** (8 - result.dtype.bits)
+    if off > NEAR:
+        raise IRCError(f"{what}: straight lines between the results for {ENTRIES} of the values of"
+                       f" %{x.name} miss it by {off:.0f} steps of 8 bits")  # fmt: skip
+    return made
+
+
+def straightness(f: Callable[[Array], Array], x: TensorType) -> float:
+    """How far straight lines are off anywhere, as a share of the function's range; infinite where
+    it has none."""
+    entries = _at(f, x, np.arange(ENTRIES) << INTERVAL)
+    exact = _at(f, x, np.arange(1 << 16))
+    span = float(np.ptp(exact))
+    lines = np.interp(np.arange(1 << 16), np.arange(ENTRIES) << INTERVAL, entries)
+    return float(np.abs(lines - exact).max()) / span if 0 < span < np.inf else np.inf
+
+
+def _at(f: Callable[[Array], Array], x: TensorType, d: Array) -> Array:
+    """The function of the reals that `min + d` stand for; 0 where it is none."""
+    with np.errstate(all="ignore"):
+        real = f((d + DType.I16.min - x.zero) * x.scale)
+    return np.asarray(np.where(np.isnan(real), 0.0, real), np.float64)
