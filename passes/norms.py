@@ -133,8 +133,14 @@ def l2_norm(v: Value) -> Value | None:
 
 
 def _over_length(v: Value) -> tuple[Value, Value, float] | None:
-    """(x, square, smallest) where v is `x / max(sqrt(square), smallest)`."""
+    """(x, square, smallest) where v is `x / max(sqrt(square), smallest)`, or in Keras's words
+    `x * min(1 / sqrt(square), 1 / smallest)`."""
     match v:
+        case (
+            Mul(a=x, b=Clip(x=Reciprocal(x=Sqrt(x=square)), lo=lo, hi=hi))
+            | Mul(a=Clip(x=Reciprocal(x=Sqrt(x=square)), lo=lo, hi=hi), b=x)
+        ) if lo <= 0 < hi:
+            return (x, square, 1 / hi) if v.type.dtype.is_float and x.type == v.type else None
         case Div(a=x, b=below):
             pass
         case Mul(a=x, b=Reciprocal(x=below)) | Mul(a=Reciprocal(x=below), b=x):

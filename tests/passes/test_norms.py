@@ -25,7 +25,7 @@ def function(shape: str, *lines: str) -> str:
     """A graph of one input with some constants at hand; its rows are reduced over axis 2."""
     rows = shape.replace("8]", "1]")
     consts = {"two": "[2.0] : f32[]", "eps": "[1e-05] : f32[]", "half": "[0.5] : f32[]",
-              "minus": "[-0.5] : f32[]", "one": "[1.0] : f32[]",
+              "minus": "[-0.5] : f32[]", "one": "[1.0] : f32[]", "most": "[1000000.0] : f32[]",
               "g": "[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0] : f32[8]",
               "b": "[1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0] : f32[8]"}  # fmt: skip
     named = [f"%{name} = const {text}" for name, text in consts.items()]
@@ -61,6 +61,11 @@ EXPORTS = {
     "rms by one over": (
         ["p = mul(%x, %x)", "v = reduce_mean(%p) AXES ROW", "e = add(%eps, %v) ROW",
          "s = sqrt(%e) ROW", "r = div(%one, %s) ROW", "n = mul(%x, %r)", "y = mul(%g, %n)"],
+        ["rms_norm"],
+    ),
+    "length by keras": (
+        ["p = mul(%x, %x)", "v = reduce_sum(%p) AXES ROW", "s = sqrt(%v) ROW",
+         "r = reciprocal(%s) ROW", "c = minimum(%r, %most) ROW", "y = mul(%x, %c)"],
         ["rms_norm"],
     ),
     "softmax": (
