@@ -45,6 +45,13 @@ class Interface:
         """No state that a call changes."""
         signature = self.program.graph_signature
         changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+        weights = list(getattr(signature, "parameters_to_mutate", {}).values())  # newer torch
+        if weights:
+            raise ModelError(
+                f"the module changes its weights {', '.join(map(repr, weights[:3]))} when it is"
+                " called, which is not supported: if it does so at its first call only, call it"
+                " once before"
+            )
         if changed:
             training = any(name.endswith(STATISTICS) for name in changed)
             cure = (

@@ -163,3 +163,27 @@ def test_other_floats_become_f32_and_calibrate(name: str) -> None:
     with torch.no_grad():
         wanted = module(x).float().numpy()
     assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+class Rescaling(Module):
+    """Divides its weights when it is first called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.done = nn.Linear(4, 3), False
+
+    def forward(self, x: Any) -> Any:
+        if not self.done:
+            with torch.no_grad():
+                self.layer.weight.div_(2)
+            self.done = True
+        return self.layer(x)
+
+
+def test_a_module_that_changes_its_weights_is_to_be_called_before() -> None:
+    module, x = Rescaling().eval(), torch.zeros(1, 4)
+    with pytest.raises(ModelError, match=r"changes its weights 'layer\.weight'.*once before"):
+        irc.from_torch(module, (x,))
+    module.done = False
+    module(x)
+    assert irc.from_torch(module, (x,)).output_names == ("output",)
