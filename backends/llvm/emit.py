@@ -133,9 +133,12 @@ class Emitter:
         return self.functions[key]
 
     def _define(self, work: Work, micro: MicroKernel) -> Any:
-        pointers = 3 + len(work.body.inputs) + len(micro.arrays) + (work.numbers is not None)
+        operands = () if micro.in_place else work.body.inputs
+        numbers = None if micro.in_place else work.numbers
+        pointers = 3 + len(operands) + len(micro.arrays) + (numbers is not None)
         bounds = [I64, I64] if micro.units > 1 else []
-        label = "_".join(dict.fromkeys(v.op for v in work.body.order if v.operands))[:40]
+        ops = dict.fromkeys(v.op for v in work.body.order if v.operands)
+        label = micro.name if micro.in_place else "_".join(ops)[:40]
         name = f"{self.prefix}_k{len(self.functions)}_{label}"
         function = declare(self.module, name, [PTR] * pointers + bounds, self.target)
         if not work.aliased:
@@ -143,11 +146,11 @@ class Emitter:
                 own.add_attribute("noalias")
         builder = ir.IRBuilder(function.append_basic_block("entry"))
         out, temps, scratch, *rest = function.args[:pointers]
-        inputs, rest = rest[: len(work.body.inputs)], rest[len(work.body.inputs) :]
-        places = self._places(builder, work, inputs, temps)
-        if work.numbers is not None:
+        inputs, rest = rest[: len(operands)], rest[len(operands) :]
+        places = {} if micro.in_place else self._places(builder, work, inputs, temps)
+        if numbers is not None:
             rest[-1].add_attribute("noalias")
-            places[work.numbers.source] = Place(rest.pop(), (1,), DType.I32)
+            places[numbers.source] = Place(rest.pop(), (1,), DType.I32)
         begin, end = function.args[pointers:] or (0, micro.units)
         micro.emit(
             KernelFunction(
@@ -215,11 +218,12 @@ class _Caller:
         e = self.emitter
         if min(micro.units, tasks) < 2:
             micro = dataclasses.replace(micro, units=1)
-        pairs = zip(work.body.inputs, work.kernel.args, strict=True)
+        pairs = () if micro.in_place else zip(work.body.inputs, work.kernel.args, strict=True)
         actuals = [
             None if formal in micro.replaces else self.address(actual) for formal, actual in pairs
         ]
-        numbers = () if work.numbers is None else (work.numbers.values,)
+        given = None if micro.in_place else work.numbers
+        numbers = () if given is None else (given.values,)
         arrays = [Address(None, e.constants.add(a)) for a in (*micro.arrays, *numbers)]
         scratch = aligned(micro.scratch, ALIGN)
         e.scratch = max(e.scratch, scratch)
@@ -284,7 +288,10 @@ def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:
 
 def _key(work: Work, micro: MicroKernel) -> str:
     """All that the function's code depends on."""
-    return f"{(micro.name, micro.key, micro.units)} {describe_work(work)}"
+    code = (micro.name, micro.key, micro.units)
+    if micro.in_place:
+        return f"{code} in place {work.kernel.shape} {work.result_strides} {work.aliased}"
+    return f"{code} {describe_work(work)}"
 
 
 def describe_work(work: Work) -> str:

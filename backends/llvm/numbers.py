@@ -1,7 +1,7 @@
 """Numbers of a work that become operands: layers that differ by them alone share one function.
 
-The multipliers of equation (7) and zero points differ from sum to sum. Where a and b are what was
-clamped before, or loaded, these and all else that is constant are loaded:
+Zero points differ from layer to layer, multipliers too. In a sum, where a and b
+are what was clamped before, or loaded, these and all else that is constant are loaded:
 
     (clamp(x + z, lo, hi) - za) * ma + (b - zb) * mb + half
         = (clamp(x, l, l + (hi - lo)) * ma + rest) + b * mb      with l = lo - z
@@ -23,19 +23,24 @@ from irc.loops import (
     Int,
     Load,
     Loops,
+    MulShift,
     Nest,
+    Reduce,
     Temp,
     load,
     maximum,
     minimum,
     transform,
-    walk,
 )
 from irc.types import Array, DType
 
 LABEL = "numbers"
 LARGEST = 2**23
-"""Multipliers stay below it: times a byte they fit an i32, and their upper 16 bits an i16."""
+"""Multipliers of bytes stay below it: so their products fit an i32."""
+FARTHEST = 2**8
+"""Zero points stay below it."""
+SHIFTS = 33, 62
+"""Within which all are done alike."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +49,6 @@ class Numbers:
 
     source: Temp
     values: Array
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """A sum `a * ma + b * mb + rest`, of i32: a and b within -256 to 255."""
-
-    a: Expr
-    ma: Expr
-    b: Expr
-    mb: Expr
-    rest: Expr
 
 
 @dataclass(frozen=True)
@@ -73,30 +67,106 @@ class _Term:
         return (self.factor,) if self.low is None else (self.factor, self.low)
 
     @property
+    def range(self) -> tuple[int, int]:
+        """What the factor multiplies, without its zero point."""
+        return Ranges().of(self.e) if self.low is None else (self.low, self.low + self.width)
+
+    @property
     def small(self) -> bool:
         """Whether the factor and what it multiplies are so small that products fit an i32."""
-        low, high = Ranges().of(self.e) if self.low is None else (self.low, self.low + self.width)
+        low, high = self.range
         return low >= -256 and high <= 255 and abs(self.factor) < LARGEST
+
+    @property
+    def largest(self) -> int:
+        """What the product can reach."""
+        return max(map(abs, self.range)) * abs(self.factor)
 
 
 def lifted(loops: Loops) -> tuple[Loops, Numbers | None]:
-    """The nests with the numbers of their sums loaded, and these; None where there are none."""
-    found = (_constant_sum(e) for nest in loops.nests for e in walk(nest.value))
-    size = sum(len(numbers) for numbers in found if numbers is not None)
-    if size == 0:
+    """The nests with their numbers loaded, and these; None where there are none."""
+    count = len(_loaded(loops, Temp(LABEL, DType.I32, (0,)))[1])
+    if count == 0:
         return loops, None
-    source, values = Temp(LABEL, DType.I32, (size,)), list[int]()
+    source = Temp(LABEL, DType.I32, (count,))
+    found, values = _loaded(loops, source)
+    return found, Numbers(source, np.array(values, np.int32))
+
+
+def _loaded(loops: Loops, source: Temp) -> tuple[Loops, list[int]]:
+    """The nests that load their numbers from a tensor, and its content."""
+    values = list[int]()
 
     def number(value: int) -> Expr:
         values.append(value)
         return load(source, len(values) - 1)
 
-    nests = tuple(Nest(n.axes, transform(n.value, partial(_lift, number)), n.target)
-                  for n in loops.nests)  # fmt: skip
-    return Loops(nests), Numbers(source, np.array(values, np.int32))
+    nests = loops.nests
+    for rule in (_lift_sum, _lift_zero, _lift_product):
+        nests = tuple(Nest(n.axes, transform(n.value, partial(rule, number)), n.target)
+                      for n in nests)  # fmt: skip
+    return Loops(nests), values
 
 
-def _lift(number: Callable[[int], Expr], e: Expr) -> Expr | None:
+def _lift_zero(number: Callable[[int], Expr], e: Expr) -> Expr | None:
+    """A result past a loaded zero point, clamped; None for what is none."""
+    match e:
+        case Binary(
+            kind="min",
+            a=Binary(
+                kind="max",
+                a=Binary(kind="add", a=MulShift() | Binary(kind="shr") as x, b=Int(value=zero)),
+                b=Int(value=low),
+            ),
+            b=Int(value=high),
+        ) if e.dtype is DType.I32 and abs(zero) < FARTHEST:
+            return minimum(maximum(x + number(zero), low), high)
+    return None
+
+
+def _lift_product(number: Callable[[int], Expr], e: Expr) -> Expr | None:
+    """A product of differences from loaded zero points, or the sum of such, rescaled by a loaded
+    multiplier and shift; None for what is none."""
+    match e:
+        case Binary(kind="mul", a=a, b=b) if _is_side(a) and _is_side(b):
+            found = [_lift_side(number, side) for side in (a, b)]
+            return None if found == [a, b] else found[0] * found[1]
+        case MulShift(a=Reduce(body=Binary(kind="mul")) as total, m=Int(value=m), s=Int(value=s)):
+            if SHIFTS[0] <= s <= SHIFTS[1]:
+                shift = minimum(maximum(number(s), SHIFTS[0]), SHIFTS[1])  # which tells its range
+                return MulShift(total, number(m), shift)
+    return None
+
+
+def _is_side(e: Expr) -> bool:
+    """Whether it is a loaded byte, or its difference from a zero point."""
+    match e:
+        case Binary(kind="sub", a=x, b=Int()):
+            e = x
+    match e:
+        case Cast(a=Load(fill=None) as x):
+            return x.dtype.bits == 8
+    return False
+
+
+def _lift_side(number: Callable[[int], Expr], e: Expr) -> Expr:
+    match e:
+        case Binary(kind="sub", a=x, b=Int(value=zero)) if zero and abs(zero) < FARTHEST:
+            return x - number(zero)
+    return e
+
+
+def is_zero_point(e: Expr) -> bool:
+    """Whether it is the loaded zero point of what is clamped."""
+    return isinstance(e, Load) and is_numbers(e.source)
+
+
+def is_numbers(source: object) -> bool:
+    """Whether it is what numbers are loaded from."""
+    return isinstance(source, Temp) and source.label == LABEL
+
+
+def _lift_sum(number: Callable[[int], Expr], e: Expr) -> Expr | None:
     """A sum over loaded numbers; None for what is none."""
     found = _constant_sum(e)
     if found is None:
@@ -112,22 +182,6 @@ def _product(number: Callable[[int], Expr], term: _Term) -> Expr:
         low = number(term.low)
         e = minimum(maximum(e, low), low + term.width)
     return e * number(term.factor)
-
-
-def weighted(e: Expr) -> Weighted | None:
-    """The parts of a sum whose numbers were lifted."""
-    match e:
-        case Binary(
-            kind="add",
-            a=Binary(kind="add", a=Binary(kind="mul", a=a, b=ma), b=rest),
-            b=Binary(kind="mul", a=b, b=mb),
-        ) if all(isinstance(x, Load) and _is_numbers(x.source) for x in (ma, mb, rest)):
-            return Weighted(a, ma, b, mb, rest)
-    return None
-
-
-def _is_numbers(source: object) -> bool:
-    return isinstance(source, Temp) and source.label == LABEL
 
 
 @dataclass(frozen=True)
@@ -155,7 +209,10 @@ def _constant_sum(e: Expr) -> _Sum | None:
         ) if e.dtype is DType.I32:
             terms = _term(a, ma), _term(b, mb)
             rest = half - sum(t.zero * t.factor for t in terms)
-            if all(t.small for t in terms) and DType.I32.min <= rest <= DType.I32.max:
+            fits = abs(rest) + sum(t.largest for t in terms) <= DType.I32.max
+            fits = fits and all(t.low is None for t in terms)
+            small = all(t.small for t in terms) and DType.I32.min <= rest <= DType.I32.max
+            if small or fits:
                 return _Sum(terms, rest)
     return None
 

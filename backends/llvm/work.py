@@ -161,6 +161,9 @@ class MicroKernel:
     then: MicroKernel | None = None
     """What is to be done with the result when all units are: it has units and arrays of its own,
     but no `then`."""
+    in_place: bool = False
+    """Whether it reads nothing but the result and `arrays`: then no operands are passed, and all
+    works of one shape share a function."""
     reason: str = ""
     """What speaks for it, for the report."""
     choice: str = "cost model"

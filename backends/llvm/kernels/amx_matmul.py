@@ -85,6 +85,7 @@ def _kernel(found: MatMul, words: Words) -> MicroKernel:
     return MicroKernel(
         name=f"qmatmul_{'i8i8' if found.left.signed else 'u8i8'}"
         f"_{rows}x{words.vectors * LANES}_amx",
+        key=words.key,
         emit=plan.emit,
         arrays=(plan.configuration(), plan.zeros(), plan.offsets()),
         scratch=plan.scratch,
@@ -186,7 +187,7 @@ class _Emitter:
     def matrix(self, indices: Indices) -> None:
         """One product of the batch."""
         builder, f = self.builder, self.f
-        Packer(builder, self.words, f.scratch).pack(matrix_start(f, self.m.right, indices))
+        Packer(f, self.words).pack(matrix_start(f, self.m.right, indices))
         left = matrix_start(f, self.m.left, indices)
         tiles: tuple[Any, Any] = (0, self.plan.tiles)
         if self.plan.cut == self.m.row and f.split:

@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import Place
-from irc.backends.llvm.kernels.narrow import narrow, narrowing, register_bytes
+from irc.backends.llvm.kernels.narrow import loaded_zero, narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I32, I64
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer
@@ -70,7 +70,8 @@ def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> lis
     ends, nbytes = narrowing(root), register_bytes(f.target, width)
     if ends is None or nbytes == 0 or width == 1:
         return [r.render(root) for r in renderers]
-    return narrow(f.builder, ends, [r.render_vector(ends.wide) for r in renderers], nbytes)
+    wide = [r.render_vector(ends.wide) for r in renderers]
+    return narrow(f.builder, ends, wide, nbytes, loaded_zero(renderers[0], ends))
 
 
 def fixed(

@@ -10,8 +10,9 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import Place, flat_index, slope
-from irc.backends.llvm.kernels.narrow import narrow, narrowing, register_bytes
+from irc.backends.llvm.kernels.narrow import loaded_zero, narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I64, Counter, counted
+from irc.backends.llvm.numbers import is_numbers
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Target
@@ -58,7 +59,7 @@ def _in_step(loops: Loops, axis: int) -> bool:
         and all(
             len(e.index) > axis and e.index[axis] is nest.axes[axis]
             for e in walk(nest.value)
-            if isinstance(e, Load) and isinstance(e.source, Temp)
+            if isinstance(e, Load) and isinstance(e.source, Temp) and not is_numbers(e.source)
         )
         for nest in loops.nests
     )
@@ -150,7 +151,8 @@ class _NestEmitter:
         if ends is None or nbytes == 0 or lanes == 1:
             value = renderer.render(self.nest.value)
         else:
-            (value,) = narrow(self.builder, ends, [renderer.render_vector(ends.wide)], nbytes)
+            wide, zero = renderer.render_vector(ends.wide), loaded_zero(renderer, ends)
+            (value,) = narrow(self.builder, ends, [wide], nbytes, zero)
         renderer.store(self.place, self.nest.axes, value)
 
     def _renderer(self, bound: Mapping[Expr, Any], lanes: int) -> Renderer:

@@ -59,6 +59,7 @@ def _kernel(found: MatMul, rows: int, words: Words, target: Target) -> MicroKern
     return MicroKernel(
         name=f"qmatmul_u8i8_{rows}x{words.vectors * words.lanes}_vpdpbusd"
         f"_{target.vector_bytes * 8}",
+        key=words.key,
         emit=_Dots(found, rows, words, cut).emit,
         scratch=words.nbytes + (aligned(rows * found.depth, 64) if found.left.signed else 0),
         units=units,
@@ -90,7 +91,7 @@ class _Emitter:
     def matrix(self, indices: Indices) -> None:
         """One product of the batch."""
         builder = self.builder
-        Packer(builder, self.words, self.f.scratch).pack(
+        Packer(self.f, self.words).pack(
             matrix_start(self.f, self.m.right, indices)
         )
         left = matrix_start(self.f, self.m.left, indices)
@@ -179,9 +180,10 @@ class _Emitter:
         if piece < nbytes:
             order = ir.Constant(ir.VectorType(I32, nbytes), [i % piece for i in range(nbytes)])
             x = builder.shuffle_vector(x, x, order)
-        zero = self.words.zeros[1]
-        factors = [zero if old <= i < piece else 0 for i in range(nbytes)]
-        return self.dot.accumulate(builder, total, x, ir.Constant(x.type, factors))
+        zero = builder.trunc(self.words.loaded_zeros(self.f)[1], I8)
+        counting = ir.Constant(x.type, [-1 if old <= i < piece else 0 for i in range(nbytes)])
+        factors = builder.and_(splat(builder, zero, nbytes), counting)
+        return self.dot.accumulate(builder, total, x, factors)
 
     # ------------------------------------------------------------ results
 

@@ -33,6 +33,7 @@ from irc.backends.llvm.kernels.matrices import (
     over_matrices,
 )
 from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.operands import zero_point
 from irc.backends.llvm.kernels.tile import carrying
 from irc.backends.llvm.loop import I32, I64, counted, only_if, splat, within
 from irc.backends.llvm.ranges import Ranges
@@ -115,8 +116,12 @@ class _Emitter:
         """Bytes as i16 without their zero point."""
         wide = ir.VectorType(I16, values.type.count)
         extended = (self.builder.sext if side.signed else self.builder.zext)(values, wide)
-        zero = ir.Constant(wide, [side.of.zero] * wide.count)
-        return self.builder.sub(extended, zero)
+        return self.builder.sub(extended, self._zeros(side, wide))
+
+    def _zeros(self, side: Matrix, vector: Any) -> Any:
+        """A side's zero point on every lane, of bytes without its upper bits."""
+        zero = self.builder.trunc(zero_point(self.f, side.of), vector.element)
+        return splat(self.builder, zero, vector.count)
 
     # ------------------------------------------------------------ packing
 
@@ -143,7 +148,7 @@ class _Emitter:
 
         def rows(first: Any, index: Any, *, both: bool) -> None:
             a = builder.load(first, typ=vector, align=1)
-            zero = ir.Constant(vector, [self.m.right.of.zero % 256] * count)
+            zero = self._zeros(self.m.right, vector)
             b = builder.load(at(builder, first, step), typ=vector, align=1) if both else zero
             self._store_pairs(self._interleaved(a, b, count), to, index)
 
@@ -190,7 +195,7 @@ class _Emitter:
             value = builder.load(address, typ=word, align=1)
             columns = builder.insert_element(columns, value, ir.Constant(I32, lane))
         bytes_ = builder.bitcast(columns, ir.VectorType(I8, lanes * size))
-        zeros = ir.Constant(bytes_.type, [self.m.right.of.zero % 256] * (lanes * size))
+        zeros = self._zeros(self.m.right, bytes_.type)
         for i in range(ceil(size / 2)):
             order = [
                 lane * size + 2 * i + side if 2 * i + side < size else lanes * size

@@ -94,7 +94,7 @@ def match(work: Work) -> MatMul | None:
 
 
 def _matrix(work: Work, e: Any, k: Var) -> Matrix | None:
-    side = centred(e)
+    side = centred(work, e)
     if side is None or side.load.dtype.bits != 8 or side.load.source not in work.body.inputs:
         return None
     found = steps(work, side.load, (*work.loops.result.axes, k))

@@ -15,6 +15,9 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import call
+from irc.backends.llvm.loop import splat
+from irc.backends.llvm.numbers import is_zero_point
+from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Target
 from irc.loops import Binary, Cast, Expr, Int
 from irc.types import DType
@@ -40,7 +43,8 @@ class Narrowing:
     """`clamp(wide + zero, low, high)` as a byte; wide is i32."""
 
     wide: Expr
-    zero: int
+    zero: int | Expr
+    """A loaded one is less than 2^8, too."""
     low: int
     high: int
     dtype: DType
@@ -63,7 +67,14 @@ def narrowing(e: Expr) -> Narrowing | None:
     match wide:
         case Binary(kind="add", a=inner, b=Int(value=zero)) if abs(zero) < 2**8:
             return Narrowing(inner, zero, low, high, to)
+        case Binary(kind="add", a=inner, b=zero) if is_zero_point(zero):
+            return Narrowing(inner, zero, low, high, to)
     return Narrowing(wide, 0, low, high, to)
+
+
+def loaded_zero(renderer: Renderer, n: Narrowing) -> Any:
+    """The zero point, i32, where it is loaded, else None."""
+    return renderer.render(n.zero) if isinstance(n.zero, Expr) else None
 
 
 def register_bytes(target: Target, lanes: int) -> int:
@@ -83,8 +94,11 @@ class _Packed:
     order: tuple[int, ...]
 
 
-def narrow(builder: Any, n: Narrowing, values: Sequence[Any], nbytes: int) -> list[Any]:
-    """The bytes of vectors of i32, all of one length, made of registers of `nbytes`."""
+def narrow(
+    builder: Any, n: Narrowing, values: Sequence[Any], nbytes: int, zero: Any = None
+) -> list[Any]:
+    """The bytes of vectors of i32, all of one length, made of registers of `nbytes`; `zero` is the
+    zero point, i32, where that is loaded."""
     lanes, each = nbytes // 4, values[0].type.count
     registers = [
         _Packed(_part(builder, v, range(i, i + lanes)), tuple(range(i, i + lanes)))
@@ -94,7 +108,7 @@ def narrow(builder: Any, n: Narrowing, values: Sequence[Any], nbytes: int) -> li
     results: list[Any] = []
     while registers:
         size = next(g for g in (AT_ONCE, 2, 1) if g <= len(registers))
-        packed = _bytes(builder, n, registers[:size])
+        packed = _bytes(builder, n, registers[:size], zero)
         results += _apart(builder, packed, each, size * lanes // each)
         registers = registers[size:]
     return results
@@ -106,10 +120,13 @@ def narrow_lanes(builder: Any, n: Narrowing, registers: Sequence[Any]) -> Any:
     return _bytes(builder, n, [_Packed(r, tuple(range(r.type.count))) for r in registers]).value
 
 
-def _bytes(builder: Any, n: Narrowing, registers: list[_Packed]) -> _Packed:
+def _bytes(
+    builder: Any, n: Narrowing, registers: list[_Packed], zero: Any = None
+) -> _Packed:
     """One to four vectors of i32 as bytes."""
     words = [_pack(builder, "packssdw", p) for p in _pairs(builder, registers)]
-    words = [_Packed(_add(builder, w.value, n.zero), w.order) for w in words]
+    zero = n.zero if zero is None else zero
+    words = [_Packed(_add(builder, w.value, zero), w.order) for w in words]
     kind = "packuswb" if n.dtype is DType.U8 else "packsswb"
     (packed,) = (_pack(builder, kind, p) for p in _pairs(builder, words))
     return _Packed(_clamped(builder, n, packed.value), packed.order)
@@ -144,10 +161,14 @@ def _pack(builder: Any, kind: str, pair: tuple[_Packed, _Packed]) -> _Packed:
     return _Packed(call(builder, name, result, [a.value, b.value]), tuple(order))
 
 
-def _add(builder: Any, words: Any, zero: int) -> Any:
-    if zero == 0:
-        return words
-    constant = ir.Constant(words.type, [zero] * words.type.count)
+def _add(builder: Any, words: Any, zero: Any) -> Any:
+    if isinstance(zero, int):
+        if zero == 0:
+            return words
+        zero = ir.Constant(I16, zero)
+    else:
+        zero = builder.trunc(zero, I16)
+    constant = splat(builder, zero, words.type.count)
     return call(builder, f"llvm.sadd.sat.v{words.type.count}i16", words.type, [words, constant])
 
 

@@ -32,6 +32,7 @@ from irc.backends.llvm.kernels.root import reciprocal_root, starts
 from irc.backends.llvm.kernels.rows import row_blocks, row_offset
 from irc.backends.llvm.kernels.tile import carrying
 from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, splat
+from irc.backends.llvm.numbers import is_numbers
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.rescale import split
 from irc.backends.llvm.target import Dot, Target
@@ -139,7 +140,8 @@ def _result(work: Work, node: QNorm) -> Expr | None:
 
 
 def _loads_temp(e: Expr) -> bool:
-    return any(isinstance(x, Load) and isinstance(x.source, Temp) for x in walk(e))
+    loads = (x.source for x in walk(e) if isinstance(x, Load))
+    return any(isinstance(source, Temp) and not is_numbers(source) for source in loads)
 
 
 def _pairs(row: Array, lanes: int) -> Array:

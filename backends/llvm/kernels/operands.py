@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
 
 from irc.backends.llvm.address import flat_index, slope
-from irc.backends.llvm.work import Work
+from irc.backends.llvm.loop import I32
+from irc.backends.llvm.render import Renderer
+from irc.backends.llvm.work import KernelFunction, Work
 from irc.loops import Binary, Cast, Expr, Int, Load, Var
 from irc.plan import dense_strides
 from irc.types import Shape
@@ -13,20 +18,33 @@ from irc.types import Shape
 
 @dataclass(frozen=True)
 class Centred:
-    """An element of a tensor minus a zero point."""
+    """An element of a tensor minus a zero point, which may be one of the work's numbers."""
 
     load: Load
     zero: int
+    number: Load | None = None
 
 
-def centred(e: Expr) -> Centred | None:
+def centred(work: Work, e: Expr) -> Centred | None:
     """The element and zero point of `irc.ops.quantization.difference`; None if it is none."""
     match e:
+        case Binary(kind="sub", a=Cast(a=Load(fill=None) as x), b=Load(index=(at,)) as number) if (
+            work.numbers is not None and number.source is work.numbers.source
+        ):
+            assert isinstance(at, Int), "numbers are loaded one by one"
+            return Centred(x, int(work.numbers.values[at.value]), number)
         case Cast(a=Load(fill=None) as x):
             return Centred(x, 0)
         case Binary(kind="sub", a=Cast(a=Load(fill=None) as x), b=Int(value=zero)):
             return Centred(x, zero)
     return None
+
+
+def zero_point(f: KernelFunction, side: Centred) -> Any:
+    """The zero point as code has it, i32."""
+    if side.number is None:
+        return ir.Constant(I32, side.zero)
+    return Renderer(f.builder, f.places, {}).render(side.number)
 
 
 def strides_of(work: Work, e: Load) -> Shape:

@@ -98,8 +98,7 @@ def _behind(
         replaces=(*micro.replaces, *used),
         then=MicroKernel(
             name=f"table_{function.name}_in_place", emit=behind.look_up, arrays=(stored,),
-            key=f"{dtype.value} {function.key}", replaces=inner.body.inputs,
-            units=_units(inner.kernel.shape),
+            key=f"{dtype.value} {function.key}", in_place=True, units=_units(inner.kernel.shape),
         ),
     )  # fmt: skip
 

@@ -21,7 +21,9 @@ from llvmlite import ir
 from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.matrices import MatMul
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.loop import I32, counted, i64, spanned
+from irc.backends.llvm.kernels.operands import zero_point
+from irc.backends.llvm.loop import I32, counted, i64, spanned, splat
+from irc.backends.llvm.work import KernelFunction
 from irc.plan import aligned
 
 I8 = ir.IntType(8)
@@ -112,6 +114,19 @@ class Words:
         return self.zero, right.of.zero - (0 if right.signed else 128)
 
     @property
+    def key(self) -> str:
+        """What code depends on of the zero points: whether they are 0."""
+        return f"zeros {self.zeros[0] == 0} {self.zeros[1] == 0}"
+
+    def loaded_zeros(self, f: KernelFunction) -> tuple[Any, Any]:
+        """`zeros` as code has them, i32."""
+        left, right = self.m.left.of, self.m.right.of
+        return (
+            f.builder.add(zero_point(f, left), ir.Constant(I32, self.zeros[0] - left.zero)),
+            f.builder.add(zero_point(f, right), ir.Constant(I32, self.zeros[1] - right.zero)),
+        )
+
+    @property
     def corrected(self) -> bool:
         """Whether columns have terms that are not 0."""
         return self.zeros[0] != 0
@@ -153,8 +168,8 @@ def merged(runs: Sequence[Run]) -> list[Run]:
 class Packer:
     """Packs one matrix after the other to the same place."""
 
-    def __init__(self, builder: Any, words: Words, to: Any) -> None:
-        self.builder, self.words, self.to = builder, words, to
+    def __init__(self, f: KernelFunction, words: Words) -> None:
+        self.f, self.builder, self.words, self.to = f, f.builder, words, f.scratch
         self.right = words.m.right
         self.across = self.right.k == 1 and self.right.axes[-1] != 1
 
@@ -284,7 +299,9 @@ class Packer:
         builder, lanes = self.builder, self.words.lanes
         dot = DotProduct("vpdpbusd", lanes * 4)
         vector, bytes_ = ir.VectorType(I32, lanes), ir.VectorType(I8, lanes * WORD)
-        ones, (zx, zy) = ir.Constant(bytes_, [1] * lanes * WORD), self.words.zeros
+        ones, (zx, zy) = ir.Constant(bytes_, [1] * lanes * WORD), self.words.loaded_zeros(self.f)
+        both = builder.mul(builder.mul(zx, zy), ir.Constant(I32, self.words.m.depth))
+        constant = splat(builder, both, lanes)
         first = at(builder, self.to, self.words.terms + block.first * 4)
         first = at(builder, first, times(builder, number, block.columns * 4))
         for v in range(block.vectors):
@@ -294,8 +311,7 @@ class Packer:
                 place = at(builder, panel, times(builder, loop.index, self.words.stride(block)))
                 y = builder.load(place, typ=bytes_, align=16)
                 loop.carry = dot.accumulate(builder, loop.carry, ones, y)
-            product = builder.mul(loop.carry, ir.Constant(vector, [zx] * lanes))
-            constant = ir.Constant(vector, [self.words.m.depth * zx * zy] * lanes)
+            product = builder.mul(loop.carry, splat(builder, zx, lanes))
             to = at(builder, first, v * lanes * 4)
             builder.store(builder.sub(constant, product), to, align=16)
 

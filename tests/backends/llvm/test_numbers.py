@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from irc.backends.llvm.emit import describe_work, works
+from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.numbers import lifted
+from irc.backends.llvm.target import aim
 from irc.graph import Graph
+from irc.loops import Int, walk
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
+from irc.ops.linear import QMatMul
 from irc.ops.qelementwise import QAdd
+from irc.ops.quantization import Lookup
 from irc.types import DType, Quant
 from irc.value import Value
 from tests.backends.harness import agree, schedule
@@ -72,5 +79,76 @@ def test_layers_that_differ_by_numbers_alone_are_one_work() -> None:
 def test_numbers_too_large_stay_where_they_are() -> None:
     large: list[Layer] = [(LARGEST + 1, 1 << 20, (128, 128), (0, 255))]
     (work,) = works(schedule(chain(*large)))
-    assert work.numbers is None
+    assert work.numbers is not None
+    assert list(work.numbers.values) == [128, 128], "zero points alone"
+    values = [e.value for e in walk(work.loops.result.value) if isinstance(e, Int)]
+    assert {LARGEST + 1, 1 << 20} <= set(values)
     assert lifted(work.loops) == (work.loops, None)
+
+
+# ------------------------------------------------------------ zero points, products, tables
+
+
+def products(*layers: tuple[int, int, int, int]) -> Graph:
+    """Products of two inputs with zero points, a multiplier and a shift of their own."""
+    inputs: list[Input] = []
+    results: list[Value] = []
+    for i, (za, zb, m, s) in enumerate(layers):
+        a = Input(DType.U8, (18, 40), Quant(0.5, za), name=f"a{i}")
+        b = Input(DType.U8, (40, 33), Quant(0.5, zb), name=f"b{i}")
+        inputs += [a, b]
+        results.append(QMatMul(a, b, m, s, (0, 255), DType.U8, Quant(0.5, 100 + i)))
+    names = tuple(f"y{i}" for i in range(len(layers)))
+    return Graph("products", tuple(inputs), tuple(results), names)
+
+
+@pytest.mark.parametrize("target", ["host", "x86-64-v4+amx", "x86-64-v3", "aarch64"])
+def test_products_that_differ_by_numbers_share_a_function(target: str) -> None:
+    graph = schedule(products((133, 120, 2**30 + 5, 38), (1, 255, 2**31 - 1, 45)))
+    assert functions_of(graph, target) == 1
+
+
+def test_products_at_the_extremes_of_their_numbers() -> None:
+    graph = products((255, 1, 2**31 - 1, 33), (1, 255, 2**30, 62), (128, 128, 2**30, 40))
+    feeds = {v.name: np.full(v.shape, 255 * (i % 3 == 0), np.uint8)
+             for i, v in enumerate(graph.inputs)}  # fmt: skip
+    agree(graph, feeds, ["host", "x86-64-v3", "x86-64-v2"])
+
+
+def functions_of(graph: Graph, target: str) -> int:
+    """How many functions do its kernels."""
+    kernels = generate_library(graph, aim(target), "net").manifest["kernels"]
+    return len({k["function"] for k in kernels})
+
+
+def looked_up(x: Value, zero: int) -> Value:
+    """A convolution with a table behind it."""
+    y = shortcut(x, 1, 1, (zero, zero), (0, 255))
+    assert isinstance(y, QAdd)
+    table = np.random.default_rng(zero).integers(0, 256, 256).astype(np.uint8)
+    return Lookup(y.a, Const(table), Quant(0.5, 3))
+
+
+@pytest.mark.parametrize("target", ["host", "x86-64-v3"])
+def test_zero_points_and_tables_make_no_other_function(target: str) -> None:
+    x = Input(DType.U8, (1, 5, 7, CHANNELS), Quant(0.5, 3), name="x")
+    y = looked_up(looked_up(looked_up(x, 90), 140), 200)
+    graph = Graph("tables", (x,), (y,), ("y",))
+    feeds = {"x": np.random.default_rng(3).integers(0, 256, x.shape).astype(np.uint8)}
+    agree(graph, feeds, [target])
+    assert functions_of(schedule(graph), target) == 1
+
+
+def test_tables_behind_different_layers_are_one_function() -> None:
+    x = Input(DType.U8, (1, 5, 7, CHANNELS), Quant(0.5, 3), name="x")
+    y = looked_up(x, 90)
+    assert isinstance(y, Lookup)
+    assert isinstance(y.x, QConv2d)
+    wide = Const(np.ones((CHANNELS, 3, 3, CHANNELS), np.int8))
+    first = replace(y, x=replace(y.x, w=wide, pads=(1, 1, 1, 1)))
+    second = replace(y.x, x=first, w=wide, pads=(2, 2, 2, 2), dilations=(2, 2))
+    graph = schedule(Graph("tables", (x,), (replace(y, x=second),), ("y",)))
+    text = generate_library(graph, aim("x86-64-v3"), "net").text
+    defined = [line for line in text.splitlines() if line.startswith("define")]
+    assert sum("in_place" in line for line in defined) == 1
+    assert functions_of(graph, "x86-64-v3") == 2
