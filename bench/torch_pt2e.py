@@ -2,9 +2,9 @@
 
 Networks trained on Fashion-MNIST, and EfficientNet-lite0 as it was trained on ImageNet, are
 quantized by PT2E with two quantizers and compiled without calibration: how the logits and choices
-of the library compare with those of torch's own quantized program, and how these compare with
-themselves where torch computes without oneDNN. Needs torch, torchvision, torchao, and Debian's
-dataset-fashion-mnist.
+of the library compare with those of torch's own quantized program, how these compare with
+themselves where torch computes without oneDNN, and how both compare with the same program
+evaluated in float64. Needs torch, torchvision, torchao, and Debian's dataset-fashion-mnist.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from bench.document import write_measured
 from bench.images import Floats
 from bench.models import EVALUATION_SEED, lite_crops, lite_files
 from bench.report import markdown_table
+from bench.torch_exact import exactly
 from bench.torch_export import efficientnet_lite0
 from bench.torch_fashion import EXAMPLE, IMAGES, labelled, trained
 
@@ -31,8 +32,9 @@ SEED = 0
 SECTION = "pt2e"
 PHOTO_NETWORK = "efficientnet_lite0"
 NETWORKS = (EXAMPLE, "resnet18", "mobilenet_v2", PHOTO_NETWORK)
-HEADINGS = ["network", "quantizer", "within 1 unit", "furthest", "torch, furthest", "same choice",
-            "others tied", "torch, same choice", "right: torch", "irc"]  # fmt: skip
+HEADINGS = ["network", "quantizer", "within 1 unit", "furthest", "torch, furthest",
+            "exact: torch, furthest", "irc, furthest", "same choice", "others tied",
+            "torch, same choice", "right: torch", "irc"]  # fmt: skip
 
 MEANING = (
     f"Networks trained on {IMAGES:,} images of Fashion-MNIST (`{EXAMPLE}`: that of the example, for"
@@ -42,8 +44,9 @@ MEANING = (
     f" PT2E on {CALIBRATED_ON} samples. *Within 1"
     " unit*: logits of the library from those of torch's quantized program, in units of their scale"
     " (X86Inductor leaves logits in float: 1/255 of their range). *Torch, furthest*, *same choice*:"
-    " the program against itself, computed without oneDNN. *Others tied*: choices that differ where"
-    " torch's logits of both are the same integer."
+    " the program against itself, computed without oneDNN. *Exact*: both against the program"
+    " evaluated in float64, in which nothing but its own quantizing rounds. *Others tied*: choices"
+    " that differ where torch's logits of both are the same integer."
 )
 
 
@@ -60,13 +63,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Logits f32[n, k] of torch's quantized program, of the same without oneDNN, and of our
-    library; the right answers."""
+    """Logits [n, k] of torch's quantized program, of the same without oneDNN, of the same in
+    float64, and of our library; the right answers."""
 
     network: str
     quantizer: str
     torchs: Floats
     plain: Floats
+    exact: NDArray[np.float64]
     ours: Floats
     labels: NDArray[Any]
     unit: float
@@ -75,19 +79,26 @@ class Agreement:
     def cells(self) -> list[str]:
         """A row of the table."""
         ours, theirs, plain = (a.argmax(1) for a in (self.ours, self.torchs, self.plain))
-        count, off = len(theirs), np.abs(self.ours - self.torchs) / self.unit
+        count = len(theirs)
         return [
             self.network,
             self.quantizer,
-            f"{100 * np.mean(off < 1.01):.2f} %",
-            f"{off.max():.1f}",
-            f"{np.abs(self.plain - self.torchs).max() / self.unit:.1f}",
+            f"{100 * np.mean(self.off(self.ours, self.torchs) < 1.01):.2f} %",
+            f"{self.off(self.ours, self.torchs).max():.1f}",
+            f"{self.off(self.plain, self.torchs).max():.1f}",
+            f"{self.off(self.torchs, self.exact).max():.1f}",
+            f"{self.off(self.ours, self.exact).max():.1f}",
             f"{np.sum(ours == theirs)} of {count}",
             str(np.sum((ours != theirs) & self.tied(ours))),
             f"{np.sum(plain == theirs)} of {count}",
             f"{100 * np.mean(theirs == self.labels):.1f} %",
             f"{100 * np.mean(ours == self.labels):.1f} %",
         ]
+
+    def off(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        """How far logits lie apart, in units."""
+        apart: NDArray[Any] = np.abs(a - b) / self.unit
+        return apart
 
     def tied(self, chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Where what was chosen is, to torch, less than half a unit below the highest: [n]."""
@@ -162,7 +173,8 @@ def compared(given: Task, quantizer: str) -> Agreement:
     plain = outputs(program, given.images, onednn=False)
     ours = np.concatenate([next(iter(model({key: x[None]}).values())) for x in given.images])
     unit = unit_of(torchs, kind)
-    return Agreement(given.name, quantizer, torchs, plain, ours, given.labels, unit)
+    exact = exactly(program, given.images)
+    return Agreement(given.name, quantizer, torchs, plain, exact, ours, given.labels, unit)
 
 
 def section(found: Iterable[Agreement]) -> str:

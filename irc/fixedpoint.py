@@ -82,11 +82,26 @@ def multipliers(factors: Sequence[float] | Array) -> tuple[Array, Array]:
     return m, np.array([p[1] for p in pairs], np.int8)
 
 
-def mul_shift(a: npt.ArrayLike, m: npt.ArrayLike, s: npt.ArrayLike) -> Array:
-    """The core of (6): `(a*m + 2^(s-1)) >> s` in 64 bits: one rounding, half up."""
+def power_of(m: int, s: int) -> int:
+    """k >= 1 where `m * 2^-s` is 2^-k, else 0."""
+    return s - 30 if m == 2**30 and s > 30 else 0
+
+
+def halved(acc: npt.ArrayLike, power: int) -> Array:
+    """Equation (10) where the factor is 2^-power: `acc / 2^power`, half to even."""
+    wide = np.asarray(acc, np.int64)
+    odd = (wide >> power) & 1
+    return (wide + ((1 << (power - 1)) - 1) + odd) >> power
+
+
+def mul_shift(
+    a: npt.ArrayLike, m: npt.ArrayLike, s: npt.ArrayLike, *, half: bool = True
+) -> Array:
+    """The core of (6): `(a*m + 2^(s-1)) >> s` in 64 bits: one rounding, half up, or down without
+    `half`."""
     wide = np.asarray(s, np.int64)
     product = np.asarray(a, np.int64) * np.asarray(m, np.int64)
-    return (product + (np.int64(1) << (wide - 1))) >> wide
+    return np.asarray((product + (np.int64(half) << (wide - 1))) >> wide)
 
 
 def requantize(
@@ -96,9 +111,12 @@ def requantize(
     zero: int,
     bounds: tuple[int, int],
     dtype: DType,
+    *,
+    half: bool = True,
 ) -> Array:
-    """Equation (6): `clamp(zp + ((acc*m + 2^(s-1)) >> s), lo, hi)`."""
-    return _as(np.clip(mul_shift(acc, m, s) + zero, *bounds), dtype)
+    """Equation (6): `clamp(zp + ((acc*m + 2^(s-1)) >> s), lo, hi)`; without `half`, of an `acc`
+    that holds it already, `clamp(zp + ((acc*m) >> s), lo, hi)`."""
+    return _as(np.clip(mul_shift(acc, m, s, half=half) + zero, *bounds), dtype)
 
 
 def _as(array: Array, dtype: DType) -> Array:

@@ -85,8 +85,8 @@ def _computed(
             result = np.where(go(c), go(a), go(b))
         case Cast(a=a):
             result = go(a)
-        case MulShift(a=a, m=m, s=s):
-            result = mul_shift(go(a), go(m), go(s))
+        case MulShift(a=a, m=m, s=s, half=half):
+            result = mul_shift(go(a), go(m), go(s), half=half)
         case Reduce():
             variables = {v: a for v, a in known.items() if isinstance(v, Var)}
             return _reduce(e, variables, rank, arrays)

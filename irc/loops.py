@@ -229,11 +229,13 @@ class Reduce(Expr):
 @dataclass(frozen=True, eq=False)
 class MulShift(Expr):
     """Equation (6) without zero point and clamp: `(a*m + 2^(s-1)) >> s`; a i32 or i64 and m i32,
-    s any integer dtype in 1..62; the product is 64 bits wide, the result has a's dtype."""
+    s any integer dtype in 1..62; the product is 64 bits wide, the result has a's dtype. Without
+    `half`, `(a*m) >> s`: a holds what rounds it already."""
 
     a: Expr
     m: Expr
     s: Expr
+    half: bool = True
 
     def __post_init__(self) -> None:
         self._typed(self.a.dtype)
@@ -377,8 +379,8 @@ def with_children(e: Expr, new: Sequence[Expr]) -> Expr:
             return new[0].cast(to)
         case Reduce(kind=kind, axes=variables):
             return Reduce(kind, variables, new[0])
-        case MulShift():
-            return MulShift(new[0], new[1], new[2])
+        case MulShift(half=half):
+            return MulShift(new[0], new[1], new[2], half)
     return e
 
 

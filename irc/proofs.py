@@ -57,13 +57,14 @@ def broken_pairs(w: Array) -> Array:
     return np.asarray(np.count_nonzero(saturates(neighbours(w)), axis=1), np.int64)
 
 
-def accumulator_bound(w: Array, bias: Array, x: DType) -> Array:
-    """`|B| + sum |w| * max|x|` per output channel, i64[O], for inputs kept as u8 and as i8.
+def accumulator_bound(w: Array, bias: Array, x: DType, fraction: int = 0) -> Array:
+    """`|B| + sum |w| * max|x| * 2^fraction` per output channel, i64[O], for inputs kept as u8 and
+    as i8.
 
     `bias` is the folded B for inputs stored as `x`; storing them as the other 8-bit type moves B by
     128 * sum(w) (equation (3)), so the larger of both bounds holds for either choice of a backend.
     """
-    flat = w.reshape(w.shape[0], -1).astype(np.int64)
+    flat = w.reshape(w.shape[0], -1).astype(np.int64) << fraction
     magnitude, total = np.abs(flat).sum(1), flat.sum(1)
     folded = bias.astype(np.int64)
     if x not in (DType.U8, DType.I8):
@@ -90,7 +91,10 @@ def rescaled_bound(bound: Array, m: Array, s: Array, zero: int) -> int:
     return max(each, default=0) + 1 + abs(zero)
 
 
-def needs_wide(w: Array, b: Array, m: Array, s: Array, x: DType, zero: int) -> bool:
+def needs_wide(
+    w: Array, b: Array, m: Array, s: Array, x: DType, zero: int, fraction: int = 0
+) -> bool:
     """Whether equation (6) of a layer can leave 32 bits before its clamp: then it is computed in
     64 (a layer whose outputs were never seen to move has a scale far below its inputs')."""
-    return rescaled_bound(accumulator_bound(w, b, x), m, s, zero) >= ACCUMULATOR_LIMIT
+    bound = accumulator_bound(w, b, x, fraction)
+    return rescaled_bound(bound, m, s, zero) >= ACCUMULATOR_LIMIT

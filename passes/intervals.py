@@ -12,6 +12,7 @@ import numpy as np
 from irc import fixedpoint
 from irc.errors import IRCError
 from irc.ops.core import Const
+from irc.ops.qelementwise import WIDEST
 from irc.ops.quantization import channel_scales, constant, real_constant
 from irc.passes.pointwise import apply, is_clamp
 from irc.passes.quantize.assignment import NATURAL
@@ -25,7 +26,9 @@ Forms = Callable[[Value], Value | None]
 """The integers that stand for a float value, or None."""
 
 FINEST = 12
-"""A value between two ops takes at most so many bits more than the result that it goes into."""
+"""A value of 16 bits between two ops takes at most so many more than the result it goes into."""
+FINEST_SUM = 20
+"""So many more does a sum of products take that goes into another sum, in 32 bits."""
 KEEPING = frozenset({"reduce_mean", "avg_pool2d", "resize_linear"})
 """Ops whose result lies between the extremes of their operand."""
 
@@ -62,13 +65,33 @@ def inner_type(
     """The type for an operand `v` that `user` reads unquantized, its result being computed in
     `target`; None where it would have to be measured.
 
-    What goes into a sum or mean gets 16 bits. An average that a layer reads keeps the type of
-    what it averages, as it does in the integer kernels of the tools that leave it so.
+    What goes into a sum or mean gets 16 bits, sums of products 32. An average that a layer reads
+    keeps the type of what it averages, as it does in the integer kernels of the tools that leave
+    it so.
     """
     fine = None
     if user.op in ("add", "sub", *KEEPING):
-        fine = _fine_type(user, v, target, forms, root)
+        fine = _sum_type(user, v, target, forms, root)
+        fine = fine or _fine_type(user, v, target, forms, root)
     return fine or _average_type(v, forms)
+
+
+def _sum_type(
+    user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value]
+) -> TensorType | None:
+    """32 bits for a sum of products that is added to something: so fine that it makes no
+    difference that it is rounded before. As many bits below a step of `target` as leave all that
+    v can be in 32, and what the result can tell apart in what a sum takes. None for others, and
+    where that is no finer than 16 bits are."""
+    own, useful = _known(v, forms, root), _useful(user, v, target, forms, root)
+    sums = user.op in ("add", "sub") and core(v).op in MULTIPLYING
+    if not sums or target.dtype.bits != 8 or own is None or useful is None:
+        return None
+    room = max(1.0, *(abs(end) / target.scale for end in (*own, *useful)))
+    bits = min(FINEST_SUM, math.floor(math.log2(WIDEST / room)))
+    if bits <= FINEST:
+        return None
+    return TensorType(DType.I32, v.shape, Quant(target.scale / 2**bits))
 
 
 def _fine_type(

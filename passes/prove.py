@@ -140,7 +140,7 @@ def _limit(op: str, bound: int) -> int:
 def _weighted_once(v: Value, given: Constants, known: Known) -> Proof:
     node: Any = v
     constants = (given.get(f, f) for f in (node.w, node.b, node.m, node.s))
-    key = (v.op, *constants, node.x.type.dtype, v.type.zero, node.wide)
+    key = (v.op, *constants, node.x.type.dtype, v.type.zero, node.wide, node.fraction)
     if key not in known:
         known[key] = _weighted(v, given)
     return replace(known[key], name=v.name)
@@ -149,7 +149,7 @@ def _weighted_once(v: Value, given: Constants, known: Known) -> Proof:
 def _weighted(v: Value, given: Constants) -> Proof:
     node: Any = v
     w, b, m, s = (_array(f, given) for f in (node.w, node.b, node.m, node.s))
-    bounds = accumulator_bound(w, b, node.x.type.dtype)
+    bounds = accumulator_bound(w, b, node.x.type.dtype, node.fraction)
     pairs = neighbours(w).shape[1] * len(w) if uses_pairs(w) else 0
     return Proof(
         v.name, v.op, int(bounds.max(initial=0)), ACCUMULATOR_LIMIT, pairs,

@@ -16,7 +16,7 @@ import numpy as np
 from irc.graph import Graph
 from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const
-from irc.ops.quantization import is_wide
+from irc.ops.quantization import Folded, is_wide
 from irc.ops.shape import Reshape, Slice, Transpose
 from irc.ops.windows import Pair
 from irc.pipeline import Pass
@@ -81,12 +81,14 @@ def split(v: Value) -> Value | None:
     rows, columns = _axes(v)
     parts = _phases(w.array, rows, columns)
     zero = v.x.type.zero
-    biases = [b.array + zero * (_sums(w.array) - _sums(part)) for part in parts]
+    offsets = [zero * (_sums(w.array) - _sums(part)) for part in parts]
+    biases = [b.array + (offset << v.fraction) for offset in offsets]
     if max(np.abs(bias).max() for bias in biases) >= 2**31:
         return None
     weights = Const(np.concatenate(parts), name=w.name)
     bias = Const(np.concatenate(biases).astype(np.int32), name=b.name)
     m, s = _repeated(v.m, len(parts)), _repeated(v.s, len(parts))
+    folded = Folded(bias, m, s, v.fraction)
     made = QConv2d(
         v.x,
         weights,
@@ -100,7 +102,8 @@ def split(v: Value) -> Value | None:
         clamp=v.clamp,
         dtype=v.dtype,
         quant=v.quant,
-        wide=v.wide or is_wide(v.x, weights.array, bias, m, s, v.type),
+        wide=v.wide or is_wide(v.x, weights.array, folded, v.type),
+        fraction=v.fraction,
         name=f"{v.name}.phases",
     )
     return _to_space(made, v)

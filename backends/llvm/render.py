@@ -246,9 +246,11 @@ class Renderer:
         a, m, s = (
             self._cast(v, x.dtype, wide) for v, x in zip((a, m, s), (e.a, e.m, e.s), strict=True)
         )
-        one = self.constant(1, a.type)
-        half = self.builder.shl(one, self.builder.sub(s, one))
-        total = self.builder.add(self.builder.mul(a, m, flags=("nsw",)), half, flags=("nsw",))
+        total = self.builder.mul(a, m, flags=("nsw",))
+        if e.half:
+            one = self.constant(1, a.type)
+            half = self.builder.shl(one, self.builder.sub(s, one))
+            total = self.builder.add(total, half, flags=("nsw",))
         return self._cast(self.builder.ashr(total, s), wide, e.dtype)
 
     def _mul_shift_words(self, e: MulShift, a: Any, m: Any, s: Any) -> Any:
@@ -261,7 +263,7 @@ class Renderer:
             a = self.builder.shl(a, self.constant(left, a.type), flags=("nsw",))
             s = self.builder.add(s, self.constant(left, s.type))
             low, high = low + left, high + left
-        return mul_shift_vector(self.builder, a, m, s, (low, high), x86=self.x86)
+        return mul_shift_vector(self.builder, a, m, s, (low, high), x86=self.x86, half=e.half)
 
     # ------------------------------------------------------------ loads
 

@@ -11,9 +11,11 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 def mul_shift_vector(
-    builder: Any, a: Any, m: Any, s: Any, shifts: tuple[int, int], *, x86: bool = True
-) -> Any:
-    """Equation (6) on vectors of i32, an even number of lanes; `shifts` bounds s.
+    builder: Any, a: Any, m: Any, s: Any, shifts: tuple[int, int], *, x86: bool = True,
+    half: bool = True,
+) -> Any:  # fmt: skip
+    """Equation (6) on vectors of i32, an even number of lanes; `shifts` bounds s. Without `half`
+    no 2^(s-1) is added.
 
     With p = a*m, `(p + 2^(s-1)) >> s` is taken in two steps, by t = min(s, 32) in 64 bits and by
     s - t in 32 bits: floor(floor(x / 2^t) / 2^(s-t)) = floor(x / 2^s), and the low word of the
@@ -29,11 +31,14 @@ def mul_shift_vector(
     products = _products(builder, a, m, x86=x86)
     if low > 32:
         word = _words(builder, products, None, x86=x86)
-        # Not 1 << (s - 33): before AVX2 LLVM makes that power of two in floating point.
-        half = builder.lshr(const(2**30), builder.sub(const(63), s))
-        return builder.ashr(builder.add(word, half), builder.sub(s, const(32)))
-    halves = split(builder, s, signed=False, x86=x86)
-    products = tuple(_add_half(builder, p, t) for p, t in zip(products, halves, strict=True))
+        if half:
+            # Not 1 << (s - 33): before AVX2 LLVM makes that power of two in floating point.
+            added = builder.lshr(const(2**30), builder.sub(const(63), s))
+            word = builder.add(word, added)
+        return builder.ashr(word, builder.sub(s, const(32)))
+    if half:
+        halves = split(builder, s, signed=False, x86=x86)
+        products = tuple(_add_half(builder, p, t) for p, t in zip(products, halves, strict=True))
     if low == 32:
         word = _words(builder, products, None, x86=x86)
         return word if high == 32 else builder.ashr(word, builder.sub(s, const(32)))

@@ -188,6 +188,8 @@ class _NestPrinter:
                 return f"({self.expr(a)} if {self.expr(c)} else {self.expr(b)})"
             case Cast(a=a):
                 return f"int64({self.expr(a)})" if a.dtype is DType.BOOL else self.expr(a)
+            case MulShift(a=a, m=m, s=s, half=False):
+                return f"(({self.expr(a)} * {self.expr(m)}) >> {self.expr(s)})"
             case MulShift(a=a, m=m, s=s):
                 shift = self.expr(s)
                 half = str(1 << (int(shift) - 1)) if shift.isdigit() else f"(1 << ({shift} - 1))"

@@ -15,6 +15,7 @@ from irc.loops import Expr, Loops, Nest, Reduce, Var, axes, load
 from irc.ops.core import Const
 from irc.ops.quantization import (
     Bounds,
+    Folded,
     check_accumulator,
     check_bounds,
     constant,
@@ -62,11 +63,12 @@ def float_result(x: Value, w: Value, b: Value | None, shape: Shape) -> TensorTyp
 
 def folded(
     operands: tuple[Value, ...], result: TensorType, name: str
-) -> tuple[Const, Const, Const, Const]:
-    """w, b, m, s of an integer convolution, from x, w and perhaps a bias: equations (4), (5)."""
+) -> tuple[Const, Folded]:
+    """The weights of an integer convolution, and what is folded of x, w and perhaps a bias:
+    equations (4), (5)."""
     x, w = operands[0], constant(operands[1], f"the weights of %{name}")
     bias = operands[2] if len(operands) > 2 else None
-    return Const(w.array, name=w.name), *folded_constants(x, w, bias, result, name)
+    return Const(w.array, name=w.name), folded_constants(x, w, bias, result, name)
 
 
 def integer_result(
@@ -91,14 +93,15 @@ def accumulation(v: QConv2d | QConvTranspose2d, n: Expr, y: Expr, x: Expr, o: Ex
     fill = v.x.type.zero if v.window.padded else None
     pixel = load(v.x, n, *v.window.source(y, x, ky, kx), channel, fill=fill)
     product = pixel.cast(DType.I32) * load(v.w, o, ky, kx, c).cast(DType.I32)
-    return Reduce("add", (ky, kx, c), product) + load(v.b, o)
+    return (Reduce("add", (ky, kx, c), product) << v.fraction) + load(v.b, o)
 
 
 def convolution_loops(v: QConv2d | QConvTranspose2d) -> Loops:
     """The sum, then equation (6)."""
     n, y, x, o = axes(v.shape, "n y x o")
     acc = accumulation(v, n, y, x, o)
-    value = requantized(acc, load(v.m, o), load(v.s, o), v.clamp, v.type, wide=v.wide)
+    m, s = load(v.m, o), load(v.s, o)
+    value = requantized(acc, m, s, v.clamp, v.type, wide=v.wide, half=not v.fraction)
     return Loops((Nest((n, y, x, o), value),))
 
 
@@ -166,12 +169,12 @@ class Conv2d(Convolution):
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qconv2d`, with the bias folded by equation (4)."""
-        w, b, m, s = folded(operands, result, self.name)
+        w, made = folded(operands, result, self.name)
         return QConv2d(
-            operands[0], w, b, m, s,
+            operands[0], w, made.b, made.m, made.s,
             strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups,
             clamp=full_range(result), dtype=result.dtype, quant=fixedpoint.quant_of(result),
-            wide=is_wide(operands[0], w.array, b, m, s, result),
+            wide=is_wide(operands[0], w.array, made, result), fraction=made.fraction,
             name=self.name,
         )  # fmt: skip
 
@@ -182,7 +185,8 @@ class QConv2d(Value):
 
     x [N,H,W,C] quantized per tensor, padded with its zero point; w i8 [O,kh,kw,C/groups]; b i32,
     m i32, s i8 per output channel, b with `-zp_x * sum(w)` folded in. `wide`: equation (6) is
-    computed in 64 bits, because 32 could overflow before the clamp.
+    computed in 64 bits, because 32 could overflow before the clamp. b, and the sum that it is
+    added to, have `fraction` bits below the unit of the products; if any, b holds the half, too.
     """
 
     x: Value
@@ -198,6 +202,7 @@ class QConv2d(Value):
     dtype: DType
     quant: Quant
     wide: bool = False
+    fraction: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     @property
@@ -216,12 +221,13 @@ class QConv2d(Value):
 
     def evaluate(self, x: Array, w: Array, b: Array, m: Array, s: Array) -> Array:
         """In float64 by BLAS, exact below 2^53."""
-        zero = self.x.type.zero
         acc = correlate(
-            x.astype(np.float64), w.astype(np.float64), self.window, self.groups, fill=zero
-        )
-        total = acc.astype(np.int64) + b
-        return fixedpoint.requantize(total, m, s, self.type.zero, self.clamp, self.dtype)
+            x.astype(np.float64), w.astype(np.float64), self.window, self.groups,
+            fill=self.x.type.zero,
+        )  # fmt: skip
+        total = (acc.astype(np.int64) << self.fraction) + b
+        zero, half = self.type.zero, not self.fraction
+        return fixedpoint.requantize(total, m, s, zero, self.clamp, self.dtype, half=half)
 
     def loops(self) -> Loops:
         """A reduction over taps and channels, then equation (6)."""
@@ -253,13 +259,13 @@ class ConvTranspose2d(Convolution):
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qconv_transpose2d`, with the bias folded by equation (4)."""
-        w, b, m, s = folded(operands, result, self.name)
+        w, made = folded(operands, result, self.name)
         return QConvTranspose2d(
-            operands[0], w, b, m, s,
+            operands[0], w, made.b, made.m, made.s,
             strides=self.strides, pads=self.pads, dilations=self.dilations, groups=self.groups,
             output_padding=self.output_padding, clamp=full_range(result),
             dtype=result.dtype, quant=fixedpoint.quant_of(result), name=self.name,
-            wide=is_wide(operands[0], w.array, b, m, s, result),
+            wide=is_wide(operands[0], w.array, made, result), fraction=made.fraction,
         )  # fmt: skip
 
 
@@ -284,6 +290,7 @@ class QConvTranspose2d(Value):
     dtype: DType
     quant: Quant
     wide: bool = False
+    fraction: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     @property
@@ -309,8 +316,9 @@ class QConvTranspose2d(Value):
         centred = x.astype(np.float64) - zero
         acc = correlate_transposed(centred, w.astype(np.float64), self.window, self.groups)
         unfold = zero * w.reshape(len(w), -1).sum(1, dtype=np.int64)
-        total = acc.astype(np.int64) + unfold + b
-        return fixedpoint.requantize(total, m, s, self.type.zero, self.clamp, self.dtype)
+        total = ((acc.astype(np.int64) + unfold) << self.fraction) + b
+        zero, half = self.type.zero, not self.fraction
+        return fixedpoint.requantize(total, m, s, zero, self.clamp, self.dtype, half=half)
 
     def loops(self) -> Loops:
         """A reduction over taps and channels, then equation (6)."""

@@ -114,11 +114,11 @@ class Linear(Value):
         """`qlinear`, with the bias folded by equation (4)."""
         x, w = operands[0], constant(operands[1], "the weights of linear")
         bias = operands[2] if len(operands) > 2 else None
-        b, m, s = folded_constants(x, w, bias, result, self.name)
+        made = folded_constants(x, w, bias, result, self.name)
         return QLinear(
-            x, Const(w.array, name=w.name), b, m, s,
+            x, Const(w.array, name=w.name), made.b, made.m, made.s,
             clamp=full_range(result), dtype=result.dtype, quant=fixedpoint.quant_of(result),
-            wide=is_wide(x, w.array, b, m, s, result), name=self.name,
+            wide=is_wide(x, w.array, made, result), fraction=made.fraction, name=self.name,
         )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ class QLinear(Value):
     """Integer linear map, equations (4) and (6).
 
     x [..., K] quantized per tensor; w i8 [O, K]; b i32, m i32, s i8 per output, b with
-    `-zp_x * sum(w)` folded in. `wide` as in `qconv2d`.
+    `-zp_x * sum(w)` folded in. `wide` and `fraction` as in `qconv2d`.
     """
 
     x: Value
@@ -148,6 +148,7 @@ class QLinear(Value):
     dtype: DType
     quant: Quant
     wide: bool = False
+    fraction: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     def infer(self) -> TensorType:
@@ -162,17 +163,22 @@ class QLinear(Value):
 
     def evaluate(self, x: Array, w: Array, b: Array, m: Array, s: Array) -> Array:
         """In float64 by BLAS, exact below 2^53."""
-        acc = (x.astype(np.float64) @ w.T.astype(np.float64)).astype(np.int64) + b
-        return fixedpoint.requantize(acc, m, s, self.type.zero, self.clamp, self.dtype)
+        acc = (x.astype(np.float64) @ w.T.astype(np.float64)).astype(np.int64)
+        acc, half = (acc << self.fraction) + b, not self.fraction
+        zero = self.type.zero
+        return fixedpoint.requantize(acc, m, s, zero, self.clamp, self.dtype, half=half)
 
     def loops(self) -> Loops:
         """A reduction over k, then equation (6)."""
         *outer, o = axes(self.shape)
         k = Var("k", self.w.shape[1])
         x = load(self.x, *outer, k).cast(DType.I32)
-        acc = Reduce("add", (k,), x * load(self.w, o, k).cast(DType.I32)) + load(self.b, o)
-        m, s = load(self.m, o), load(self.s, o)
-        value = requantized(acc, m, s, self.clamp, self.type, wide=self.wide)
+        total = Reduce("add", (k,), x * load(self.w, o, k).cast(DType.I32))
+        acc = (total << self.fraction) + load(self.b, o)
+        value = requantized(
+            acc, load(self.m, o), load(self.s, o), self.clamp, self.type,
+            wide=self.wide, half=not self.fraction,
+        )  # fmt: skip
         return Loops((Nest((*outer, o), value),))
 
 

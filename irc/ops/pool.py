@@ -15,6 +15,7 @@ from irc.ops.core import Const
 from irc.ops.moving import Moving, moved
 from irc.ops.quantization import (
     Bounds,
+    averaged,
     check_bounds,
     full_range,
     magnitude,
@@ -24,6 +25,9 @@ from irc.ops.quantization import (
 from irc.ops.windows import Pads, Pair, Window, need_nhwc
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op
+
+LARGEST_POWER = 30
+"""Of a factor that is a power of two: sums stay below 2^31 with what rounds them."""
 
 
 def pool_shape(x: TensorType, window: Window) -> Shape:
@@ -126,11 +130,12 @@ class AvgPool2d(Value):
                 f"{self.op} %{self.name}: the scales of {x.type} and {result} are too far apart"
             )
         m, s = fixedpoint.multipliers(ratio / counts)
+        power = fixedpoint.power_of(int(m[0]), int(s[0])) if len(counts) == 1 else 0
         return QAvgPool2d(
             x, Const(m, name=f"{self.name}.m"), Const(s, name=f"{self.name}.s"),
             kernel=self.kernel, strides=self.strides, pads=self.pads, dilations=self.dilations,
             clamp=full_range(result), dtype=result.dtype, quant=fixedpoint.quant_of(result),
-            name=self.name,
+            power=power, name=self.name,
         )  # fmt: skip
 
 
@@ -139,6 +144,7 @@ class QAvgPool2d(Value):
     """Integer average pool, equations (10) and (6), on `sum(x) - taps * zp_x`; padding is zp_x.
 
     m i32 and s i8 have one entry, or one per count of taps inside of the image: entry `count - 1`.
+    Is there one, of 2^-power, ties go to the even integer.
     """
 
     x: Value
@@ -151,6 +157,7 @@ class QAvgPool2d(Value):
     clamp: Bounds
     dtype: DType
     quant: Quant
+    power: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     @property
@@ -172,12 +179,18 @@ class QAvgPool2d(Value):
                 raise TypeCheckError(f"{what} must have 1 or {self.taps} entries, it is {v.type}")
         if self.m.shape != self.s.shape:
             raise TypeCheckError(f"m {self.m.type} and s {self.s.type} differ in length")
+        if self.power and (not 1 <= self.power <= LARGEST_POWER or self.m.shape != (1,)):
+            raise TypeCheckError(f"power {self.power} of {self.m.shape[0]} factors is not one of"
+                                 f" 1 to {LARGEST_POWER}")  # fmt: skip
         return TensorType(self.dtype, pool_shape(self.x.type, self.window), self.quant)
 
     def evaluate(self, x: Array, m: Array, s: Array) -> Array:
         """Sum in 64 bits, then equation (6)."""
         zero = self.x.type.zero
         acc = window_sum(x.astype(np.int64), self.window, self.shape, zero) - self.taps * zero
+        if self.power:
+            mean = fixedpoint.halved(acc, self.power) + self.type.zero
+            return np.asarray(np.clip(mean, *self.clamp), self.dtype.numpy)
         at = np.zeros((1, 1, 1), np.int64)
         if len(m) > 1:
             at = self.window.counts(x.shape[1], x.shape[2])[:, :, None] - 1
@@ -185,18 +198,20 @@ class QAvgPool2d(Value):
 
     def loops(self) -> Loops:
         """A sum over the taps, then equation (6) with the multiplier of the count."""
-        n, y, x, c = axes(self.shape, "n y x c")
+        variables = n, y, x, c = axes(self.shape, "n y x c")
         ky, kx = Var("ky", self.kernel[0]), Var("kx", self.kernel[1])
         zero = self.x.type.zero
         fill = zero if self.window.padded else None
         pixel = load(self.x, n, *self.window.source(y, x, ky, kx), c, fill=fill)
         acc = Reduce("add", (ky, kx), pixel.cast(DType.I32)) - self.taps * zero
+        if self.power:
+            return Loops((Nest(variables, averaged(acc, self.power, self.clamp, self.type)),))
         at: Expr | int = 0
         if self.m.shape[0] > 1:
             _, height, width, _ = self.x.shape
             at = self.window.count(y, 0, height) * self.window.count(x, 1, width) - 1
         value = requantized(acc, load(self.m, at), load(self.s, at), self.clamp, self.type)
-        return Loops((Nest((n, y, x, c), value),))
+        return Loops((Nest(variables, value),))
 
 
 def window_sum(x: Array, window: Window, shape: Shape, fill: float) -> Array:

@@ -49,11 +49,21 @@ class _QBinary(Value):
         return TensorType(dtype, broadcast_shapes(self.a.shape, self.b.shape), quant)
 
 
+WIDEST = 2**29
+"""An operand of 32 bits counts in a sum as at most so much, of either sign."""
+
+
+def reach(t: TensorType) -> int:
+    """The largest `|x - zp|` that a sum sees of an operand."""
+    return magnitude(t) if t.dtype.bits <= 16 else WIDEST
+
+
 @op("qadd")
 class QAdd(_QBinary):
     """Equation (7): `clamp(zp + (((a-z_a)*ma + (b-z_b)*mb + 2^(shift-1)) >> shift))`, in i32.
 
-    A negative multiplier subtracts.
+    A negative multiplier subtracts. An operand of 32 bits has zero point 0 and is clamped to
+    `WIDEST` first.
     """
 
     ma: int
@@ -68,7 +78,7 @@ class QAdd(_QBinary):
     def of(cls, a: Value, b: Value, result: TensorType, *, sign: int = 1) -> QAdd:
         """`a + sign * b` in the type `result`."""
         factors = (a.type.scale / result.scale, sign * b.type.scale / result.scale)
-        bounds = (magnitude(a.type), magnitude(b.type))
+        bounds = (reach(a.type), reach(b.type))
         (ma, mb), shift = fixedpoint.common_multipliers(factors, bounds)
         quant = fixedpoint.quant_of(result)
         return cls(a, b, ma, mb, shift, full_range(result), result.dtype, quant)
@@ -78,14 +88,17 @@ class QAdd(_QBinary):
         result = self.result(self.dtype, self.quant, self.clamp)
         if not 1 <= self.shift <= 30:
             raise TypeCheckError(f"shift {self.shift} is not in 1 to 30")
-        largest = magnitude(self.a.type) * abs(self.ma) + magnitude(self.b.type) * abs(self.mb)
+        if any(t.dtype.bits > 16 and t.zero for t in (self.a.type, self.b.type)):
+            raise TypeCheckError("operands of 32 bits must have zero point 0")
+        largest = reach(self.a.type) * abs(self.ma) + reach(self.b.type) * abs(self.mb)
         if largest + 2 ** (self.shift - 1) >= 2**31:
             raise TypeCheckError(f"sums with multipliers {self.ma}, {self.mb} may leave 32 bits")
         return result
 
     def evaluate(self, a: Array, b: Array) -> Array:
         """Equation (7)."""
-        da, db = self.wide(a, b)
+        wide = zip(self.wide(a, b), (self.a, self.b), strict=True)
+        da, db = (np.clip(d, -reach(v.type), reach(v.type)) for d, v in wide)
         total = (da * self.ma + db * self.mb + (1 << (self.shift - 1))) >> self.shift
         y = np.clip(total + self.type.zero, *self.clamp)
         return np.asarray(y, self.dtype.numpy)
@@ -94,12 +107,18 @@ class QAdd(_QBinary):
         """Two multiplications and a shift per element."""
 
         def value(*i: Expr) -> Expr:
-            da, db = self.differences(i)
+            found = zip(self.differences(i), (self.a, self.b), strict=True)
+            da, db = (_reached(d, v.type) for d, v in found)
             total = (da * self.ma + db * self.mb + (1 << (self.shift - 1))) >> self.shift
             # The sum is below 2^30 by now, so that the zero point can't overflow it.
             return clamp(total + self.type.zero, *self.clamp).cast(self.dtype)
 
         return elementwise(self.shape, value)
+
+
+def _reached(d: Expr, t: TensorType) -> Expr:
+    """A difference as a sum sees it."""
+    return d if t.dtype.bits <= 16 else clamp(d, -WIDEST, WIDEST)
 
 
 @op("qmul")

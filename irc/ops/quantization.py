@@ -3,7 +3,9 @@ lookup. What other families share of equation (6) stands here too."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +14,7 @@ from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Int, Loops, MulShift, clamp, elementwise, load
 from irc.ops.core import Const
-from irc.proofs import needs_wide
+from irc.proofs import ACCUMULATOR_LIMIT, accumulator_bound, needs_wide
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, op
 
@@ -152,12 +154,13 @@ def scalars(m: int, s: int) -> tuple[Expr, Expr]:
 
 
 def requantized(
-    acc: Expr, m: Expr, s: Expr, bounds: Bounds, result: TensorType, *, wide: bool = False
-) -> Expr:
+    acc: Expr, m: Expr, s: Expr, bounds: Bounds, result: TensorType, *, wide: bool = False,
+    half: bool = True,
+) -> Expr:  # fmt: skip
     """Equation (6) as an expression: `clamp(zp + MulShift(acc, m, s), lo, hi)` in the dtype; in 64
     bits if `wide`."""
     acc = acc.cast(DType.I64) if wide else acc
-    return clamp(MulShift(acc, m, s) + result.zero, *bounds).cast(result.dtype)
+    return clamp(MulShift(acc, m, s, half) + result.zero, *bounds).cast(result.dtype)
 
 
 def magnitude(t: TensorType) -> int:
@@ -194,6 +197,13 @@ def rescaled(
     return requantized(wide, *scalars(m, s), bounds, result)
 
 
+def averaged(acc: Expr, power: int, bounds: Bounds, result: TensorType) -> Expr:
+    """Equation (10) with the factor 2^-power, as an expression: `fixedpoint.halved`, clamped."""
+    odd = (acc >> power) & 1
+    mean = (acc + ((1 << (power - 1)) - 1) + odd) >> power
+    return clamp(mean + result.zero, *bounds).cast(result.dtype)
+
+
 def constant(v: Value, what: str) -> Const:
     """`v` as the constant that it must be; raises `IRCError` where it is computed at run time."""
     if not isinstance(v, Const):
@@ -210,21 +220,26 @@ def channel_scales(w: TensorType, channels: int) -> Array:
 
 
 @np.errstate(all="ignore")
-def accumulator_bias(bias: Value | None, scales: Array, what: str) -> Array:
-    """The bias in accumulator units, i64[channels]: `round_half_even(bias / (s_x * s_w))`.
+def accumulator_units(bias: Value | None, scales: Array, what: str) -> Array:
+    """The bias in accumulator units, float64[channels]: `bias / (s_x * s_w)`.
 
     `bias` is a quantized i32 or float constant, or absent. Raises `IRCError` where it does not
     fit an i32.
     """
     if bias is None:
-        return np.zeros(len(scales), np.int64)
-    units = np.rint(real_constant(bias, "bias").reshape(-1) / scales)
-    if not np.all(np.abs(units) < 2.0**31):
+        return np.zeros(len(scales))
+    units = np.asarray(real_constant(bias, "bias").reshape(-1) / scales)
+    if not np.all(np.abs(np.rint(units)) < 2.0**31):
         raise IRCError(
             f"{what}: the bias does not fit the 32-bit accumulator's scale; the weights of a"
             " channel are far smaller than its bias"
         )
-    return units.astype(np.int64)
+    return units
+
+
+def accumulator_bias(bias: Value | None, scales: Array, what: str) -> Array:
+    """`accumulator_units`, rounded half to even: i64[channels]."""
+    return np.rint(accumulator_units(bias, scales, what)).astype(np.int64)
 
 
 def epilogue_constants(
@@ -238,9 +253,24 @@ def epilogue_constants(
     return Const(b, name=f"{name}.b"), Const(m, name=f"{name}.m"), Const(s, name=f"{name}.s")
 
 
+FRACTION = 8
+"""Bits below the accumulator's unit that a bias in reals gets at most."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a multiply-accumulate op adds and multiplies with. b of `fraction` bits, if any, below
+    the unit of the sum holds what rounds the result, too."""
+
+    b: Const
+    m: Const
+    s: Const
+    fraction: int
+
+
 def folded_constants(
     x: Value, w: Const, bias: Value | None, result: TensorType, name: str
-) -> tuple[Const, Const, Const]:
+) -> Folded:
     """b, m, s of a multiply-accumulate op with weights `w`, output channels on axis 0: equation
     (4) with `-zp_x * sum(w)` folded into the bias, and (5) per output channel.
 
@@ -250,14 +280,28 @@ def folded_constants(
     if np.any(np.asarray(fixedpoint.quant_of(w.type).zero_point)):
         raise IRCError(f"%{name}: weights %{w.name} must be quantized with zero point 0")
     scales = x.type.scale * channel_scales(w.type, channels)
-    b = accumulator_bias(bias, scales, f"%{name}")
-    b = b - x.type.zero * w.array.reshape(channels, -1).sum(1, dtype=np.int64)
-    return epilogue_constants(scales / result.scale, b, name)
+    units = accumulator_units(bias, scales, f"%{name}")
+    offset = x.type.zero * w.array.reshape(channels, -1).sum(1, dtype=np.int64)
+    factors, fraction = scales / result.scale, 0
+    if bias is not None and bias.type.dtype is not DType.I32 and np.any(units != np.rint(units)):
+        rounding = 0.5 / np.maximum(factors, 2.0**-FRACTION / ACCUMULATOR_LIMIT)
+        bound = accumulator_bound(w.array, np.rint(units) - offset, x.type.dtype)
+        fraction = _room(float((bound + rounding).max()))
+        units = units + rounding if fraction else units
+    b = np.rint(np.ldexp(units, fraction)).astype(np.int64) - (offset << fraction)
+    return Folded(*epilogue_constants(np.ldexp(factors, -fraction), b, name), fraction)
 
 
-def is_wide(x: Value, w: Array, b: Const, m: Const, s: Const, result: TensorType) -> bool:
+def _room(bound: float) -> int:
+    """How many bits below its unit a 32-bit accumulator has room for, as far as a bias needs them.
+    Rounded to the unit, that would turn the rounding of one result in some thousands."""
+    return min(FRACTION, max(math.floor(math.log2((ACCUMULATOR_LIMIT - 1) / (bound + 1))), 0))
+
+
+def is_wide(x: Value, w: Array, folded: Folded, result: TensorType) -> bool:
     """Whether a multiply-accumulate op must rescale in 64 bits (`proofs.needs_wide`)."""
-    return needs_wide(w, b.array, m.array, s.array, x.type.dtype, result.zero)
+    b, m, s = (c.array for c in (folded.b, folded.m, folded.s))
+    return needs_wide(w, b, m, s, x.type.dtype, result.zero, folded.fraction)
 
 
 def real_constant(v: Value, what: str) -> Array:

@@ -16,6 +16,7 @@ from irc.loops import Expr, Load, Loops, Nest, Reduce, ReduceKind, Var, axes, lo
 from irc.ops.quantization import (
     Bounds,
     accumulator,
+    averaged,
     check_bounds,
     check_product,
     full_range,
@@ -191,7 +192,8 @@ class ReduceMin(_Extreme):
 
 @op("qreduce_sum")
 class QReduceSum(_Reduction):
-    """Equation (10): `sum(x) - count * zp_x`, then (6). The multiplier of a mean holds 1/N."""
+    """Equation (10): `sum(x) - count * zp_x`, then (6). The multiplier of a mean holds 1/N; is it
+    a power of two, ties go to the even integer."""
 
     m: int
     s: int
@@ -199,6 +201,11 @@ class QReduceSum(_Reduction):
     dtype: DType
     quant: Quant
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    @property
+    def power(self) -> int:
+        """k where the multiplier is 2^-k, else 0."""
+        return fixedpoint.power_of(self.m, self.s)
 
     @property
     def bound(self) -> int:
@@ -217,15 +224,20 @@ class QReduceSum(_Reduction):
     def evaluate(self, x: Array) -> Array:
         """The sum in i64, then (6)."""
         total = np.sum(x, self.axes, dtype=np.int64, keepdims=self.keepdims)
-        acc = total - self.count * self.x.type.zero
-        return fixedpoint.requantize(acc, self.m, self.s, self.type.zero, self.clamp, self.dtype)
+        acc, zero = total - self.count * self.x.type.zero, self.type.zero
+        if self.power:
+            mean = fixedpoint.halved(acc, self.power) + zero
+            return np.asarray(np.clip(mean, *self.clamp), self.dtype.numpy)
+        return fixedpoint.requantize(acc, self.m, self.s, zero, self.clamp, self.dtype)
 
     def loops(self) -> Loops:
         """A reduction over the axes, then (6)."""
         outer = axes(self.shape)
         element, inner = reduced_element(self.x, self.axes, outer)
-        wide = element.cast(accumulator(self.bound))
+        wide = element.cast(accumulator(self.bound + (1 << self.power)))
         total = Reduce("add", inner, wide) if inner else wide
         acc = total - self.count * self.x.type.zero
+        if self.power:
+            return Loops((Nest(outer, averaged(acc, self.power, self.clamp, self.type)),))
         value = rescaled(acc, self.bound, (self.m, self.s), self.clamp, self.type)
         return Loops((Nest(outer, value),))

@@ -22,6 +22,7 @@ from tests.ops.sampling import (
     Sample,
     array,
     clamp,
+    fraction,
     integer,
     multipliers,
     pick,
@@ -134,7 +135,7 @@ def convolutions(draw: Draw) -> Sample:
     w, b, m, s = parameters(draw, (out, *kernel, channels))
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, strides, pads, dilations, groups, clamp(draw, dtype), dtype,
-                quant(draw, dtype))  # fmt: skip
+                quant(draw, dtype), fraction=fraction(draw))  # fmt: skip
     return wrapped(draw, x, y)
 
 
@@ -154,7 +155,7 @@ def depthwise(draw: Draw, largest: int = 20) -> Sample:
     w, b, m, s = parameters(draw, (channels, *kernel, 1))
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, strides, pads, dilations, channels, clamp(draw, dtype), dtype,
-                quant(draw, dtype))  # fmt: skip
+                quant(draw, dtype), fraction=fraction(draw))  # fmt: skip
     return wrapped(draw, x, y)
 
 
@@ -165,5 +166,6 @@ def linears(draw: Draw) -> Sample:
     x, rows = source(draw, (*lead, integer(draw, 1, 130)))
     w, b, m, s = parameters(draw, (integer(draw, 1, 70), rows.shape[-1]))
     dtype = pick(draw, EIGHT_BITS)
-    y = QLinear(rows, w, b, m, s, clamp(draw, dtype), dtype, quant(draw, dtype))
+    bounds, q = clamp(draw, dtype), quant(draw, dtype)
+    y = QLinear(rows, w, b, m, s, bounds, dtype, q, fraction=fraction(draw))
     return wrapped(draw, x, y)

@@ -138,6 +138,31 @@ def test_a_program_agrees_layer_by_layer_and_as_a_whole(name: str) -> None:
     assert np.abs(found - expected).max() < 1.01 * step
 
 
+class Separable(Module):
+    """A block as in MobileNets: its biases are real, X86InductorQuantizer leaves its sum float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.wide = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.deep, self.narrow = nn.Conv2d(16, 16, 3, 1, 1, groups=16), nn.Conv2d(16, 16, 1)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x: Any) -> Any:
+        x = F.relu6(self.stem(x))
+        y = self.narrow(F.relu6(self.deep(F.relu6(self.wide(x)))))
+        return self.head(F.relu(x + y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_nothing_is_rounded_but_where_the_program_says(name: str) -> None:
+    samples = torch.randn(5, 3, 33, 33, generator=torch.Generator().manual_seed(0))
+    program = quantized(Separable().eval(), QUANTIZERS[name](), samples[:4])
+    off = by_layer(irc.from_torch(program, samples[4:]), seen(program, samples[4:]))
+    assert off.keys() <= {-1, 0, 1}
+    assert off[0] > 0.9999 * off.total() > 50_000
+
+
 class Averaged(Module):
     """A residual sum that only a mean reads, which X86InductorQuantizer leaves in float."""
 

@@ -125,6 +125,14 @@ def test_mul_shift_rounds_once_half_up(acc: int, m: int, s: int) -> None:
         assert fixedpoint.mul_shift(acc, m, s) == half_up(Fraction(acc * m, 2**s))
 
 
+@given(I32, st.integers(1, 30))
+def test_a_half_of_a_power_of_two_goes_to_the_even_integer(acc: int, power: int) -> None:
+    assert fixedpoint.halved(acc, power) == round(Fraction(acc, 2**power))
+    assert fixedpoint.power_of(*fixedpoint.multiplier(2.0**-power)) == power
+    assert fixedpoint.power_of(*fixedpoint.multiplier(2.0 ** (power - 1))) == 0
+    assert fixedpoint.power_of(*fixedpoint.multiplier(1.5 * 2.0**-power)) == 0
+
+
 @given(I32, M, st.integers(31, 61), BYTES, st.data())
 def test_requantize(acc: int, m: int, s: int, dtype: DType, data: st.DataObject) -> None:
     byte = st.integers(dtype.min, dtype.max)

@@ -6,16 +6,16 @@ import hypothesis.strategies as st
 import numpy as np
 
 from irc import fixedpoint
-from irc.ops.core import Const
+from irc.ops.core import Const, Input
 from irc.ops.elementwise import Maximum, Minimum
 from irc.ops.interpolate import ENTRIES, LARGEST, Interpolate
 from irc.ops.linear import QLinear, QMatMul
 from irc.ops.prelu import QPRelu
-from irc.ops.qelementwise import QAdd, QDiv, QMul
-from irc.ops.quantization import Lookup, Requantize, magnitude
+from irc.ops.qelementwise import QAdd, QDiv, QMul, reach
+from irc.ops.quantization import Lookup, Requantize
 from irc.ops.reduce import QReduceSum, ReduceMax, ReduceMin
 from irc.ops.softmax import QSoftmax
-from irc.types import DType, Shape
+from irc.types import DType, Quant, Shape
 from tests.ops.sampling import (
     EIGHT_BITS,
     RESULTS,
@@ -25,6 +25,7 @@ from tests.ops.sampling import (
     array,
     broadcastable,
     clamp,
+    fraction,
     integer,
     multiplier,
     multipliers,
@@ -49,7 +50,7 @@ def qlinear(draw: Draw) -> Sample:
     b = Const(array(draw, DType.I32, (out,), (-(2**24), 2**24)), name="b")
     m, s = multipliers(draw, out, 27, 50)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
-    return sample_of(QLinear(x.value, w, b, m, s, bounds, dtype, q), x)
+    return sample_of(QLinear(x.value, w, b, m, s, bounds, dtype, q, fraction=fraction(draw)), x)
 
 
 @sample("qmatmul")
@@ -81,12 +82,17 @@ def pair(draw: Draw, dtypes: tuple[DType, ...] = MIXED) -> tuple[Feed, Feed]:
 @sample("qadd")
 def qadd(draw: Draw) -> Sample:
     a, b = pair(draw)
+    if draw(st.booleans()):  # a sum of products that is not rounded first
+        dims = a.value.shape
+        wide = Input(DType.I32, dims, Quant(2.0**-20), name=a.value.name)
+        a = Feed(wide, array(draw, DType.I32, dims))
     dtype = pick(draw, RESULTS)
     q = quant(draw, dtype)
     sign = pick(draw, [1, -1])
-    factors = (scale(draw), sign * scale(draw))
+    fine = a.value.type.dtype is DType.I32
+    factors = (2.0**-20 if fine else scale(draw), sign * scale(draw))
     (ma, mb), shift = fixedpoint.common_multipliers(
-        factors, (magnitude(a.value.type), magnitude(b.value.type))
+        factors, (reach(a.value.type), reach(b.value.type))
     )
     return sample_of(QAdd(a.value, b.value, ma, mb, shift, clamp(draw, dtype), dtype, q), a, b)
 

@@ -22,6 +22,7 @@ from tests.ops.sampling import (
     Sample,
     array,
     clamp,
+    fraction,
     integer,
     multiplier,
     multipliers,
@@ -78,7 +79,7 @@ def qconv2d(draw: Draw) -> Sample:
     dtype = pick(draw, RESULTS)
     node = QConv2d(
         x.value, w, b, m, s, shape.strides, shape.pads, shape.dilations, count,
-        clamp(draw, dtype), dtype, quant(draw, dtype),
+        clamp(draw, dtype), dtype, quant(draw, dtype), fraction=fraction(draw),
     )  # fmt: skip
     return sample_of(node, x)
 
@@ -113,6 +114,7 @@ def qconv_transpose2d(draw: Draw) -> Sample:
     node = QConvTranspose2d(
         x.value, w, b, m, s, shape.strides, shape.pads, shape.dilations, count,
         shape.output_padding, clamp(draw, dtype), dtype, quant(draw, dtype),
+        fraction=fraction(draw),
     )  # fmt: skip
     return sample_of(node, x)
 
@@ -141,11 +143,12 @@ def max_pool2d(draw: Draw) -> Sample:
 def qavg_pool2d(draw: Draw) -> Sample:
     shape, dims = pooled(draw)
     x = operand(draw, "x", dims)
-    m, s = multipliers(draw, pick(draw, [1, shape.kernel[0] * shape.kernel[1]]), 18, 50)
-    dtype = pick(draw, RESULTS)
+    power, dtype = pick(draw, [0, 0, 1, 2, 4]), pick(draw, RESULTS)
+    count = pick(draw, [1, shape.kernel[0] * shape.kernel[1]])
+    m, s = multipliers(draw, 1 if power else count, 18, 50)
     node = QAvgPool2d(
         x.value, m, s, shape.kernel, shape.strides, shape.pads, shape.dilations,
-        clamp(draw, dtype), dtype, quant(draw, dtype),
+        clamp(draw, dtype), dtype, quant(draw, dtype), power,
     )  # fmt: skip
     return sample_of(node, x)
 

@@ -185,6 +185,11 @@ def multipliers(draw: Draw, count: int, low: int, high: int) -> tuple[Const, Con
     return m, Const(np.array([p[1] for p in pairs], np.int8), name="s")
 
 
+def fraction(draw: Draw) -> int:
+    """Bits below an accumulator's unit, for sums of products below 2^24."""
+    return pick(draw, [0, 0, 3, 6])
+
+
 def broadcastable(draw: Draw, dims: Shape) -> Shape:
     """A shape that broadcasts to `dims`: leading axes dropped, some axes 1."""
     kept = dims[integer(draw, 0, len(dims)) :]

@@ -98,3 +98,9 @@ def test_other_errors() -> None:
             integer, Const(np.ones(3, np.int32)), Const(np.ones(3, np.int8)), (2, 2), (1, 1),
             (0, 0, 0, 0), (1, 1), (0, 255), DType.U8, Quant(1.0, 0),
         )  # fmt: skip
+    for count, power in ((1, 31), (4, 2)):
+        with pytest.raises(TypeCheckError, match=f"power {power} of {count} factors"):
+            QAvgPool2d(
+                integer, Const(np.ones(count, np.int32)), Const(np.ones(count, np.int8)), (2, 2),
+                (1, 1), (0, 0, 0, 0), (1, 1), (0, 255), DType.U8, Quant(1.0, 0), power,
+            )  # fmt: skip

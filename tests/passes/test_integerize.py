@@ -10,7 +10,7 @@ from irc import fixedpoint
 from irc.errors import CompileError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import Clip, Gelu, HardSigmoid, Relu, Sigmoid, Tanh
-from irc.ops.conv import Conv2d
+from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear, MatMul
@@ -286,6 +286,71 @@ def test_an_average_that_a_layer_reads_keeps_its_scale() -> None:
     (read,) = (v.operands[0] for v in integer.order if v.op == "qlinear")
     assert read.type.quant == integer.inputs[0].type.quant
     assert steps_apart(graph_of(y)) < 3
+
+
+def powers(shape: tuple[int, ...]) -> Value:
+    """Weights whose scales are powers of two, so that f32 sums of products are exact."""
+    scales = tuple(2.0 ** -(6 + i % 3) for i in range(shape[0]))
+    return dq(Const(RNG.integers(-127, 128, shape).astype(np.int8), Quant(scales, 0, 0), name="w"))
+
+
+def biases(count: int) -> Const:
+    return Const(RNG.uniform(-3, 3, count).astype(np.float32), name="b")
+
+
+def halves(name: str = "x", shape: tuple[int, ...] = IMAGE) -> Value:
+    return image(name, shape, 2.0**-5)
+
+
+EXACT: dict[str, Callable[[], Value]] = {
+    "conv": lambda: Conv2d(halves(), powers((6, 3, 3, 4)), biases(6)),
+    "depthwise": lambda: Conv2d(halves(), powers((4, 3, 3, 1)), biases(4), groups=4),
+    "transposed": lambda: ConvTranspose2d(halves(), powers((6, 3, 3, 4)), biases(6), (2, 2)),
+    "linear": lambda: Linear(halves(), powers((6, 4)), biases(6)),
+    "sum": lambda: Add(Conv2d(halves(), powers((4, 1, 1, 4)), biases(4)), image("b")),
+    "difference": lambda: Sub(image("b"), Relu(Linear(halves(), powers((4, 4)), biases(4)))),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_real_bias_and_an_inner_sum_are_not_rounded_on_the_way(name: str) -> None:
+    graph = graph_of(quantized(EXACT[name](), 0.25))
+    assert [seed for seed in range(40) if steps_apart(graph, seed) > 0.01] == []
+
+
+@pytest.mark.parametrize("taps", [2, 4, 8])
+@pytest.mark.parametrize("name", ["whole", "window"])
+def test_ties_of_a_mean_go_to_the_even_integer(name: str, taps: int) -> None:
+    x = halves(shape=(1, 2, taps // 2, 64))
+    y = ReduceMean(x, (1, 2), True) if name == "whole" else AvgPool2d(x, (2, taps // 2))
+    graph = graph_of(quantized(y, 2.0**-5))
+    assert [seed for seed in range(8) if steps_apart(graph, seed) > 0.01] == []
+
+
+def made_by(graph: Graph) -> Any:
+    """The layer of a graph, in integers."""
+    (layer,) = (v for v in integerize(graph).order if v.op in ("qconv2d", "qlinear"))
+    return layer
+
+
+def test_a_bias_has_as_many_bits_as_there_is_room_for() -> None:
+    few = made_by(graph_of(quantized(Linear(halves(), powers((6, 4)), biases(6)), 0.25)))
+    many = Linear(halves(shape=(1, 9000)), powers((3, 9000)), biases(3))
+    most = made_by(graph_of(quantized(many, 8.0)))
+    assert (few.fraction, most.fraction) == (8, 3)
+    assert prove(integerize(graph_of(quantized(many, 8.0))))
+    whole = Const(np.array([2.0, -1.0, 0.5], np.float32), name="b")
+    y = Linear(halves(), powers((3, 4)), whole)
+    assert made_by(graph_of(quantized(y, 0.25))).fraction == 0
+
+
+def test_a_bias_of_integers_stays_what_it_is() -> None:
+    # Its scale is the product of two f32, not of two f64: that makes no fraction of it.
+    scales = tuple(float(np.float32(2.0**-5) * np.float32(s) * np.float32(1 + 1e-6))
+                   for s in (2.0**-6, 2.0**-7, 2.0**-8))  # fmt: skip
+    bias = dq(Const(np.array([7, 100_001, -9], np.int32), Quant(scales, 0, 0), name="b"))
+    layer = made_by(graph_of(quantized(Linear(halves(), powers((3, 4)), bias), 0.25)))
+    assert layer.fraction == 0
 
 
 def test_sums_that_a_byte_is_too_coarse_for_are_refused() -> None:

@@ -39,7 +39,7 @@ def transposed(
     return QConvTranspose2d(
         x, Const(w), Const(b), Const(m), Const(s), strides=strides, pads=pads,
         dilations=dilations, groups=groups, output_padding=extra, clamp=(3, 250), dtype=DType.U8,
-        quant=Quant(0.2, 100), name="y",
+        quant=Quant(0.2, 100), fraction=3, name="y",
     )  # fmt: skip
 
 
