@@ -1,5 +1,6 @@
 """What all tests share: hypothesis profiles and golden texts."""
 
+import gc
 import os
 import re
 from collections.abc import Callable
@@ -37,6 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """What stands after imports stays: the collector need not look at it again and again, which
+    took an eighth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def golden_path(test_file: Path, test_name: str) -> Path:

@@ -29,8 +29,10 @@ def declare(
 ) -> Any:
     """An internal function, not inlined, that unwinds nothing and calls nothing from outside."""
     function = ir.Function(module, ir.FunctionType(result or ir.VoidType(), arguments), name)
-    # Without builtins a loop that copies or fills can't become a call of memcpy or memset.
-    function.attributes = _Attributes(("nounwind", "noinline", '"no-builtins"'))
+    # Without builtins a loop that copies or fills can't become a call of memcpy or memset; without
+    # tables no chain of comparisons can become a jump that the audit can't follow.
+    fixed = ("nounwind", "noinline", '"no-builtins"', '"no-jump-tables"="true"')
+    function.attributes = _Attributes(fixed)
     function.attributes.add(f'"target-cpu"="{target.cpu}"')
     features = [target.features] if target.features else []
     if target.dot is Dot.VPDPBUSD:

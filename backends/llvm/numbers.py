@@ -154,7 +154,7 @@ def _is_side(e: Expr) -> bool:
 def _lift_side(number: Callable[[int], Expr], e: Expr) -> Expr:
     match e:
         case Binary(kind="sub", a=x, b=Int(value=zero)) if zero and abs(zero) < FARTHEST:
-            return x - number(zero)
+            return x - number(zero) if x.dtype is DType.I32 else e
     return e
 
 

@@ -170,11 +170,14 @@ def test_clip_becomes_the_clamp_of_requantize(target: DType) -> None:
     assert steps_off(made, {x: q}, np.clip(real, 0, 6)).max() <= 1
 
 
-def test_wider_than_eight_bits_has_no_table() -> None:
+def test_a_table_reads_eight_bits_or_the_upper_ones_of_sixteen() -> None:
+    result, tanh = TensorType(DType.I16, (2,), Quant(0.1, 0)), ops.Tanh(real_input("x", (2,)))
     x = Input(DType.I16, (2,), Quant(0.1, 0), name="x")
-    result = TensorType(DType.I16, (2,), Quant(0.1, 0))
+    made = tanh.quantized((x,), result)
+    assert made.op == "lookup" and made.operands[0].op == "requantize"
+    x = Input(DType.I32, (2,), Quant(0.1, 0), name="x")
     with pytest.raises(IRCError, match="8-bit"):
-        ops.Tanh(real_input("x", (2,))).quantized((x,), result)
+        tanh.quantized((x,), result)
 
 
 @pytest.mark.parametrize("slope", [(), (1,), (5,), (3, 1), (2, 3, 5)])
