@@ -174,7 +174,7 @@ def test_a_table_reads_eight_bits_or_the_upper_ones_of_sixteen() -> None:
     result, tanh = TensorType(DType.I16, (2,), Quant(0.1, 0)), ops.Tanh(real_input("x", (2,)))
     x = Input(DType.I16, (2,), Quant(0.1, 0), name="x")
     made = tanh.quantized((x,), result)
-    assert made.op == "lookup" and made.operands[0].op == "requantize"
+    assert (made.op, made.operands[0].op) == ("lookup", "requantize")
     x = Input(DType.I32, (2,), Quant(0.1, 0), name="x")
     with pytest.raises(IRCError, match="8-bit"):
         tanh.quantized((x,), result)
