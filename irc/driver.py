@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -48,27 +49,27 @@ def load(
     """
     start = time.perf_counter()
     graph = _read(model, dict(shapes or {}), dict(values or {}))
-    step = Step("import", time.perf_counter() - start, 0, len(graph.order))
-    imported(graph, Source.of(model), step)
+    imported(graph, Source.of(model), Step.since(start, "import", graph))
     return graph
 
 
 def _read(
     model: str | Path | bytes | onnx.ModelProto, shapes: dict[str, Shape], values: dict[str, Any]
 ) -> Graph:
-    if isinstance(model, str | Path) and Path(model).suffix in (".irc", ".pt2") and values:
-        raise ModelError(f"{model}: only inputs of an ONNX model can be given values")
-    if isinstance(model, str | Path) and Path(model).suffix == ".irc":
-        from irc.text import read
+    path = Path(model) if isinstance(model, str | Path) else Path()
+    if path.suffix not in (".irc", ".pt2"):
+        from irc.frontends.onnx import load as load_onnx
 
-        return read(model)
-    if isinstance(model, str | Path) and Path(model).suffix == ".pt2":
+        return load_onnx(model, shapes, values=values)
+    if values:
+        raise ModelError(f"{path}: only inputs of an ONNX model can be given values")
+    if path.suffix == ".pt2":
         from irc.frontends.torch import load_file
 
-        return load_file(Path(model), shapes)
-    from irc.frontends.onnx import load as load_onnx
+        return load_file(path, shapes)
+    from irc.text import read
 
-    return load_onnx(model, shapes, values=values)
+    return read(path)
 
 
 def from_torch(
@@ -85,8 +86,7 @@ def from_torch(
 
     start = time.perf_counter()
     graph = load_torch(module, example_inputs, dynamic, name)
-    step = Step("import", time.perf_counter() - start, 0, len(graph.order))
-    imported(graph, None, step)
+    imported(graph, None, Step.since(start, "import", graph))
     return graph
 
 
@@ -120,9 +120,8 @@ def quantize(
     start = time.perf_counter()
     with bar("calibrate") as shown:
         result = run(simple, calibration, progress=progress or shown, **options)
-    seconds = time.perf_counter() - start
+    step = Step.since(start, "quantize", result, simple)
     noise = isinstance(calibration, str) and calibration.startswith("random:")
-    step = Step("quantize", seconds, len(simple.order), len(result.order))
     derived(result, simple, [step], [NOISE_WARNING] if noise else [])
     return result
 
@@ -147,8 +146,7 @@ def prune(graph: Graph, ratio: float, calibration: Any = None, **options: Any) -
     start = time.perf_counter()
     with bar("prune") as shown:
         result = prune_float(simple, data, chosen, shown)
-    step = Step("prune", time.perf_counter() - start, len(simple.order), len(result.order))
-    derived(result, simple, [step])
+    derived(result, simple, [Step.since(start, "prune", result, simple)])
     return result
 
 
@@ -197,8 +195,7 @@ def camera(graph: Graph, pixels: Pixels) -> Graph:
         raise GraphError(f"graph {graph.name} must be quantized to take pixels")
     start = time.perf_counter()
     result = take_pixels(graph, pixels)
-    step = Step("take_pixels", time.perf_counter() - start, len(graph.order), len(result.order))
-    derived(result, graph, [step])
+    derived(result, graph, [Step.since(start, "take_pixels", result, graph)])
     return result
 
 
@@ -316,18 +313,9 @@ def _tuned(graph: Graph, target: str, optimize: str) -> Any:
 
 
 def _backend(name: str) -> Callable[..., Any]:
-    match name:
-        case "llvm":
-            from irc.backends import llvm
-
-            return llvm.compile
-        case "numba":
-            from irc.backends import numba
-
-            return numba.compile
-    from irc.backends import reference
-
-    return reference.compile
+    """What compiles for one of `BACKENDS`."""
+    compiler: Callable[..., Any] = importlib.import_module(f"irc.backends.{name}").compile
+    return compiler
 
 
 def _save(

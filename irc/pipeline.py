@@ -57,6 +57,13 @@ class Step:
     before: int
     after: int
 
+    @classmethod
+    def since(cls, start: float, name: str, after: Graph, before: Graph | None = None) -> Step:
+        """What began at `start`, of `time.perf_counter`, and made one graph of another, or of
+        none."""
+        seconds = time.perf_counter() - start
+        return cls(name, seconds, 0 if before is None else len(before.order), len(after.order))
+
 
 @dataclass
 class Pipeline:
@@ -72,16 +79,14 @@ class Pipeline:
         self.steps = []
         dump(graph, 0, "import")
         for index, each in enumerate(self.passes, 1):
-            start, before = time.perf_counter(), len(graph.order)
+            start, before = time.perf_counter(), graph
             try:
                 graph = each(graph)
             except IRCError as error:
                 done = ", ".join(s.name for s in self.steps) or "none"
                 error.add_note(f"passes already run: {done}")
                 raise
-            self.steps.append(
-                Step(each.name, time.perf_counter() - start, before, len(graph.order))
-            )
+            self.steps.append(Step.since(start, each.name, graph, before))
             dump(graph, index, each.name)
             if self.progress is not None:
                 self.progress(index)

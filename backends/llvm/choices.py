@@ -70,25 +70,18 @@ def cpu_model() -> str:
 
 @dataclass(frozen=True)
 class Choices:
-    """Chooses what was `measured` best on a `target`, by work; the cost model's choice where
-    nothing was. A library for that target may hold a level without AMX: for that one, the best of
-    what needs none."""
+    """Chooses what was `measured` best, by work; the cost model's choice where nothing was."""
 
     measured: Mapping[str, Measured]
-    target: Target
 
     def __call__(self, work: Work, target: Target) -> MicroKernel:
         """How to do a work."""
         ways = options(work, target)
-        found = self.measured.get(work_key(work, self.target, options(work, self.target)))
+        found = self.measured.get(work_key(work, target, ways))
         if found is None:
             return replace(ways[0], choice="the only candidate") if len(ways) == 1 else ways[0]
-        times = {m.name: found.microseconds[m.name] for m in ways if m.name in found.microseconds}
-        if not times:
-            return ways[0]
-        name = found.kernel if found.kernel in times else fastest(times)
-        (chosen,) = (m for m in ways if m.name == name)
-        return replace(chosen, choice=_told(Measured(name, times)))
+        (chosen,) = (m for m in ways if m.name == found.kernel)
+        return replace(chosen, choice=_told(found))
 
 
 def fastest(times: Times) -> str:

@@ -14,7 +14,7 @@ from irc.backends.llvm.address import Place
 from irc.backends.llvm.call import Address, Call, Calls, most_tasks, products
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.numbers import lifted
+from irc.backends.llvm.numbers import Numbers, lifted
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import Chooser, KernelFunction, MicroKernel, Work
 from irc.compose import compose, describe
@@ -133,9 +133,8 @@ class Emitter:
         return self.functions[key]
 
     def _define(self, work: Work, micro: MicroKernel) -> Any:
-        operands = () if micro.in_place else work.body.inputs
-        numbers = None if micro.in_place else work.numbers
-        pointers = 3 + len(operands) + len(micro.arrays) + (numbers is not None)
+        read = _Read.of(work, micro)
+        pointers = 3 + len(read.formals) + len(micro.arrays) + (read.numbers is not None)
         bounds = [I64, I64] if micro.units > 1 else []
         ops = dict.fromkeys(v.op for v in work.body.order if v.operands)
         label = micro.name if micro.in_place else "_".join(ops)[:40]
@@ -146,11 +145,11 @@ class Emitter:
                 own.add_attribute("noalias")
         builder = ir.IRBuilder(function.append_basic_block("entry"))
         out, temps, scratch, *rest = function.args[:pointers]
-        inputs, rest = rest[: len(operands)], rest[len(operands) :]
+        inputs, rest = rest[: len(read.formals)], rest[len(read.formals) :]
         places = {} if micro.in_place else self._places(builder, work, inputs, temps)
-        if numbers is not None:
+        if read.numbers is not None:
             rest[-1].add_attribute("noalias")
-            places[numbers.source] = Place(rest.pop(), (1,), DType.I32)
+            places[read.numbers.source] = Place(rest.pop(), (1,), DType.I32)
         begin, end = function.args[pointers:] or (0, micro.units)
         micro.emit(
             KernelFunction(
@@ -194,6 +193,20 @@ def _nbytes(temp: Temp) -> int:
     return int(np.prod(temp.shape, dtype=np.int64)) * temp.element.numpy.itemsize
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a function reads besides the result and its arrays: nothing where it works in place."""
+
+    formals: Sequence[Value] = ()
+    actuals: Sequence[Value] = ()
+    numbers: Numbers | None = None
+
+    @classmethod
+    def of(cls, work: Work, micro: MicroKernel) -> _Read:
+        """That of a way to do a work."""
+        return cls() if micro.in_place else cls(work.body.inputs, work.kernel.args, work.numbers)
+
+
 @dataclass
 class _Caller:
     emitter: Emitter
@@ -218,12 +231,12 @@ class _Caller:
         e = self.emitter
         if min(micro.units, tasks) < 2:
             micro = dataclasses.replace(micro, units=1)
-        pairs = () if micro.in_place else zip(work.body.inputs, work.kernel.args, strict=True)
+        read = _Read.of(work, micro)
         actuals = [
-            None if formal in micro.replaces else self.address(actual) for formal, actual in pairs
+            None if formal in micro.replaces else self.address(actual)
+            for formal, actual in zip(read.formals, read.actuals, strict=True)
         ]
-        given = None if micro.in_place else work.numbers
-        numbers = () if given is None else (given.values,)
+        numbers = () if read.numbers is None else (read.numbers.values,)
         arrays = [Address(None, e.constants.add(a)) for a in (*micro.arrays, *numbers)]
         scratch = aligned(micro.scratch, ALIGN)
         e.scratch = max(e.scratch, scratch)

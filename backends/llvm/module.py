@@ -122,7 +122,7 @@ def generate_library(
     """The whole C interface: run, run_parallel, run_f32 (unless left out, or beyond the target's
     hardware), self_test, manifest."""
     interface = Interface.of(graph, name)
-    builder = _ModuleBuilder(graph, target, interface, threads, choose, may_lack=target.tiles)
+    builder = _ModuleBuilder(graph, target, interface, threads, choose, may_lack=True)
     float_io = float_io and target.hardware_double
     builder.run()
     builder.run_parallel()

@@ -61,7 +61,7 @@ def tune(
         measured = measure(graph, aimed, unknown, advance)
         write_measured(path, measured)
         known |= measured
-    return Choices(known, aimed)
+    return Choices(known)
 
 
 def check_timeable(target: Target) -> None:

@@ -154,8 +154,8 @@ def _pairs(row: Array, lanes: int) -> Array:
 @dataclass(frozen=True)
 class _Row:
     """What a row's elements have in common: `t*r + c` is shifted right by `first` in 64 bits, then
-    by `second` in 32. All are i64, in every lane of a vector: LLVM makes a scalar of what is done
-    to a lone one in every lane, and then can't tell that 32 bits hold `r`."""
+    by `second` in 32. All are i64; in scratch each stands in every lane of a vector. What is done
+    to every lane of a lone one LLVM does to that, and then can't tell that 32 bits hold `r`."""
 
     r: Any
     c: Any
