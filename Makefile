@@ -24,8 +24,8 @@ demo: $(VENV)/base.stamp ## Compile a trained model, build the C program against
 test: $(VENV)/dev.stamp ## Run the tests, without the slow ones
 	$(PY) -m pytest -m "not slow" -n 2 --dist worksteal $(PYTEST_ARGS)
 
-test-all: $(VENV)/dev.stamp $(VENV)/bench.stamp ## Run all tests
-	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+test-all: $(VENV)/dev.stamp $(VENV)/bench.stamp ## Run all tests, on more examples
+	IRC_EXAMPLES=3 $(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/dev.stamp ## Lint, and check the types
 	$(PY) -m ruff check .

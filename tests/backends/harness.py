@@ -52,6 +52,8 @@ def executable_targets() -> list[str]:
 
 
 TARGETS = executable_targets()
+VECTORS = [t for t in TARGETS if "+" not in t]
+"""Those that differ in more than the instructions for products."""
 
 
 def examples(count: int) -> settings:

@@ -51,14 +51,14 @@ def held(drawn: Sample) -> None:
 
 
 @needs_amx
-@examples(25)
+@examples(13)
 @given(convolutions())
 def test_convolutions(drawn: Sample) -> None:
     held(drawn)
 
 
 @needs_amx
-@examples(15)
+@examples(8)
 @given(linears())
 def test_linears(drawn: Sample) -> None:
     check(drawn, TARGET)

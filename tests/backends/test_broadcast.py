@@ -32,7 +32,7 @@ def gates(draw: st.DrawFn) -> Sample:
     return Sample(Graph("gates", (x, gate), (made,), ("y",)), feeds)
 
 
-@examples(30)
+@examples(15)
 @given(gates(), st.sampled_from(TARGETS))
 def test_gates(drawn: Sample, target: str) -> None:
     kernels_agree(drawn.graph, drawn.feeds, target)

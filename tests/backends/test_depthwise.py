@@ -16,14 +16,14 @@ from tests.backends.products import depthwise
 from tests.ops.sampling import Sample
 
 
-@examples(40)
+@examples(20)
 @given(depthwise(), st.sampled_from(TARGETS))
 def test_windows(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
     assert any(name.startswith("qdepthwise_u8i8_") for name in names), names
 
 
-@examples(10)
+@examples(5)
 @given(depthwise(), st.sampled_from(TARGETS))
 def test_threads(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=3)

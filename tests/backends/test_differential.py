@@ -22,7 +22,7 @@ OPS = sorted(SAMPLES)
 
 @pytest.mark.parametrize("op", OPS)
 def test_op_on_llvm(op: str) -> None:
-    @examples(20)
+    @examples(10)
     @given(SAMPLES[op], st.sampled_from(TARGETS))
     def check(drawn: Sample, target: str) -> None:
         agree(drawn.graph, drawn.feeds, [target])
@@ -40,7 +40,7 @@ def test_op_on_numba_and_as_a_library(op: str) -> None:
     check()
 
 
-@examples(200)
+@examples(80)
 @given(integer_graphs(), st.sampled_from(TARGETS))
 def test_graphs_on_llvm(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target])
@@ -52,7 +52,7 @@ def test_graphs_on_numba_and_as_a_library(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, numba=True, library=target)
 
 
-@examples(12)
+@examples(6)
 @given(float_models(), st.sampled_from(TARGETS))
 def test_quantized_models(drawn: Sample, target: str) -> None:
     """Calibrated on noise: QDQ, integers and all backends."""

@@ -62,14 +62,14 @@ def attention(draw: Draw) -> Sample:
     return Sample(Graph("p", (a, b), (made,), ("y",)), {v.name: bytes_of(draw, v) for v in (a, b)})
 
 
-@examples(15)
+@examples(8)
 @given(attention(), st.sampled_from(TARGETS))
 def test_transposes_are_read_and_written_through(drawn: Sample, target: str) -> None:
     (name,) = kernels_agree(drawn.graph, drawn.feeds, target)
     assert name.startswith(kinds(target))
 
 
-@examples(20)
+@examples(10)
 @given(products(), st.sampled_from(TARGETS))
 def test_products(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
@@ -92,7 +92,7 @@ def tiles_always() -> Iterator[None]:
 
 
 @needs_amx
-@examples(15)
+@examples(8)
 @given(st.one_of(products((40, 150, 150)), attention()), st.sampled_from((0, 3)))
 def test_products_by_tiles(drawn: Sample, threads: int) -> None:
     with tiles_always():
@@ -107,7 +107,7 @@ def test_tiles_are_chosen(k: int) -> None:
     assert any(name.endswith("_amx") for name in names), names
 
 
-@examples(10)
+@examples(5)
 @given(products(), st.sampled_from(TARGETS))
 def test_threads(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=3)

@@ -48,7 +48,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@examples(10)
+@examples(5)
 @given(integer_graphs())
 def test_spread_over_threads(drawn: Sample) -> None:
     scheduled = schedule(drawn.graph)
@@ -63,7 +63,7 @@ def test_two_threads() -> None:
     same_bits("numba", executable(FEED), evaluate(scheduled, FEED), scheduled)
 
 
-@examples(40)
+@examples(20)
 @given(integer_graphs())
 def test_the_source_is_python_and_hides_no_name_that_it_calls(drawn: Sample) -> None:
     source, symbols = module_source(schedule(drawn.graph), parallel=False)

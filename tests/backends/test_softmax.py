@@ -14,7 +14,7 @@ from irc.ops.shape import Slice
 from irc.ops.softmax import QSoftmax
 from irc.types import Array, DType, Quant
 from irc.value import Value
-from tests.backends.harness import TARGETS, agree, examples, kernels_agree
+from tests.backends.harness import TARGETS, VECTORS, agree, examples, kernels_agree
 from tests.ops.sampling import Sample, array, integer, pick
 
 WIDE = (DType.U8, DType.I8, DType.U16, DType.I16)
@@ -40,14 +40,14 @@ def softmaxes(draw: st.DrawFn) -> Sample:
     return Sample(Graph("s", (x,), (y,), ("y",)), {"x": array(draw, dtype, x.shape)})
 
 
-@examples(40)
+@examples(20)
 @given(softmaxes(), st.sampled_from(TARGETS))
 def test_rows(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
     assert names[-1].startswith("qsoftmax_"), names
 
 
-@examples(8)
+@examples(4)
 @given(softmaxes(), st.sampled_from(TARGETS))
 def test_threads(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=3)
@@ -60,5 +60,5 @@ def test_equal_elements(dtype: DType) -> None:
         x = Input(dtype, (2, length), Quant(0.1, 0), name="x")
         graph = Graph("s", (x,), (rows(x, DType.U8, 1 / 256, 0),), ("y",))
         feed: Array = np.full(x.shape, dtype.max, dtype.numpy)
-        for target in TARGETS:
+        for target in VECTORS:
             kernels_agree(graph, {"x": feed}, target)

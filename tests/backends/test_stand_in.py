@@ -50,7 +50,7 @@ def held(drawn: Sample) -> None:
 
 
 @has_avx512
-@examples(12)
+@examples(6)
 @given(convolutions())
 def test_convolutions(drawn: Sample) -> None:
     held(drawn)
@@ -64,7 +64,7 @@ def test_linears(drawn: Sample) -> None:
 
 
 @has_avx512
-@examples(12)
+@examples(6)
 @given(products((40, 150, 150)))
 def test_products(drawn: Sample) -> None:
     held(drawn)

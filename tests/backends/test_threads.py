@@ -30,7 +30,7 @@ THREADS = st.integers(1, 5)
 
 @pytest.mark.parametrize("op", sorted(SAMPLES))
 def test_op(op: str) -> None:
-    @examples(2)
+    @examples(1)
     @given(SAMPLES[op], st.sampled_from(TARGETS), THREADS)
     def check(drawn: Sample, target: str, threads: int) -> None:
         agree(drawn.graph, drawn.feeds, [target], threads=threads)
@@ -38,13 +38,13 @@ def test_op(op: str) -> None:
     check()
 
 
-@examples(12)
+@examples(6)
 @given(integer_graphs(), st.sampled_from(TARGETS), THREADS)
 def test_graphs(drawn: Sample, target: str, threads: int) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=threads)
 
 
-@examples(12)
+@examples(6)
 @given(st.one_of(convolutions(), linears()), st.sampled_from(TARGETS), THREADS)
 def test_products(drawn: Sample, target: str, threads: int) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=threads)

@@ -16,6 +16,7 @@ def demo(output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_few_images_of_one_model(tmp_path: Path) -> None:
     done = demo(tmp_path, "--images", "200", "--model", "fashion_dscnn")
     assert done.returncode == 0, done.stderr

@@ -3,8 +3,6 @@
 import threading
 from typing import Any
 
-import hypothesis
-import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -14,9 +12,7 @@ from irc.backends.llvm.target import NAMED, host, refusal
 from irc.errors import CompileError, DataError, GraphError
 from irc.graph import Graph, evaluate
 from tests.backends.llvm.nets import conv, random_inputs, scheduled, small_net
-from tests.ops.sampling import load_samples
 
-SAMPLES = load_samples()
 LEVELS = [t for t in NAMED.values() if t.is_x86]
 TARGETS = ["host", *(t.name for t in LEVELS if not refusal(t.triple, t.cpu, t.features))]
 
@@ -27,14 +23,6 @@ def assert_same(graph: Graph, inputs: dict[str, Any], target: str = "host") -> N
     for name in wanted:
         np.testing.assert_array_equal(got[name], wanted[name])
         assert got[name].dtype == wanted[name].dtype
-
-
-@pytest.mark.parametrize("op", sorted(SAMPLES))
-@hypothesis.settings(max_examples=15)
-@hypothesis.given(data=st.data())
-def test_every_op(op: str, data: st.DataObject) -> None:
-    sample = data.draw(SAMPLES[op])
-    assert_same(scheduled(sample.graph), sample.feeds)
 
 
 @pytest.mark.parametrize("target", TARGETS)
