@@ -96,7 +96,7 @@ def _write_code(folder: Path, code: Code, kinds: Sequence[str]) -> None:
     path.write_bytes(content)
     if "a" in kinds:
         member = Member(f"{name}.o", content, symbols(code))
-        (folder / f"lib{name}.a").write_bytes(archive([member]))
+        (folder / f"lib{name}.a").write_bytes(archive([member], darwin=code.target.is_macho))
     if "so" in kinds:
         shared = folder / f"lib{name}.so"
         link_shared([path], shared, code.target, threads=code.interface.threads > 1)

@@ -95,6 +95,11 @@ class Target:
         """Whether object files are ELF."""
         return self.system in ("linux", "none", "unknown") and not self.arch.startswith("wasm")
 
+    @property
+    def is_macho(self) -> bool:
+        """Whether object files are Mach-O, Apple's."""
+        return "-apple-" in self.triple or self.system in ("macosx", "darwin")
+
     def machine(self, opt: int = 3) -> Any:
         """LLVM's target machine: position independent, small code model."""
         initialize()
