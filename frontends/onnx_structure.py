@@ -34,9 +34,10 @@ def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard operators; raises `ModelError` where it is missing or beyond
     what is supported."""
     versions = [i.version for i in model.opset_import if i.domain in DOMAINS]
-    if not versions:
+    newest = onnx.defs.onnx_opset_version()
+    if not versions and any(n.domain in DOMAINS for n in model.graph.node):
         raise ModelError("the model imports no standard operators (domain ai.onnx)")
-    opset, newest = max(versions), onnx.defs.onnx_opset_version()
+    opset = max(versions, default=newest)
     if opset < OLDEST_OPSET:
         raise ModelError(
             f"the model uses opset {opset}, {OLDEST_OPSET} is the oldest that is supported;"

@@ -14,6 +14,7 @@ from irc.ops.quantization import Dequantize, Quantize
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 
+from ..builder import Builder
 from ..onnx_file import element_type, limits
 from ..onnx_structure import key
 from .table import Node, Results, handles
@@ -119,15 +120,17 @@ def _limited(node: Node, y: Value, zero: int, quant: Quant) -> Value:
     found = limits(int(declared.i)) if declared is not None else None
     if found is None and node.has(zero):
         found = limits(node.builder.kinds.get(node.x(zero).name, 0))
-    if found is None:
-        return y
-    build = node.builder
+    return y if found is None else held(node.builder, y, quant, found)
+
+
+def held(build: Builder, y: Value, quant: Quant, ends: tuple[int, int]) -> Value:
+    """Reals within what the integers between two ends stand for."""
     if quant.axis is None:
-        low, high = ((end - quant.zero) * quant.tensor_scale for end in found)
+        low, high = ((end - quant.zero) * quant.tensor_scale for end in ends)
         return build.add(Clip(y, low, high))
     scale, point = along_axis(quant, y.type.rank)
     least, most = (
-        build.const(np.asarray((end - point) * scale, y.type.dtype.numpy)) for end in found
+        build.const(np.asarray((end - point) * scale, y.type.dtype.numpy)) for end in ends
     )
     return build.add(Minimum(build.add(Maximum(y, least)), most))
 

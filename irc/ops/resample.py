@@ -107,6 +107,19 @@ def reach(weights: Sequence[Array]) -> int:
     return prod(max(1, int(s.max(initial=1))) for s in sums)
 
 
+def rescaling(
+    x: TensorType, result: TensorType, shape: Shape, shift: int
+) -> tuple[TensorType, tuple[int, int], Bounds]:
+    """For weighted sums of elements of x, weights in units of `2^-shift`: the type that is made at
+    once (that of wide integers is x's own), what takes the sums to it by (6), and its bounds."""
+    narrow = x.dtype.bits == 8 and result.dtype.bits == 8
+    target = result if narrow else x.with_shape(shape)
+    scaled = fixedpoint.multiplier(x.scale / target.scale / (1 << shift))
+    if x.scale == target.scale:
+        scaled = (1, shift) if shift else (2, 1)
+    return target, scaled, full_range(target)
+
+
 @op("resample")
 class Resample(_Taps):
     """Over reals, with real weights."""
@@ -129,20 +142,16 @@ class Resample(_Taps):
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """`qresample`; wide integers are requantized on their own."""
         x = operands[0]
-        narrow = x.type.dtype.bits == 8 and result.dtype.bits == 8
-        target = result if narrow else x.type.with_shape(self.shape)
         bits = WEIGHT_BITS[len(self.over)]
         shift = bits * len(self.over)
-        m, s = fixedpoint.multiplier(x.type.scale / target.scale / (1 << shift))
-        if x.type.scale == target.scale:
-            m, s = 1, shift
+        target, scaled, bounds = rescaling(x.type, result, self.shape, shift)
         first, *second = (
             Const(fixed_weights(constant(w, "weights").array, bits), name=w.name)
             for w in self.weights
         )
         made = QResample(
             x, self.rows, first, self.columns, second[0] if second else None, self.over,
-            reach([c.array for c in (first, *second)]), m, s, full_range(target), target.dtype,
+            reach([c.array for c in (first, *second)]), *scaled, bounds, target.dtype,
             fixedpoint.quant_of(target), name=self.name,
         )  # fmt: skip
         return in_type(made, result)

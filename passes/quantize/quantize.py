@@ -23,6 +23,7 @@ from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Batch, Source, batches
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales, assign
+from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.refine import Refinement
@@ -70,7 +71,8 @@ def quantize(
         scales = assign(sites, statistics, chosen, frozenset(fine))
         return scales, Writer(sites, statistics, scales, chosen).graph()
 
-    fine = [v for v in graph.inputs if names[v] in data.fine]
+    fine: list[Value] = [v for v in graph.inputs if names[v] in data.fine]
+    fine += [v for v in coordinates(sites, chosen) if v not in fine]
     if not chosen.min_sqnr:
         return write(fine)[1]
     return Refinement(sites, samples.unseen or samples.first, chosen.min_sqnr, write).graph(fine)

@@ -11,6 +11,7 @@ import numpy as np
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
+from irc.ops.grid import GridSample
 from irc.ops.interpolate import straightness
 from irc.ops.logic import Relation
 from irc.ops.normalization import RowNorm
@@ -164,7 +165,7 @@ class Sites:
 
     def reads_wide(self, reader: Value, v: Value) -> bool:
         """Whether an op reads an operand of 16 bits as it is; tables take 8."""
-        if v in precise_operands(reader):
+        if v in precise_operands(reader) or (isinstance(reader, GridSample) and v is reader.grid):
             return True
         normalizes = isinstance(reader, RowNorm) and reader.takes_wide
         return (normalizes or reader.op in READ_WIDE) and self.root[reader] is reader

@@ -29,6 +29,38 @@ def test_grid_sample(mode: str, padding: str, align: int, constant: bool) -> Non
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align", [0, 1])
+def test_grids_at_run_time_in_integers(mode: str, padding: str, align: int) -> None:
+    """Coordinates have 16 bits, whatever they are computed from."""
+    x = {"x": smooth(1, 3, 24, 32), "p": reals(2, 1, 5, 6, 2), "r": reals(3, 1, 5, 6, 2) / 9}
+    nodes = [
+        node("Sigmoid", ["p"], ["a"]), node("Add", ["a", "r"], ["b"]),
+        node("Mul", ["b", "two"], ["c"]), node("Sub", ["c", "one"], ["d"]),
+        node("Transpose", ["d"], ["g"], perm=[0, 2, 1, 3]),
+        node("GridSample", ["x", "g"], mode=mode, padding_mode=padding, align_corners=align),
+    ]  # fmt: skip
+    constants = {"two": np.asarray(2, np.float32), "one": np.asarray(1, np.float32)}
+    graph = agree(model(nodes, x, constants), x, relative=1e-4)
+    same_bits(graph, x)
+
+
+def test_nearest_elements_of_volumes_at_run_time() -> None:
+    x = {"x": np.round(reals(1, 2, 3, 4, 5, 6) * 9), "g": reals(2, 2, 2, 3, 4, 3, low=-1, high=1)}
+    middle = np.round((x["g"] + 1) * [[6, 5, 4]] / 2 - 0.5)
+    x["g"] = ((middle * 2 + 1) / [[6, 5, 4]] - 1).astype(np.float32)
+    grid_sample = node("GridSample", ["x", "g"], mode="nearest")
+    same_bits(agree(model([grid_sample], x, opset=20), x), x)
+
+
+def smooth(n: int, c: int, h: int, w: int) -> Array:
+    """An image without edges."""
+    rows, columns = np.linspace(0, 3, h)[:, None], np.linspace(0, 4, w)
+    waves = [np.sin(rows * (1 + i) / 3 + columns + i) for i in range(c)]
+    return np.asarray([waves] * n, np.float32)
+
+
 @pytest.mark.parametrize("mode", ["avg", "max"])
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("how", ["half_pixel", "output_half_pixel"])

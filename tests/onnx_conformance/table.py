@@ -140,9 +140,10 @@ def _notes(row: Row) -> str:
     return "; ".join(found).replace("|", "\\|")
 
 
-def others() -> list[str]:
-    """Operators of other domains that have a handler."""
-    return sorted(op.partition("com.microsoft.")[2] for op in HANDLERS if "." in op)
+def others(domain: str) -> str:
+    """The operators of another domain that have a handler."""
+    found = (op.rpartition(".") for op in HANDLERS)
+    return ", ".join(sorted(op for of, _, op in found if of == domain))
 
 
 def document(table: Table, tools: Mapping[str, str]) -> str:
@@ -162,9 +163,11 @@ with all inputs but the first as constants.
 
 {listing(table)}
 
-## onnxruntime's own operators
+## Operators of other domains
 
-Of the domain com.microsoft: {", ".join(others())}.
+Of onnxruntime's own, com.microsoft: {others("com.microsoft")}.
+
+Of scikit-learn's, ai.onnx.ml: {others("ai.onnx.ml")}.
 """
 
 

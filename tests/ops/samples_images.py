@@ -9,6 +9,7 @@ import hypothesis.strategies as st
 from irc import fixedpoint
 from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const
+from irc.ops.grid import MODES, PADDINGS, TAPS, QGridSample, gain
 from irc.ops.pool import MaxPool2d, QAvgPool2d
 from irc.ops.resample import QResample, reach
 from irc.ops.resize import COORDINATES, ROUNDINGS, WEIGHT_BITS, QResizeLinear, ResizeNearest, Scales
@@ -210,3 +211,31 @@ def qresample(draw: Draw) -> Sample:
         dtype, quant(draw, dtype),
     )  # fmt: skip
     return sample_of(node, x)
+
+
+@sample("qgrid_sample")
+def qgrid_sample(draw: Draw) -> Sample:
+    """Points in and around an image of one to three axes, any weights."""
+    n, mode = integer(draw, 1, 3), pick(draw, MODES)
+    sizes, points = (tuple(integer(draw, 1, 4) for _ in range(n)) for _ in range(2))
+    batch, wide = integer(draw, 1, 2), draw(st.booleans())
+    dtypes = (DType.I16,) if wide else EIGHT_BITS
+    x = operand(draw, "x", (batch, *sizes, integer(draw, 1, 9)), dtypes)
+    grid = operand(draw, "grid", (batch, *points, n), RESULTS, constant=True)
+    bits = 0 if mode == "nearest" else integer(draw, 0, 3)
+    most = {1: 2**9, 2: 2**7, 3: 2**4}[n]
+    first, end = TAPS[mode]
+    weights = Const(array(draw, DType.I16, (1 << bits, end - first), (-most, most)), name="weights")
+    over = integer(draw, 0, 30)
+    # The whole range of the grid spans a few images.
+    span = grid.value.type.dtype.max - grid.value.type.dtype.min
+    at = tuple((integer(draw, -3 * e, 3 * e) << bits + over) // span for e in sizes)
+    start = tuple(integer(draw, -(e << bits + over), e << bits + over) for e in sizes)
+    m, s = (1, integer(draw, 1, 30)) if wide else multiplier(draw, 40, 62)
+    dtype = pick(draw, EIGHT_BITS)
+    node = QGridSample(
+        x.value, grid.value, weights, at, start, over, mode, pick(draw, PADDINGS),
+        draw(st.booleans()), gain(weights.array, n), m, s, clamp(draw, dtype), dtype,
+        quant(draw, dtype),
+    )  # fmt: skip
+    return sample_of(node, x, grid)

@@ -1,0 +1,32 @@
+"""Where images are sampled: coordinates have 16 bits, since 8 tell 256 places apart."""
+
+from __future__ import annotations
+
+from irc.ops.core import Const
+from irc.ops.grid import GridSample
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.precision import SUMS
+from irc.passes.quantize.sites import Sites, is_float
+from irc.value import Value
+
+
+def coordinates(sites: Sites, options: Options) -> tuple[Value, ...]:
+    """The values that say where images are sampled, and what these are sums and functions of."""
+    if str(options.activations) == "8":
+        return ()
+    found: set[Value] = set()
+    stack = [v.grid for v in sites.graph.order if isinstance(v, GridSample)]
+    while stack:
+        for v in sites.parts(stack.pop()):
+            if v not in found and not isinstance(v, Const):
+                found.add(v)
+                stack += _made_of(sites, v)
+    return tuple(v for v in sites.own if v in found)
+
+
+def _made_of(sites: Sites, v: Value) -> tuple[Value, ...]:
+    """What a value is computed from without loss."""
+    if sites.root[v] is not v:
+        return (sites.root[v],)
+    through = v.op in SUMS or sites.absorbs(v)
+    return tuple(o for o in v.operands if is_float(o)) if through else ()
