@@ -76,7 +76,7 @@ def paired_rows(p: Product) -> Product | None:
     """The product of stride 2 over a copy in which two rows by two columns of the image are one
     pixel: few channels fill more of a tile's row so, and it takes half as many taps. A window of
     odd size gets weights 0 at its ends."""
-    if p.copy is None or p.groups > 1 or len(p.taps) > 1:
+    if p.copy is None or p.groups > 1 or len(p.taps) != 1:
         return None
     _, columns, channels = p.copy.dense
     if channels > PAIRED_CHANNELS:
