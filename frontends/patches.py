@@ -9,6 +9,7 @@ import numpy as np
 
 from irc.errors import ModelError
 from irc.ops.core import Const
+from irc.ops.elementwise import Add, Mul
 from irc.ops.grid import GridSample, grid_taps
 from irc.ops.selection import Gather
 from irc.ops.shape import Concat, Pad
@@ -51,6 +52,33 @@ def grid_sampled(
     ]
     y = made[0] if len(made) == 1 else b.add(Concat(tuple(made), 0))
     return first(b, b.reshape(y, op.shape))
+
+
+def affine_grid(b: Builder, theta: Value, sizes: Shape, *, align_corners: bool) -> Value:
+    """The grid [N, *sizes, n] of points that `theta` [N, n, n + 1] makes of those of an image; the
+    image's last axis is the first coordinate."""
+    n = len(sizes)
+    check_size(8, (theta.shape[0], *sizes, n))
+    total: Value | None = None
+    for j in range(n + 1):
+        column = forms.gather_axis(b, theta, [j], 2)
+        term = b.reshape(column, (theta.shape[0], *(1,) * n, n))
+        if j < n:
+            axis = n - 1 - j
+            places = _evenly(sizes[axis], align_corners)
+            shape = [1] * (n + 2)
+            shape[1 + axis] = sizes[axis]
+            term = b.add(Mul(term, b.const(places.reshape(shape).astype(np.float32))))
+        total = term if total is None else b.add(Add(total, term))
+    assert total is not None, "there is a column of offsets at least"
+    return b.expand(total, (theta.shape[0], *sizes, n))
+
+
+def _evenly(extent: int, align_corners: bool) -> Array:
+    """The coordinates of an axis's elements: from -1 to 1, of centres or of outermost elements."""
+    if align_corners:
+        return np.linspace(-1, 1, extent) if extent > 1 else np.zeros(1)
+    return (2 * np.arange(extent) + 1) / extent - 1
 
 
 def each_image(b: Builder, x: Value) -> list[Value]:

@@ -31,6 +31,19 @@ def grid_sample(node: Node) -> Results:
     )  # fmt: skip
 
 
+@handles("AffineGrid")
+def affine_grid(node: Node) -> Results:
+    """The points of an image, moved. (Its body in ONNX fails for a batch of 1.)"""
+    theta, (batch, _, *sizes) = node.x(0), node.whole(1, "size")
+    n = len(sizes)
+    if n not in (2, 3) or theta.shape != (batch, n, n + 1):
+        node.fail(f"theta {theta.type} does not fit an image of {n} axes")
+    positive(node, "size", tuple(sizes))
+    return patches.affine_grid(
+        node.builder, theta, tuple(sizes), align_corners=bool(node.integer("align_corners"))
+    )
+
+
 # ---------------------------------------------------------------- regions
 
 

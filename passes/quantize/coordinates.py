@@ -9,9 +9,12 @@ from irc.passes.quantize.precision import SUMS
 from irc.passes.quantize.sites import Sites, is_float
 from irc.value import Value
 
+COMPOSED = SUMS | {"mul"}
+"""Ops that read 16 bits, and pass their operands' rounding on."""
+
 
 def coordinates(sites: Sites, options: Options) -> tuple[Value, ...]:
-    """The values that say where images are sampled, and what these are sums and functions of."""
+    """The values that say where images are sampled, and what these are composed of."""
     if str(options.activations) == "8":
         return ()
     found: set[Value] = set()
@@ -28,5 +31,5 @@ def _made_of(sites: Sites, v: Value) -> tuple[Value, ...]:
     """What a value is computed from without loss."""
     if sites.root[v] is not v:
         return (sites.root[v],)
-    through = v.op in SUMS or sites.absorbs(v)
+    through = v.op in COMPOSED or sites.absorbs(v)
     return tuple(o for o in v.operands if is_float(o)) if through else ()

@@ -46,6 +46,24 @@ def test_grids_at_run_time_in_integers(mode: str, padding: str, align: int) -> N
     same_bits(graph, x)
 
 
+@pytest.mark.parametrize("align", [0, 1])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_points_moved_by_what_is_computed(align: int, batch: int) -> None:
+    """A spatial transformer; also of one row (whose only point onnxruntime moves), of volumes."""
+    angles = {"x": smooth(batch, 3, 16, 20), "t": reals(1, batch, 2, 3, low=-1, high=1)}
+    nodes = [
+        node("AffineGrid", ["t", "size"], ["g"], align_corners=align),
+        node("GridSample", ["x", "g"], align_corners=align),
+    ]
+    constants = {"size": i64(batch, 3, 12, 9)}
+    graph = agree(model(nodes, angles, constants, opset=20), angles, relative=1e-4)
+    same_bits(graph, angles)
+    for sizes in ((2 if align else 1, 7), (2, 3, 4)):
+        n = len(sizes)
+        theta = {"t": reals(2, batch, n, n + 1)}
+        check("AffineGrid", theta, {"size": i64(batch, 1, *sizes)}, opset=20, align_corners=align)
+
+
 def test_nearest_elements_of_volumes_at_run_time() -> None:
     x = {"x": np.round(reals(1, 2, 3, 4, 5, 6) * 9), "g": reals(2, 2, 2, 3, 4, 3, low=-1, high=1)}
     middle = np.round((x["g"] + 1) * [[6, 5, 4]] / 2 - 0.5)
