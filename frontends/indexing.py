@@ -12,7 +12,8 @@ from irc.errors import ModelError
 from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Maximum, Minimum, Mul
-from irc.ops.logic import Less
+from irc.ops.linear import MatMul
+from irc.ops.logic import Equal, Less
 from irc.ops.scatter import Scatter
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat
@@ -21,6 +22,8 @@ from irc.value import Value
 
 from .builder import Builder
 
+MAX_PAIRS = 1 << 22
+"""How many pairs of an element and a place are compared where sums go to computed places."""
 MAX_TIMES = 64
 """How often a scatter may name one element."""
 
@@ -124,10 +127,12 @@ def taken_at(b: Builder, x: Value, indices: Mapping[int, Value]) -> Value:
 
 
 def scattered(
-    b: Builder, x: Value, updates: Value, numbers: Value, row: Shape, how: str = "none"
-) -> Value:
-    """Rows of x, of which those with the given numbers are replaced by, or joined with, updates.
-    Numbers that are computed take no reduction."""
+    b: Builder, x: Value, updates: Value, numbers: Value, row: Shape, how: str = "none", *,
+    own: bool = True,
+) -> Value:  # fmt: skip
+    """Rows of x, of which those with the given numbers are replaced by, or joined with, updates;
+    unless `own`, updates are joined with each other alone. Numbers that are computed take no
+    reduction but "add"."""
     count = x.type.size // max(1, prod(row))
     old = b.reshape(x, (count, *row))
     new = b.reshape(updates, (numbers.type.size, *row))
@@ -135,19 +140,37 @@ def scattered(
         raise ModelError(f"reduction = {how!r} is not supported")
     numbers = b.reshape(numbers, (numbers.type.size,))
     if not isinstance(numbers, Const):
-        if how != "none":
-            raise ModelError(
-                f"reduction = {how!r} at places computed at run time is not supported"
-            )
-        return b.reshape(b.add(Scatter(old, new, numbers)), x.shape)
-    for source in _rounds(numbers.array, count, every=how != "none"):
+        if how == "none":
+            return b.reshape(b.add(Scatter(old, new, numbers)), x.shape)
+        return b.reshape(_added(b, old, new, numbers, how, own=own), x.shape)
+    for i, source in enumerate(_rounds(numbers.array, count, every=how != "none")):
         y = _replaced(b, old, new, source)
-        if how != "none":
+        if how != "none" and (i or own):
             touched = (source >= 0).reshape(-1, *(1,) * len(row))
             mask = b.const(np.broadcast_to(touched, old.shape), name=f"{b.name}.touched")
             y = b.add(Where(mask, b.add(REDUCTIONS[how](old, y)), old))
         old = y
     return b.reshape(old, x.shape)
+
+
+def _added(b: Builder, old: Value, new: Value, numbers: Value, how: str, *, own: bool) -> Value:
+    """`old[numbers] += new`, by a product with a matrix that has a 1 where a row's number is."""
+    count, size = old.shape[0], numbers.type.size
+    if how != "add" or not own or not new.type.dtype.is_float:
+        raise ModelError(
+            f"reduction = {how!r} of {new.type} at places computed at run time is not supported,"
+            " only sums of reals, the old element among them"
+        )
+    if count * size > MAX_PAIRS:
+        raise ModelError(
+            f"{size} elements added to {count} at places computed at run time are too many: more"
+            f" than {MAX_PAIRS:,} pairs; make the places a constant of the model"
+        )
+    rows = b.const(np.arange(count, dtype=np.int64)[:, np.newaxis], name=f"{b.name}.rows")
+    there = b.add(Equal(rows, b.reshape(numbers, (1, size))))
+    picks = b.add(Cast(there, new.type.dtype))
+    total = b.add(MatMul(picks, b.reshape(new, (size, new.type.size // size))))
+    return b.add(Add(old, b.reshape(total, old.shape)))
 
 
 def put_at(

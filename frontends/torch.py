@@ -13,7 +13,8 @@ from irc.types import Shape
 from .infinities import without_infinities
 from .torch_calls import Calls
 from .torch_interface import Interface, example_shapes
-from .torch_program import decomposed, exported, opened, unwrapped
+from .torch_program import bare, decomposed, exported, opened
+from .torch_regions import check_supported
 
 
 def load(
@@ -26,7 +27,7 @@ def load(
     that it takes no other way. float16, bfloat16 and float64 become f32. Raises `ModelError` for
     what can't be exported and for what is not supported, all operators at once.
     """
-    module = unwrapped(module)
+    module = bare(module)
     program = exported(module, example_inputs, dynamic)
     title = name or _title(module)
     shapes = None if example_inputs is None else example_shapes(program, example_inputs)
@@ -48,7 +49,7 @@ def _graph(program: Any, shapes: Mapping[str, Shape], name: str) -> Graph:
     interface, calls = Interface(program, shapes), Calls()
     interface.check_pure()
     env, inputs = interface.placeholders()
-    calls.check_supported(program.graph_module, set(inputs))
+    check_supported(program.graph_module, set(inputs))
     results = calls.run(program.graph_module, env)
     outputs, names = interface.outputs(results, calls.constants)
     return without_infinities(Graph(name, tuple(inputs.values()), outputs, names))

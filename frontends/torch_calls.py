@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,22 +10,28 @@ import numpy as np
 
 from irc.errors import IRCError, ModelError
 from irc.ops.core import Const
+from irc.ops.selection import Where
 from irc.types import Shape
 from irc.value import Value
 
 from .builder import Builder
 from .torch_names import node_names, where
-from .torch_ops import FILLED, HANDLERS, KEPT, Node
-from .torch_program import is_random, is_tensor, operator_name, tensor_of
-from .torch_reasons import NO_DATA
-from .torch_values import Constants, Known, element_type, leaves, resolved, unwrapped, wrapped
+from .torch_ops import FILLED, KEPT, Complex, Node, results_of
+from .torch_program import is_tensor, operator_name, tensor_of
+from .torch_regions import needed, regions, supported
+from .torch_values import (
+    Constants,
+    Known,
+    element_type,
+    leaves,
+    part_type,
+    resolved,
+    unwrapped,
+    wrapped,
+)
 
-READ = "aten._local_scalar_dense"
-"""What `tensor.item()` becomes."""
 QUANTIZING = ("quantized_decomposed", "torchao")
 """Namespaces of operators whose results are called like their operands: they stand for the same."""
-REGIONS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
-"""Operators that run a graph of their own under other settings of torch: they mean that graph."""
 
 
 @dataclass
@@ -34,44 +41,6 @@ class Calls:
     builder: Builder = field(default_factory=Builder)
     constants: Constants = field(default_factory=Constants)
     names: dict[Any, str] = field(default_factory=dict)
-
-    def check_supported(self, fx: Any, inputs: set[Any]) -> None:
-        """Every operator that is not supported, at once, with the modules that use it."""
-        missing: dict[str, list[str]] = {}
-        self.find_missing(fx, inputs, missing)
-        if not missing:
-            return
-        listed = "; ".join(
-            f"{op} ({', '.join(dict.fromkeys(at[:3]))}{', …' if len(at) > 3 else ''})"
-            for op, at in sorted(missing.items())
-        )
-        cure = f"; numbers are read out of tensors: {NO_DATA}" if READ in missing else ""
-        raise ModelError(f"operators that are not supported: {listed}{cure}")
-
-    def find_missing(self, fx: Any, dependent: set[Any], missing: dict[str, list[str]]) -> None:
-        """Enter the unsupported operators of a graph that depend on its inputs, or on chance."""
-        for node in needed(fx.graph):
-            if node.op != "call_function":
-                continue
-            op = operator_name(node.target)
-            if op.rpartition(".")[2] in REGIONS:
-                inner, given = self.region(fx, node)
-                holders = [n for n in inner.graph.nodes if n.op == "placeholder"]
-                pairs = zip(holders, given, strict=True)
-                self.find_missing(inner, {h for h, g in pairs if g in dependent}, missing)
-                dependent.add(node)
-            elif is_random(node.target) and op not in HANDLERS:
-                missing.setdefault(op, []).append("random numbers")
-            elif any(n in dependent for n in node.all_input_nodes) or op in KEPT:
-                if op not in FILLED:
-                    dependent.add(node)
-                if op not in HANDLERS and not _plain(node.target):
-                    missing.setdefault(op, []).append(where(node).removeprefix(f"{op} in "))
-
-    def region(self, fx: Any, node: Any) -> tuple[Any, list[Any]]:
-        """The graph that an operator of `REGIONS` runs, and its arguments."""
-        at = next(i for i, a in enumerate(node.args) if getattr(a, "op", "") == "get_attr")
-        return getattr(fx, node.args[at].target), list(node.args[at + 1 :])
 
     def run(self, fx: Any, env: dict[Any, Any]) -> Any:
         """Import the nodes of a graph; what its output node returns."""
@@ -98,7 +67,7 @@ class Calls:
         try:
             return self.call(fx, node, env)
         except ModelError as error:
-            at = where(node)
+            at = where(node.args[0] if _item(node) else node)
             raise error if str(error).startswith(at) else ModelError(f"{at}: {error}") from None
         except IRCError as error:
             raise ModelError(f"{where(node)}: {error}") from None
@@ -109,19 +78,29 @@ class Calls:
     def call(self, fx: Any, node: Any, env: dict[Any, Any]) -> Any:
         """The results: of Python's arithmetic on sizes, of torch's on constants, of a handler."""
         op = operator_name(node.target)
-        if op.rpartition(".")[2] in REGIONS:
-            inner, given = self.region(fx, node)
-            holders = [n for n in inner.graph.nodes if n.op == "placeholder"]
-            return self.run(inner, dict(zip(holders, resolved(given, env), strict=True)))
+        if inner := regions(fx, node):
+            runs = [self.run(r.graph, r.bound(resolved(r.given, env))) for r in inner]
+            if len(runs) == 1:
+                return runs[0]
+            return self.chosen(node, resolved(node.args[0], env), runs)
         args, kwargs = resolved(node.args, env), resolved(dict(node.kwargs), env)
         flat = leaves((args, kwargs))
         if _item(node):
             return self.item(node, args)
         if op.startswith("aten.sym_"):
             return _size(op, args)
-        if not any(isinstance(v, Value) for v in flat) and op not in KEPT:
+        if not any(isinstance(v, Value | Complex) for v in flat) and op not in KEPT:
             return self.folded(node, args, kwargs)
         return self.handled(node, op, args, kwargs)
+
+    def chosen(self, node: Any, condition: Any, runs: list[Any]) -> Any:
+        """The results of one of two graphs; where the condition is computed, both are, too."""
+        if not isinstance(condition, Value):
+            return runs[0] if bool(unwrapped(condition)) else runs[1]
+        self.builder.name = self.names[node]
+        condition = self.builder.reshape(condition, ())
+        pairs = zip(*(map(self.constants.value, run) for run in runs), strict=True)
+        return tuple(self.builder.add(Where(condition, a, b)) for a, b in pairs)
 
     def item(self, node: Any, args: Any) -> Any:
         """One of several results."""
@@ -142,26 +121,24 @@ class Calls:
 
     def handled(self, node: Any, op: str, args: Any, kwargs: Any) -> Any:
         """A call by its handler; the result gets the node's name unless it only passes through."""
-        if op not in HANDLERS:
+        if not supported(op):
             raise ModelError(f"{where(node)}: the operator is not supported")
         name = self.builder.name = self.names[node]
         call = self.node(node, op, args, kwargs)
-        made = HANDLERS[op](call)
+        made = results_of(call)
         call.refuse_unread()
-        given = {id(v) for v in leaves(list(call.arguments.values()))}
+        given = {id(v) for v in _tensors(list(call.arguments.values()))}
         if op.partition(".")[0] in QUANTIZING and isinstance(made, Value):
             return made.replace(name=_first(call).name)
         if isinstance(made, tuple):
-            return tuple(
-                v if v is None or id(v) in given else _named(v, name if i == 0 else f"{name}.{i}")
-                for i, v in enumerate(made)
-            )
+            names = (name if i == 0 else f"{name}.{i}" for i in range(len(made)))
+            return tuple(_named(v, n, given) for v, n in zip(made, names, strict=True))
         if made.shape != _shape_of(node, made.shape):
             expected = list(_shape_of(node, made.shape))
-            raise ModelError(f"{where(node)}: {made.type} was made, torch says {expected}")
+            raise ModelError(f"{where(node)}: {list(made.shape)} was made, torch says {expected}")
         if op in FILLED and isinstance(made, Const):
             return Known(tensor_of(made.array), name)
-        return made if id(made) in given else _named(made, name)
+        return _named(made, name, given)
 
     def node(self, node: Any, op: str, args: Any, kwargs: Any) -> Node:
         """The call for its handler."""
@@ -171,26 +148,10 @@ class Calls:
         arguments = {**defaults, **named, **kwargs}
         values = {key: self.constants.valued(v) for key, v in arguments.items()}
         fake = node.meta.get("val")
-        dtype = element_type(fake.dtype, op) if is_tensor(fake) else None
+        dtype = element_type(part_type(fake.dtype), op) if is_tensor(fake) else None
         count = len(node.target._schema.returns)
-        return Node(op, where(node), values, defaults, self.builder, dtype, count)
-
-
-def needed(graph: Any) -> list[Any]:
-    """The nodes that the output needs, in order; assertions about sizes are not among them."""
-    found: set[Any] = set()
-    stack = [n for n in graph.nodes if n.op == "output"]
-    while stack:
-        node = stack.pop()
-        if node not in found:
-            found.add(node)
-            stack.extend(node.all_input_nodes)
-    return [n for n in graph.nodes if n in found]
-
-
-def _plain(target: Any) -> bool:
-    """Whether a target is Python's: indexing, arithmetic of sizes."""
-    return getattr(target, "_schema", None) is None or operator_name(target).startswith("aten.sym_")
+        paired = is_tensor(fake) and fake.dtype.is_complex
+        return Node(op, where(node), values, defaults, self.builder, dtype, count, paired)
 
 
 def _item(node: Any) -> bool:
@@ -208,8 +169,22 @@ def _size(op: str, args: Any) -> int:
     raise ModelError(f"{op} is not supported")
 
 
-def _named(v: Value, name: str) -> Value:
-    return v if v.name == name else v.replace(name=name)
+def _tensors(arguments: list[Any]) -> Iterator[Any]:
+    """The tensors among arguments, complex ones and their parts."""
+    for leaf in leaves(arguments):
+        yield leaf
+        if isinstance(leaf, Complex):
+            yield from (leaf.real, leaf.imag)
+
+
+def _named(v: Any, name: str, given: Collection[int]) -> Any:
+    """A result under the name of its node, unless it is one of the operands."""
+    if isinstance(v, Complex):
+        parts = ((v.real, "real"), (v.imag, "imag"))
+        return Complex(*(_named(part, f"{name}.{kind}", given) for part, kind in parts))
+    if v is None or id(v) in given or v.name == name:
+        return v
+    return v.replace(name=name)
 
 
 def _first(call: Node) -> Value:

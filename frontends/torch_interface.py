@@ -12,6 +12,7 @@ from irc.types import Shape
 from irc.value import Value
 
 from .builder import check_size
+from .torch_ops import Complex
 from .torch_program import call_arguments, is_tensor, output_names
 from .torch_values import Constants, Known, element_type, leaves
 
@@ -75,6 +76,8 @@ class Interface:
                 inputs[node] = env[node] = self.input(node)
             elif spec.kind.name == "USER_INPUT":
                 env[node] = spec.arg.value
+            elif spec.kind.name == "TOKEN":  # orders side effects
+                env[node] = None
             else:
                 env[node] = Known(self.stored(spec), spec.target)
         return env, inputs
@@ -95,6 +98,11 @@ class Interface:
     def input(self, node: Any) -> Input:
         """An input of the graph; dynamic dimensions are those of the shape that is given."""
         fake = node.meta["val"]
+        if fake.dtype.is_complex:
+            raise ModelError(
+                f"input {node.name!r} is complex, which no input can be: give its real and its"
+                " imaginary part, and join them by torch.complex in the module"
+            )
         dtype = element_type(fake.dtype, f"input {node.name!r}")
         given = self.shapes.get(node.name)
         dims = [d if isinstance(d, int) else None for d in fake.shape]
@@ -128,8 +136,15 @@ class Interface:
         names = output_names(self.program, len(results))
         found: list[tuple[Value, str]] = []
         for entry, name in zip(results, names, strict=True):
-            if isinstance(entry, Known | Value):
-                found.append((constants.value(entry), name))
+            if not isinstance(entry, Known | Value | Complex):
+                continue
+            made = constants.value(entry)
+            if isinstance(made, Complex):
+                raise ModelError(
+                    f"the result {name!r} is complex, which no output can be: return"
+                    " torch.view_as_real of it, or its parts"
+                )
+            found.append((made, name))
         if not found:
             raise ModelError("the program has no tensor as its result")
         return tuple(v for v, _ in found), tuple(n for _, n in found)

@@ -22,8 +22,10 @@ from irc.errors import ModelError, ToolError
 
 from . import torch_versions
 from .torch_freeze import frozen
-from .torch_ops import HANDLERS
+from .torch_ops import HANDLERS, OF_COMPLEX
 from .torch_reasons import cure, reason
+
+UNSCRIPTED = "give the nn.Module it came from"
 
 
 def torch() -> Any:
@@ -56,32 +58,35 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
     if isinstance(module, export.ExportedProgram):
         return module
     if isinstance(module, torch().jit.ScriptModule):
-        raise ModelError("a TorchScript module can't be exported: give the nn.Module it came from")
+        raise ModelError(f"a TorchScript module can't be exported: {UNSCRIPTED}")
     if not isinstance(module, torch().nn.Module):
         weights = ": load the weights into their module" if isinstance(module, Mapping) else ""
         raise ModelError(
             f"an nn.Module or ExportedProgram is wanted, not {type(module).__name__}{weights}"
         )
+    for name, child in module.named_modules():
+        if isinstance(child, torch().jit.ScriptModule):
+            raise ModelError(f"{name!r} is TorchScript, which can't be exported: {UNSCRIPTED}")
     args, kwargs = call_arguments(example_inputs)
     try:
-        with _quiet():
+        with _quiet(), torch_versions.masks_not_examined():
             frame = frozen(module)
             return torch_versions.export(torch(), frame, args, kwargs, dynamic)
     except ModelError:
         raise
     except Exception as error:  # whatever the module's own code raises, too
         raise ModelError(
-            f"{type(module).__name__} can't be exported: {reason(error)}{cure(error)}"
+            f"{type(module).__name__} can't be exported: {reason(error, module)}{cure(error)}"
         ) from error
 
 
-def unwrapped(module: Any) -> Any:
+def bare(module: Any) -> Any:
     """The module inside of what torch.compile or DataParallel put around it."""
     nn = torch().nn
     if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return unwrapped(module.module)
+        return bare(module.module)
     inner = getattr(module, "_orig_mod", None)  # torch.compile's
-    return unwrapped(inner) if isinstance(inner, nn.Module) else module
+    return bare(inner) if isinstance(inner, nn.Module) else module
 
 
 @contextlib.contextmanager
@@ -96,6 +101,7 @@ def _quiet() -> Iterator[None]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
+            warnings.filterwarnings("ignore", r"(?s).*_flat_weights")  # and about its LSTM
             yield
         sys.stderr.write(said.getvalue())  # the module's own words
     finally:
@@ -111,6 +117,8 @@ def call_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]
     example_inputs = pytree.tree_map_only(np.ndarray, tensor_of, example_inputs)
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
+    if isinstance(example_inputs, str | bytes):
+        raise ModelError(f"example_inputs are {example_inputs!r:.40}: tensors or arrays are wanted")
     if isinstance(example_inputs, Sequence):
         return tuple(example_inputs), {}
     return (example_inputs,), {}
@@ -168,7 +176,7 @@ def decomposed(program: Any) -> Any:
     """The program without side effects, in core ATen and the operators that have a handler."""
     try:
         with _quiet():
-            return torch_versions.lowered(torch(), program, HANDLERS.keys())
+            return torch_versions.lowered(torch(), program, {*HANDLERS, *OF_COMPLEX})
     except Exception as error:
         raise ModelError(f"the program can't be decomposed: {reason(error)}") from error
 
@@ -176,8 +184,6 @@ def decomposed(program: Any) -> Any:
 def array_of(tensor: Any) -> Any:
     """A tensor as a NumPy array of its own, since training may go on; all floats become f32."""
     plain = tensor.detach().cpu()
-    if plain.is_complex():
-        raise ModelError("complex numbers are not supported")
     if plain.is_quantized:
         raise ModelError("tensors of torch's quantized types are not supported: use PT2E, whose"
                          " graphs say it in operators")  # fmt: skip

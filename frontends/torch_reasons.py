@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import re
+import sysconfig
 import traceback
 from pathlib import Path
+from typing import Any
 
 NO_DATA = (
-    "usual cures: torch.where in place of Python's if and while on tensors' values, sizes that do"
-    " not depend on data, or exporting the part of the module before that point"
+    "usual cures: torch.where or torch.cond in place of Python's if, while and assert on tensors'"
+    " values, sizes that do not depend on data, or exporting the part of the module before that"
+    " point"
 )
 CURES = {
     ("PackedSequence",): (
@@ -26,6 +29,12 @@ CURES = {
         "give the module and its inputs one type, as by module.float()"
     ),
     ("is on the meta device", "cpu and meta"): "load the weights: a meta device holds none",
+    ("not linked with support", "not compiled with CUDA", "NVIDIA driver"): (
+        "leave devices out of the module: new tensors by device=x.device, and no .cuda()"
+    ),
+    ("positional argument", "required argument", "keyword argument"): (
+        "example_inputs are the arguments of one call: a tuple, or a dictionary by name"
+    ),
     (".numpy()",): "compute with torch's functions: what NumPy does, torch.export does not see",
 }
 """Words in what torch says of an error, or types of what it passed by, and the cure."""
@@ -41,29 +50,46 @@ def cure(error: BaseException) -> str:
     return next((f"; {text}" for text in found), "")
 
 
-def reason(error: BaseException) -> str:
-    """The line of torch's message that says why, and the line of the module's code."""
+def reason(error: BaseException, module: Any = None) -> str:
+    """The line of torch's message that says why, and where: the layer of the module, and the line
+    of the user's code."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = re.sub(r"\s*\(unhinted.*", "", lines[0]) if lines else ""
     if len(first) > LONG:
         first = re.split(r"\. (?=[A-Z])", first)[0]
     files = re.findall(r'File "(.+?)", line (\d+)', str(error))
-    found = [(Path(f).name, n) for f, n in files if not _of_torch(f)] or _places(error)
-    at = f" (at {found[-1][0]}, line {found[-1][1]})" if found else ""
+    found = [(Path(f).name, n) for f, n in files if not _foreign(f)] or _places(error)
+    at = [_layer(error, module), *(f"at {name}, line {line}" for name, line in found[-1:])]
+    shown = ", ".join(part for part in at if part)
     kind = "" if len(first) > 20 else f"{type(error).__name__}: "
-    return f"{kind}{first.rstrip('. ')}{at}"
+    return f"{kind}{first.rstrip('. ')}{f' ({shown})' if shown else ''}"
 
 
-def _of_torch(file: str) -> bool:
-    return Path(file).is_relative_to(Path(str(importlib.import_module("torch").__file__)).parent)
+def _layer(error: BaseException, module: Any) -> str:
+    """The innermost layer below a module that an error passed through; empty at the top."""
+    if module is None:
+        return ""
+    names = {id(child): name for name, child in module.named_modules() if name}
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    called = [v for v in (frame.f_locals.get("self") for frame in frames) if id(v) in names]
+    return f"in {names[id(called[-1])]}, {type(called[-1]).__name__}" if called else ""
+
+
+def _foreign(file: str) -> bool:
+    """Whether a file is torch's or Python's own."""
+    torch = Path(str(importlib.import_module("torch").__file__)).parent
+    packages, python = (sysconfig.get_path(name) for name in ("purelib", "stdlib"))
+    path = Path(file)
+    own = path.is_relative_to(python) and not path.is_relative_to(packages)
+    return own or path.is_relative_to(torch)
 
 
 def _places(error: BaseException) -> list[tuple[str, str]]:
-    """The lines of code that an error passed through, torch's and ours left out."""
+    """The lines of code that an error passed through, torch's, Python's and ours left out."""
     own = Path(__file__).parent
     return [
         (Path(frame.filename).name, str(frame.lineno))
         for frame in traceback.extract_tb(error.__traceback__)
-        if not _of_torch(frame.filename) and Path(frame.filename).parent != own
+        if not _foreign(frame.filename) and Path(frame.filename).parent != own
         and not frame.filename.startswith("<")
     ]  # fmt: skip

@@ -6,14 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from irc.errors import ModelError, TypeCheckError
 from irc.ops.core import Const
-from irc.types import Array, DType
+from irc.types import DType
 from irc.value import Value
 
+from .torch_ops.table import Complex
 from .torch_program import array_of, is_tensor
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
+COMPLEX = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
+"""The element type of the parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,24 +34,34 @@ class Known:
 class Constants:
     """The values of tensors that are known: one constant each, however often it is used."""
 
-    made: dict[int, tuple[Known, Const]] = field(default_factory=dict)
+    made: dict[int, tuple[Known, Value | Complex]] = field(default_factory=dict)
 
-    def value(self, entry: Known | Value) -> Value:
-        """A value as it is, a tensor as its constant."""
-        if isinstance(entry, Value):
+    def value(self, entry: Known | Value | Complex) -> Value | Complex:
+        """A value as it is, a tensor as its constant, or as those of its parts."""
+        if not isinstance(entry, Known):
             return entry
         if id(entry) not in self.made:
-            array: Array = array_of(entry.tensor)
-            self.made[id(entry)] = entry, Const(array, name=entry.name)
+            self.made[id(entry)] = entry, constant(entry)
         return self.made[id(entry)][1]
 
     def valued(self, entry: Any) -> Any:
         """An argument whose constants are values of the graph."""
         if isinstance(entry, Known):
             return self.value(entry)
+        if isinstance(entry, complex):
+            return Complex(*(Const(np.asarray(p, np.float32)) for p in (entry.real, entry.imag)))
         if isinstance(entry, list | tuple):
             return [self.valued(v) for v in entry]
         return entry
+
+
+def constant(entry: Known) -> Value | Complex:
+    """A tensor as a constant, a complex one as two."""
+    if not entry.tensor.is_complex():
+        return Const(array_of(entry.tensor), name=entry.name)
+    tensor = entry.tensor.resolve_conj()
+    names = ((p, f"{entry.name}.{p}") for p in ("real", "imag"))
+    return Complex(*(Const(array_of(getattr(tensor, p)), name=n) for p, n in names))
 
 
 def element_type(dtype: Any, what: str) -> DType:
@@ -58,6 +73,12 @@ def element_type(dtype: Any, what: str) -> DType:
         return DType.of(name)
     except (TypeCheckError, TypeError):
         raise ModelError(f"{what}: element type {name} is not supported") from None
+
+
+def part_type(dtype: Any) -> str:
+    """The torch dtype of a complex number's parts; that of reals is their own."""
+    name = str(dtype).removeprefix("torch.")
+    return COMPLEX.get(name, name)
 
 
 def leaves(tree: Any) -> list[Any]:

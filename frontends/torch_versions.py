@@ -3,6 +3,7 @@ operators that we take whole. 2.5 is the first that can."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Collection, Iterator
 from functools import cache
@@ -28,6 +29,22 @@ def export(torch: Any, module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any
     if not hasattr(torch.export, "default_decompositions"):
         call = torch.export.export_for_training
     return call(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+
+
+@contextlib.contextmanager
+def masks_not_examined() -> Iterator[None]:
+    """`nn.Transformer` looks whether its mask is causal, which data decide, to take a kernel that
+    gives the same; torch can't export that. Here the caller's own word is taken."""
+    layers: Any = importlib.import_module("torch.nn.modules.transformer")
+    before = getattr(layers, "_detect_is_causal_mask", None)
+    if before is None:
+        yield
+        return
+    layers._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        layers._detect_is_causal_mask = before
 
 
 def lowered(torch: Any, program: Any, kept: Collection[str]) -> Any:

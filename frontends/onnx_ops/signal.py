@@ -1,59 +1,12 @@
-"""Fourier transforms of known length: matrix products with constant sines and cosines."""
+"""Fourier transforms of known length, and weights of the mel scale."""
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
-from irc.ops.linear import Linear
-from irc.ops.selection import Gather
-from irc.types import Array
-from irc.value import Value
-
 from ..builder import check_size
+from ..fourier import check_transform, frames, multiplied, spectrum
 from .table import Node, Results, handles
-
-MAX_WEIGHTS = 1 << 24
-"""No transform becomes a larger matrix."""
-
-
-def spectrum(n: int, parts: int, length: int, *, inverse: bool, onesided: bool) -> Array:
-    """The matrix `[bins * 2, n * parts]` of a transform of `length` from the first n elements,
-    real (parts = 1) or complex; a one-sided inverse gives `[length, n * parts]`, reals."""
-    used = min(n, length // 2 + 1 if inverse and onesided else length)
-    bins = length // 2 + 1 if onesided and not inverse else length
-    turns = np.outer(np.arange(bins), np.arange(used)) % length
-    angle = 2 * np.pi * turns / length * (1 if inverse else -1)
-    cos, sin = np.cos(angle), np.sin(angle)
-    made = np.zeros((bins, 2, n, parts))
-    made[:, 0, :used, 0], made[:, 1, :used, 0] = cos, sin
-    if parts == 2:
-        made[:, 0, :used, 1], made[:, 1, :used, 1] = -sin, cos
-    if inverse:
-        made /= length
-    if not (inverse and onesided):
-        return made.reshape(bins * 2, n * parts)
-    twice = np.full(n, 2.0)  # what is left out mirrors what is there
-    twice[0] = 1.0
-    if length % 2 == 0 and length // 2 < n:
-        twice[length // 2] = 1.0
-    return np.asarray(made[:, 0] * twice[:, None]).reshape(length, n * parts)
-
-
-def _transformed(node: Node, x: Value, weights: Array) -> Value:
-    """`[..., n, parts]` by a matrix, `[..., rows]`."""
-    build = node.builder
-    flat = build.reshape(x, (*x.shape[:-2], prod(x.shape[-2:])))
-    w = build.const(weights.astype(x.type.dtype.numpy), name=f"{build.name}.transform")
-    return build.add(Linear(flat, w, None))
-
-
-def _check(node: Node, n: int, parts: int, length: int) -> None:
-    if parts not in (1, 2) or n < 1 or length < 1:
-        node.fail(f"{n} elements of {parts} parts with length {length} can't be transformed")
-    if n * parts * length * 2 > MAX_WEIGHTS:
-        node.fail(f"a transform of {n} elements to {length} is too large")
 
 
 @handles("DFT")
@@ -74,11 +27,11 @@ def dft(node: Node) -> Results:
     n, parts = x.shape[axis], x.shape[-1]
     length = 2 * (n - 1) if inverse and onesided else n
     length = int(node.scalar(1, "length")) if node.has(1) else length
-    _check(node, n, parts, length)
+    check_transform(n, parts, length)
     order = (*(a for a in range(rank - 1) if a != axis), axis, rank - 1)
     moved = build.transpose(x, order)
     weights = spectrum(n, parts, length, inverse=inverse, onesided=onesided)
-    y = _transformed(node, moved, weights)
+    y = multiplied(build, moved, weights)
     results = 1 if inverse and onesided else 2
     y = build.reshape(y, (*y.shape[:-1], y.shape[-1] // results, results))
     return build.transpose(y, tuple(int(a) for a in np.argsort(order)))
@@ -97,18 +50,15 @@ def stft(node: Node) -> Results:
     else:
         length = 0 if window is None else len(window)
     signal = x if x.type.rank == 3 else build.reshape(x, (*x.shape, 1))
-    _check(node, length, signal.shape[2], length)
-    frames = (signal.shape[1] - length) // max(1, step) + 1
-    if step < 1 or frames < 1 or (window is not None and len(window) != length):
-        node.fail(f"frames of {length} every {step} elements of {x.type} are not supported")
-    check_size(4, (signal.shape[0], frames, length, signal.shape[2]))
-    at = np.arange(frames)[:, np.newaxis] * step + np.arange(length)
-    cut = build.add(Gather(signal, build.const(at, name=f"{build.name}.frames"), 1))
+    check_transform(length, signal.shape[2], length)
+    if window is not None and len(window) != length:
+        node.fail(f"a window of {len(window)} elements for frames of {length} is not supported")
+    cut = frames(build, signal, length, step)
     onesided = bool(node.integer("onesided"))
     weights = spectrum(length, signal.shape[2], length, inverse=False, onesided=onesided)
     if window is not None:
         weights = weights * np.repeat(window.astype(np.float64), signal.shape[2])
-    y = _transformed(node, cut, weights)
+    y = multiplied(build, cut, weights)
     return build.reshape(y, (*y.shape[:-1], y.shape[-1] // 2, 2))
 
 

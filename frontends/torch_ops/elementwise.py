@@ -17,7 +17,7 @@ from irc.types import DType
 from irc.value import Value
 
 from .. import normal_forms as forms
-from .table import Node, Results, handles
+from .table import DATA_SHAPED, Node, Results, handles
 
 Function = Callable[[Value, Value], Value]
 
@@ -290,7 +290,9 @@ def _single(v: Value) -> bool:
 
 @handles("aten.where")
 def where(node: Node) -> Results:
-    """A choice, element by element."""
+    """A choice, element by element; the places where a condition holds have no fixed number."""
+    if "self" not in node.arguments:
+        node.fail(DATA_SHAPED)
     dtype = common(node, "self", "other")
     condition = node.operand("condition", DType.BOOL)
     return node.builder.add(Where(condition, *pair_of(node, dtype)))

@@ -8,14 +8,15 @@ from collections.abc import Callable
 import numpy as np
 
 from irc.ops import activation as act
-from irc.ops import bits, functions, logic, unary
+from irc.ops import bits, functions, unary
 from irc.ops import elementwise as ew
-from irc.ops.logic import Equal, Less
+from irc.ops.logic import Equal, Less, Not
 from irc.ops.selection import Where
 from irc.types import DType
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import Builder
 from .elementwise import common, pair_of
 from .table import Node, Results, handles
 
@@ -135,6 +136,29 @@ def hypotenuse(node: Node) -> Results:
     return build.add(unary.Sqrt(total))
 
 
+@handles("aten.atan2")
+def angle(node: Node) -> Results:
+    """Of points (other, self) of the plane."""
+    return angle_of(node.builder, *pair_of(node, DType.F32))
+
+
+def angle_of(b: Builder, y: Value, x: Value) -> Value:
+    """The angle of points (x, y), from -pi to pi, 0 at the origin: that of the eighth of the plane
+    in which the shorter leg is divided by the longer one, mirrored three times."""
+
+    def number(value: float, name: str) -> Value:
+        return b.const(np.asarray(value, np.float32), name=f"{b.name}.{name}")
+
+    zero, least = number(0, "zero"), number(float(np.finfo(np.float32).tiny), "least")
+    wide, high = b.add(unary.Abs(x)), b.add(unary.Abs(y))
+    longer = b.add(ew.Maximum(b.add(ew.Maximum(wide, high)), least))
+    made = b.add(functions.Atan(b.add(ew.Div(b.add(ew.Minimum(wide, high)), longer))))
+    for mirrored, turn in ((Less(wide, high), math.pi / 2), (Less(x, zero), math.pi)):
+        other = b.add(ew.Sub(number(turn, "turn"), made))
+        made = b.add(Where(b.add(mirrored), other, made))
+    return b.add(Where(b.add(Less(y, zero)), b.add(unary.Neg(made)), made))
+
+
 @handles("aten.isnan", "aten.isinf")
 def is_special(node: Node) -> Results:
     """What does not equal itself; what is larger than any number."""
@@ -142,7 +166,7 @@ def is_special(node: Node) -> Results:
     if not x.type.dtype.is_float:
         return build.const(np.zeros(x.shape, np.bool_))
     if node.op == "aten.isnan":
-        return build.add(logic.Not(build.add(Equal(x, x))))
+        return build.add(Not(build.add(Equal(x, x))))
     most = build.const(np.asarray(np.finfo(x.type.dtype.numpy).max))
     return build.add(Less(most, build.add(unary.Abs(x))))
 

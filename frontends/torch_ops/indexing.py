@@ -7,14 +7,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from irc.ops.core import Const
+from irc.ops.elementwise import Mul
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from irc.ops.selection import Gather, Where
+from irc.ops.shape import Expand
 from irc.types import DType, Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
 from ..indexing import front, places_along, put_at, scattered, taken_along, taken_at
-from .table import Node, Results, handles
+from .table import DATA_SHAPED, Node, Results, handles
 
 REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max",
               "amin": "min"}  # fmt: skip
@@ -32,18 +34,30 @@ def embedding(node: Node) -> Results:
 
 @handles("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
 def embedding_bag(node: Node) -> Results:
-    """Sums, means or maxima of rows of a table, over bags of one size."""
-    node.ignore("scale_grad_by_freq", "sparse", "include_last_offset")
-    build, indices = node.builder, node.x("indices")
-    starts = node.constant("offsets").astype(np.int64)
+    """Sums, weighted ones too, means or maxima of rows of a table, over bags of one size."""
+    node.ignore("scale_grad_by_freq", "sparse")
+    build, count, size = node.builder, *_bags(node)
+    op = (ReduceSum, ReduceMean, ReduceMax)[node.integer("mode")]
+    at = build.reshape(node.x("indices"), (count, size))
+    rows = build.add(Gather(node.x("weight"), at, 0))
+    if weights := node.optional("per_sample_weights"):
+        rows = build.add(Mul(rows, build.reshape(weights, (count, size, 1))))
+    return (build.add(op(rows, (1,), False)), *(None,) * (node.count - 1))
+
+
+def _bags(node: Node) -> tuple[int, int]:
+    """How many there are, and the size of each."""
+    offsets, total = node.x("offsets"), node.x("indices").type.size
+    if not isinstance(offsets, Const):
+        node.fail("offsets are given at run time: give it the numbers of bags of one size as a"
+                  " matrix [bags, size]")  # fmt: skip
+    starts = offsets.array.astype(np.int64)
     if node.flag("include_last_offset"):
         starts = starts[:-1]
-    count, sizes = len(starts), np.diff([*starts, indices.type.size])
-    if not count or not sizes[0] or np.any(sizes != sizes[0]):
+    sizes = np.diff([*starts, total])
+    if not len(starts) or not sizes[0] or np.any(sizes != sizes[0]):
         node.fail(f"bags of {sizes.tolist()} elements are not supported, only of one size")
-    op = (ReduceSum, ReduceMean, ReduceMax)[node.integer("mode")]
-    rows = build.add(Gather(node.x("weight"), build.reshape(indices, (count, int(sizes[0]))), 0))
-    return (build.add(op(rows, (1,), False)), *(None,) * (node.count - 1))
+    return len(starts), int(sizes[0])
 
 
 @handles("aten.index_select")
@@ -69,10 +83,7 @@ def _indices(node: Node) -> dict[int, Value]:
                 found[axis] = node.builder.const(places, name=f"{v.name}.places")
                 axis += 1
         else:
-            node.fail(
-                "a mask of booleans as an index is not supported: its result has no fixed shape;"
-                " torch.where, or a product with the mask, keeps the shape"
-            )
+            node.fail(f"a mask of booleans is its index; {DATA_SHAPED}")
     return found
 
 
@@ -154,18 +165,44 @@ def unfold(node: Node) -> Results:
 
 @handles("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(node: Node) -> Results:
-    """Into places along an axis; those that are computed take no reduction."""
+    """Into places along an axis; those that are computed take no reduction but sums."""
     x, build, at = node.x(), node.builder, node.x("index")
     axis = node.axis("dim", x.type.rank)
-    how = "add" if node.op == "aten.scatter_add" else "none"
-    if node.has("reduce"):
-        how = REDUCTIONS.get(str(node.any("reduce")), str(node.any("reduce")))
-    if node.has("include_self") and not node.flag("include_self"):
-        node.fail("include_self = False is not supported")
-    node.ignore("reduce", "include_self")
+    how, own = _reduction(node), node.flag("include_self") if node.has("include_self") else True
+    node.ignore("include_self")
+    if how == "add" and own and (rows := _row_numbers(node, at, axis, x)):
+        return put_at(build, x, {axis: rows}, node.operand("src", x.type.dtype), how)
     places = front(build, at, x.shape[axis])
     new = _updates(node, x, places.shape)
-    return scattered(build, x, new, places_along(build, places, axis, x.shape), (), how)
+    numbers = places_along(build, places, axis, x.shape)
+    if how != "mean":
+        return scattered(build, x, new, numbers, (), how, own=own)
+    if not isinstance(numbers, Const):
+        node.fail("means at places computed at run time are not supported: add, and divide")
+    y = scattered(build, x, new, numbers, (), "add", own=own)
+    counts = np.bincount(numbers.array.ravel(), minlength=x.type.size) + own
+    shares = (1 / np.maximum(counts, 1)).reshape(x.shape).astype(np.float32)
+    return build.add(Mul(y, build.const(shares, name=f"{build.name}.shares")))
+
+
+def _reduction(node: Node) -> str:
+    """How an old and a new element are joined."""
+    node.ignore("reduce")
+    if not node.has("reduce"):
+        return "add" if node.op == "aten.scatter_add" else "none"
+    given = str(node.any("reduce"))
+    return REDUCTIONS.get(given, given)
+
+
+def _row_numbers(node: Node, at: Value, axis: int, x: Value) -> Value | None:
+    """A vector that was expanded to whole slices of x, as `index.view(-1, 1).expand_as(…)`."""
+    if not isinstance(at, Expand) or at.type.rank != x.type.rank:
+        return None
+    others = [a for a in range(x.type.rank) if a != axis]
+    whole = all(at.shape[a] == x.shape[a] for a in others) and at.x.type.rank == x.type.rank
+    if not whole or at.x.type.size != at.shape[axis] or any(at.x.shape[a] != 1 for a in others):
+        return None
+    return node.builder.reshape(at.x, (at.x.type.size,))
 
 
 def _updates(node: Node, x: Value, shape: Shape) -> Value:
@@ -249,5 +286,4 @@ def slice_scatter(node: Node) -> Results:
          "aten.unique_dim")  # fmt: skip
 def data_shaped(node: Node) -> Results:
     """Refused: the shape of the result depends on data."""
-    node.fail("its result has no fixed shape: it depends on data; torch.where, or a product with a"
-              " mask, keeps the shape")  # fmt: skip
+    node.fail(DATA_SHAPED)

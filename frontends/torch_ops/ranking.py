@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from irc.ops.cast import Cast
 from irc.ops.cumulative import CumSum
-from irc.ops.elementwise import Mul
+from irc.ops.elementwise import Add, Maximum, Minimum, Mul, Sub
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.ranking import ArgMax, ArgMin, TopK
 from irc.ops.reduce import ReduceMax, ReduceMin, ReduceSum
+from irc.ops.unary import Exp, Log
 from irc.types import DType
 from irc.value import Value
 
@@ -96,6 +99,41 @@ def running_sum(node: Node) -> Results:
     if x.type.rank == 0:
         return x
     return node.builder.add(CumSum(x, node.axis("dim", x.type.rank), False, False))
+
+
+RUNNING: dict[str, Callable[[Value, Value], Value]] = {
+    "aten.cumprod": Mul,
+    "aten.cummax": Maximum,
+    "aten.cummin": Minimum,
+}
+
+
+@handles(*RUNNING)
+def running(node: Node) -> Results:
+    """Products, maxima or minima of all elements up to each: those of 2, 4, 8 elements from two of
+    half as many. Without the places of extremes."""
+    node.ignore("dtype")
+    build, y = node.builder, node.operand("self", node.dtype or node.x().type.dtype)
+    axis = node.axis("dim", y.type.rank)
+    count, reach = y.shape[axis] if y.type.rank else 1, 1
+    while reach < count:
+        begin = part(node, y, axis, 0, reach)
+        pair = part(node, y, axis, reach, count), part(node, y, axis, 0, count - reach)
+        y = forms.concat(build, (begin, build.add(RUNNING[node.op](*pair))), axis)
+        reach *= 2
+    return (y, None) if node.count > 1 else y
+
+
+@handles("aten.logcumsumexp")
+def running_log_sum(node: Node) -> Results:
+    """`m + log(cumsum(exp(x - m)))`, m the largest of the axis."""
+    build, x = node.builder, node.operand("self", DType.F32)
+    axis = node.axis("dim", x.type.rank)
+    if x.type.rank == 0:
+        return x
+    largest = over(node, ReduceMax, x, (axis,), True)
+    terms = build.add(Exp(build.add(Sub(x, largest))))
+    return build.add(Add(build.add(Log(build.add(CumSum(terms, axis, False, False)))), largest))
 
 
 @handles("aten.prod")

@@ -98,15 +98,30 @@ def _correction(node: Node) -> float:
 @handles("aten.linalg_vector_norm")
 def vector_norm(node: Node) -> Results:
     """Of order 1 and 2, and the infinite one."""
-    build, x, order = node.builder, node.operand("self", DType.F32), node.number("ord")
     axes, keep = reduced_axes(node)
+    return _norm(node, node.operand("self", DType.F32), node.number("ord"), axes, keep)
+
+
+def _norm(node: Node, x: Value, order: float, axes: Shape, keep: bool) -> Value:
+    build = node.builder
     if order == inf:
         return over(node, ReduceMax, build.add(Abs(x)), axes, keep)
     if order == 1:
         return over(node, ReduceSum, build.add(Abs(x)), axes, keep)
-    if order not in (1, 2):
-        node.fail(f"ord = {order} is not supported, only 1, 2 and inf")
+    if order != 2:
+        node.fail(f"a norm of order {order} is not supported, only of 1, 2 and inf")
     return build.add(Sqrt(over(node, ReduceSum, build.add(Mul(x, x)), axes, keep)))
+
+
+@handles("aten._cdist_forward", "aten.cdist")
+def distances(node: Node) -> Results:
+    """Of each row of `[..., P, M]` from each of `[..., R, M]`: norms of their differences."""
+    node.ignore("compute_mode")
+    build, a, b = node.builder, node.x("x1"), node.x("x2")
+    rows = build.reshape(a, (*a.shape[:-1], 1, a.shape[-1]))
+    columns = build.reshape(b, (*b.shape[:-2], 1, *b.shape[-2:]))
+    apart = build.add(Sub(rows, columns))
+    return _norm(node, apart, node.number("p"), (apart.type.rank - 1,), False)
 
 
 @handles("aten.logsumexp")

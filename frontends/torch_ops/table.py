@@ -18,9 +18,29 @@ from irc.value import Value
 
 from ..builder import Builder
 
-Results = Value | tuple[Value | None, ...]
+
+@dataclass(frozen=True, eq=False)
+class Complex:
+    """A complex tensor: two real ones of one shape."""
+
+    real: Value
+    imag: Value
+
+    @property
+    def shape(self) -> Shape:
+        """That of both."""
+        return self.real.shape
+
+
+Results = Value | Complex | tuple[Value | Complex | None, ...]
 """One result, or several; None for one that is not supported."""
 Handler = Callable[["Node"], Results]
+
+DATA_SHAPED = (
+    "its result has no fixed shape: it depends on data; torch.where, or a product with a mask,"
+    " keeps the shape"
+)
+"""Why operators that choose elements by value are refused."""
 
 HANDLERS: dict[str, Handler] = {}
 """Every supported operator by its name without overload. What stands here is not decomposed."""
@@ -59,6 +79,8 @@ class Node:
     """The result's element type where the operator has one result, a tensor."""
     count: int = 1
     """How many results the operator has."""
+    paired: bool = False
+    """Whether the result is complex, `dtype` being that of its parts."""
     asked: set[str] = field(default_factory=set)
 
     def fail(self, message: str) -> NoReturn:

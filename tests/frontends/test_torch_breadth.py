@@ -131,6 +131,13 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "masked": lambda x: (x[:, :, :4] + torch.full((4, 4), -torch.inf).triu(1)).softmax(-1),
     "any": lambda x: (x > 1).any(1).float() + (x > -1).all(1).float() + (x > 0).any().float(),
     "cumsum": lambda x: x.cumsum(1) + x.cumsum(-1),
+    "running": lambda x: [
+        x.cumprod(1), (x[..., :5] / 2).cumprod(-1), x.cummax(-1).values, x.cummin(1).values,
+        x.logcumsumexp(-1),
+    ],
+    "distances": lambda x: [
+        torch.cdist(x, x[:, :3]), torch.cdist(x, x[0], p=1), torch.cdist(x[0], x[1], p=torch.inf),
+    ],
     "prod": lambda x: [x.prod(-1), x.prod(1, keepdim=True), x[0, 0, :3].prod()],
     "argmax": lambda x: [x.argmax(1), x.argmax(), x.argmin(-1, keepdim=True)],
     "max": lambda x: [*x.max(1), *x.min(-1, keepdim=True)],
@@ -155,6 +162,16 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "scatter_add": lambda x: torch.zeros(3, 4, 6).scatter_add(
         1, places(0, 2, 2).expand(3, 2, 3), x
     ),
+    "scatter_reduced": lambda x: [
+        torch.ones(3, 4, 6).scatter_reduce(
+            1, places(0, 2, 2).view(1, 3, 1).expand(3, 3, 6), x[:, :3], how, include_self=own
+        ) for how in ("sum", "mean", "amax", "prod") for own in (True, False)
+    ],
+    "added at run time": lambda x: [
+        torch.zeros(5, 6).index_add(0, x[0].argmax(-1) % 5, x[1]),
+        torch.zeros(3, 5, 6).scatter_add(1, (x.argmax(-1) % 5)[..., None].expand(3, 4, 6), x),
+        torch.zeros(5, 6).scatter_add(0, (x[0].argmax(-1) % 5).view(-1, 1).expand(4, 6), x[1]),
+    ],
     "index_add": lambda x: x.index_add(1, places(0, 2), torch.ones(3, 2, 6), alpha=2),
     "index_copy": lambda x: x.index_copy(1, places(0, 2), torch.ones(3, 2, 6)),
     "index_fill": lambda x: x.index_fill(1, places(0, 3), 5.0),
@@ -250,11 +267,16 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "values under a mask": (
         lambda x: x.index_put((x > 0,), torch.ones(30)), "values that differ"
     ),
-    "added at run time": (
-        lambda x: x.scatter_add(1, x.argmax(1, keepdim=True), x), "computed at run time"
+    "largest at run time": (
+        lambda x: x.scatter_reduce(1, x.argmax(1, keepdim=True), x, "amax"),
+        "'max' .* computed at run time is not supported, only sums",
     ),
-    "atan2": (lambda x: torch.atan2(x, x + 3), "aten.atan2"),
-    "spectrum": (lambda x: torch.fft.rfft(x).abs(), "aten._fft_r2c"),
+    "added among too many": (
+        lambda x: torch.zeros(50000).index_add(0, x.argmax(1).tile(20)[0, 0], x.tile(20)[0, 0, 0]),
+        "too many",
+    ),
+    "places without a choice": (lambda x: torch.where(x > 0)[0], "no fixed shape"),
+    "places of the largest": (lambda x: x.cummax(1).indices, "output 1 is not supported"),
     "a broken constant": (lambda x: x * torch.tensor(torch.nan), "NaN or infinite"),
     "broken weights": (lambda x: x @ torch.full((5, 5), torch.nan), "25 of 25.* the training"),
     "NaN for a number": (
@@ -290,4 +312,10 @@ def test_several_inputs() -> None:
 
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
 def test_bags_of_words(mode: str) -> None:
-    agree(nn.EmbeddingBag(10, 3, mode=mode), torch.tensor([[1, 2, 4, 5], [4, 3, 2, 0]]))
+    words = torch.tensor([[1, 2, 4, 5], [4, 3, 2, 0]])
+    layer = nn.EmbeddingBag(10, 3, mode=mode)
+    agree(layer, words)
+    if mode == "sum":
+        agree(lambda x, w: layer(x, per_sample_weights=w), words, reals(2, 4))
+    with pytest.raises(ModelError, match=r"offsets are given at run time: .* \[bags, size\]"):
+        irc.from_torch(layer, (words.flatten(), torch.tensor([0, 4])))

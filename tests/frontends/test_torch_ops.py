@@ -206,7 +206,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "indices": (nn.MaxPool2d(2, return_indices=True), "output 1 is not supported"),
     "divisor": (nn.AvgPool2d(2, divisor_override=3), "divisor_override = 3"),
     "boolean index": (lambda x: x[x > 0], "its result has no fixed shape"),
-    "complex": (lambda x: torch.fft.fft(x).real, "not supported"),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import irc
 from irc.errors import ModelError
-from tests.frontends.torch_peer import F, Module, image, net, nn, torch
+from tests.frontends.torch_peer import F, Module, agree, image, net, nn, reals, torch
 
 
 class Through(Module):
@@ -54,6 +54,16 @@ class Packed(Module):
         return nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
 
 
+def scripted_inside() -> Any:
+    """A network of which one layer was compiled by TorchScript."""
+    return nn.Sequential(torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())))
+
+
+def checked(y: Any) -> Any:
+    assert torch.isfinite(y).all()
+    return y
+
+
 def observed() -> Any:
     """Prepared for eager static quantization, not converted."""
     module = torch.ao.quantization.QuantWrapper(net())
@@ -79,6 +89,20 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "lazy layers": (
         lambda: nn.Sequential(nn.LazyConv2d(4, 3)), image, "uninitialized .* call the module once"
     ),
+    "TorchScript inside": (scripted_inside, image, "'0' is TorchScript.* nn.Module it came from"),
+    "an assertion on values": (
+        lambda: Through(checked), image, "test_torch_users.py, line .*if, while and assert on"
+    ),
+    "random numbers": (
+        lambda: Through(torch.rand_like), image, "rand_like .*make random numbers an input"
+    ),
+    "other channels": (
+        net, lambda: torch.rand(1, 4, 8, 8), r"3 channels.* \(in stem, Conv2d, at torch_peer"
+    ),
+    "too many inputs": (
+        net, lambda: (image(), image()), "positional arguments.* a tuple, or a dictionary by name"
+    ),
+    "no tensor": (net, lambda: "photo.png", "'photo.png': tensors or arrays are wanted"),
     "weights alone": (lambda: net().state_dict(), image, "load the weights into their module"),
     "observers": (observed, image, r"HistogramObserver\) only observes.* as calibration"),
 }  # fmt: skip
@@ -106,6 +130,55 @@ def test_what_is_around_a_module_is_taken_off(wrap: Any) -> None:
 def test_an_array_is_an_example() -> None:
     graph = irc.from_torch(net().eval(), image().numpy())
     assert str(graph) == str(irc.from_torch(net().eval(), image()))
+
+
+def test_a_mask_of_a_decoder_is_not_examined() -> None:
+    """`nn.Transformer` would look whether it is causal."""
+    torch.manual_seed(0)
+    module = nn.Transformer(8, 2, 1, 1, 16, batch_first=True).eval()
+    mask, source, target = module.generate_square_subsequent_mask(5), reals(1, 4, 8), reals(1, 5, 8)
+    agree(lambda x, y: module(x, y, tgt_mask=mask), source, target)
+    agree(Decoding(module), source, target)
+
+
+class Decoding(Module):
+    """A transformer that makes its mask when it is called."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, source: Any, target: Any) -> Any:
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.inner(source, target, tgt_mask=mask)
+
+
+class Branching(Module):
+    """Two layers, one of which is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Any) -> Any:
+        return torch.cond(
+            x.sum() > 0, lambda v: self.left(v), lambda v: self.right(v).relu(), (x,)
+        )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_both_branches_are_computed() -> None:
+    torch.manual_seed(0)
+    module = Branching()
+    for x in (torch.ones(1, 4), -torch.ones(1, 4)):
+        graph = agree(module, x)
+    feeds = [{"x": reals(1, 4, seed=i).numpy()} for i in range(8)]
+    model = irc.compile(irc.quantize(graph, calibration=feeds), backend="reference")
+    for feed in feeds:
+        with torch.no_grad():
+            wanted = module(torch.from_numpy(feed["x"])).numpy()
+        (found,) = model(feed).values()
+        assert np.abs(found - wanted).max() < 0.05
 
 
 class Mapped(Module):
