@@ -9,6 +9,7 @@ import numpy as np
 from irc.ops.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from irc.value import Value
 
+from ..patches import first, last
 from .table import Node, Results, handles
 
 TRAINING = "it is in training mode; call .eval() on the module first"
@@ -72,12 +73,10 @@ def layer_norm(node: Node) -> Results:
     node.ignore("cudnn_enable")
     x = node.x("input")
     axis = x.type.rank - len(node.integers("normalized_shape"))
-    scale, bias = node.optional("weight"), None
+    scale, epsilon = node.optional("weight"), _epsilon(node)
     if node.op == "aten.rms_norm":
-        epsilon = _epsilon(node)
         return node.builder.add(RMSNorm(x, scale, axis, epsilon))
-    bias = node.optional("bias")
-    return node.builder.add(LayerNorm(x, scale, bias, axis, _epsilon(node)))
+    return node.builder.add(LayerNorm(x, scale, node.optional("bias"), axis, epsilon))
 
 
 @handles("aten.group_norm")
@@ -104,10 +103,8 @@ def instance_norm(node: Node) -> Results:
 
 def _on_last(node: Node, op: Callable[[Value], Value]) -> Value:
     """An op of [N, ..., C] applied to [N, C, ...]."""
-    x, build = node.x("input"), node.builder
-    rank = x.type.rank
-    y = build.add(op(build.transpose(x, (0, *range(2, rank), 1))))
-    return build.transpose(y, (0, rank - 1, *range(1, rank - 1)))
+    build = node.builder
+    return first(build, build.add(op(last(build, node.x("input")))))
 
 
 @handles("aten.dropout", "aten.native_dropout", "aten.feature_dropout", "aten.alpha_dropout")

@@ -13,6 +13,7 @@ from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import Builder
+from ..patches import first, last
 from ..taps import Taps, resampled
 from .conv import batched, spatial_axes
 from .table import Node, Results, handles
@@ -111,19 +112,17 @@ def _regular(size: int, out: int) -> tuple[int, int] | None:
 
 def _uneven(b: Builder, x: Value, sizes: Shape, outs: Shape, *, largest: bool) -> Value:
     """Axis by axis: means are sums with constant weights, a maximum may see an element twice."""
-    rank, spatial = x.type.rank, len(sizes)
-    last = b.transpose(x, (0, *range(2, rank), 1))
+    y = last(b, x)
     taps: dict[int, Taps] = {}
     for axis, (size, out) in enumerate(zip(sizes, outs, strict=True), 1):
         taps[axis] = _window_taps(_bounds(size, out))
     if not largest:
-        y = resampled(b, last, taps)
+        y = resampled(b, y, taps)
     else:
-        y = last
         for axis, found in taps.items():
             at = b.const(found.places, name=f"{b.name}.windows{axis}")
             y = b.add(ReduceMax(b.add(Gather(y, at, axis)), (axis + 1,), False))
-    return b.transpose(y, (0, spatial + 1, *range(1, spatial + 1)))
+    return first(b, y)
 
 
 def _window_taps(bounds: list[tuple[int, int]]) -> Taps:

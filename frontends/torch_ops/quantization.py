@@ -32,11 +32,11 @@ def _numbers(node: Node, name: str) -> Array:
     return np.asarray(v).reshape(-1)
 
 
-def _quant(node: Node, shape: Shape, axis: int | None, zero: str = "zero_point") -> Quant:
+def _quant(node: Node, shape: Shape, axis: int | None) -> Quant:
     """The scale and zero point of a tensor of `shape`: per tensor, or along an axis."""
     many = "scales" in node.arguments
     scales = _numbers(node, "scales" if many else "scale").astype(np.float64)
-    zero = "zero_points" if "zero_points" in node.arguments else zero
+    zero = "zero_points" if "zero_points" in node.arguments else "zero_point"
     zeros = _numbers(node, zero) if node.has(zero) else np.zeros(1, np.int64)
     node.ignore(zero)
     if not all(isfinite(s) and s > 0 for s in scales):
@@ -148,12 +148,14 @@ def fake_quantize(node: Node) -> Results:
     return (y, None) if node.count > 1 else y
 
 
-DYNAMIC = ("quantized_decomposed.choose_qparams", "torchao.choose_qparams_affine")
+DYNAMIC = (
+    "quantized_decomposed.choose_qparams", "torchao.choose_qparams_affine", "aten._int_mm",
+)  # fmt: skip
+"""What stands in programs that find scales in the data; `_int_mm` is torchao's product of bytes."""
 
 
 @handles(*DYNAMIC)
 def choose(node: Node) -> Results:
     """Refused: scales that are chosen at run time."""
-    node.fail("scales are chosen at run time (dynamic quantization); quantize statically")
-
-
+    node.fail("scales are chosen at run time (dynamic quantization): give the float module, and"
+              " its data to irc.quantize as calibration")  # fmt: skip

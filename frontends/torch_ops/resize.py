@@ -12,6 +12,7 @@ from irc.types import Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..patches import first, last
 from ..taps import Taps, cubic, interpolated, linear, resampled
 from .table import Node, Results, handles
 
@@ -117,6 +118,4 @@ def _by_taps(
             at, extent, kernel, reach, stretch=s.a / s.d if smooth else 1.0,
             exclude_outside=smooth,
         )  # fmt: skip
-    rank = x.type.rank
-    y = resampled(build, build.transpose(x, (0, *range(2, rank), 1)), taps)
-    return build.transpose(y, (0, rank - 1, *range(1, rank - 1)))
+    return first(build, resampled(build, last(build, x), taps))
