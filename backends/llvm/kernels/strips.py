@@ -15,6 +15,8 @@ RESULT_CYCLES = 8.0
 """Per vector of results: strips may do some twice."""
 LINE, LINE_CYCLES = 64, 3.0
 """Bytes of a line of the cache, and what one costs that comes from the second level."""
+SECOND_BYTES, FAR_CYCLES = 512 * 1024, 8.0
+"""What of a strip stays in the second-level cache; of more, a packed line costs so much again."""
 IN_ORDER = 0.7
 """Part of that which a packed line costs, read next to the one before."""
 
@@ -114,6 +116,7 @@ def _cycles(strip: Strip, node: QConv2d, lanes: int) -> float:
     resident = met * LINE + packed <= CACHE_BYTES
     lines = pixels * channels / LINE if resident else met * vectors
     spilled = IN_ORDER * packed / LINE * vectors if packed > CACHE_BYTES else 0
+    far = packed / LINE * vectors if met * LINE + packed > SECOND_BYTES else 0
     packing = strip.pairs * strip.columns * vectors * PACKING_CYCLES
     results = strip.rows * node.shape[2] * vectors * RESULT_CYCLES
-    return strip.count * ((lines + spilled) * LINE_CYCLES + packing + results)
+    return strip.count * ((lines + spilled) * LINE_CYCLES + far * FAR_CYCLES + packing + results)
