@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from hypothesis import given
 from irc.audit import audit
 from irc.backends.llvm import kernels
 from irc.backends.llvm.aot import save
+from irc.backends.llvm.kernels import amx_tiling
 from irc.backends.llvm.kernels.amx import amx, amxs
 from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.permission import tiles_permitted
@@ -25,10 +28,11 @@ from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.ops.qelementwise import QAdd
 from irc.types import DType, Quant
+from irc.value import Value
 from tests.backends.harness import agree, examples, run_library, same_bits, schedule
-from tests.backends.products import convolutions, linears
+from tests.backends.products import convolutions, linears, parameters, source, wrapped
 from tests.backends.test_gemm import check, extreme
-from tests.ops.sampling import Sample
+from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
 
 TARGET = "x86-64-v4+amx"
 has_avx512 = pytest.mark.skipif(
@@ -107,6 +111,48 @@ def product(
 )
 def test_edges(drawn: Sample) -> None:
     held(drawn)
+
+
+@st.composite
+def first_layers(draw: Draw) -> Sample:
+    """A convolution of stride 2 over few channels, padded or with odd rows."""
+    channels, out = integer(draw, 1, 8), integer(draw, 1, 70)
+    kernel = (integer(draw, 1, 7), integer(draw, 1, 7))
+    pads = tuple(integer(draw, 0, 3) for _ in range(4))
+    height = integer(draw, max(1, kernel[0] - pads[0] - pads[2]), 24)
+    width = integer(draw, max(1, kernel[1] - pads[1] - pads[3]), 50)
+    x, image = source(draw, (integer(draw, 1, 2), height, width, channels))
+    w, b, m, s = parameters(draw, (out, *kernel, channels))
+    dtype = pick(draw, EIGHT_BITS)
+    y = QConv2d(image, w, b, m, s, (2, 2), (pads[0], pads[1], pads[2], pads[3]), (1, 1), 1,
+                clamp(draw, dtype), dtype, quant(draw, dtype))  # fmt: skip
+    return wrapped(draw, x, y)
+
+
+@needs_amx
+@examples(30)
+@given(first_layers(), st.integers(0, 3))
+def test_pairs_of_rows(drawn: Sample, threads: int) -> None:
+    """Wherever they are possible: all but a whole image of words, which needs no copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amx_tiling, "PAIR_CYCLES", -(10**9))
+        names = check(drawn, TARGET)
+        window = drawn.graph.order
+        assert any("_pairs_amx" in name for name in names) or not _copied(window), names
+        agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
+
+
+def _copied(order: Sequence[Value]) -> bool:
+    """Whether the convolution reads a padded copy."""
+    (conv,) = (v for v in order if isinstance(v, QConv2d))
+    return any(conv.pads) or conv.w.shape[2] * conv.w.shape[3] % 4 != 0
+
+
+def test_a_first_layer_of_three_channels_takes_pairs() -> None:
+    """Seven rows of 21 bytes are four of 48."""
+    drawn = product((224, 224, 3), 64, 7, stride=2, pad=3)
+    code = generate_library(schedule(drawn.graph), parse_target(TARGET), "net")
+    assert [k["kernel"] for k in code.manifest["kernels"]] == ["qgemm_u8i8_16x64_pairs_amx"]
 
 
 @needs_amx

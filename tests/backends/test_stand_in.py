@@ -11,6 +11,7 @@ from hypothesis import given
 
 from irc.backends.llvm import dispatch, kernels
 from irc.backends.llvm.aot import save
+from irc.backends.llvm.kernels import amx_tiling
 from irc.backends.llvm.kernels.amx import amx
 from irc.backends.llvm.kernels.matmul_choice import matmuls
 from irc.backends.llvm.kernels.stand_in import best_rows
@@ -22,7 +23,7 @@ from irc.graph import evaluate
 from irc.types import DType
 from tests.backends.harness import examples, run_library, same_bits, schedule
 from tests.backends.products import convolutions, linears
-from tests.backends.test_amx import TARGET, has_avx512, product
+from tests.backends.test_amx import TARGET, first_layers, has_avx512, product
 from tests.backends.test_gemm import extreme
 from tests.backends.test_matmul import attention, far_apart, products
 from tests.ops.sampling import EIGHT_BITS, Sample
@@ -75,6 +76,15 @@ def test_products(drawn: Sample) -> None:
 @given(attention())
 def test_attention(drawn: Sample) -> None:
     held(drawn)
+
+
+@has_avx512
+@examples(6)
+@given(first_layers())
+def test_pairs_of_rows(drawn: Sample) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amx_tiling, "PAIR_CYCLES", -(10**9))
+        held(drawn)
 
 
 @has_avx512

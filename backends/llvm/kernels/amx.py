@@ -34,6 +34,7 @@ from irc.backends.llvm.kernels.amx_tiling import (
     chunked,
     chunks,
     configuration,
+    paired_rows,
     tiles,
     vectors,
     whole_rows,
@@ -74,9 +75,10 @@ def amxs(work: Work, target: Target) -> Iterator[MicroKernel]:
 def _choices(
     narrow: Product, target: Target
 ) -> tuple[list[tuple[Tiling, float, Product]], tuple[Tile, float]]:
-    """The tilings of a product, and of it over whole rows, with their cycles, the best first; and
-    the tile and cycles of vectors."""
-    forms = [p for p in (narrow, whole_rows(narrow)) if p is not None]
+    """The tilings of a product, of it over pairs of rows, and of both over whole rows, with their
+    cycles, the best first; and the tile and cycles of vectors."""
+    forms = [p for p in (narrow, paired_rows(narrow)) if p is not None]
+    forms += [p for p in map(whole_rows, forms) if p is not None]
     tilings = [(t, cycles, p) for p in forms for t, cycles in best_tilings(p)]
     dot = DotProduct("vpdpbusd", target.vector_bytes)
     best = best_tile(narrow, dot, target.registers)
@@ -90,9 +92,10 @@ def _kernel(
     tile, without = by_vectors
     dot = DotProduct("vpdpbusd", ROW_BYTES)
     cut, units = best_cut(p, tiling)
+    kind = "pairs_amx" if p.copy is not None and p.copy.paired else "amx"
     ideal = p.groups * np.prod(p.pixels) * vectors(p) * chunks(p) * tiling.chunk / TILE_ROWS
     return MicroKernel(
-        name=f"qgemm_u8i8_{tiling.tiles * tiling.rows}x{tiling.vectors * LANES}_amx",
+        name=f"qgemm_u8i8_{tiling.tiles * tiling.rows}x{tiling.vectors * LANES}_{kind}",
         key=f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {tiling} {cut}",
         emit=AmxLoops(p, tiling, cut, columns).emit,
         arrays=(

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product as cross
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 
@@ -33,6 +33,10 @@ HIDDEN_STREAM, HIDDEN_FAR = 0.8, 0.5
 """where each weight serves one group, and where it serves several."""
 GROUP_CYCLES = 60
 """Per group of tiles: addresses, and waiting for the last products."""
+PAIRED_CHANNELS = 8
+"""More fill a tile's rows as they lie."""
+PAIR_CYCLES = 3
+"""Per pixel of a copy of paired rows, more than a copy takes of rows as they are."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,30 @@ def whole_rows(p: Product) -> Product | None:
     return dataclasses.replace(p, pixels=(p.pixels[0], 1, extent))
 
 
+def paired_rows(p: Product) -> Product | None:
+    """The product of stride 2 over a copy in which two rows by two columns of the image are one
+    pixel: few channels fill more of a tile's row so, and it takes half as many taps. A window of
+    odd size gets weights 0 at its ends."""
+    if p.copy is None or p.groups > 1 or len(p.taps) != 1:
+        return None
+    _, columns, channels = p.copy.dense
+    if channels > PAIRED_CHANNELS:
+        return None
+    (height, down), width = p.taps[0], p.run // channels
+    if down != columns * channels or p.pixel[1:] != (2 * down, 2 * channels):
+        return None
+    copy = dataclasses.replace(p.copy, paired=True)
+    taps = p.matrix.reshape(p.columns, height, width, channels)
+    taps = np.pad(taps, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    pairs = taps.reshape(p.columns, ceil(height / 2), 2, ceil(width / 2), 2, channels)
+    matrix = pairs.transpose(0, 1, 3, 2, 4, 5).reshape(1, p.columns, ceil(height / 2), -1)
+    step = prod(copy.padded[1:])
+    return dataclasses.replace(
+        p, copy=copy, matrix=matrix, run=matrix.shape[-1], taps=((ceil(height / 2), step),),
+        pixel=(p.pixel[0], step, copy.padded[2]),
+    )  # fmt: skip
+
+
 def best_tilings(p: Product) -> list[tuple[Tiling, float]]:
     """Every tiling with its estimated cycles, the one of fewest first."""
     rows = ceil(p.pixels[2] / ceil(p.pixels[2] / TILE_ROWS))
@@ -92,7 +120,8 @@ def _cost(p: Product, t: Tiling) -> float:
             results = t.tiles * t.rows * v * EPILOGUE_CYCLES[v]
             group = _together(_products(p, t, v, weights), results, HIDDEN) + GROUP_CYCLES
             total += many * _together(groups * group, weights / FAR_BYTES, hidden)
-    return total * p.groups * p.pixels[0]
+    pairs = prod(p.copy.padded[:2]) if p.copy is not None and p.copy.paired else 0
+    return (total * p.groups + pairs * PAIR_CYCLES) * p.pixels[0]
 
 
 def _products(p: Product, t: Tiling, v: int, weights: int) -> float:

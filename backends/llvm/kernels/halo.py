@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from copy import copy as copy_of
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 from llvmlite import ir
@@ -30,17 +30,31 @@ class Copy:
     """Bytes per image, row and column of it."""
     pads: Pads
     fill: int
+    paired: bool = False
+    """Two rows by two columns of the padded image lie together, as one pixel of four times the
+    channels."""
 
     @property
-    def padded(self) -> Shape:
-        """Rows, columns and channels of the copy."""
+    def dense(self) -> Shape:
+        """Rows, columns and channels of the padded image."""
         top, left, bottom, right = self.pads
         return self.extent[0] + top + bottom, self.extent[1] + left + right, self.extent[2]
 
     @property
+    def padded(self) -> Shape:
+        """Rows, columns and channels of the copy."""
+        rows, columns, channels = self.dense
+        return (ceil(rows / 2), ceil(columns / 2), 4 * channels) if self.paired else self.dense
+
+    @property
+    def line(self) -> int:
+        """Bytes of a row that waits for the other one of its pair."""
+        return prod(self.dense[1:]) + SLACK
+
+    @property
     def nbytes(self) -> int:
         """Bytes of scratch for one image."""
-        return prod(self.padded) + SLACK
+        return prod(self.padded) + SLACK + (2 * self.line if self.paired else 0)
 
 
 def read_rows(f: KernelFunction, c: Copy, rows: int, step: int) -> tuple[Any, Any]:
@@ -78,16 +92,38 @@ def _function(builder: Any, c: Copy, width: int) -> Any:
     image, to, begin, end = function.args
     to.add_attribute("noalias")
     with spanned(inside, begin, end, label="row") as row:
-        _copy_row(inside, c, image, row, to, width)
+        target = at(inside, to, times(inside, row, prod(c.padded[1:])))
+        if c.paired:
+            _copy_pair(inside, c, image, row, target, at(inside, to, prod(c.padded) + SLACK), width)
+        else:
+            _copy_row(inside, c, image, row, target, width)
     inside.ret_void()
     return function
 
 
-def _copy_row(builder: Any, c: Copy, image: Any, row: Any, to: Any, width: int) -> None:
-    """Copy one padded row, an i64; `image` is the image as it is."""
+def _copy_pair(
+    builder: Any, c: Copy, image: Any, pair: Any, to: Any, lines: Any, width: int
+) -> None:
+    """Copy two padded rows, two columns of one beside two of the other; each row is made in one of
+    two `lines` first. What is moved may be longer than two columns: the next stand over it."""
+    places = [at(builder, lines, i * c.line) for i in (0, 1)]
+    first = times(builder, pair, 2)
+    for i, line in enumerate(places):
+        _copy_row(builder, c, image, builder.add(first, i64(i)), line, width)
+    nbytes = 2 * c.dense[2]
+    longer = ir.VectorType(ir.IntType(8), 1 << (nbytes - 1).bit_length())
+    with counted(builder, c.padded[1], label="pair") as column:
+        source, target = (times(builder, column.index, n * nbytes) for n in (1, 2))
+        for i, line in enumerate(places):
+            value = builder.load(at(builder, line, source), typ=longer, align=1)
+            into = at(builder, at(builder, to, target), i * nbytes)
+            builder.store(value, into, align=1)
+
+
+def _copy_row(builder: Any, c: Copy, image: Any, row: Any, target: Any, width: int) -> None:
+    """Copy one padded row, an i64, to `target`; `image` is the image as it is."""
     (height, columns, channels), (top, left, _, right) = c.extent, c.pads
-    row_bytes = c.padded[1] * channels
-    target = at(builder, to, times(builder, row, row_bytes))
+    row_bytes = prod(c.dense[1:])
     inside = builder.sub(row, ir.Constant(I64, top))
     is_inside = builder.icmp_unsigned("<", inside, ir.Constant(I64, height))
     with builder.if_else(is_inside) as (copied, filled):
