@@ -191,8 +191,9 @@ class _Work:
         return _placeholder(v.type)
 
     def predicate(self, v: Value) -> Value | None:
-        """A boolean function of one 8-bit value, a table; None where that has no integers yet. Of
-        16 bits one that is the same for all, as whether a number is none."""
+        """A function of one 8-bit value that gives booleans or whole numbers, a table; None where
+        that has no integers yet. Of 16 bits one that is the same for all, as whether a number is
+        none."""
         root = self.root[v]
         source = self.forms[root]
         if source is None:
@@ -331,15 +332,15 @@ class _Work:
 
 
 def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
-    """Equation (8) for a boolean function: its 256 results."""
+    """Equation (8) for a function to booleans or whole numbers: its 256 results."""
     q = np.arange(source.dtype.min, source.dtype.max + 1)
     with np.errstate(all="ignore"):
         found = apply(v, root, fixedpoint.dequantize(q, source.with_shape(q.shape), DType.F64))
-    return np.broadcast_to(found, q.shape).astype(np.bool_)
+    return np.broadcast_to(found, q.shape).astype(v.type.dtype.numpy)
 
 
 def _uniform(table: Array) -> bool:
-    return bool(table.all() or not table.any())
+    return bool((table == table[0]).all())
 
 
 def _twin(v: Value, operands: tuple[Value, ...], target: TensorType) -> Value:

@@ -14,7 +14,7 @@ from irc.ops.elementwise import Binary, Div, Mul
 from irc.ops.logic import Relation
 from irc.ops.selection import Where
 from irc.ops.unary import Unary
-from irc.types import Array, DType
+from irc.types import Array
 from irc.value import Value
 
 
@@ -41,8 +41,8 @@ def pointwise(v: Value) -> bool:
         return v.type.dtype.is_float
     if isinstance(v, Binary):
         return v.type.dtype.is_float and _alike(v)
-    if isinstance(v, Cast):  # to a boolean: what is not zero
-        return v.dtype is DType.BOOL and v.x.type.dtype.is_float
+    if isinstance(v, Cast):  # to a boolean: what is not zero; to whole numbers: truncated
+        return v.x.type.dtype.is_float and not v.dtype.is_float
     return isinstance(v, Relation | Where) and _alike(v)
 
 

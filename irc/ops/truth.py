@@ -1,7 +1,7 @@
-"""From reals to booleans and from whole numbers to reals, in integers.
+"""From reals to booleans or whole numbers and from whole numbers to reals, in integers.
 
-A boolean function of one 8-bit value is a table; two values are compared in a common scale; whole
-numbers (masks, counts) that a net reads as reals are rescaled.
+A function of one 8-bit value that gives these is a table; two values are compared in a common
+scale; whole numbers (masks, counts) that a net reads as reals are rescaled.
 """
 
 from __future__ import annotations
@@ -29,18 +29,20 @@ from irc.value import Value, op
 
 @op("truth")
 class Truth(Value):
-    """`table[x - dtype.min]`, booleans: any predicate of one 8-bit value."""
+    """`table[x - dtype.min]`, booleans or whole numbers: any predicate of one 8-bit value, or what
+    it is as a number without a scale (a pixel)."""
 
     x: Value
     table: Value
 
     def infer(self) -> TensorType:
-        """An 8-bit operand, a table of 256 booleans."""
+        """An 8-bit operand, a table of 256 booleans or plain integers."""
         if self.x.type.dtype not in (DType.U8, DType.I8):
             raise TypeCheckError(f"x must be u8 or i8, it is {self.x.type}")
-        if self.table.type != TensorType(DType.BOOL, (256,)):
-            raise TypeCheckError(f"the table must be b1[256], it is {self.table.type}")
-        return TensorType(DType.BOOL, self.x.shape)
+        t = self.table.type
+        if t.dtype.is_float or t != TensorType(t.dtype, (256,)):
+            raise TypeCheckError(f"the table must be 256 booleans or whole numbers, it is {t}")
+        return TensorType(t.dtype, self.x.shape)
 
     def evaluate(self, x: Array, table: Array) -> Array:
         """Indexing."""

@@ -223,7 +223,7 @@ class Sites:
         if v.op in ("quantize", "dequantize"):
             return f"{at}: the graph is quantized already (compile it as it is)"
         if not is_float(v):
-            known = self._in_table(v) or from_reals(v)
+            known = self.root[v] is not v or from_reals(v)
             return "" if known else f"{at}: makes {v.type} from floats, which has no integer form"
         if not floats and not self._from_integers(v):
             return f"{at}: makes floats from {v.operands[0].type if v.operands else 'nothing'}"

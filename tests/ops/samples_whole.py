@@ -161,7 +161,8 @@ def qcumsum(draw: Draw) -> Sample:
 @sample("truth")
 def truth(draw: Draw) -> Sample:
     x = operand(draw, "x", shape(draw))
-    return sample_of(Truth(x.value, Const(array(draw, DType.BOOL, (256,)), name="t")), x)
+    dtype = pick(draw, [DType.BOOL, *EIGHT_BITS, DType.I32, DType.I64])
+    return sample_of(Truth(x.value, Const(array(draw, dtype, (256,)), name="t")), x)
 
 
 @sample("qcompare")

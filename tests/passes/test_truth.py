@@ -10,12 +10,14 @@ import pytest
 import irc
 from irc.driver import integerize
 from irc.graph import Graph, evaluate
+from irc.ops.activation import Clip
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Mul
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Relation
 from irc.ops.ranking import TopK
-from irc.ops.selection import Where
+from irc.ops.selection import Gather, Where
+from irc.ops.unary import Floor
 from irc.types import Array, DType
 from irc.value import Value
 
@@ -80,3 +82,30 @@ def test_ranks_are_those_of_the_integers() -> None:
     found = irc.compile(quantized, backend="llvm")({"x": X, "z": Z})["y"]
     chosen = np.take_along_axis(X, np.asarray(found), 1)
     np.testing.assert_allclose(chosen, -np.sort(-X, 1)[:, :3], atol=STEP)
+
+
+@pytest.mark.parametrize("dtype", [DType.U8, DType.I8, DType.I32, DType.I64])
+def test_reals_become_whole_numbers(dtype: DType) -> None:
+    """Pixels of an image that a network makes; truncated, as everywhere."""
+
+    def pixels(x: Value, z: Value) -> Value:
+        del z
+        limits = (0.0, 255.0) if dtype is DType.U8 else (-100.0, 100.0)
+        return Cast(Clip(Mul(x, scalar(90.0)), *limits), dtype)
+
+    real, found = agreement(made(pixels), {"x": X, "z": Z})
+    assert found.dtype == dtype.numpy
+    assert np.abs(real.astype(np.int64) - found.astype(np.int64)).max() <= 2
+
+
+def test_whole_numbers_of_reals_are_read_on() -> None:
+    """Rounded down, a place in a table."""
+
+    def entry(x: Value, z: Value) -> Value:
+        del z
+        place = Cast(Clip(Floor(x), -2.0, 1.0), DType.I64)
+        return Gather(Const(np.array([3.0, -1.0, 0.5, 2.0], np.float32)), place, 0)
+
+    real, found = agreement(made(entry), {"x": X, "z": Z})
+    clear = np.abs(X - np.rint(X)) > STEP
+    np.testing.assert_allclose(real[clear], found[clear], atol=0.03)
