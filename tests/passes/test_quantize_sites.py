@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from irc.driver import integerize
-from irc.errors import CompileError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import Relu, Sigmoid
 from irc.ops.cast import Cast
@@ -151,11 +150,12 @@ def test_a_comparison_that_is_an_output_is_a_table() -> None:
     assert integer.outputs[0].op == "truth"
 
 
-def test_a_real_that_becomes_a_whole_number_is_refused() -> None:
+def test_a_real_that_becomes_a_whole_number_is_a_table() -> None:
     n = Net()
     whole = Cast(n.conv(n.x, 8), DType.I64, name="whole")
-    with pytest.raises(CompileError, match=r"cast %whole: makes i64"):
-        quantize(n.graph(whole), n.samples(2))
+    integer = integerize(quantize(n.graph(whole), n.samples(2)))
+    assert integer.outputs[0].op == "truth"
+    assert integer.outputs[0].type.dtype is DType.I64
 
 
 def test_a_function_starts_at_one_value_though_others_read_what_is_inside() -> None:
