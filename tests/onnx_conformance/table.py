@@ -168,6 +168,8 @@ with all inputs but the first as constants.
 Of onnxruntime's own, com.microsoft: {others("com.microsoft")}.
 
 Of scikit-learn's, ai.onnx.ml: {others("ai.onnx.ml")}.
+
+Of QONNX's, qonnx.custom_op.general or onnx.brevitas: {others("onnx.brevitas")}.
 """
 
 
