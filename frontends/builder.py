@@ -76,6 +76,11 @@ def _array(v: Value) -> Array:
     return v.array
 
 
+def is_weight(v: Value) -> bool:
+    """Whether a value is known at import, as it is or quantized."""
+    return isinstance(v, Const) or (isinstance(v, Dequantize) and isinstance(v.x, Const))
+
+
 def check_size(itemsize: int, shape: Shape) -> None:
     """Raise `ModelError` for a shape that takes more than `MAX_BYTES`."""
     nbytes = prod(shape) * itemsize

@@ -11,13 +11,14 @@ from irc.errors import ModelError
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul
 from irc.ops.grid import GridSample, grid_taps
+from irc.ops.linear import MatMul
 from irc.ops.selection import Gather
 from irc.ops.shape import Concat, Pad
 from irc.types import Array, Shape
 from irc.value import Value
 
 from . import normal_forms as forms
-from .builder import Builder, check_size
+from .builder import Builder, check_size, is_weight
 from .taps import merged, resampled
 
 
@@ -129,6 +130,31 @@ def cut(
     flat = b.reshape(x, (n, c, prod(x.shape[2:])))
     at = b.const(places.reshape(prod(kernel), prod(counts)), name=f"{b.name}.patches")
     return b.reshape(b.add(Gather(flat, at, 2)), (n, c * prod(kernel), prod(counts)))
+
+
+def convolved(
+    b: Builder, x: Value, w: Value, bias: Value | None,
+    strides: Shape, pads: Shape, dilations: Shape, groups: int,
+) -> Value:  # fmt: skip
+    """Convolution of channels-first x by weights `[O, C/groups, *kernel]`. Those that are computed,
+    as of dynamic filters and trackers, are multiplied with x's patches."""
+    n, channels, *sizes = x.shape
+    out, per_group, *kernel = w.shape
+    fits = groups > 0 and out % groups == 0 and channels == groups * per_group
+    if is_weight(w) or len(kernel) > 2 or not fits:
+        return forms.conv(b, x, w, bias, strides, pads, dilations, groups)
+    if len(kernel) == 1:
+        flat = b.reshape(x, (n, channels, 1, *sizes))
+        filters = b.reshape(w, (out, per_group, 1, *kernel))
+        wide = (0, pads[0], 0, pads[1])
+        y = convolved(b, flat, filters, bias, (1, *strides), wide, (1, *dilations), groups)
+        return b.reshape(y, (n, out, y.shape[3]))
+    columns = cut(b, x, tuple(kernel), strides, pads, dilations)
+    depth = per_group * prod(kernel)
+    rows = b.reshape(w, (1, groups, out // groups, depth))
+    y = b.add(MatMul(rows, b.reshape(columns, (n, groups, depth, columns.shape[2]))))
+    y = b.reshape(y, (n, out, *patch_counts(sizes, tuple(kernel), strides, pads, dilations)))
+    return y if bias is None else b.add(Add(y, b.reshape(bias, (out, 1, 1))))
 
 
 def joined(

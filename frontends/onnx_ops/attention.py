@@ -16,8 +16,7 @@ from irc.types import DType, Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
-from ..builder import check_size
-from .linear import is_weight
+from ..builder import check_size, is_weight
 from .table import Node, Results, handles
 
 MICROSOFT = "com.microsoft."

@@ -7,6 +7,7 @@ from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import check_size
+from ..patches import convolved
 from .table import Node, Results, handles
 
 
@@ -83,7 +84,7 @@ def conv_of(node: Node, x: Value, w: Value, bias: Value | None) -> Value:
     kernel, strides, dilations = _geometry(node, w)
     pads = explicit_pads(node, kernel, strides, dilations)
     groups = node.integer("group")
-    return forms.conv(node.builder, x, w, bias, strides, pads, dilations, groups)
+    return convolved(node.builder, x, w, bias, strides, pads, dilations, groups)
 
 
 @handles("ConvTranspose")

@@ -14,7 +14,7 @@ from irc.ops.shape import Expand
 from irc.value import Value
 
 from .. import normal_forms as forms
-from .linear import is_weight
+from ..builder import is_weight
 from .table import Node, Results, handles
 
 

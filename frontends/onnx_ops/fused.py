@@ -9,8 +9,9 @@ from irc.ops import elementwise as ew
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import is_weight
 from .conv import conv_of
-from .linear import gemm_of, is_weight
+from .linear import gemm_of
 from .table import Node, Results, handles
 
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.linear import Linear
-from irc.ops.quantization import Dequantize
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import is_weight
 from .table import Node, Results, handles
-
-
-def is_weight(v: Value) -> bool:
-    """Whether a value is known at import, as it is or quantized."""
-    return isinstance(v, Const) or (isinstance(v, Dequantize) and isinstance(v.x, Const))
 
 
 @handles("MatMul")

@@ -18,8 +18,9 @@ from irc.types import DType, Quant
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import is_weight
 from .conv import conv_of, spatial_sizes
-from .linear import gemm_of, is_weight
+from .linear import gemm_of
 from .pool import average_of
 from .quantization import STATED, Triple, integers, reals, stated
 from .table import Handler, Node, Results, handles

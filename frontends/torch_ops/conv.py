@@ -8,6 +8,7 @@ from irc.types import Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..patches import convolved
 from .table import Node, Results, handles
 
 
@@ -36,7 +37,7 @@ def conv(node: Node) -> Results:
     groups = node.integer("groups")
     return batched(
         node, x, spatial,
-        lambda v: forms.conv(node.builder, v, w, bias, strides, pads, dilations, groups),
+        lambda v: convolved(node.builder, v, w, bias, strides, pads, dilations, groups),
     )  # fmt: skip
 
 
@@ -79,4 +80,4 @@ def convolution(node: Node) -> Results:
     groups, build = node.integer("groups"), node.builder
     if node.flag("transposed"):
         return forms.conv_transpose(build, x, w, bias, strides, pads, dilations, groups, extra)
-    return forms.conv(build, x, w, bias, strides, pads, dilations, groups)
+    return convolved(build, x, w, bias, strides, pads, dilations, groups)

@@ -16,7 +16,8 @@ from irc.types import DType
 from irc.value import Value
 
 from .. import normal_forms as forms
-from .table import Node, Results, handles, is_weight
+from ..builder import is_weight
+from .table import Node, Results, handles
 
 MASKED = -1e4
 """What a score that must not count becomes: exp of it is 0, and unlike -inf it can be stored."""

@@ -12,7 +12,6 @@ import numpy as np
 from irc.errors import ModelError
 from irc.ops.cast import Cast
 from irc.ops.core import Const
-from irc.ops.quantization import Dequantize
 from irc.types import Array, DType, Shape
 from irc.value import Value
 
@@ -56,11 +55,6 @@ def handles(*ops: str) -> Callable[[Handler], Handler]:
         return handler
 
     return register
-
-
-def is_weight(v: Value) -> bool:
-    """Whether a value is known at import, as it is or quantized."""
-    return isinstance(v, Const) or (isinstance(v, Dequantize) and isinstance(v.x, Const))
 
 
 @dataclass

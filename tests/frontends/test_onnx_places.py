@@ -151,6 +151,14 @@ def test_running_sums(attributes: dict[str, Any]) -> None:
     same_bits(check("CumSum", whole, {"axis": i64(1)}, **attributes), whole)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_filters_that_are_computed(groups: int) -> None:
+    x = {"x": reals(1, 2, 4, 6, 5), "w": reals(2, 6, 4 // groups, 3, 2), "b": reals(3, 6)}
+    same_bits(check("Conv", x, group=groups, strides=[2, 1], pads=[1, 0, 1, 1]), x)
+    row = {"x": reals(1, 2, 4, 9), "w": reals(2, 6, 4 // groups, 3)}
+    same_bits(check("Conv", row, group=groups, dilations=[2], pads=[1, 0]), row)
+
+
 def test_patches_overlap() -> None:
     x = {"x": reals(1, 2, 3 * 6, 12)}
     constants = {"image": i64(5, 6), "block": i64(2, 3)}

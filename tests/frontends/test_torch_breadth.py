@@ -131,6 +131,11 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "masked": lambda x: (x[:, :, :4] + torch.full((4, 4), -torch.inf).triu(1)).softmax(-1),
     "any": lambda x: (x > 1).any(1).float() + (x > -1).all(1).float() + (x > 0).any().float(),
     "cumsum": lambda x: x.cumsum(1) + x.cumsum(-1),
+    "filters": lambda x: [
+        F.conv2d(x[None], x[:2, None, :3, :3].tile(1, 3, 1, 1), x[0, 0, :2], padding=1),
+        F.conv2d(x[None], x[:, None, :2, :3], groups=3, stride=(2, 1), dilation=(1, 2)),
+        F.conv1d(x, x[:2, :4, :3], padding=2, stride=2),
+    ],
     "running": lambda x: [
         x.cumprod(1), (x[..., :5] / 2).cumprod(-1), x.cummax(-1).values, x.cummin(1).values,
         x.logcumsumexp(-1),
