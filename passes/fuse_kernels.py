@@ -11,6 +11,7 @@ from irc.compose import has_reduction, pointwise
 from irc.graph import Graph
 from irc.ops.core import Const, Input, Kernel
 from irc.ops.linear import QMatMul
+from irc.ops.resize import ResizeNearest
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.pipeline import Pass
 from irc.value import Value
@@ -63,7 +64,11 @@ def group_nodes(graph: Graph) -> dict[Value, Group]:
         if isinstance(v, Input | Const | Kernel) or is_view(v):
             continue
         host = _host(v, graph, groups, position)
-        group = Group(_transposed(v, graph, groups)) if host is None else groups[host]
+        if host is None:
+            group = Group(_transposed(v, graph, groups))
+        else:
+            group = groups[host]
+            group.nodes += _enlarged(v, graph, group)
         group.nodes.append(v)
         groups |= dict.fromkeys(group.nodes, group)
     return groups
@@ -88,8 +93,9 @@ def _transposed(v: Value, graph: Graph, groups: Mapping[Value, Group]) -> list[V
 def _host(
     v: Value, graph: Graph, groups: Mapping[Value, Group], position: Mapping[Value, int]
 ) -> Value | None:
-    """The operand whose kernel `v` joins: the latest that is its group's result and that only
-    `v` reads; None where `v` starts a kernel."""
+    """The operand whose kernel `v` joins, of those that are their group's result and that only `v`
+    reads: the widest, which is then never stored, one that is no mere choice of pixels, the latest
+    of several; None where `v` starts a kernel."""
     if has_reduction(v.loops()):
         return None
     fit = [
@@ -99,7 +105,20 @@ def _host(
         and graph.uses(operand) == 1
         and (pointwise(v, operand) or _reorders(v, groups[operand]))
     ]
-    return max(fit, key=position.__getitem__, default=None)
+    order = {o: (o.type.dtype.bits, not isinstance(o, ResizeNearest), position[o]) for o in fit}
+    return max(fit, key=order.__getitem__, default=None)
+
+
+def _enlarged(v: Value, graph: Graph, group: Group) -> list[Value]:
+    """The nearest resizes that an elementwise kernel reads through: only `v` reads them, so that
+    storing every pixel four times would be for nothing."""
+    if any(has_reduction(n.loops()) for n in group.nodes):
+        return []
+    return [
+        x
+        for x in dict.fromkeys(v.operands)
+        if isinstance(x, ResizeNearest) and graph.uses(x) == 1 and x not in group.nodes
+    ]
 
 
 def _reorders(v: Value, group: Group) -> bool:

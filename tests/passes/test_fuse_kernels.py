@@ -11,6 +11,7 @@ from irc.ops.linear import QLinear, QMatMul
 from irc.ops.pool import MaxPool2d
 from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Lookup, Requantize
+from irc.ops.resize import ResizeNearest
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.passes.fuse_kernels import FuseKernels, copy_kernel, is_view, wrap
 from irc.types import DType, Quant
@@ -83,6 +84,20 @@ def test_of_two_producers_the_later_takes_the_sum() -> None:
     first = table(Y)
     second = linear(X)
     assert fused(add(first, second)) == [["lookup"], ["qlinear", "qadd"]]
+
+
+def test_of_two_producers_the_wider_takes_the_sum() -> None:
+    wide = linear(X).replace(clamp=(-32768, 32767), dtype=DType.I16, quant=Quant(0.5))
+    total = QAdd(wide, table(Y), 1 << 12, 1 << 20, 20, (0, 255), DType.U8, Q)
+    assert fused(total) == [["lookup"], ["qlinear", "qadd"]]
+
+
+def test_a_sum_reads_through_what_picks_pixels() -> None:
+    image = Reshape(X, (1, 6, 8, 1))
+    coarse = Slice(image, (0, 0, 0, 0), (1, 6, 8, 1), (1, 2, 2, 1))
+    picked = ResizeNearest(coarse, (6, 8))
+    assert fused(add(table(image), picked)) == [["lookup", "resize_nearest", "qadd"]]
+    assert fused(add(table(image), picked), picked) == [["resize_nearest"], ["lookup", "qadd"]]
 
 
 def test_reductions_begin_a_kernel() -> None:

@@ -9,7 +9,7 @@ import pytest
 from irc import driver, edge, fixedpoint
 from irc.errors import IRCError
 from irc.graph import Graph, evaluate
-from irc.ops.activation import HardSwish
+from irc.ops.activation import HardSwish, Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input, Kernel
@@ -17,6 +17,8 @@ from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import LayerNorm
 from irc.ops.prelu import PRelu
+from irc.ops.reduce import ReduceMean
+from irc.ops.resize import ResizeNearest
 from irc.ops.selection import Where
 from irc.ops.shape import Transpose
 from irc.ops.softmax import Softmax
@@ -26,6 +28,7 @@ from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.masks import BELOW_ALL, INVISIBLE, finite, near_largest
 from irc.types import Array, DType
 from irc.value import Value
+from tests.backends.harness import agree
 from tests.passes.nets import sqnr
 
 LOWEST = float(np.finfo(np.float32).min)
@@ -149,6 +152,25 @@ def test_two_layers_of_which_one_takes_in_the_sum() -> None:
     scheduled = driver.schedule(driver.integerize(quantize(graph, samples(graph, 2))))
     stored = [v.type.dtype for v in scheduled.order if isinstance(v, Kernel)]
     assert stored == [DType.U8, DType.U8, DType.I8]
+
+
+def test_a_sum_with_what_was_resized_is_stored_in_8_bits() -> None:
+    """A feature pyramid: the finer level comes first, and takes in the sum."""
+    x = Input(DType.F32, (1, 8, 8, 8), name="x")
+    rng = np.random.default_rng(0)
+    first, second = (const(rng.normal(0, 0.3, (8, 1, 1, 8)), w) for w in ("w0", "w1"))
+    coarse = Conv2d(x, second, strides=(2, 2), name="coarse")
+    fine = Mul(x, Sigmoid(ReduceMean(x, (1, 2), keepdims=True), name="s"), name="fine")
+    total = Add(fine, ResizeNearest(coarse, (8, 8)), name="sum")
+    graph = Graph("g", (x,), (Conv2d(total, first, name="y"),), ("y",))
+    integer = driver.integerize(quantize(graph, samples(graph, 2)))
+    scheduled = driver.schedule(integer)
+    kernels = [v for v in scheduled.order if isinstance(v, Kernel)]
+    assert {v.type.dtype for v in kernels} == {DType.U8, DType.I8}
+    ops = [[v.op for v in k.body.order if v.operands] for k in kernels]
+    assert ["qmul", "resize_nearest", "qadd"] in ops
+    feeds, _ = edge.to_integers(integer.input_types, samples(graph, 1, 1)[0])
+    agree(integer, feeds, ("host", "x86-64-v2"), numba=True)
 
 
 def test_only_known_bits() -> None:
