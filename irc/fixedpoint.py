@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from irc.blocks import by_blocks
 from irc.errors import IRCError
 from irc.types import Array, DType, Quant, TensorType
 
@@ -23,18 +25,31 @@ MAX_SHIFT = 62
 def quantize(real: npt.ArrayLike, type_: TensorType) -> Array:
     """Equation (2): `clamp(round_half_even(real / scale) + zp)`. True division, rounding before
     the zero point is added; NaN gives the zero point, infinities saturate."""
-    quant = quant_of(type_)
-    scale, zero = along_axis(quant, type_.rank)
+    quant, array = quant_of(type_), np.asarray(real)
+    if quant.axis is not None:
+        return _quantized(array, *along_axis(quant, type_.rank), type_.dtype)
+    rounded = partial(
+        _quantized, scale=quant.tensor_scale, zero=float(quant.zero), dtype=type_.dtype
+    )
+    return by_blocks(rounded, array, type_.dtype.numpy)
+
+
+def _quantized(real: Array, scale: Any, zero: Any, dtype: DType) -> Array:
     with np.errstate(all="ignore"):
-        q = np.rint(np.asarray(real, np.float64) / scale) + zero
+        q = np.rint(real.astype(np.float64) / scale) + zero
     q = np.where(np.isnan(q), zero, q)
-    return _as(np.clip(q, type_.dtype.min, type_.dtype.max), type_.dtype)
+    return _as(np.clip(q, dtype.min, dtype.max), dtype)
 
 
 def dequantize(q: Array, type_: TensorType, dtype: DType = DType.F32) -> Array:
     """Equation (1): `scale * (q - zero_point)`, computed in float64, in the float dtype."""
-    scale, zero = along_axis(quant_of(type_), type_.rank)
-    return _as((q.astype(np.float64) - zero) * scale, dtype)
+    quant = quant_of(type_)
+    scale, zero = along_axis(quant, type_.rank)
+
+    def real(q: Array) -> Array:
+        return _as((q.astype(np.float64) - zero) * scale, dtype)
+
+    return real(q) if quant.axis is not None else by_blocks(real, q, dtype.numpy)
 
 
 def quant_of(type_: TensorType) -> Quant:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from irc import fixedpoint
+from irc.blocks import by_blocks
 from irc.channels import Tie, tie_axes
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Int, Loops, Select, binary, clamp, elementwise, load
@@ -42,7 +43,7 @@ class Unary(Value):
     def evaluate(self, x: Array) -> Array:
         """`fn` in float64, rounded to the operand's dtype."""
         with np.errstate(all="ignore"):
-            return np.asarray(self.fn(x.astype(np.float64))).astype(x.dtype)
+            return by_blocks(lambda part: self.fn(part.astype(np.float64)), x, x.dtype)
 
     def ties(self) -> Iterable[Tie]:
         """Every axis."""

@@ -17,7 +17,7 @@ Pads = tuple[int, int, int, int]
 """Top, left, bottom, right."""
 
 CHUNK_BYTES = 1 << 23
-CACHE_BYTES = 1 << 20
+CACHE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -180,16 +180,24 @@ def correlate(x: Array, w: Array, window: Window, groups: int, fill: float = 0) 
 
 def _depthwise(padded: Array, w: Array, window: Window, out: Pair) -> Array:
     """Tap by tap, some rows at a time so that the sums stay in the cache; each channel may give
-    several."""
+    several. A row of pixels is one vector: those that a tap reads lie side by side."""
     n, channels, made = padded.shape[0], padded.shape[3], w.shape[0]
-    result = np.zeros((n, *out, channels, made // channels), padded.dtype)
-    taps = w[..., 0].reshape(channels, made // channels, *window.kernel)
-    rows = max(1, CACHE_BYTES // max(1, n * out[1] * made * padded.itemsize))
-    for y in range(0, out[0], rows):
-        acc = result[:, y : y + rows]
-        part = padded[:, y * window.strides[0] :]
-        for ky, kx, view in window.taps(part, (acc.shape[1], out[1])):
-            acc += view[..., None] * np.ascontiguousarray(taps[..., ky, kx])
+    if made > channels:
+        padded = np.repeat(padded, made // channels, axis=3)
+    step, length = window.strides[1], out[1] * made
+    phases = [np.ascontiguousarray(padded[:, :, p::step]) for p in range(step)]
+    rows = [p.reshape(n, p.shape[1], -1) for p in phases]
+    taps = np.tile(w[..., 0].transpose(1, 2, 0), out[1])
+    result = np.zeros((n, out[0], length), padded.dtype)
+    count = max(1, CACHE_BYTES // max(1, n * length * padded.itemsize))
+    for y in range(0, out[0], count):
+        acc = result[:, y : y + count]
+        for ky, kx in np.ndindex(*window.kernel):
+            top = y * window.strides[0] + ky * window.dilations[0]
+            bottom = top + (acc.shape[1] - 1) * window.strides[0] + 1
+            at, phase = divmod(kx * window.dilations[1], step)
+            part = rows[phase][:, top : bottom : window.strides[0], at * made : at * made + length]
+            acc += part * taps[ky, kx]
     return result.reshape(n, *out, made)
 
 
