@@ -118,8 +118,7 @@ def quantize(
         raise GraphError(f"graph {graph.name} is quantized already: compile it as it is")
     simple = simplify(graph)
     start = time.perf_counter()
-    with bar("calibrate") as shown:
-        result = run(simple, calibration, progress=progress or shown, **options)
+    result = run(simple, calibration, progress=progress, **options)
     step = Step.since(start, "quantize", result, simple)
     noise = isinstance(calibration, str) and calibration.startswith("random:")
     derived(result, simple, [step], [NOISE_WARNING] if noise else [])

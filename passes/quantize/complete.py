@@ -37,6 +37,7 @@ from irc.passes.quantize.sites import (
     refuse,
     weighted,
 )
+from irc.progress import bar
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
 
@@ -57,7 +58,9 @@ def complete(
     if not islands.open and not islands.real_weights:
         return graph
     seen = masked(graph)
-    profile = calibrate(graph, batches(graph, data), islands.observed, progress, seen)
+    with bar("calibrate") as shown:
+        feeds = batches(graph, data)
+        profile = calibrate(graph, feeds, islands.observed, progress or shown, seen)
     names = keys(graph)
     statistics = {v: profile.values[names[v]] for v in islands.observed}
     return _Completer(islands, statistics, chosen).graph()

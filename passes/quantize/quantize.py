@@ -32,6 +32,7 @@ from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, is_float, weighted
 from irc.passes.quantize.states import merged, precise_operands, state_constant
 from irc.pipeline import Pass
+from irc.progress import bar
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
@@ -75,7 +76,9 @@ def quantize(
     fine += [v for v in coordinates(sites, chosen) if v not in fine]
     if not chosen.min_sqnr:
         return write(fine)[1]
-    return Refinement(sites, samples.unseen or samples.first, chosen.min_sqnr, write).graph(fine)
+    unseen = samples.unseen or samples.first
+    with bar("refine") as tried:
+        return Refinement(sites, unseen, chosen.min_sqnr, write, tried).graph(fine)
 
 
 @dataclass
@@ -104,7 +107,8 @@ def measured(
 ) -> Profile:
     """What samples tell of a graph's values."""
     graph, names = sites.graph, keys(sites.graph)
-    found = calibrate(graph, samples, sites.observed, progress, sites.visible)
+    with bar("calibrate") as shown:
+        found = calibrate(graph, samples, sites.observed, progress or shown, sites.visible)
     statistics = {v: found.values[names[v]] for v in sites.observed}
     fine = fine_inputs(sites, statistics, options, samples.first)
     return replace(found, fine=tuple(names[v] for v in graph.inputs if v in fine))

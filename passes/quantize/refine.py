@@ -1,29 +1,34 @@
 """As many values of 16 bits as the accuracy takes that is asked for.
 
-Each candidate's cost is the noise of the worst output where it alone has 8 bits. Those that cost
-most get 16, which layers multiply by their bytes, until samples that calibration did not see come
-out as near to float as they must.
+A candidate's cost is the noise of the worst output where it alone has 8 bits. Those that cost most
+get 16, which layers multiply by their bytes, until samples that calibration did not see come out as
+near to float as they must. Noise adds up: groups of candidates are rounded at once, and only those
+taken apart that cost more than any candidate that is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import count
 
 from irc.errors import CompileError
 from irc.graph import Graph, evaluate
 from irc.ops.core import Input
 from irc.ops.unary import Unary
+from irc.passes.calibrate import Progress
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.precision import TAILS
-from irc.passes.quantize.sensitivity import Outputs, sensitivities
+from irc.passes.quantize.sensitivity import Outputs, Trials
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float
 from irc.types import Array
 from irc.value import Value
 
-ATTRIBUTED = 2
-"""Samples on which each candidate is tried: what they cost differs by orders of magnitude."""
+GROUP = 8
+"""Candidates that are tried at once."""
 WIDENED = LAYERS | TAILS | {"clip", "relu", "layer_norm", "rms_norm"}
 """Ops whose results may have 16 bits, besides inputs and functions of one value."""
 
@@ -35,12 +40,13 @@ Write = Callable[[Iterable[Value]], tuple[Scales, Graph]]
 @dataclass(frozen=True)
 class Refinement:
     """What is refined: a float graph, samples of it that calibration did not see, and the SQNR in
-    dB that each of its outputs must have on them."""
+    dB that each of its outputs must have on them. `progress` is told how much was tried."""
 
     sites: Sites
     feeds: Feeds
     wanted: float
     write: Write
+    progress: Progress
 
     def graph(self, fine: Iterable[Value]) -> Graph:
         """The QDQ graph that has the accuracy, beginning with the values `fine`.
@@ -49,32 +55,52 @@ class Refinement:
         """
         chosen = list(fine)
         scales, made = self.write(chosen)
-        reached, costs = self.reached(made), None
+        ranked = self.ranked(scales)
+        reached = self.reached(made)
         while reached < self.wanted:
-            costs = self.costs(scales) if costs is None else costs
-            more = list(_most(costs, _power(reached) - _power(self.wanted)))
+            more = list(_most(ranked, _power(reached) - _power(self.wanted)))
             if not more:
                 raise CompileError(self.refusal(reached, len(chosen)))
-            costs = {v: c for v, c in costs.items() if v not in more}
             chosen += more
             scales, made = self.write(chosen)
             reached = self.reached(made)
         return made
 
+    @cached_property
+    def real(self) -> Sequence[Mapping[str, Array]]:
+        """The outputs of the float graph."""
+        return [evaluate(self.sites.graph, feed) for feed in self.feeds]
+
     def reached(self, made: Graph) -> float:
         """The SQNR in dB of a QDQ graph's worst output."""
         outputs = Outputs()
-        for feed in self.feeds:
+        for feed, real in zip(self.feeds, self.real, strict=True):
             found = evaluate(made, feed)
-            for name, real in evaluate(self.sites.graph, feed).items():
-                outputs.add(name, real, found[name])
+            for name, array in real.items():
+                outputs.add(name, array, found[name])
         return outputs.worst
 
-    def costs(self, scales: Scales) -> dict[Value, float]:
-        """What each candidate costs in 8 bits, as noise over signal."""
-        rounded = {v: scales[v] for v in self.candidates(scales)}
-        found = sensitivities(self.sites.graph, self.feeds[:ATTRIBUTED], rounded)
-        return {v: _power(decibels) for v, decibels in found.items()}
+    def ranked(self, scales: Scales) -> Iterator[tuple[Value, float]]:
+        """The candidates and what they cost in 8 bits, as noise over signal, those that cost most
+        first. What is never asked for is never tried."""
+        trials = Trials.of(self.sites.graph, self.feeds)
+        tried = count(1)
+
+        def cost(group: Sequence[Value]) -> float:
+            self.progress(next(tried))
+            return _power(trials.worst({v: scales[v] for v in group}))
+
+        known = list(self.candidates(scales))
+        starts = range(0, len(known), GROUP)
+        heap = [(-cost(known[i : i + GROUP]), i, known[i : i + GROUP]) for i in starts]
+        heapify(heap)
+        while heap:
+            negative, first, group = heappop(heap)
+            if len(group) == 1:
+                yield group[0], -negative
+                continue
+            for i, v in enumerate(group, first):
+                heappush(heap, (-cost([v]), i, [v]))
 
     def candidates(self, scales: Scales) -> Iterator[Value]:
         """Values of 8 bits that could have 16, and are read by what would see it."""
@@ -107,13 +133,13 @@ class Refinement:
         )
 
 
-def _most(costs: Mapping[Value, float], excess: float) -> Iterator[Value]:
-    """The values that cost most, together as much as is too much, at least one."""
-    for v in sorted(costs, key=costs.__getitem__, reverse=True):
-        if costs[v] <= 0:
+def _most(ranked: Iterator[tuple[Value, float]], excess: float) -> Iterator[Value]:
+    """The next values, together as much as is too much, at least one."""
+    for v, cost in ranked:
+        if cost <= 0:
             return
         yield v
-        excess -= costs[v]
+        excess -= cost
         if excess <= 0:
             return
 

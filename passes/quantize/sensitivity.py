@@ -1,21 +1,26 @@
 """How much the rounding of one value costs the outputs.
 
-Scales can't tell: a network may amplify what it reads a hundredfold, or not see it at all. So one
-value at a time is rounded in the float graph, and what follows from it is computed anew.
+Scales can't tell: a network may amplify what it reads a hundredfold, or not see it at all. So
+values are rounded in the float graph, and what follows from them is computed anew.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from irc import fixedpoint
 from irc.graph import Graph, evaluate
+from irc.ops.core import Const
 from irc.types import Array, TensorType
 from irc.value import Value
+
+MEMORY = 3 << 28
+"""Bytes of values that are kept, of one sample even if it has more."""
 
 Arrays = Mapping[Value, Array]
 
@@ -56,28 +61,58 @@ class Outputs:
         return min((e.decibels for e in self.each.values()), default=math.inf)
 
 
+@dataclass(frozen=True)
+class Trials:
+    """All that a float graph computes of some samples, to try what follows where values of it are
+    rounded."""
+
+    graph: Graph
+    samples: Sequence[Arrays]
+
+    @classmethod
+    def of(cls, graph: Graph, feeds: Iterable[Mapping[str, Array]]) -> Trials:
+        """Of as many samples as fit into memory, at least one where there is any."""
+        each = sum(v.type.nbytes for v in graph.order if not isinstance(v, Const))
+        count = max(1, MEMORY // max(each, 1))
+        return cls(graph, [_arrays(graph, feed) for feed in islice(feeds, count)])
+
+    def worst(self, rounded: Mapping[Value, TensorType]) -> float:
+        """The SQNR in dB of the worst output where some values are rounded to these types."""
+        outputs = Outputs()
+        for arrays in self.samples:
+            changed = _following(self.graph, arrays, rounded)
+            for name, o in zip(self.graph.output_names, self.graph.outputs, strict=True):
+                if o.type.dtype.is_float:
+                    outputs.add(name, arrays[o], changed.get(o, arrays[o]))
+        return outputs.worst
+
+
 def sensitivities(
     graph: Graph, feeds: Iterable[Mapping[str, Array]], rounded: Mapping[Value, TensorType]
 ) -> dict[Value, float]:
     """The SQNR in dB of the graph's worst output where only one value is `rounded` to a type, by
-    that value, over all feeds."""
-    found = {v: Outputs() for v in rounded}
-    for feed in feeds if rounded else ():
-        arrays: dict[Value, Array] = {}
-        evaluate(graph, feed, observe=arrays.__setitem__)
-        for v, type_ in rounded.items():
-            changed = _following(graph, arrays, v, type_)
-            for name, o in zip(graph.output_names, graph.outputs, strict=True):
-                if o.type.dtype.is_float:
-                    found[v].add(name, arrays[o], changed.get(o, arrays[o]))
-    return {v: outputs.worst for v, outputs in found.items()}
+    that value, over the feeds."""
+    trials = Trials.of(graph, feeds if rounded else ())
+    return {v: trials.worst({v: type_}) for v, type_ in rounded.items()}
 
 
-def _following(graph: Graph, arrays: Arrays, v: Value, type_: TensorType) -> Arrays:
-    """A value rounded, and all that is computed from it."""
-    integers = fixedpoint.quantize(arrays[v], type_)
-    changed = {v: fixedpoint.dequantize(integers, type_).astype(arrays[v].dtype)}
-    for u in graph.order:
-        if u is not v and not changed.keys().isdisjoint(u.operands):
-            changed[u] = np.asarray(u.call(lambda o: changed[o] if o in changed else arrays[o]))
+def _arrays(graph: Graph, feed: Mapping[str, Array]) -> Arrays:
+    """All values of a graph."""
+    arrays: dict[Value, Array] = {}
+    evaluate(graph, feed, observe=arrays.__setitem__)
+    return arrays
+
+
+def _following(graph: Graph, arrays: Arrays, rounded: Mapping[Value, TensorType]) -> Arrays:
+    """Values rounded, and all that is computed from them."""
+    changed: dict[Value, Array] = {}
+    for v in graph.order:
+        if not changed.keys().isdisjoint(v.operands):
+            changed[v] = np.asarray(v.call(lambda o: changed[o] if o in changed else arrays[o]))
+        if v in rounded:
+            changed[v] = _rounded(changed.get(v, arrays[v]), rounded[v])
     return changed
+
+
+def _rounded(array: Array, type_: TensorType) -> Array:
+    return fixedpoint.dequantize(fixedpoint.quantize(array, type_), type_).astype(array.dtype)

@@ -18,9 +18,11 @@ from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.pool import MaxPool2d
 from irc.passes.calibrate import Profile
+from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.quantize import profile, quantize
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.sensitivity import sensitivities
+from irc.passes.quantize.sites import Sites
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.backends.harness import agree
@@ -196,3 +198,28 @@ def test_functions_take_and_give_16_bits() -> None:
     assert quality(graph, made, images(1)) > 28
     assert {v.op for v in made.order} >= {"join_bytes", "interpolate"}
     agree(made, edge.to_integers(made.input_types, images(2)[0])[0], ("host",), numba=True)
+
+
+def test_groups_are_taken_apart_as_far_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of twenty values in three groups, each rounded to coarser steps than the one before."""
+    x = Input(DType.F32, (1, 64), name="x")
+    values: list[Value] = [Mul(x, const(1 + i / 50), name=f"v{i}") for i in range(20)]
+    total = values[0]
+    for v in values[1:]:
+        total = Add(total, v)
+    graph = Graph("g", (x,), (total,), ("y",))
+    types = {v: TensorType(DType.I16, (1, 64), Quant(1e-4 * 1.4**i)) for i, v in enumerate(values)}
+    monkeypatch.setattr(Refinement, "candidates", lambda self, scales: iter(values))
+    feeds = [{"x": np.random.default_rng(i).uniform(0, 1, (1, 64))} for i in range(4)]
+    tried: list[int] = []
+
+    def never(_: Any) -> Any:
+        raise AssertionError
+
+    scales = Scales(types)
+    ranked = Refinement(Sites(graph), feeds, 90.0, never, tried.append).ranked(scales)
+    assert [next(ranked)[0].name for _ in range(3)] == ["v19", "v18", "v17"]
+    assert tried == list(range(1, 3 + 4 + 1)), "three groups, and the four values of the last"
+    rest = [v.name for v, _ in ranked]
+    assert sorted(rest) == sorted(v.name for v in values[:17])
+    assert len(tried) == 3 + 20
