@@ -107,7 +107,9 @@ class Calls:
         found = args[0][args[1]]
         if found is None:
             source = node.args[0]
-            raise ModelError(f"{where(source)}: its output {args[1]} is not supported")
+            raise ModelError(
+                f"{where(source)}: its output {args[1]} is not supported: use its first one alone"
+            )
         return found
 
     def folded(self, node: Any, args: Any, kwargs: Any) -> Any:
