@@ -4,6 +4,7 @@ before them, and native code run in a child process, so that a crash is only a f
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import mmap
 import os
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ def in_child(run: Callable[[], int]) -> int:
     """What `run` returns, run in a forked process; negative is the signal that ended it."""
     child = os.fork()
     if child == 0:
+        faulthandler.disable()  # who asked is told, the terminal is not
         status = 127
         try:
             status = run() & 0xFF
