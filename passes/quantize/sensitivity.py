@@ -91,7 +91,7 @@ def sensitivities(
     graph: Graph, feeds: Iterable[Mapping[str, Array]], rounded: Mapping[Value, TensorType]
 ) -> dict[Value, float]:
     """The SQNR in dB of the graph's worst output where only one value is `rounded` to a type, by
-    that value, over the feeds."""
+    that value, over as many feeds as fit into memory."""
     trials = Trials.of(graph, feeds if rounded else ())
     return {v: trials.worst({v: type_}) for v, type_ in rounded.items()}
 
