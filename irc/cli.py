@@ -102,8 +102,9 @@ Targets = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CPU",
-        help="CPU to compile for: host, x86-64-v3, aarch64+dotprod, cortex-m4, riscv64+v,"
-        " wasm32, … or triple:cpu:features. Repeatable: then each gets a folder of its own.",
+        help="CPU to compile for: host; x86-64 (all its levels), x86-64-v3, aarch64+dotprod,"
+        " cortex-m4, riscv64+v, wasm32, …; a CPU (skylake, znver4, apple-m1, cortex-m7); a triple"
+        " (aarch64-linux-gnu), or triple:cpu:features. Repeatable: each then gets its folder.",
     ),
 ]
 Name = Annotated[

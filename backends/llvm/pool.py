@@ -25,7 +25,7 @@ def check_threads(threads: int, target: Target) -> None:
     """Raise `CompileError` where a library for `target` can't have so many threads of its own."""
     if not 1 <= threads <= MOST_THREADS:
         raise CompileError(f"threads must be from 1 to {MOST_THREADS}, not {threads}")
-    if threads > 1 and target.system not in ("linux", "macosx", "darwin"):
+    if threads > 1 and target.system not in ("linux", "macosx"):
         raise CompileError(
             f"threads={threads}: target {target.name} has no POSIX threads; leave threads out, and"
             " give NAME_run_parallel an executor of yours"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -12,6 +15,7 @@ from typing import Any
 from llvmlite import binding
 
 from irc.backends.llvm.permission import tiles_permitted
+from irc.backends.llvm.target_names import ALIASES, CPUS, EXAMPLES, LEAST, SYSTEMS, X86_CPUS
 from irc.errors import CompileError
 
 SMALL_REGISTERS = 12
@@ -56,6 +60,13 @@ class Target:
     levels: tuple[Target, ...] = ()
     """Of a library for several levels of a CPU: each of them, the lowest first."""
 
+    def on(self, triple: str) -> Target:
+        """The same CPU in another system, without what that does not lend."""
+        levels = tuple(each.on(triple) for each in self.levels if _lends(triple, each))
+        return dataclasses.replace(
+            self, triple=triple, tiles=self.tiles and _lends(triple, self), levels=levels
+        )
+
     @property
     def untiled(self) -> Target:
         """The same CPU where it may not use AMX."""
@@ -80,9 +91,7 @@ class Target:
     @property
     def system(self) -> str:
         """The operating system of the triple: linux, windows, macosx, none, …"""
-        parts = self.triple.split("-")
-        systems = [p for p in parts[1:] if re.match(r"linux|windows|macosx|darwin|none|wasi", p)]
-        return re.sub(r"[\d.]+\Z", "", systems[-1]) if systems else "unknown"
+        return system_of(self.triple) or "unknown"
 
     @property
     def fused(self) -> bool:
@@ -93,12 +102,13 @@ class Target:
     @property
     def is_elf(self) -> bool:
         """Whether object files are ELF."""
-        return self.system in ("linux", "none", "unknown") and not self.arch.startswith("wasm")
+        other = self.is_macho or self.system == "windows" or self.arch.startswith("wasm")
+        return not other
 
     @property
     def is_macho(self) -> bool:
         """Whether object files are Mach-O, Apple's."""
-        return "-apple-" in self.triple or self.system in ("macosx", "darwin")
+        return "-apple-" in self.triple or self.system == "macosx"
 
     def machine(self, opt: int = 3) -> Any:
         """LLVM's target machine: position independent, small code model."""
@@ -153,23 +163,6 @@ NAMED: dict[str, Target] = {
 }  # fmt: skip
 """Targets that have a name of their own."""
 
-_LIKE: dict[str, str] = {
-    **dict.fromkeys(("nehalem", "westmere", "sandybridge", "ivybridge"), "x86-64-v2"),
-    **dict.fromkeys(("haswell", "broadwell", "skylake", "znver1", "znver2", "znver3"), _V3),
-    **dict.fromkeys(("alderlake", "raptorlake", "meteorlake"), "x86-64-v3+avxvnni"),
-    **dict.fromkeys(("skylake-avx512", "x86-64-v4"), _V4),
-    **dict.fromkeys(
-        ("cascadelake", "icelake-client", "icelake-server", "tigerlake", "rocketlake",
-         "znver4", "znver5"),
-        "x86-64-v4+avx512vnni",
-    ),
-    **dict.fromkeys(("sapphirerapids", "emeraldrapids", "graniterapids"), "x86-64-v4+amx"),
-    "x86-64-v2": "x86-64-v2",
-    "x86-64-v3": _V3,
-}  # fmt: skip
-"""CPUs that LLVM knows by name, and the named target whose abilities they have at least."""
-
-
 _FAT = ("x86-64-v2", "x86-64-v3", "x86-64-v3+avxvnni", "x86-64-v4+avx512vnni",
         "x86-64-v4+amx")
 NAMED["x86-64"] = Target(
@@ -178,20 +171,59 @@ NAMED["x86-64"] = Target(
 
 
 def parse_target(text: str) -> Target:
-    """A target by name (`host`, a key of `NAMED`) or as LLVM's `triple:cpu:features`.
+    """A target by name (`host`, a key of `NAMED`, a CPU or another word of `target_names`), as a
+    triple, which means the least CPU of its architecture, or as LLVM's `triple:cpu:features`.
 
     Raises `CompileError` for a target that does not exist.
     """
-    if text == "host":
+    word = text.lower().replace("_", "-")
+    if word == "host":
         return host()
-    if text in NAMED:
-        return NAMED[text]
-    if text.count(":") in (1, 2) and "-" in text.partition(":")[0]:
+    if word in NAMED:
+        return NAMED[word]
+    if meant := ALIASES.get(word) or CPUS.get(word):
+        return parse_target(meant)
+    triple, *rest = text.split(":")
+    if len(rest) in (1, 2) and "-" in triple:
         return custom(text)
-    raise CompileError(
-        f"target {text!r} does not exist; there are host, {', '.join(NAMED)}, and LLVM's"
-        " triple:cpu:features"
+    if not rest and "-" in triple and system_of(triple):
+        return _least(triple)
+    raise CompileError(f"target {text!r} does not exist; {_suggestion(word)}")
+
+
+def _suggestion(word: str) -> str:
+    """What may have been meant, and all that there is."""
+    words = ("host", *NAMED, *ALIASES, *CPUS)
+    near = difflib.get_close_matches(word, words, n=3, cutoff=0.7)
+    meant = f"did you mean {' or '.join(near)}? There" if near else "there"
+    return (
+        f"{meant} are host, {', '.join(NAMED)}, CPUs by LLVM's names ({', '.join(EXAMPLES)}, …),"
+        " triples (aarch64-linux-gnu), and triple:cpu:features"
     )
+
+
+def system_of(triple: str) -> str:
+    """The operating system of a triple, empty where it names none that is known."""
+    words = [re.sub(r"[\d.]+\Z", "", part) for part in triple.split("-")[1:]]
+    known = [SYSTEMS[word] for word in words if word in SYSTEMS]
+    return known[-1] if known else ""
+
+
+def _lends(triple: str, target: Target) -> bool:
+    """Whether a system is known to lend what a target uses: of AMX, Linux alone is."""
+    return system_of(triple) == "linux" or not target.tiles
+
+
+def _least(triple: str) -> Target:
+    """The least CPU that a triple stands for; on x86-64 every level, as its plain name does."""
+    _need_known(triple)
+    arch = triple.partition("-")[0]
+    if arch in LEAST:
+        return dataclasses.replace(NAMED[LEAST[arch]], name=triple).on(triple)
+    if not arch.startswith(("arm", "thumb")):
+        raise CompileError(f"target {triple!r} names no CPU: write {triple}:CPU:FEATURES")
+    base = _like_arch(triple, set())
+    return dataclasses.replace(base, name=triple, cpu="generic", features="").on(triple)
 
 
 OPTIMIZE = ("speed", "size")
@@ -218,21 +250,50 @@ def _for_size(target: Target) -> Target:
 def custom(text: str) -> Target:
     """`triple:cpu:features` with the abilities that its CPU and features are known to have."""
     triple, cpu, features = (*text.split(":"), "")[:3]
-    initialize()
-    try:
-        binding.Target.from_triple(triple)
-    except RuntimeError as error:
-        raise CompileError(f"target {text!r}: {str(error).strip()}") from None
+    _need_known(triple)
+    unknown = "" if text in CPUS.values() else _ignored(triple, cpu, features)
+    if unknown:
+        raise CompileError(f"target {text!r}: {unknown}")
     words = {f[1:] for f in features.split(",") if f.startswith("+")}
     arch = triple.partition("-")[0]
     if arch == "x86_64":
-        base = NAMED[_LIKE[cpu]] if cpu in _LIKE else Target("", triple, cpu, "", 16, 16)
+        base = NAMED[X86_CPUS[cpu]] if cpu in X86_CPUS else Target("", triple, cpu, "", 16, 16)
         base = x86(dataclasses.replace(base, triple=triple), words)
     else:
         base = _like_arch(triple, words)
     return dataclasses.replace(
         base, name=text, triple=triple, cpu=cpu or base.cpu, features=features
     )
+
+
+def _need_known(triple: str) -> None:
+    initialize()
+    try:
+        binding.Target.from_triple(triple)
+    except RuntimeError as error:
+        raise CompileError(f"target {triple!r}: {str(error).strip()}") from None
+
+
+@cache
+def _ignored(triple: str, cpu: str, features: str) -> str:
+    """What LLVM says of a CPU or feature that it does not know and would pass over; empty where it
+    knows all. It says so on stderr only: hence a process of its own."""
+    if not cpu and not features:
+        return ""
+    command = [sys.executable, "-c", _TRY, triple, cpu, features]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in done.stderr.splitlines() if "is not a recognized" in line]
+    return said[0].partition(" (")[0] if said else ""
+
+
+_TRY = """
+import sys
+from llvmlite import binding
+binding.initialize_all_targets()
+binding.initialize_all_asmprinters()
+triple, cpu, features = sys.argv[1:]
+binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features)
+"""
 
 
 def _like_arch(triple: str, words: set[str]) -> Target:
@@ -245,6 +306,8 @@ def _like_arch(triple: str, words: set[str]) -> Target:
         return dataclasses.replace(NAMED["armv7"], vector_bytes=bits, hardware_double=double)
     if arch == "riscv64":
         return NAMED["riscv64+v" if "v" in words else "riscv64"]
+    if arch == "riscv32":
+        return Target("", triple, "", "", 0, 0, pointer_bits=32, hardware_double="d" in words)
     if arch.startswith("wasm"):
         bits = 16 if "simd128" in words else 0
         return dataclasses.replace(NAMED["wasm32"], vector_bytes=bits)
@@ -280,7 +343,7 @@ def refusal(triple: str, cpu: str, features: str) -> str:
 
 def needed_features(cpu: str, features: str) -> set[str]:
     """What code for a CPU with features may use: those that are named, and those of its level."""
-    level = NAMED[_LIKE[cpu]].cpu if cpu in _LIKE else ""
+    level = NAMED[X86_CPUS[cpu]].cpu if cpu in X86_CPUS else ""
     return {f[1:] for f in features.split(",") if f.startswith("+")} | _LEVELS.get(level, set())
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from irc.backends.llvm.target import NAMED, Dot, host, parse_target, refusal
+from irc.backends.llvm.target_names import ALIASES, CPUS
 from irc.errors import CompileError
 
 
@@ -33,6 +34,78 @@ def test_abilities_of_custom_targets(text: str, vector_bytes: int, dot: Dot) -> 
     target = parse_target(text)
     assert (target.vector_bytes, target.dot) == (vector_bytes, dot)
     assert target.name == text
+
+
+@pytest.mark.parametrize("name", sorted(ALIASES))
+def test_other_words_mean_a_target(name: str) -> None:
+    assert name not in NAMED
+    assert parse_target(name) is parse_target(name.upper()) or ALIASES[name] in CPUS
+    parse_target(name).machine()
+
+
+@pytest.mark.parametrize("name", sorted(CPUS))
+def test_llvm_knows_every_cpu(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    target = parse_target(name)
+    target.machine()
+    assert (target.cpu, target.name) == (name, CPUS[name])
+    assert "not a recognized" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "like", "system"),
+    [
+        ("aarch64-linux-gnu", "aarch64", "linux"),
+        ("x86_64-unknown-linux-gnu", "x86-64", "linux"),
+        ("x86_64-linux-musl", "x86-64", "linux"),
+        ("riscv64-linux-gnu", "riscv64", "linux"),
+        ("wasm32-wasi", "wasm32", "wasi"),
+        ("arm64-apple-ios", "aarch64", "ios"),
+        ("armv7-linux-gnueabihf", "armv7", "linux"),
+    ],
+)
+def test_a_triple_is_the_least_cpu_of_its_architecture(text: str, like: str, system: str) -> None:
+    target, named = parse_target(text), NAMED[like]
+    assert (target.triple, target.system) == (text, system)
+    assert (target.cpu, target.features) == (named.cpu, named.features)
+    assert (target.vector_bytes, target.dot) == (named.vector_bytes, named.dot)
+    assert [each.name for each in target.levels] == [each.name for each in named.levels]
+    assert {each.triple for each in target.levels} <= {text}
+
+
+def test_no_system_but_linux_is_taken_to_lend_tiles() -> None:
+    for text in ("x86_64-pc-windows-msvc", "x86_64-apple-darwin"):
+        levels = parse_target(text).levels
+        assert len(levels) == len(NAMED["x86-64"].levels) - 1
+        assert not any(each.tiles for each in levels)
+
+
+def test_object_formats() -> None:
+    formats = {
+        "arm64-apple-ios": (False, True), "arm64-apple-darwin": (False, True),
+        "x86_64-pc-windows-msvc": (False, False), "wasm32": (False, False),
+        "thumbv7em-none-eabi": (True, False), "aarch64-linux-gnu": (True, False),
+    }  # fmt: skip
+    for text, expected in formats.items():
+        target = parse_target(text)
+        assert (target.is_elf, target.is_macho) == expected, text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("skylke", "did you mean skylake"),
+        ("cortex-m8", "cortex-m7"),
+        ("aarch65", "did you mean aarch64"),
+        ("avx2", "there are host"),
+        ("riscv32-none-elf", "riscv32-none-elf:CPU:FEATURES"),
+        ("aarch64-linux-gnu:foo", "'foo' is not a recognized processor"),
+        ("aarch64-linux-gnu:generic:+foo", "'[+]foo' is not a recognized feature"),
+        ("foo-linux", "foo-linux"),
+    ],
+)
+def test_what_does_not_exist_says_what_is_near(text: str, message: str) -> None:
+    with pytest.raises(CompileError, match=message):
+        parse_target(text)
 
 
 @pytest.mark.parametrize("text", ["", "z80", "no-such-triple:cpu", "a:b:c:d"])
