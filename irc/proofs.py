@@ -6,6 +6,8 @@ What a vector kernel may rely on is computed here from the actual weights: accum
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +35,14 @@ def kernel_rows(w: Array) -> Array:
 def neighbours(w: Array) -> Array:
     """The canonical pairs (0,1), (2,3), … of each kernel row: [O, pairs, 2]."""
     return kernel_rows(w).reshape(w.shape[0], -1, 2)
+
+
+def seconds(w: Array) -> Array:
+    """Which weights of an output are the second of a canonical pair: b1[K]."""
+    rows = w.shape[1] if w.ndim == 4 else 1
+    length = math.prod(w.shape[1:]) // max(rows, 1)
+    each = np.arange(length) % 2 == 1
+    return np.tile(each & uses_pairs(w), rows)
 
 
 def uses_pairs(w: Array) -> bool:

@@ -1,7 +1,8 @@
 """Calibration: what range each float value takes, measured on data in one streaming pass.
 
 Memory does not depend on the number of samples: per value a minimum, a maximum, a histogram
-whose bins grow with the range, and moments per channel.
+whose bins grow with the range, and moments per channel; per layer the moments of what its weights
+multiply.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,6 +19,7 @@ import numpy as np
 from irc.errors import DataError
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const
+from irc.passes.moments import Columns, WindowMoments
 from irc.printer import print_graph
 from irc.types import Array
 from irc.value import Value
@@ -131,6 +132,8 @@ class Profile:
     samples: int
     values: Mapping[str, Statistics]
     fine: tuple[str, ...] = ()
+    layers: Mapping[str, WindowMoments] = field(default_factory=dict)
+    """What the weights of layers multiply, by the layers' keys."""
 
     def check(self, graph: Graph) -> None:
         """Raise `DataError` unless the profile was taken of exactly this graph."""
@@ -147,11 +150,14 @@ class Profile:
             "samples": np.array(self.samples),
             "keys": np.array(list(self.values), dtype=np.str_),
             "fine": np.array(self.fine, dtype=np.str_),
+            "layers": np.array(list(self.layers), dtype=np.str_),
         }
         for i, s in enumerate(self.values.values()):
             arrays[f"{i}.range"] = np.array([s.low, s.high, s.width])
             arrays[f"{i}.counts"] = np.array([s.first, s.rows, *s.counts])
             arrays[f"{i}.moments"] = np.stack([s.total, s.squares])
+        for i, layer in enumerate(self.layers.values()):
+            arrays |= {f"layer{i}.{k}": a for k, a in layer.arrays().items()}
         with Path(path).open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -162,7 +168,12 @@ class Profile:
             with np.load(path, allow_pickle=False) as archive:
                 values = {str(k): _restore(archive, i) for i, k in enumerate(archive["keys"])}
                 fine = tuple(map(str, archive["fine"]))
-                return cls(str(archive["graph_hash"]), int(archive["samples"]), values, fine)
+                layers = {
+                    str(k): WindowMoments.restored(_part(archive, f"layer{i}."))
+                    for i, k in enumerate(archive["layers"])
+                }
+                samples = int(archive["samples"])
+                return cls(str(archive["graph_hash"]), samples, values, fine, layers)
         except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} is no calibration profile: {error}") from None
 
@@ -173,6 +184,10 @@ def _restore(archive: Mapping[str, Array], i: int) -> Statistics:
     return Statistics(
         low, high, width, int(counts[0]), counts[2:].copy(), int(counts[1]), moments[0], moments[1]
     )
+
+
+def _part(archive: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {k.removeprefix(prefix): archive[k] for k in archive if k.startswith(prefix)}
 
 
 def graph_hash(graph: Graph) -> str:
@@ -197,8 +212,10 @@ def calibrate(
     values: Collection[Value] | None = None,
     progress: Progress | None = None,
     visible: Mapping[Value, Visible] | None = None,
+    layers: Collection[Value] = (),
 ) -> Profile:
-    """Run the float graph over all batches and measure `values` (default: every float result).
+    """Run the float graph over all batches and measure `values` (default: every float result), and
+    what the weights of `layers` multiply.
 
     `visible` says of some of them what their readers see, which is measured instead. Each batch is
     one feed of the graph's inputs, already checked (see `irc.passes.data`). Raises `DataError`
@@ -206,16 +223,31 @@ def calibrate(
     """
     wanted = _floats(graph) if values is None else set(values)
     statistics = {v: Statistics() for v in graph.order if v in wanted}
+    windows = {v: WindowMoments.of(c) for v in layers if (c := Columns.of(v)) is not None}
+    read: dict[Value, list[Value]] = {}
+    for v in windows:
+        read.setdefault(v.operands[0], []).append(v)
     count = 0
     for feed in batches:
-        evaluate(graph, feed, observe=partial(_take, statistics, visible or {}, count))
+
+        def observe(v: Value, array: Array, sample: int = count) -> None:
+            _take(statistics, visible or {}, sample, v, array)
+            for layer in read.get(v, ()):
+                windows[layer].add(layer, array)
+
+        evaluate(graph, feed, observe=observe)
         count += 1
         if progress is not None:
             progress(count)
     if not count:
         raise DataError(f"calibration data for {graph.name} holds no sample")
     names = keys(graph)
-    return Profile(graph_hash(graph), count, {names[v]: s for v, s in statistics.items()})
+    return Profile(
+        graph_hash(graph),
+        count,
+        {names[v]: s for v, s in statistics.items()},
+        layers={names[v]: w for v, w in windows.items()},
+    )
 
 
 def _floats(graph: Graph) -> set[Value]:

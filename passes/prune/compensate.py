@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.passes.prune.statistics import Moments, ridged
+from irc.passes.moments import Moments, ridged
+from irc.passes.prune.statistics import RIDGE
 from irc.types import Array
 
 
@@ -18,7 +19,7 @@ def fit(seen: Moments, kept: Array) -> tuple[Array, Array]:
     """A [R, K] and a [R] of the best `r ~ A k + a`. `kept` is b1 [C]."""
     mean, covariance = seen.mean, seen.covariance
     inner, across = covariance[np.ix_(kept, kept)], covariance[np.ix_(~kept, kept)]
-    slope = np.linalg.solve(ridged(inner), across.T).T
+    slope = np.linalg.solve(ridged(inner, RIDGE), across.T).T
     return slope, mean[~kept] - slope @ mean[kept]
 
 

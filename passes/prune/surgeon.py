@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.passes.prune.statistics import Moments, ridged
+from irc.passes.moments import Moments, ridged
+from irc.passes.prune.statistics import RIDGE
 from irc.types import Array
 
 BLOCKS = 16
@@ -44,7 +45,7 @@ class Reader:
         flat = w.reshape(-1, size).astype(np.float64)
         gram = flat.T @ flat
         return cls(
-            classes, np.linalg.inv(ridged(covariance)), gram,
+            classes, np.linalg.inv(ridged(covariance, RIDGE)), gram,
             np.ones(size, np.bool_), max(float(np.sum(gram * covariance)), 1e-30),
         )  # fmt: skip
 

@@ -23,6 +23,7 @@ from irc.ops.quantization import Quantize as QuantizeOp
 from irc.passes.calibrate import Progress, Statistics, Visible, calibrate, keys
 from irc.passes.data import Source, batches
 from irc.passes.intervals import core, output_type
+from irc.passes.moments import WindowMoments
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.assignment import NATURAL, Scales
 from irc.passes.quantize.masks import finite, masked
@@ -60,10 +61,12 @@ def complete(
     seen = masked(graph)
     with bar("calibrate") as shown:
         feeds = batches(graph, data)
-        profile = calibrate(graph, feeds, islands.observed, progress or shown, seen)
+        layers = islands.real_weights if chosen.compensate else ()
+        profile = calibrate(graph, feeds, islands.observed, progress or shown, seen, layers)
     names = keys(graph)
     statistics = {v: profile.values[names[v]] for v in islands.observed}
-    return _Completer(islands, statistics, chosen).graph()
+    windows = {v: profile.layers[names[v]] for v in layers if names[v] in profile.layers}
+    return _Completer(islands, statistics, chosen, windows).graph()
 
 
 @dataclass(frozen=True)
@@ -215,6 +218,7 @@ class _Completer:
     islands: Islands
     statistics: Mapping[Value, Statistics]
     options: Options
+    windows: Mapping[Value, WindowMoments]
 
     def graph(self) -> Graph:
         graph = self.islands.graph
@@ -269,4 +273,5 @@ class _Completer:
         known = {v.operands[0]: types[v.operands[0]] for v in self.islands.real_weights}
         for t in known.values():
             fixedpoint.quant_of(t)
-        return Writer(Sites(self.islands.graph), self.statistics, Scales(known), self.options)
+        sites = Sites(self.islands.graph)
+        return Writer(sites, self.statistics, Scales(known), self.options, self.windows)

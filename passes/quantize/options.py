@@ -20,11 +20,12 @@ class Options:
     is chosen from its histogram. percentile: the share of elements kept inside the range, for that
     method. pair_safe: no like-signed neighbours of an output channel's weights exceed 128 in sum,
     so that `vpmaddubsw` is exact. per_channel: one weight scale per output channel rather than per
-    tensor. bias_correction: fold the mean error of rounded weights into the
-    bias. equalize: even out a norm's channels before weights multiply them. min_sqnr: the
-    signal-to-noise ratio in dB that every output must have, against float, on the quarter of the
-    samples that is then kept back from calibration; 0 asks for nothing. Values get 16 bits until it
-    is reached (see `irc.passes.quantize.refine`).
+    tensor. compensate: round weights one after the other so that each makes up for the errors of
+    those before it (see `irc.passes.quantize.rounding`). bias_correction: fold the mean error of
+    rounded weights into the bias. equalize: even out a norm's channels before weights multiply
+    them. min_sqnr: the signal-to-noise ratio in dB that every output must have, against float, on
+    the quarter of the samples that is then kept back from calibration; 0 asks for nothing. Values
+    get 16 bits until it is reached (see `irc.passes.quantize.refine`).
     """
 
     weights: int = 8
@@ -33,6 +34,7 @@ class Options:
     percentile: float = 99.99
     pair_safe: bool = True
     per_channel: bool = True
+    compensate: bool = True
     bias_correction: bool = True
     equalize: bool = True
     min_sqnr: float = 0.0

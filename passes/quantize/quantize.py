@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,14 @@ from irc.ops.recurrent import Recurrent
 from irc.ops.resample import Resample
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Batch, Source, batches
+from irc.passes.moments import WindowMoments
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.refine import Refinement
+from irc.passes.quantize.rounding import compensated
 from irc.passes.quantize.scales import asymmetric, stored_as, symmetric
 from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, is_float, weighted
@@ -68,9 +72,11 @@ def quantize(
     names = keys(graph)
     statistics = {v: data.values[names[v]] for v in sites.observed}
 
+    windows = {v: data.layers[names[v]] for v in graph.order if names[v] in data.layers}
+
     def write(fine: Iterable[Value]) -> tuple[Scales, Graph]:
         scales = assign(sites, statistics, chosen, frozenset(fine))
-        return scales, Writer(sites, statistics, scales, chosen).graph()
+        return scales, Writer(sites, statistics, scales, chosen, windows).graph()
 
     fine: list[Value] = [v for v in graph.inputs if names[v] in data.fine]
     fine += [v for v in coordinates(sites, chosen) if v not in fine]
@@ -108,7 +114,10 @@ def measured(
     """What samples tell of a graph's values."""
     graph, names = sites.graph, keys(sites.graph)
     with bar("calibrate") as shown:
-        found = calibrate(graph, samples, sites.observed, progress or shown, sites.visible)
+        found = calibrate(
+            graph, samples, sites.observed, progress or shown, sites.visible,
+            layers=list(filter(weighted, graph.order)) if options.compensate else (),
+        )  # fmt: skip
     statistics = {v: found.values[names[v]] for v in sites.observed}
     fine = fine_inputs(sites, statistics, options, samples.first)
     return replace(found, fine=tuple(names[v] for v in graph.inputs if v in fine))
@@ -161,6 +170,8 @@ class Writer:
     statistics: Mapping[Value, Statistics]
     scales: Scales
     options: Options
+    windows: Mapping[Value, WindowMoments] = field(default_factory=dict)
+    """What the weights of layers multiply."""
     bytes: dict[Value, Value] = field(default_factory=dict)
     """The 8-bit copies of wide values, by what is copied."""
     layers: dict[tuple[Value, Value | None], tuple[Value, Value | None]] = field(
@@ -271,6 +282,11 @@ class Writer:
         others = {f: None if o is None else self.operand(o, v, new) for f, o in given.items()}
         return v.replace(w=w, b=b, **others)
 
+    def multiplied(self, v: Value) -> WindowMoments:
+        """What a layer's weights multiply, at every step that shares them."""
+        steps = self.sites.states.sharers(v)
+        return reduce(add, (self.windows[s] for s in steps))
+
     def weights(self, v: Value) -> tuple[Value, Value | None]:
         """The weights and the bias of a layer, or of all the steps that share them."""
         node: Any = v
@@ -285,6 +301,8 @@ class Writer:
             np.abs(offset) / (x_scale * weighting.BIAS_LIMIT),
             self.options,
         )
+        if self.options.compensate and v in self.windows:
+            q = compensated(real, q, self.multiplied(v), self.options.pair_safe)
         if self.options.bias_correction and v.op in ("conv2d", "linear"):
             offset = weighting.corrected_bias(offset, real, q.real, statistics, groups)
         made = None

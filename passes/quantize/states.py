@@ -112,11 +112,13 @@ class States:
                 found.setdefault(v.w, []).append(v)
         return {w: tuple(steps) for w, steps in found.items()}
 
+    def sharers(self, layer: Value) -> tuple[Value, ...]:
+        """The steps that share a layer's weights; of any other layer itself."""
+        return self.sharing[layer.w] if isinstance(layer, Recurrent) else (layer,)
+
     def shared(self, layer: Value) -> tuple[Value, ...]:
         """What a layer's weights multiply, at every step that shares them."""
-        node: Any = layer
-        steps = self.sharing.get(node.w, ()) if isinstance(layer, Recurrent) else ()
-        return tuple(v.operands[0] for v in steps) or (node.x,)
+        return tuple(v.operands[0] for v in self.sharers(layer))
 
     def edges(self) -> Iterator[Edge]:
         """Pairs of values that must share one scale: a state with its successor, and the same

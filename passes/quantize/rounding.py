@@ -1,0 +1,71 @@
+"""Weights rounded one after the other, each making up for the errors of those before it.
+
+What a row of weights w multiplies has the covariance H, so that rounding it to q costs
+`(w - q) H (w - q)ᵀ` of the layer's mean square; its mean is left to the bias. With the upper
+Cholesky factor U of H^-1, column i is rounded and its error taken over by those behind it:
+
+    e = (w_i - q_i) / U_ii,    w_j -= e U_ij  for j > i
+
+(optimal brain surgeon, Hassibi, Stork 1993; column by column for all rows at once, Frantar et al.:
+GPTQ, 2022). Pairs that would saturate are held here, and made up for like any other error.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irc.passes.moments import WindowMoments, ridged
+from irc.passes.quantize.weights import LARGEST, Weights
+from irc.proofs import PAIR_LIMIT
+from irc.types import Array
+
+RIDGE = 1e-2
+"""The share of the variances' mean that is added to them."""
+AT_ONCE = 32
+"""Columns after which the errors are handed on to all that are left."""
+
+
+def compensated(w: Array, plain: Weights, seen: WindowMoments, pair_safe: bool) -> Weights:
+    """Weights [O, ...] by the scales of `plain`, whose rounding costs less by what was `seen`;
+    where a row gains nothing it stays."""
+    units = (w.reshape(len(w), -1) / plain.scales[:, None]).reshape(w.shape)
+    real, found = seen.columns.matrix(units), seen.columns.matrix(plain.array).copy()
+    for part, moments in zip(seen.columns.blocks, seen.blocks, strict=True):
+        if moments.count < 2:
+            continue
+        covariance = ridged(moments.covariance, RIDGE)
+        seconds = seen.columns.seconds[part] & pair_safe
+        made = _columnwise(real[..., part], covariance, seconds)
+        before = _cost(real[..., part] - found[..., part], covariance)
+        better = _cost(real[..., part] - made, covariance) < before
+        found[..., part] = np.where(better[..., None], made, found[..., part])
+    return Weights(found.reshape(w.shape), plain.scales)
+
+
+def _columnwise(w: Array, covariance: Array, seconds: Array) -> Array:
+    """Integers for w [G, R, K] in units, by covariances [G, K, K]."""
+    upper = np.linalg.cholesky(np.linalg.inv(covariance)).swapaxes(-1, -2)
+    w, q = w.copy(), np.zeros(w.shape)
+    count = w.shape[-1]
+    for begin in range(0, count, AT_ONCE):
+        end = min(begin + AT_ONCE, count)
+        errors = np.zeros((*w.shape[:-1], end - begin))
+        for i in range(begin, end):
+            before = q[..., i - 1] if seconds[i] else None
+            q[..., i] = _rounded(w[..., i], before)
+            error = (w[..., i] - q[..., i]) / upper[:, i, i, None]
+            w[..., i + 1 : end] -= error[..., None] * upper[:, None, i, i + 1 : end]
+            errors[..., i - begin] = error
+        w[..., end:] -= errors @ upper[:, begin:end, end:]
+    return q
+
+
+def _rounded(w: Array, before: Array | None) -> Array:
+    """A column as integers that saturate no pair with the column before it."""
+    q = np.clip(np.rint(w), -LARGEST, LARGEST)
+    return q if before is None else np.clip(q, -PAIR_LIMIT - before, PAIR_LIMIT - before)
+
+
+def _cost(errors: Array, covariance: Array) -> Array:
+    """[G, R] of errors [G, R, K]."""
+    return np.asarray(((errors @ covariance) * errors).sum(-1))
