@@ -50,6 +50,12 @@ Model = Annotated[
 Library = Annotated[
     Path, typer.Argument(metavar="LIBRARY", help="A library that irc compiled: libNAME.so")
 ]
+Compiled = Annotated[
+    Path,
+    typer.Argument(
+        metavar="LIBRARY", help="What irc compiled, for any CPU: libNAME.so, libNAME.a or NAME.o"
+    ),
+]
 IRFile = Annotated[
     Path | None,
     typer.Option(
@@ -302,7 +308,7 @@ def bench(
 
 
 @app.command()
-def audit(library: Library) -> None:
+def audit(library: Compiled) -> None:
     """Check on the machine code what the library promises."""
     from irc.commands.audit import audit_library
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from irc.audit import runtime_symbols
 from irc.backends.llvm.archive import Member, archive
 from irc.backends.llvm.header import cmake_config, header, pkg_config
 from irc.backends.llvm.interface import check_name
@@ -94,6 +96,7 @@ def _write_code(folder: Path, code: Code, kinds: Sequence[str]) -> None:
     content = bytes(machine.emit_object(module))
     path = folder / f"{name}.o"
     path.write_bytes(content)
+    _tell_needs(path)
     if "a" in kinds:
         member = Member(f"{name}.o", content, symbols(code))
         (folder / f"lib{name}.a").write_bytes(archive([member], darwin=code.target.is_macho))
@@ -102,6 +105,16 @@ def _write_code(folder: Path, code: Code, kinds: Sequence[str]) -> None:
         link_shared([path], shared, code.target, threads=code.interface.threads > 1)
     if "o" not in kinds:
         path.unlink()
+
+
+def _tell_needs(path: Path) -> None:
+    """Warn of what the CPU lacks, so that the library does not stand alone."""
+    if needed := runtime_symbols(path):
+        warnings.warn(
+            f"{path.name} calls {', '.join(needed)} for arithmetic that the CPU lacks: link the"
+            " compiler's runtime library, libgcc or compiler-rt",
+            stacklevel=2,
+        )
 
 
 def symbols(code: Code) -> list[str]:

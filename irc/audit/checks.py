@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irc.audit import probe
-from irc.audit.binary import Binary, read
+from irc.audit.binary import Binary
 from irc.audit.disassembly import disassemble
+from irc.audit.files import read
 from irc.audit.flow import Function, functions, reachable, recursion, stack_bound
-from irc.audit.machines import MACHINES, TOOLS, Instruction, Machine
+from irc.audit.machine import Instruction, Machine
+from irc.audit.machines import MACHINES
 from irc.errors import ToolError
 
 API = ("run", "run_f32", "run_parallel", "self_test", "manifest", "threads_stop")
@@ -24,11 +26,11 @@ POOL = frozenset((
 ))  # fmt: skip
 """What a library with threads of its own needs from outside."""
 C_LIBRARY = re.compile(r"(libc|libpthread|libc\.musl-\w+)\.so(\.\d+)?")
-POOL_DATA = re.compile(r"\.(bss|got|got\.plt) \(\d+ bytes\)")
+POOL_DATA = re.compile(r"(\.(bss|got|got\.plt)|__DATA,__bss) \(\d+ bytes\)")
 """Where its pool's state lies, and the addresses of what it needs."""
 EDGE = ("run_f32",)
 """What may compute with floats, and whatever only it reaches."""
-LEVEL_WORD = (".bss (4 bytes)", ".bss (8 bytes)")
+LEVEL_WORD = (".bss (4 bytes)", ".bss (8 bytes)", "__DATA,__bss (4 bytes)")
 """Where a library of several CPU levels keeps the level that it found."""
 ASKING = tuple(
     {f"mov {r}, {number:#x}" for r in registers}
@@ -39,6 +41,12 @@ ASKING = tuple(
 """What sets up the one system call that a library may make, which asks for AMX."""
 ASKED_WITHIN = 32
 """Bytes of code."""
+EVERY_PROGRAM_HAS = {"COFF": frozenset(("_fltused",))}
+"""What compilers refer to and each program's start defines: Windows' word that floats are used."""
+RUNTIME = re.compile(r"__aeabi_\w+|__\w+[dst][if][234]?|__(clz|ctz|popcount)\w+")
+"""What compilers call for arithmetic that a CPU lacks, of libgcc or compiler-rt."""
+HERE = {"AMD64": "x86_64", "arm64": "aarch64", "armv7l": "arm", "riscv64": "riscv"}
+"""Architectures whose name here is not Python's."""
 MOST_NAMED = 3
 SECONDS = 120
 
@@ -58,8 +66,13 @@ def audit(path: str | Path) -> list[Check]:
     Raises `ToolError` for what is no library, or can't be disassembled here.
     """
     binary = read(Path(path))
-    code = disassemble(binary.path, binary.arch)
+    code = disassemble(binary)
     return _Audit(binary, MACHINES[binary.arch], code).checks()
+
+
+def runtime_symbols(path: str | Path) -> list[str]:
+    """What an object needs of its compiler's runtime library; raises `ToolError` for no object."""
+    return [s for s in read(Path(path)).undefined if RUNTIME.fullmatch(s)]
 
 
 class _Audit:
@@ -110,12 +123,13 @@ class _Audit:
     def undefined(self) -> Check:
         promise, b = "needs nothing from outside", self.binary
         if not self.pooled:
-            missing = [*b.undefined, *b.needed]
-            return Check(promise, not missing, _listed(missing) or "nothing")
+            given = EVERY_PROGRAM_HAS.get(b.form, frozenset())
+            missing = [*(s for s in b.undefined if s not in given), *b.needed]
+            return Check(promise, not missing, _missing(missing) or "nothing")
         missing = [s for s in b.undefined if s not in POOL]
         missing += [n for n in b.needed if not C_LIBRARY.fullmatch(n)]
         pool = f"nothing but its pool's POSIX threads: {_listed(sorted(b.undefined))}"
-        return Check(promise, not missing, _listed(missing) or pool)
+        return Check(promise, not missing, _missing(missing) or pool)
 
     def data(self) -> Check:
         problems = [s for s in self.binary.writable if not self._may_write(s)]
@@ -123,9 +137,12 @@ class _Audit:
             problems.append("a segment that is writable and executable")
         relocations = self.binary.relocations
         if relocations > (len(self.binary.undefined) if self.pooled else 0):
-            problems.append(f"{relocations} relocations at load time")
+            when = "at load time" if self.binary.linked else "in its data"
+            problems.append(f"{relocations} relocations {when}")
         allowed = "one word, the CPU's level, found once" if self.binary.writable else "none"
         allowed = "its pool of threads alone" if self.pooled else allowed
+        if self.binary.form == "WebAssembly":
+            allowed += ", by its segments' names: an engine can't protect them"
         return Check("has no writable data", not problems, _listed(problems) or allowed)
 
     def _may_write(self, section: str) -> bool:
@@ -162,7 +179,7 @@ class _Audit:
         system = [i for f in self.found.values() for i in f.system]
         asks = self.fat and [self._asks_for_tiles(i) for i in system] == [True]
         strays = [
-            f"{i} in {self.binary.name(f.entry)}"
+            f"{self.shown(i)} in {self.binary.name(f.entry)}"
             for f in self.found.values()
             for i in (*f.strays, *(() if asks else f.system), *self._astray(f), *self._left(f))
         ]
@@ -192,6 +209,8 @@ class _Audit:
 
     def stack(self) -> Check:
         promise = "uses a bounded stack"
+        if self.binary.form == "WebAssembly":
+            return Check(promise, None, "the engine's stack is not described by the code")
         for entry in self.entries.values():
             if cycle := recursion(self.found, entry):
                 chain = " calls ".join(self.binary.name(a) for a in cycle)
@@ -209,8 +228,10 @@ class _Audit:
     def self_test(self) -> Check:
         promise = "passes its self test"
         content = self.binary.manifest
-        if TOOLS[self.binary.arch] != platform.machine():
-            return Check(promise, None, f"made for {TOOLS[self.binary.arch]}, not for this machine")
+        if not self.binary.linked:
+            return Check(promise, None, "an object can't be run: link it, or audit the .so")
+        if HERE.get(platform.machine(), platform.machine()) != self.binary.arch:
+            return Check(promise, None, f"made for {self.binary.arch}, not for this machine")
         if content is None or "self_test" not in self.entries:
             return Check(promise, False, "has none")
         command = [sys.executable, "-I", str(probe.__file__), str(self.binary.path.resolve()),
@@ -223,6 +244,11 @@ class _Audit:
             return Check(promise, False, f"dies of signal {-done.returncode}")
         holds = done.returncode == 0
         return Check(promise, holds, "every bit is right" if holds else "wrong bits, or not loaded")
+
+    def shown(self, i: Instruction) -> str:
+        """The instruction, with the name of what it calls."""
+        named = i.target in self.binary.functions
+        return f"{i.mnemonic} {self.binary.functions[i.target or 0]}" if named else str(i)
 
     def behind(self, entries: Sequence[str]) -> list[Function]:
         """The functions that some entries reach, each once."""
@@ -242,6 +268,13 @@ def _name(binary: Binary) -> str:
     if not runs:
         raise ToolError(f"{binary.path} exports no NAME_run: it is no library of ours")
     return claimed if claimed in runs else runs[0]
+
+
+def _missing(names: Sequence[str]) -> str:
+    """What is needed from outside; empty where nothing is."""
+    runtime = names and all(RUNTIME.fullmatch(n) for n in names)
+    where = " of the compiler's own runtime library, for arithmetic that the CPU lacks"
+    return f"{_listed(names)}{where if runtime else ''}"
 
 
 def _listed(items: Sequence[str]) -> str:

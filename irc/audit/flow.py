@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from irc.audit.machines import Frame, Instruction, Machine, UnknownStack
+from irc.audit.machine import Frame, Instruction, Machine, UnknownStack
 
-PADDING = frozenset(("nop", "nopw", "nopl", "xchg", "int3", "udf"))
-"""What stands between functions."""
+PADDING = frozenset((
+    "nop", "nop.w", "nopw", "nopl", "xchg", "int3", "udf", ".word", ".short", ".hword", ".byte",
+    ".long", "unimp", "c.unimp",
+))  # fmt: skip
+"""What stands between functions: filling, and Arm's constants."""
 
 
 @dataclass
@@ -30,6 +33,11 @@ class Function:
     indirect: list[Instruction] = field(default_factory=list)
     strays: list[Instruction] = field(default_factory=list)
     unknown: list[Instruction] = field(default_factory=list)
+
+
+def _is_padding(i: Instruction) -> bool:
+    """Filling may also move a register to itself."""
+    return i.mnemonic in PADDING or (i.mnemonic == "mov" and len(set(i.operands)) == 1)
 
 
 def functions(
@@ -56,7 +64,7 @@ def functions(
         walk(entry)
     for address in sorted(code):
         outside = any(address in r for r in imports)
-        if not outside and address not in covered and code[address].mnemonic not in PADDING:
+        if not outside and address not in covered and not _is_padding(code[address]):
             walk(address)
     return found
 

@@ -97,8 +97,8 @@ def compile_model(request: Request) -> None:
                     public, target=target, threads=request.threads, optimize=request.optimize,
                     tune=request.tune,
                 )  # fmt: skip
-            report = report_file(request.directory / folder.relative_to(staging), name)
-            model.save(folder, name, report=report, **options)
+                report = report_file(request.directory / folder.relative_to(staging), name)
+                model.save(folder, name, report=report, **options)
         written = sorted(p.relative_to(staging) for p in staging.rglob("*") if p.is_file())
     for path in written:
         out().print(str(request.directory / path))

@@ -8,7 +8,9 @@ import pytest
 
 import irc
 from irc.audit import Check, audit
-from irc.audit.machines import X86, Arm64, Frame, Instruction, UnknownStack
+from irc.audit.arm64 import Arm64
+from irc.audit.machine import Frame, Instruction, UnknownStack
+from irc.audit.x86 import X86
 from irc.errors import ToolError
 
 PROMISES = {
