@@ -24,6 +24,7 @@ from . import torch_versions
 from .torch_freeze import frozen
 from .torch_ops import HANDLERS, OF_COMPLEX
 from .torch_reasons import cure, reason
+from .torch_state import remembers, watched
 
 UNSCRIPTED = "give the nn.Module it came from"
 
@@ -71,13 +72,27 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
     try:
         with _quiet(), torch_versions.masks_not_examined():
             frame = frozen(module)
-            return torch_versions.export(torch(), frame, args, kwargs, dynamic)
+            with watched(frame) as changed:
+                program = torch_versions.export(torch(), frame, args, kwargs, dynamic)
+            if changed and remembers(frame, args, kwargs):
+                raise ModelError(_state(changed))
+            return program
     except ModelError:
         raise
     except Exception as error:  # whatever the module's own code raises, too
         raise ModelError(
             f"{type(module).__name__} can't be exported: {reason(error, module)}{cure(error)}"
         ) from error
+
+
+def _state(changed: Sequence[str]) -> str:
+    """What is said of attributes that change from call to call."""
+    shown = ", ".join(map(repr, changed[:3])) + (", …" if len(changed) > 3 else "")
+    return (
+        f"the module changes its own {shown} when it is called, and the same inputs then give"
+        " another result, which is not supported: make the state an input and an output, which the"
+        " caller hands on"
+    )
 
 
 def bare(module: Any) -> Any:
@@ -102,6 +117,7 @@ def _quiet() -> Iterator[None]:
         ):
             warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
             warnings.filterwarnings("ignore", r"(?s).*_flat_weights")  # and about its LSTM
+            warnings.filterwarnings("ignore", "The tensor attribute")  # `torch_state` tells
             yield
         sys.stderr.write(said.getvalue())  # the module's own words
     finally:

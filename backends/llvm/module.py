@@ -26,6 +26,7 @@ from irc.backends.llvm.interface import ALIGN, Interface
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.manifest import manifest, to_json
 from irc.backends.llvm.pool import check_threads, pool_text
+from irc.backends.llvm.resting import resting
 from irc.backends.llvm.selftest import (
     STORED,
     checksum,
@@ -73,6 +74,7 @@ class Code:
         return bytes(machine.emit_object(module))
 
 
+@resting()
 def generate(
     graph: Graph, target: Target, name: str, threads: int = 1, choose: Chooser = select
 ) -> Code:
@@ -95,6 +97,7 @@ def generate_edge(interface: Interface, target: Target) -> Code:
     return Code(module_text(module, {}), interface, target, {}, float_io=True)
 
 
+@resting()
 def generate_timed(
     graph: Graph, target: Target, name: str, threads: int = 1, choose: Chooser = select
 ) -> tuple[Code, Sequence[Call]]:
@@ -109,6 +112,7 @@ def generate_timed(
     return builder.code({}, float_io=False), builder.calls.calls
 
 
+@resting()
 def generate_library(
     graph: Graph,
     target: Target,

@@ -1,0 +1,128 @@
+"""What a module keeps from one call to the next in attributes of Python's, which torch.export
+freezes at what the first call found, without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+DEPTH = 3
+"""Of containers and objects within attributes that are looked through."""
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+@contextlib.contextmanager
+def watched(module: Any) -> Iterator[list[str]]:
+    """Within, every call of a module adds to the list the names of the attributes that it leaves
+    changed: `encoder.calls`. They are put back in the end, for torch.export leaves some that are
+    new. Parameters and buffers, which programs tell of, are not looked at."""
+    changed: list[str] = []
+    held = [(child, dict(vars(child))) for child in module.modules()]
+    before: list[_Snapshot] = []
+
+    def enter(*_: Any) -> None:
+        before.append(_Snapshot(module))
+
+    def leave(*_: Any) -> None:
+        changed.extend(n for n in _Snapshot(module).changed_from(before.pop()) if n not in changed)
+
+    handles = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield changed
+    finally:
+        for handle in handles:
+            handle.remove()
+        for child, attributes in held:
+            vars(child).clear()
+            vars(child).update(attributes)
+
+
+def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a second call with the same arguments gives something else. The module itself is left
+    as it is; one that can't be called is said to remember."""
+    torch = importlib.import_module("torch")
+    # Weights need no copy; what came out of a computation can't be copied as it is.
+    memo = {id(p): p for p in module.parameters()}
+    memo |= {id(t): t.detach().clone() for t in _Snapshot(module).tensors if not t.is_leaf}
+    state = torch.get_rng_state()
+    results = []
+    try:
+        twin = copy.deepcopy(module, memo)
+        for _ in range(2):
+            torch.set_rng_state(state)
+            with torch.no_grad():
+                given, named = _frozen(torch, (args, kwargs))
+                results.append(_frozen(torch, twin(*given, **named)))
+        return not _same(torch, *results)
+    except Exception:  # whatever the module's own code raises
+        return True
+    finally:
+        torch.set_rng_state(state)
+
+
+def _frozen(torch: Any, tree: Any) -> Any:
+    """Arguments or results whose tensors no later call can change."""
+    pytree = importlib.import_module("torch.utils._pytree")
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), tree)
+
+
+def _same(torch: Any, first: Any, second: Any) -> bool:
+    pytree = importlib.import_module("torch.utils._pytree")
+    (a, spec), (b, other) = pytree.tree_flatten(first), pytree.tree_flatten(second)
+    if spec != other:
+        return False
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if isinstance(x, torch.Tensor)]
+    return all(
+        x.shape == y.shape and torch.allclose(x, y, rtol=1e-6, atol=0, equal_nan=True)
+        for x, y in pairs
+    )
+
+
+class _Snapshot:
+    """The attributes of a module and those below it, by name; what they hold stays alive, so that
+    equal identities mean the same object."""
+
+    def __init__(self, module: Any) -> None:
+        torch = importlib.import_module("torch")
+        self._tensor, self._module = torch.Tensor, torch.nn.Module
+        self.tensors: list[Any] = []
+        self._alive: list[Any] = []
+        own = set(vars(torch.nn.Module()))
+        self._facts = {
+            f"{path}.{name}" if path else name: self._fact(value, DEPTH)
+            for path, child in module.named_modules()
+            for name, value in vars(child).items()
+            if name not in own
+        }
+
+    def changed_from(self, before: _Snapshot) -> list[str]:
+        """The names whose attributes are new or not what they were."""
+        missing = object()
+        return [n for n, f in self._facts.items() if before._facts.get(n, missing) != f]
+
+    def _fact(self, value: Any, depth: int) -> Any:
+        """What is equal as long as a value is the same, its tensors are not written to, and what it
+        contains is the same."""
+        if isinstance(value, PLAIN):
+            return type(value), value
+        self._alive.append(value)
+        if isinstance(value, self._tensor):
+            self.tensors.append(value)
+            return id(value), value._version
+        parts = [] if depth == 0 or isinstance(value, type) else list(self._parts(value))
+        return id(value), tuple((key, self._fact(part, depth - 1)) for key, part in parts)
+
+    def _parts(self, value: Any) -> Iterator[tuple[Any, Any]]:
+        """The entries of a container or of an object, modules aside, which come by themselves."""
+        if isinstance(value, dict):
+            yield from ((repr(key), entry) for key, entry in value.items())
+        elif isinstance(value, list | tuple | deque):
+            yield from enumerate(value)
+        elif isinstance(value, set):
+            yield from ((repr(entry), entry) for entry in value)
+        elif not callable(value) and not isinstance(value, self._module):
+            yield from getattr(value, "__dict__", {}).items()
