@@ -11,6 +11,7 @@ from irc.graph import Graph
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.selection import Where
+from irc.rewrite import rebuild
 from irc.value import Value
 
 
@@ -19,15 +20,13 @@ def without_infinities(graph: Graph) -> Graph:
 
     Raises `ModelError` for other constants that are not finite after folding.
     """
-    new: dict[Value, Value] = {}
-    for v in graph.order:
-        made: Value = v
-        if not isinstance(v, Const):
-            made = v.map_operands(new.__getitem__)
-        elif v.array.dtype.kind == "f" and not np.isfinite(v.array).all():
-            made = _mask(v, graph)
-        new[v] = made
-    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+    def finite(v: Value, made: Value) -> Value:
+        if isinstance(v, Const) and v.array.dtype.kind == "f" and not np.isfinite(v.array).all():
+            return _mask(v, graph)
+        return made
+
+    return rebuild(graph, finite)
 
 
 def _advice(c: Const, users: Sequence[Value]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from irc.errors import GraphError
 from irc.graph import Graph
 from irc.ops.core import Const
-from irc.value import Value
+from irc.value import Value, differs
 
 Rule = Callable[[Value], Value | None]
 """Takes a node, gives what stands for it from now on (same type), or None to leave it."""
@@ -71,9 +71,7 @@ def sweep(graph: Graph, rules: Sequence[Rule], use_rules: Sequence[UseRule] = ()
             new[v] = apply(rebuilt, bound)
             uses.carry(rebuilt, new[v])
     outputs = tuple(new[v] for v in graph.outputs)
-    if all(a is b for a, b in zip(outputs, graph.outputs, strict=True)):
-        return graph
-    return graph.with_outputs(outputs)
+    return graph.with_outputs(outputs) if differs(outputs, graph.outputs) else graph
 
 
 def _bind(rule: UseRule, uses: Uses) -> Rule:
@@ -107,11 +105,12 @@ def _checked(v: Value, made: Value, rule: Rule) -> Value:
     return made.replace(name=v.name) if nameless and v.name else made
 
 
-def replace_all(graph: Graph, f: Callable[[Value], Value]) -> Graph:
-    """Rebuild the graph with `f` applied to each node (inputs aside) over its new operands; the
-    types may change."""
+def rebuild(graph: Graph, f: Callable[[Value, Value], Value]) -> Graph:
+    """The graph with `f(v, made)` in the place of each node v but the inputs, where `made` is v
+    over what stands for its operands; types may change. The same object where nothing did."""
     new: dict[Value, Value] = {v: v for v in graph.inputs}
     for v in graph.order:
         if v not in new:
-            new[v] = f(v.map_operands(new.__getitem__))
-    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+            new[v] = f(v, v.map_operands(new.__getitem__))
+    outputs = tuple(new[v] for v in graph.outputs)
+    return graph.with_outputs(outputs) if differs(outputs, graph.outputs) else graph

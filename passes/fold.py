@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from irc.graph import Graph
-from irc.ops.core import Const, Input
+from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.shape import Expand
@@ -17,7 +17,7 @@ from irc.ops.unary import Unary
 from irc.passes import identities
 from irc.passes.concats import chained
 from irc.pipeline import Pass
-from irc.rewrite import rewrite
+from irc.rewrite import rebuild, rewrite
 from irc.types import Quant
 from irc.value import Value, attribute_fields, operand_fields
 
@@ -106,13 +106,7 @@ def share(graph: Graph) -> Graph:
     """Common subexpressions: of nodes with equal ops, operands and attributes, only the first
     stays. Constants are equal by their bits."""
     known: dict[Hashable, Value] = {}
-    new: dict[Value, Value] = {}
-    for v in graph.order:
-        made = v.map_operands(new.__getitem__)
-        new[v] = made if isinstance(v, Input) else known.setdefault(_key(made), made)
-    if all(new[v] is v for v in graph.order):
-        return graph
-    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+    return rebuild(graph, lambda _, made: known.setdefault(_key(made), made))
 
 
 def _key(v: Value) -> Hashable:

@@ -43,6 +43,7 @@ from irc.passes.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.complete import Islands
 from irc.passes.roomy import with_room
 from irc.pipeline import Pass
+from irc.rewrite import rebuild
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
@@ -98,13 +99,11 @@ def _real_weights(graph: Graph) -> list[str]:
 def _share_dequantize(graph: Graph) -> Graph:
     """One dequantize per value: exporters write one per use."""
     known: dict[Value, Value] = {}
-    new: dict[Value, Value] = {v: v for v in graph.inputs}
-    for v in graph.order:
-        if v in new:
-            continue
-        made = v.map_operands(new.__getitem__)
-        new[v] = known.setdefault(made.x, made) if isinstance(made, Dequantize) else made
-    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+    def first(_: Value, made: Value) -> Value:
+        return known.setdefault(made.x, made) if isinstance(made, Dequantize) else made
+
+    return rebuild(graph, first)
 
 
 Key = tuple[Value, DType, Quant | None]

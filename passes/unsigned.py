@@ -16,6 +16,7 @@ from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.quantization import Dequantize, Quantize
 from irc.pipeline import Pass
+from irc.rewrite import rebuild
 from irc.types import DType, Quant
 from irc.value import Value
 
@@ -41,16 +42,16 @@ def unsigned(graph: Graph) -> Graph:
     signed = {v for v in graph.order if isinstance(v, Quantize) and _inner(graph, v)}
     at_input = {v: _of_input(v.x) for v in signed}
     ends = {d for v in signed if at_input[v] for d in _chain(graph, v) if isinstance(d, Dequantize)}
-    new: dict[Value, Value] = {}
-    for v in graph.order:
-        made = v.map_operands(new.__getitem__)
+
+    def shifted(v: Value, made: Value) -> Value:
         if isinstance(made, Quantize) and isinstance(v, Quantize) and not at_input.get(v, True):
-            made = made.replace(dtype=DType.U8, quant=_shifted(made.quant))
-        elif isinstance(made, Dequantize) and v in ends and made.x.type.quant is not None:
+            return made.replace(dtype=DType.U8, quant=_shifted(made.quant))
+        if isinstance(made, Dequantize) and v in ends and made.x.type.quant is not None:
             again = Quantize(made, DType.U8, _shifted(made.x.type.quant), name=made.name)
-            made = Dequantize(again, name=made.name)
-        new[v] = made
-    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+            return Dequantize(again, name=made.name)
+        return made
+
+    return rebuild(graph, shifted)
 
 
 def _shifted(quant: Quant) -> Quant:

@@ -19,7 +19,7 @@ KIND, ZERO_FILLED, CODE = 0xFF, (0x1, 0xC), 0x80000000
 """Of a section's flags: its type, those that take no room in the file, and that it is all code."""
 READ_ONLY = ("__TEXT", "__DATA_CONST", "__LD")
 """Segments that a program can't write, or that are no part of it."""
-EXTERNAL, PRIVATE, TYPE, UNDEFINED, STAB = 0x01, 0x10, 0x0E, 0x00, 0xE0
+EXTERNAL, TYPE, UNDEFINED, STAB = 0x01, 0x0E, 0x00, 0xE0
 """Of a symbol's type."""
 NAMED = 1 << 27
 """Of a relocation: by a symbol, not by a section."""

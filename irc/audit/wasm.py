@@ -74,18 +74,13 @@ class _Module:
     relocations: list[Relocation] = field(default_factory=list)
 
     def read(self, kind: int, reader: _Reader) -> None:
-        if kind == IMPORT:
-            self.imports(reader)
-        elif kind == CODE:
-            self.code(reader)
-        elif kind == DATA:
-            self.contents(reader)
-        elif kind == CUSTOM:
-            match reader.text():
-                case "linking":
-                    self.linking(reader)
-                case "reloc.CODE":
-                    self.relocated(reader)
+        """Take what a section says, if it is of use."""
+        readers = {IMPORT: self.imports, CODE: self.code, DATA: self.contents}
+        if kind == CUSTOM:
+            named = {"linking": self.linking, "reloc.CODE": self.relocated}
+            named.get(reader.text(), _pass_over)(reader)
+        else:
+            readers.get(kind, _pass_over)(reader)
 
     def imports(self, reader: _Reader) -> None:
         """Functions alone are counted; of the others the length is read."""
@@ -158,6 +153,10 @@ class _Module:
             self.relocations.append(Relocation(offset, symbol))
             if kind in WITH_ADDEND:
                 reader.number()
+
+
+def _pass_over(reader: _Reader) -> None:
+    """What no check asks for."""
 
 
 def is_wasm(content: bytes) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
@@ -118,8 +118,25 @@ def _function(f: KernelFunction, body: Body) -> Any:
         function = declare(module, name, [PTR] * 5 + [I64] * 5, f.target)
         for attribute in ("optsize", "cold", "noduplicate"):  # nor the loops that call it
             function.attributes.add(attribute)
-        body.emit(ir.IRBuilder(function.append_basic_block("entry")), *function.args)
+        body.emit(ir.IRBuilder(function.append_basic_block("entry")), Given(*function.args))
     return module.globals[name]
+
+
+class Given(NamedTuple):
+    """What the function is called with: the first row and the offsets of its chunks, packed words,
+    what accumulators begin with, where they go; then numbers, i64: rows, chunks, words of a chunk,
+    bytes from one packed word to the next, and from one row of accumulators to the next."""
+
+    x: Any
+    offsets: Any
+    w: Any
+    begin: Any
+    to: Any
+    rows: Any
+    chunks: Any
+    words: Any
+    w_step: Any
+    to_step: Any
 
 
 @dataclass(frozen=True)
@@ -131,48 +148,43 @@ class Body:
     step: int
     signed: bool
 
-    def emit(
-        self, builder: Any, x: Any, offsets: Any, w: Any, begin: Any, to: Any, count: Any,
-        chunks: Any, words: Any, w_step: Any, to_step: Any,
-    ) -> None:  # fmt: skip
+    def emit(self, builder: Any, given: Given) -> None:
         """Emit the loops of the module's docstring."""
-        with counted(builder, count, step=self.rows, label="m") as row:
-            first = minimum(builder, row.index, builder.sub(count, i64(self.rows)))
-            source = at(builder, x, times(builder, first, self.step))
-            sums = self._sums(builder, source, offsets, (w, w_step), begin, chunks, words)
-            place = at(builder, to, builder.mul(first, to_step))
+        with counted(builder, given.rows, step=self.rows, label="m") as row:
+            first = minimum(builder, row.index, builder.sub(given.rows, i64(self.rows)))
+            source = at(builder, given.x, times(builder, first, self.step))
+            sums = self._sums(builder, source, given)
+            place = at(builder, given.to, builder.mul(first, given.to_step))
             for r in range(self.rows):
                 for v in range(self.vectors):
                     line = at(builder, place, v * DOT.nbytes)
                     builder.store(sums[r * self.vectors + v], line, align=4)
-                place = at(builder, place, to_step)
+                place = at(builder, place, given.to_step)
         builder.ret_void()
 
-    def _sums(
-        self, builder: Any, x: Any, offsets: Any, right: tuple[Any, Any],
-        begin: Any, chunks: Any, words: Any,
-    ) -> list[Any]:  # fmt: skip
-        """The accumulators of a block of rows after all chunks."""
-        w, w_step = right
+    def _sums(self, builder: Any, x: Any, given: Given) -> list[Any]:
+        """The accumulators of the block of rows from `x` on after all chunks."""
         zeros = RegisterTile(DOT, 1, self.vectors, 0).zeros()
         starts = [
-            builder.load(at(builder, begin, v * DOT.nbytes), typ=z.type, align=4)
+            builder.load(at(builder, given.begin, v * DOT.nbytes), typ=z.type, align=4)
             for v, z in enumerate(zeros)
         ]
 
         def chunk(k: Any, carried: list[Any]) -> list[Any]:
-            offset = builder.load(at(builder, offsets, times(builder, k, 8)), typ=I64, align=8)
-            packed = at(builder, w, builder.mul(builder.mul(k, words), w_step))
+            place = at(builder, given.offsets, times(builder, k, 8))
+            offset = builder.load(place, typ=I64, align=8)
+            before = builder.mul(builder.mul(k, given.words), given.w_step)
+            packed = at(builder, given.w, before)
 
             def word(number: Any, sums: list[Any]) -> list[Any]:
                 more = builder.add(offset, times(builder, number, 4))
-                line = at(builder, packed, builder.mul(number, w_step))
+                line = at(builder, packed, builder.mul(number, given.w_step))
                 return self._word(builder, at(builder, x, more), line, sums)
 
-            return carrying(builder, words, 1, carried, word)
+            return carrying(builder, given.words, 1, carried, word)
 
         offs = zeros if self.signed else []
-        sums = carrying(builder, chunks, 1, starts * self.rows + offs, chunk)
+        sums = carrying(builder, given.chunks, 1, starts * self.rows + offs, chunk)
         if not self.signed:
             return sums
         terms = sums[-self.vectors :]
