@@ -64,12 +64,20 @@ class Moments:
         return np.asarray(self.second / self.count - mean[..., :, None] * mean[..., None, :])
 
 
-def ridged(covariance: Array, share: float) -> Array:
+    @property
+    def uncertainty(self) -> Array:
+        """What sums in floats may be wrong by in each variance [...]: much, where channels vary
+        little about a large mean."""
+        return np.asarray(self.energy.sum(-1) * np.finfo(self.second.dtype).eps)
+
+
+def ridged(covariance: Array, share: float, least: Array | float = 0.0) -> Array:
     """A covariance [..., C, C] that can be inverted: on its diagonal, a share of the variances'
-    mean. It also keeps a fit from chasing noise."""
+    mean, and at `least` so much [...]. It also keeps a fit from chasing noise."""
     size = covariance.shape[-1]
-    mean = np.trace(covariance, axis1=-2, axis2=-1)[..., None, None] / size
-    return np.asarray(covariance + share * np.maximum(mean, 1e-12) * np.eye(size))
+    mean = np.trace(covariance, axis1=-2, axis2=-1) / size
+    ridge = np.maximum(share * np.maximum(mean, 1e-12), least)
+    return np.asarray(covariance + ridge[..., None, None] * np.eye(size))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def fit(seen: Moments, kept: Array) -> tuple[Array, Array]:
     """A [R, K] and a [R] of the best `r ~ A k + a`. `kept` is b1 [C]."""
     mean, covariance = seen.mean, seen.covariance
     inner, across = covariance[np.ix_(kept, kept)], covariance[np.ix_(~kept, kept)]
-    slope = np.linalg.solve(ridged(inner, RIDGE), across.T).T
+    slope = np.linalg.solve(ridged(inner, RIDGE, seen.uncertainty), across.T).T
     return slope, mean[~kept] - slope @ mean[kept]
 
 

@@ -44,8 +44,9 @@ class Reader:
         size = len(covariance)
         flat = w.reshape(-1, size).astype(np.float64)
         gram = flat.T @ flat
+        inverse = np.linalg.inv(ridged(covariance, RIDGE, seen.uncertainty))
         return cls(
-            classes, np.linalg.inv(ridged(covariance, RIDGE)), gram,
+            classes, inverse, gram,
             np.ones(size, np.bool_), max(float(np.sum(gram * covariance)), 1e-30),
         )  # fmt: skip
 

@@ -27,24 +27,33 @@ AT_ONCE = 32
 
 def compensated(w: Array, plain: Weights, seen: WindowMoments, pair_safe: bool) -> Weights:
     """Weights [O, ...] by the scales of `plain`, whose rounding costs less by what was `seen`;
-    where a row gains nothing it stays."""
+    where a row gains nothing it stays, and so do all where inputs hardly vary."""
     units = (w.reshape(len(w), -1) / plain.scales[:, None]).reshape(w.shape)
     real, found = seen.columns.matrix(units), seen.columns.matrix(plain.array).copy()
     for part, moments in zip(seen.columns.blocks, seen.blocks, strict=True):
         if moments.count < 2:
             continue
-        covariance = ridged(moments.covariance, RIDGE)
-        seconds = seen.columns.seconds[part] & pair_safe
-        made = _columnwise(real[..., part], covariance, seconds)
+        covariance = ridged(moments.covariance, RIDGE, moments.uncertainty)
+        upper = _factor(covariance)
+        if upper is None:
+            continue
+        made = _columnwise(real[..., part], upper, seen.columns.seconds[part] & pair_safe)
         before = _cost(real[..., part] - found[..., part], covariance)
         better = _cost(real[..., part] - made, covariance) < before
         found[..., part] = np.where(better[..., None], made, found[..., part])
     return Weights(found.reshape(w.shape), plain.scales)
 
 
-def _columnwise(w: Array, covariance: Array, seconds: Array) -> Array:
-    """Integers for w [G, R, K] in units, by covariances [G, K, K]."""
-    upper = np.linalg.cholesky(np.linalg.inv(covariance)).swapaxes(-1, -2)
+def _factor(covariance: Array) -> Array | None:
+    """U of covariances [G, K, K]; None where one is no more than what was rounded off its sums."""
+    try:
+        return np.linalg.cholesky(np.linalg.inv(covariance)).swapaxes(-1, -2)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _columnwise(w: Array, upper: Array, seconds: Array) -> Array:
+    """Integers for w [G, R, K] in units, by factors [G, K, K]."""
     w, q = w.copy(), np.zeros(w.shape)
     count = w.shape[-1]
     for begin in range(0, count, AT_ONCE):

@@ -103,6 +103,20 @@ def test_much_is_gained_where_inputs_resemble_each_other() -> None:
     assert noise(layer, unseen, made.real - w) < 0.25 * noise(layer, unseen, plain.real - w)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1e-3])
+@pytest.mark.parametrize("mean", [1e-3, 3.0, 1e4])
+@pytest.mark.parametrize("size", [9, 300])
+def test_inputs_that_hardly_vary_do_no_harm(size: int, mean: float, spread: float) -> None:
+    """Their covariance is less than what floats round away of their mean squares."""
+    rng = np.random.default_rng(7)
+    rows = (mean * (1 + spread * rng.standard_normal((4096, size)))).astype(np.float32)
+    w = rng.standard_normal((16, size))
+    layer = Linear(Input(DType.F32, rows.shape, name="x"), Const(w.astype(np.float32)), None)
+    plain = quantize_weights(w, np.ones_like(w), np.zeros(len(w)), Options())
+    made = compensated(w, plain, seen_by(layer, *np.split(rows, 64)), True)
+    assert np.abs(made.real - w).max() <= 8 * plain.scales.max()
+
+
 @pytest.mark.parametrize("shape", [(5, 3 * COLUMNS + 7), (5, 3, 3, 301), (5, 3, 3, 300)])
 def test_wide_rows_are_cut_between_pairs(shape: tuple[int, ...]) -> None:
     w = Const(np.zeros(shape, np.float32))
