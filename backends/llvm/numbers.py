@@ -37,6 +37,8 @@ from irc.types import Array, DType
 LABEL = "numbers"
 LARGEST = 2**23
 """Multipliers of bytes stay below it: so their products fit an i32."""
+LARGEST_OF_WORDS = 2**16 - 1
+"""Those of what has 16 bits: so they are the sum of two of 16 bits."""
 FARTHEST = 2**8
 """Zero points stay below it."""
 SHIFTS = 33, 62
@@ -74,13 +76,24 @@ class _Term:
     @property
     def small(self) -> bool:
         """Whether the factor and what it multiplies are so small that products fit an i32."""
-        low, high = self.range
-        return low >= -256 and high <= 255 and abs(self.factor) < LARGEST
+        return is_small(self.range) and abs(self.factor) < LARGEST
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether the factor is as large as kernels expect of what it multiplies."""
+        return self.small or (not is_small(self.range) and abs(self.factor) < LARGEST_OF_WORDS)
 
     @property
     def largest(self) -> int:
         """What the product can reach."""
         return max(map(abs, self.range)) * abs(self.factor)
+
+
+def is_small(range_: tuple[int, int]) -> bool:
+    """Whether what lies in a range is no more than a byte, or the difference of one from its zero
+    point."""
+    low, high = range_
+    return low >= -256 and high <= 255
 
 
 def lifted(loops: Loops) -> tuple[Loops, Numbers | None]:
@@ -158,8 +171,8 @@ def _lift_side(number: Callable[[int], Expr], e: Expr) -> Expr:
     return e
 
 
-def is_zero_point(e: Expr) -> bool:
-    """Whether it is the loaded zero point of what is clamped."""
+def is_number(e: Expr) -> bool:
+    """Whether it is one that is loaded."""
     return isinstance(e, Load) and is_numbers(e.source)
 
 
@@ -212,7 +225,7 @@ def _constant_sum(e: Expr) -> _Sum | None:
             terms = _term(a, ma), _term(b, mb)
             rest = half - sum(t.zero * t.factor for t in terms)
             fits = abs(rest) + sum(t.largest for t in terms) <= DType.I32.max
-            fits = fits and all(t.low is None for t in terms)
+            fits = fits and all(t.low is None and t.ordinary for t in terms)
             small = all(t.small for t in terms) and DType.I32.min <= rest <= DType.I32.max
             if small or fits:
                 return _Sum(terms, rest)

@@ -7,7 +7,7 @@ emits the function, or None: then the generic renderer does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -18,7 +18,7 @@ from irc.backends.llvm.numbers import Numbers
 from irc.backends.llvm.ranges import Range
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
-from irc.loops import Load, Loops, MulShift, Source, walk
+from irc.loops import Binary, Expr, Load, Loops, MulShift, Source, walk
 from irc.ops.core import Const, Kernel
 from irc.types import Array, Shape
 from irc.value import Value
@@ -56,15 +56,25 @@ class Work:
 
     @cached_property
     def facts(self) -> Mapping[Source, Range]:
-        """Intervals of constants that code may rely on: of the shifts of equation (6), rounded to
-        the classes that matter (`SHIFT_CLASSES`), so that few kernels differ by them."""
+        """Intervals of constants that code may rely on: of the shifts of equation (6), and where
+        these are small of what is added to a sum before it, rounded to the classes that matter,
+        so that few kernels differ by them."""
         found: dict[Source, Range] = {}
-        for source in _shifts(self.loops):
-            array = self.constant(source)
-            if array is not None and array.size:
-                low, high = int(array.min()), int(array.max())
-                found[source] = next(c for c in SHIFT_CLASSES if c[0] <= low and high <= c[1])
+        for e in _rescalings(self.loops):
+            shifts = self._interval(e.s, SHIFT_CLASSES)
+            found |= shifts
+            if any(low <= HIGH_HALF for low, _ in shifts.values()):
+                for addend in _addends(e.a):
+                    found |= self._interval(addend, ADDEND_CLASSES)
         return found
+
+    def _interval(self, e: Expr, classes: Sequence[Range]) -> dict[Source, Range]:
+        """The class of a loaded constant; empty for what is none."""
+        array = self.constant(e.source) if isinstance(e, Load) else None
+        if not isinstance(e, Load) or array is None or not array.size:
+            return {}
+        low, high = int(array.min()), int(array.max())
+        return {e.source: next(c for c in classes if c[0] <= low and high <= c[1])}
 
 
 SHIFT_CLASSES: tuple[Range, ...] = (
@@ -74,14 +84,25 @@ SHIFT_CLASSES: tuple[Range, ...] = (
 them exceed 32; else all at most 32, which is one step; else any."""
 
 
-def _shifts(loops: Loops) -> list[Source]:
-    """What the shifts of the nests are loaded from, in order of first use."""
-    found: dict[Source, None] = {}
-    for nest in loops.nests:
-        for e in walk(nest.value):
-            if isinstance(e, MulShift) and isinstance(e.s, Load):
-                found[e.s.source] = None
-    return list(found)
+HIGH_HALF = 32
+"""A larger shift takes the high half of the product without shifting the accumulator first."""
+ADDEND_CLASSES: tuple[Range, ...] = tuple((-(2**k), 2**k) for k in (20, 24, 27, 31))
+"""By how far an accumulator may at least be shifted left, its products being small enough."""
+
+
+def _rescalings(loops: Loops) -> list[MulShift]:
+    """Where nests compute equation (6), in order."""
+    found = (e for nest in loops.nests for e in walk(nest.value) if isinstance(e, MulShift))
+    return list(dict.fromkeys(found))
+
+
+def _addends(e: Expr) -> Iterator[Expr]:
+    """The terms of a sum."""
+    if isinstance(e, Binary) and e.kind == "add":
+        yield from _addends(e.a)
+        yield from _addends(e.b)
+    else:
+        yield e
 
 
 THREADS = (2, 3, 4, 8)

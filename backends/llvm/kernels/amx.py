@@ -23,7 +23,8 @@ from math import ceil
 
 import numpy as np
 
-from irc.backends.llvm.kernels.amx_pipeline import SINK_BYTES, AmxLoops
+from irc.backends.llvm.kernels.amx_pipeline import AmxLoops
+from irc.backends.llvm.kernels.amx_results import SINK_BYTES
 from irc.backends.llvm.kernels.amx_tiling import (
     LANES,
     ROW_BYTES,

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.kernels.amx_pipeline import Columns
+from irc.backends.llvm.kernels.amx_results import Columns
 from irc.backends.llvm.kernels.dot import call
-from irc.backends.llvm.kernels.epilogue import Kept, column_groups, finish, fixed, join
+from irc.backends.llvm.kernels.epilogue import Kept, column_groups, finish, fixed
+from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.matrices import (
     Indices,
     MatMul,

@@ -10,6 +10,7 @@ from math import ceil, prod
 
 import numpy as np
 
+from irc.backends.llvm.kernels.narrow import AT_ONCE
 from irc.backends.llvm.kernels.product import Product
 from irc.types import Array
 
@@ -60,6 +61,35 @@ class Tiling:
         weights = min(self.vectors, REGISTERS - used - 1)
         end = min(used + self.tiles, REGISTERS - weights)
         return range(used, end), range(end, end + weights)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of channels of one width in each group of channels: how many, where their packed
+    weights and their channels begin, and the vectors and channels of one."""
+
+    count: int
+    start: int
+    first: int
+    vectors: int
+    channels: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that are finished together."""
+        return AT_ONCE // min(2, self.vectors) if self.vectors < AT_ONCE else 1
+
+
+def blocks_of(p: Product, tiling: Tiling, depth: int) -> list[Blocks]:
+    """The whole blocks, then the rest. Packed weights take `depth` words per channel."""
+    whole = p.columns // (tiling.vectors * LANES)
+    rest = vectors(p) - whole * tiling.vectors
+    channels = whole * tiling.vectors * LANES
+    found = [
+        Blocks(whole, 0, 0, tiling.vectors, tiling.vectors * LANES),
+        Blocks(1, depth * channels * 4, channels, rest, p.columns - channels),
+    ]
+    return [b for b in found if b.count and b.vectors]
 
 
 def whole_rows(p: Product) -> Product | None:

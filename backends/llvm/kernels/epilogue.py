@@ -10,7 +10,8 @@ from llvmlite import ir
 
 from irc.backends.llvm.address import Place
 from irc.backends.llvm.kernels.narrow import loaded_zero, narrow, narrowing, register_bytes
-from irc.backends.llvm.loop import I32, I64
+from irc.backends.llvm.kernels.sums import bind_sums
+from irc.backends.llvm.loop import I64
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.work import KernelFunction
@@ -70,6 +71,8 @@ def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> lis
     ends, nbytes = narrowing(root), register_bytes(f.target, width)
     if ends is None or nbytes == 0 or width == 1:
         return [r.render(root) for r in renderers]
+    for r in renderers:
+        bind_sums(r, f.target, ends.wide)
     wide = [r.render_vector(ends.wide) for r in renderers]
     return narrow(f.builder, ends, wide, nbytes, loaded_zero(renderers[0], ends))
 
@@ -121,29 +124,3 @@ def column_groups(channels: int, lanes: int, at_once: int) -> list[tuple[int, in
             start += count
     rest = channels - start * lanes
     return [*groups, (start, 1, rest)] if rest else groups
-
-
-def join(builder: Any, vectors: list[Any], width: int) -> Any:
-    """The first `width` lanes of vectors side by side; a scalar if that is one."""
-    if width == 1:
-        return builder.extract_element(vectors[0], ir.Constant(I32, 0))
-    while len(vectors) > 1:
-        vectors = [_beside(builder, vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
-    (whole,) = vectors
-    if whole.type.count == width:
-        return whole
-    mask = ir.Constant(ir.VectorType(I32, width), list(range(width)))
-    return builder.shuffle_vector(whole, whole, mask)
-
-
-def _beside(builder: Any, vectors: list[Any]) -> Any:
-    """Two vectors as one; the second of a missing one is undefined."""
-    first, second = vectors[0], vectors[-1]
-    count = first.type.count
-    if second is first:
-        second = ir.Constant(first.type, ir.Undefined)
-    elif second.type.count < count:
-        lanes = ir.Constant(ir.VectorType(I32, count), list(range(count)))
-        second = builder.shuffle_vector(second, second, lanes)
-    mask = ir.Constant(ir.VectorType(I32, 2 * count), list(range(2 * count)))
-    return builder.shuffle_vector(first, second, mask)

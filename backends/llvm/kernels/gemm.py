@@ -23,8 +23,9 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, choose
-from irc.backends.llvm.kernels.epilogue import column_groups, finish, join
+from irc.backends.llvm.kernels.epilogue import column_groups, finish
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
+from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile, carrying

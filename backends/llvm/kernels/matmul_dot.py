@@ -21,7 +21,8 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct, call
-from irc.backends.llvm.kernels.epilogue import column_groups, finish, join
+from irc.backends.llvm.kernels.epilogue import column_groups, finish
+from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.matrices import (
     Indices,
     MatMul,

@@ -26,15 +26,15 @@ def times(builder: Any, index: Any, factor: int) -> Any:
     return builder.mul(index, ir.Constant(I64, factor), flags=("nsw",))
 
 
-def prefetch(builder: Any, pointer: Any, offset: int) -> None:
-    """Ask for a line that will be read, of the second-level cache; it may lie outside of any
-    array."""
+def prefetch(builder: Any, pointer: Any, offset: int, *, near: bool = False) -> None:
+    """Ask for a line that will be read, of the second-level cache, or of the first (`near`); it
+    may lie outside of any array."""
     name = "llvm.prefetch.p0"
     declared = builder.module.globals.get(name)
     if declared is None:
         kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), *[ir.IntType(32)] * 3])
         declared = ir.Function(builder.module, kind, name)
-    read, level, data = (ir.Constant(ir.IntType(32), v) for v in (0, 2, 1))
+    read, level, data = (ir.Constant(ir.IntType(32), v) for v in (0, 2 + near, 1))
     address = builder.gep(pointer, [ir.Constant(I64, offset)], source_etype=I8)
     builder.call(declared, [address, read, level, data])
 

@@ -15,14 +15,16 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import call
+from irc.backends.llvm.kernels.lanes import part
 from irc.backends.llvm.loop import splat
-from irc.backends.llvm.numbers import is_zero_point
+from irc.backends.llvm.numbers import is_number
 from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Target
 from irc.loops import Binary, Cast, Expr, Int
 from irc.types import DType
 
 I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+Bounds = tuple[int, int]
 AT_ONCE = 4
 """Vectors of 32-bit lanes whose bytes fill one."""
 _PACKS = {
@@ -67,7 +69,7 @@ def narrowing(e: Expr) -> Narrowing | None:
     match wide:
         case Binary(kind="add", a=inner, b=Int(value=zero)) if abs(zero) < 2**8:
             return Narrowing(inner, zero, low, high, to)
-        case Binary(kind="add", a=inner, b=zero) if is_zero_point(zero):
+        case Binary(kind="add", a=inner, b=zero) if is_number(zero):
             return Narrowing(inner, zero, low, high, to)
     return Narrowing(wide, 0, low, high, to)
 
@@ -101,7 +103,7 @@ def narrow(
     zero point, i32, where that is loaded."""
     lanes, each = nbytes // 4, values[0].type.count
     registers = [
-        _Packed(_part(builder, v, range(i, i + lanes)), tuple(range(i, i + lanes)))
+        _Packed(part(builder, v, range(i, i + lanes)), tuple(range(i, i + lanes)))
         for v in values
         for i in range(0, each, lanes)
     ]
@@ -120,6 +122,22 @@ def narrow_lanes(builder: Any, n: Narrowing, registers: Sequence[Any]) -> Any:
     return _bytes(builder, n, [_Packed(r, tuple(range(r.type.count))) for r in registers]).value
 
 
+def saturated(builder: Any, registers: Sequence[Any], low: int, high: int) -> list[Any]:
+    """Vectors of i32 clamped to bounds of 16 bits: as vectors of i16, in each of which a value
+    fills both halves of what was its lane."""
+    found: list[Any] = []
+    for i in range(0, len(registers), 2):
+        pair = registers[i : i + 2]
+        a, b = (_Packed(r, ()) for r in (pair[0], pair[-1]))
+        words = _pack(builder, "packssdw", (a, b)).value
+        words = bounded(builder, words, (low, high), (DType.I16.min, DType.I16.max))
+        for first in range(0, 4 * len(pair), 4):
+            lanes = [i + first + k // 2 for i in range(0, words.type.count, 8) for k in range(8)]
+            mask = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+            found.append(builder.shuffle_vector(words, words, mask))
+    return found
+
+
 def _bytes(
     builder: Any, n: Narrowing, registers: list[_Packed], zero: Any = None
 ) -> _Packed:
@@ -129,7 +147,11 @@ def _bytes(
     words = [_Packed(_add(builder, w.value, zero), w.order) for w in words]
     kind = "packuswb" if n.dtype is DType.U8 else "packsswb"
     (packed,) = (_pack(builder, kind, p) for p in _pairs(builder, words))
-    return _Packed(_clamped(builder, n, packed.value), packed.order)
+    value = bounded(
+        builder, packed.value, (n.low, n.high), (n.dtype.min, n.dtype.max),
+        signed=n.dtype is DType.I8,
+    )  # fmt: skip
+    return _Packed(value, packed.order)
 
 
 def _pairs(builder: Any, registers: list[_Packed]) -> list[tuple[_Packed, _Packed]]:
@@ -144,7 +166,7 @@ def _halves(builder: Any, p: _Packed) -> tuple[_Packed, _Packed]:
     if count * p.value.type.element.width <= 128:
         return p, _Packed(p.value, ())
     low, high = range(count // 2), range(count // 2, count)
-    first, second = (_part(builder, p.value, r) for r in (low, high))
+    first, second = (part(builder, p.value, r) for r in (low, high))
     return _Packed(first, p.order[: count // 2]), _Packed(second, p.order[count // 2 :])
 
 
@@ -172,22 +194,16 @@ def _add(builder: Any, words: Any, zero: Any) -> Any:
     return call(builder, f"llvm.sadd.sat.v{words.type.count}i16", words.type, [words, constant])
 
 
-def _clamped(builder: Any, n: Narrowing, value: Any) -> Any:
-    """Within bounds that are narrower than a byte's."""
-    signed = n.dtype is DType.I8
+def bounded(
+    builder: Any, value: Any, bounds: Bounds, extremes: Bounds, *, signed: bool = True
+) -> Any:
+    """A vector within bounds that are narrower than its extremes."""
     compare = builder.icmp_signed if signed else builder.icmp_unsigned
-    for bound, extreme, test in ((n.low, n.dtype.min, ">"), (n.high, n.dtype.max, "<")):
+    for bound, extreme, test in zip(bounds, extremes, "><", strict=True):
         if bound != extreme:
             limit = ir.Constant(value.type, [bound] * value.type.count)
             value = builder.select(compare(test, value, limit), value, limit)
     return value
-
-
-def _part(builder: Any, value: Any, lanes: range) -> Any:
-    if len(lanes) == value.type.count:
-        return value
-    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
-    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
 
 
 def _apart(builder: Any, packed: _Packed, each: int, count: int) -> list[Any]:

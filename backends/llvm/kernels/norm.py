@@ -25,7 +25,8 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import call, multiply_pairs
-from irc.backends.llvm.kernels.epilogue import column_groups, finish, join
+from irc.backends.llvm.kernels.epilogue import column_groups, finish
+from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.narrow import AT_ONCE, Narrowing, narrow, register_bytes
 from irc.backends.llvm.kernels.root import reciprocal_root, starts

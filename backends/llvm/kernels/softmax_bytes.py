@@ -31,7 +31,7 @@ from llvmlite import ir
 
 from irc import fixedpoint
 from irc.backends.llvm.kernels.dot import call
-from irc.backends.llvm.kernels.epilogue import join
+from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.narrow import AT_ONCE, Narrowing, narrow, narrow_lanes
 from irc.backends.llvm.kernels.rows import row_blocks, row_offset

@@ -1,0 +1,48 @@
+"""Vectors as parts of wider ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from irc.backends.llvm.loop import I32
+
+
+def part(builder: Any, value: Any, lanes: range) -> Any:
+    """Some lanes of a vector."""
+    if len(lanes) == value.type.count:
+        return value
+    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
+
+
+def parts(builder: Any, value: Any, lanes: int) -> list[Any]:
+    """A vector as vectors of so many lanes."""
+    return [part(builder, value, range(i, i + lanes)) for i in range(0, value.type.count, lanes)]
+
+
+def join(builder: Any, vectors: list[Any], width: int) -> Any:
+    """The first `width` lanes of vectors side by side; a scalar if that is one."""
+    if width == 1:
+        return builder.extract_element(vectors[0], ir.Constant(I32, 0))
+    while len(vectors) > 1:
+        vectors = [_beside(builder, vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+    (whole,) = vectors
+    if whole.type.count == width:
+        return whole
+    mask = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+    return builder.shuffle_vector(whole, whole, mask)
+
+
+def _beside(builder: Any, vectors: list[Any]) -> Any:
+    """Two vectors as one; the second of a missing one is undefined."""
+    first, second = vectors[0], vectors[-1]
+    count = first.type.count
+    if second is first:
+        second = ir.Constant(first.type, ir.Undefined)
+    elif second.type.count < count:
+        lanes = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+        second = builder.shuffle_vector(second, second, lanes)
+    mask = ir.Constant(ir.VectorType(I32, 2 * count), list(range(2 * count)))
+    return builder.shuffle_vector(first, second, mask)
