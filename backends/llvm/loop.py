@@ -80,17 +80,19 @@ def spanned(
 
 
 @contextmanager
-def within(builder: Any, count: int, begin: Any, end: Any, label: str = "i") -> Iterator[Counter]:
+def within(
+    builder: Any, count: int, begin: Any, end: Any, label: str = "i", step: int = 1
+) -> Iterator[Counter]:
     """Emit a loop over those of the indices 0 to `count` - 1 that lie from `begin` up to `end`;
     where the bounds are numbers there must be one, else there may be none."""
     if isinstance(begin, int) and isinstance(end, int):
-        with counted(builder, min(end, count), begin=begin, label=label) as loop:
+        with counted(builder, min(end, count), begin=begin, step=step, label=label) as loop:
             yield loop
         return
     last = minimum(builder, end, count)
     with (
         builder.if_then(builder.icmp_signed("<", i64(begin), last)),
-        counted(builder, last, begin=begin, label=label) as loop,
+        counted(builder, last, begin=begin, step=step, label=label) as loop,
     ):
         yield loop
 

@@ -108,11 +108,21 @@ def _addends(e: Expr) -> Iterator[Expr]:
 THREADS = (2, 3, 4, 8)
 """What a cut is judged by."""
 
+OTHERS_BYTES = 2.5
+"""Per cycle, of what lies in another core's cache."""
+
 
 def balance(units: int) -> float:
     """How evenly so many units fall on a few threads: 1 where each has as much to do, on the
     average over `THREADS`."""
     return sum(units / (t * ceil(units / t)) for t in THREADS) / len(THREADS)
+
+
+def shared_cycles(units: int, cycles: float, more: float) -> float:
+    """Cycles of threads that share a work of so many, on the average over `THREADS`, one thread's
+    being as many; where the work is shared, each takes `more` for what is not its own part."""
+    each = (cycles * t * ceil(units / t) / units + more * (t - 1) for t in THREADS)
+    return sum(each) / len(THREADS)
 
 
 def outer_axis(shape: Shape) -> int | None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from irc.graph import Graph
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
-from irc.types import DType, Quant
+from irc.types import Array, DType, Quant
 from tests.backends.harness import TARGETS, agree, examples, kernels_agree
 from tests.backends.products import depthwise
 from tests.ops.sampling import Sample
@@ -35,6 +35,11 @@ def test_threads(drawn: Sample, target: str) -> None:
 )
 def test_strips(kernel: int, stride: int, height: int, target: str) -> None:
     """Images whose packed rows don't fit at once."""
+    kernels_agree(*rows_of(kernel, stride, height), target)
+
+
+def rows_of(kernel: int, stride: int, height: int) -> tuple[Graph, dict[str, Array]]:
+    """A depthwise convolution over rows of 90 pixels, and what it reads."""
     rng = np.random.default_rng(kernel + stride)
     x = Input(DType.U8, (1, height, 90, 12), Quant(0.5, 255), name="x")
     w = Const(rng.integers(-127, 128, (12, kernel, kernel, 1)).astype(np.int8))
@@ -45,7 +50,16 @@ def test_strips(kernel: int, stride: int, height: int, target: str) -> None:
                 (half, half, half, half), (1, 1), 12, (0, 255), DType.U8,
                 Quant(0.5, 99))  # fmt: skip
     feed = rng.integers(0, 256, x.shape).astype(np.uint8)
-    kernels_agree(Graph("strips", (x,), (y,), ("y",)), {"x": feed}, target)
+    return Graph("strips", (x,), (y,), ("y",)), {"x": feed}
+
+
+@pytest.mark.parametrize("threads", [2, 3, 5])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "height"), [(3, 1, 7), (3, 1, 60), (5, 1, 13), (5, 2, 14), (3, 3, 9)]
+)
+def test_rows_on_threads(kernel: int, stride: int, height: int, threads: int) -> None:
+    """The rows of a thread in strips of its own, of which the last may be short."""
+    agree(*rows_of(kernel, stride, height), ["host"], threads=threads)
 
 
 @pytest.mark.parametrize("target", TARGETS)

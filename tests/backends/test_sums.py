@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Bounds
-from irc.types import DType, Quant
+from irc.types import Array, DType, Quant
 from tests.backends.harness import agree, schedule
 
 TARGETS = ("host", "x86-64-v4+avx512vnni", "x86-64-v3+avxvnni", "x86-64-v3", "x86-64-v2")
@@ -38,9 +40,9 @@ def summed(
     return Graph("sum", (x, r), (total,), ("y",))
 
 
-def feeds(graph: Graph) -> dict[str, np.ndarray]:
+def feeds(graph: Graph) -> dict[str, Array]:
     """Noise, and pixels of the least and the largest numbers."""
-    rng, found = np.random.default_rng(4), {}
+    rng, found = np.random.default_rng(4), dict[str, Array]()
     for v in graph.inputs:
         low, high = v.type.dtype.min, v.type.dtype.max
         array = rng.integers(low, high + 1, v.shape).astype(v.type.dtype.numpy)
@@ -49,7 +51,7 @@ def feeds(graph: Graph) -> dict[str, np.ndarray]:
     return found
 
 
-SUMS = {
+SUMS: dict[str, tuple[Any, ...]] = {
     "ordinary": (25_471, 3_002_076, (DType.U8, 126)),
     "both negative": (-25_471, -3_002_076, (DType.I8, 3)),
     "largest of words": (65_534, 1, (DType.U8, 128)),

@@ -26,6 +26,7 @@ import numpy as np
 from irc.backends.llvm.kernels.amx_pipeline import AmxLoops
 from irc.backends.llvm.kernels.amx_results import SINK_BYTES
 from irc.backends.llvm.kernels.amx_tiling import (
+    FAR_BYTES,
     LANES,
     ROW_BYTES,
     TILE_ROWS,
@@ -44,10 +45,13 @@ from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.gemm import Tile, best_tile, pack
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import MicroKernel, Work, balance
+from irc.backends.llvm.work import OTHERS_BYTES, MicroKernel, Work, shared_cycles
 
 TILINGS = 3
 """Of how many there are kernels."""
+MUCH = 0.9
+"""Time, as a part of another, that is much better."""
+
 
 def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | None:
     """A kernel for one convolution or linear layer, where the CPU has AMX and it pays (or
@@ -92,7 +96,7 @@ def _kernel(
     """The kernel; `columns` are those of the result's rows, `by_vectors` what would do without."""
     tile, without = by_vectors
     dot = DotProduct("vpdpbusd", ROW_BYTES)
-    cut, units = best_cut(p, tiling)
+    cut, units = best_cut(p, tiling, cycles)
     kind = "pairs_amx" if p.copy is not None and p.copy.paired else "amx"
     ideal = p.groups * np.prod(p.pixels) * vectors(p) * chunks(p) * tiling.chunk / TILE_ROWS
     return MicroKernel(
@@ -114,13 +118,17 @@ def _kernel(
     )
 
 
-def best_cut(p: Product, t: Tiling) -> tuple[str, int]:
-    """Along which loop the work is cut for threads, and into how many units: by groups of tiles of
-    pixels, or by blocks of channels where they balance better or hold more bytes than the
-    image."""
-    pixels = ("tiles", ceil(tiles(p, t.rows) / t.tiles))
-    channels = ("channels", ceil(vectors(p) / t.vectors))
-    channels = ("groups", p.groups) if p.groups > 1 else channels
-    wide = p.matrix.nbytes > np.prod(p.pixels) * p.run * p.groups and p.copy is None
-    choices = (channels, pixels) if wide else (pixels, channels)
-    return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)
+def best_cut(p: Product, t: Tiling, cycles: float) -> tuple[str, int]:
+    """Along which loop the work of so many cycles is cut for threads, and into how many units: by
+    groups of tiles of pixels, if blocks of channels aren't much better. By pixels each thread reads
+    all weights, but of the image what it wrote itself, if neighbouring layers are cut alike; by
+    channels it reads, and copies, all of the image, most of which others wrote."""
+    pixels = ceil(tiles(p, t.rows) / t.tiles)
+    image = p.pixels[0] * min(p.image_bytes, int(np.prod(p.pixels[1:])) * p.depth * 4)
+    by_pixels = shared_cycles(pixels, cycles, p.matrix.nbytes / FAR_BYTES)
+    kind, blocks = "channels", ceil(vectors(p) / t.vectors)
+    if p.groups > 1:
+        kind, blocks, image = "groups", p.groups, 0
+    again = image * (1 if p.copy is None else 2)
+    by_channels = shared_cycles(blocks, cycles, again / OTHERS_BYTES)
+    return (kind, blocks) if by_channels < MUCH * by_pixels else ("tiles", pixels)

@@ -115,8 +115,7 @@ class AmxLoops:
 
     def _parts(self) -> Iterator[tuple[Any, Any]]:
         """First tile and end of every part of an image."""
-        image = self.p.pixels[1] * max(self.p.pixel[1], self.p.pixels[2] * self.p.pixel[2])
-        size = ceil(self.walk.count / max(1, ceil(image / PART_BYTES)))
+        size = ceil(self.walk.count / max(1, ceil(self.p.image_bytes / PART_BYTES)))
         size = ceil(size / self.tiling.tiles) * self.tiling.tiles
         begin, end = self._tiles()
         with counted(self.builder, end, begin=begin, step=size, label="part") as part:

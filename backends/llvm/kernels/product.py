@@ -66,6 +66,12 @@ class Product:
         return int(self.matrix.shape[1])
 
     @property
+    def image_bytes(self) -> int:
+        """Bytes of an image, roughly, from the first that is read to the last."""
+        _, rows, columns = self.pixels
+        return rows * max(self.pixel[1], columns * self.pixel[2])
+
+    @property
     def packed(self) -> Array:
         """The matrix in words: i8 [groups, O/groups, taps * words, 4], runs filled up with 0."""
         groups, columns, taps, run = self.matrix.shape

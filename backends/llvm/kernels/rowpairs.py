@@ -26,12 +26,35 @@ from irc.backends.llvm.kernels.depthwise import Block, Channelwise, find_depthwi
 from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.epilogue import finish
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.kernels.strips import Padding, Strip, best_strip, phases, row_pairs
+from irc.backends.llvm.kernels.strips import (
+    Padding,
+    Strip,
+    best_strip,
+    image_cycles,
+    phases,
+    row_pairs,
+)
 from irc.backends.llvm.kernels.tile import carrying
-from irc.backends.llvm.loop import I32, I64, counted, maximum, minimum, only_if, within
+from irc.backends.llvm.loop import (
+    I32,
+    I64,
+    counted,
+    i64,
+    maximum,
+    minimum,
+    only_if,
+    spanned,
+    within,
+)
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
-from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
+from irc.backends.llvm.work import (
+    OTHERS_BYTES,
+    KernelFunction,
+    MicroKernel,
+    Work,
+    shared_cycles,
+)
 from irc.ops.conv import QConv2d
 from irc.types import Array
 
@@ -56,7 +79,7 @@ def rowpairs(work: Work, target: Target) -> Iterator[MicroKernel]:
     if found is None or found.node.dilations[0] > 1:
         return
     node = found.node
-    strip = best_strip(node, found.blocks[0].lanes, repeat=not work.aliased)
+    strip = best_strip(node, found.blocks[0].lanes)
     tiles = sorted(range(1, TILE + 1), key=lambda t: (ceil(node.shape[2] / t) * (t + 1), -t))
     for tile in tiles[:TILES]:
         yield _kernel(found, strip, tile, target)
@@ -83,12 +106,14 @@ def _kernel(found: Channelwise, strip: Strip, tile: int, target: Target) -> Micr
 
 
 def best_cut(node: QConv2d, strip: Strip, blocks: tuple[Block, ...]) -> tuple[str, int]:
-    """What threads share, and into how many units that is cut: strips, if none does rows of
-    another, or vectors of channels; those behind the whole ones go with the last."""
-    choices = [("channels", blocks[0].count)]
-    if strip.disjoint:
-        choices.append(("strips", strip.count))
-    return max(choices, key=lambda choice: balance(choice[1]))
+    """What threads share, and into how many units that is cut: rows, of each phase one, or vectors
+    of channels, those behind the whole ones with the last. Neighbouring layers are cut by rows:
+    of channels, most was written by others."""
+    cycles = image_cycles(node, strip.rows, blocks[0].lanes) * node.shape[0]
+    rows, channels = ceil(node.shape[1] / phases(node)), blocks[0].count
+    by_channels = shared_cycles(channels, cycles, node.x.type.nbytes / OTHERS_BYTES)
+    by_rows = shared_cycles(rows, cycles, 0)
+    return ("rows", rows) if by_rows < by_channels else ("channels", channels)
 
 
 def pack(weights: Array, node: QConv2d, block: Block) -> Array:
@@ -156,16 +181,23 @@ class _RowPairs:
         self.f, self.builder = f, f.builder
         self.ranges = Ranges(f.work.facts)
         source, builder = f.places[self.node.x].pointer, f.builder
-        last = ir.Constant(I64, self.node.shape[1] - self.strip.rows)
+        first, last = self._image_rows()
         with counted(builder, self.node.shape[0], label="n") as image:
             base = at(builder, source, times(builder, image.index, self.anchor.strides[0]))
-            begin, end = self._bounds("strips", self.strip.count)
-            with counted(builder, end, begin=begin, label="strip") as strip:
-                start = times(builder, strip.index, self.strip.step)
-                start = builder.select(builder.icmp_signed("<", start, last), start, last)
+            with spanned(builder, first, last, step=self.strip.rows, label="strip") as start:
+                rows = minimum(builder, builder.sub(i64(last), start), self.strip.rows)
                 for channel, weights, lanes in self._channels():
-                    self._pack(at(builder, base, channel), start, lanes)
-                    self._rows(image.index, start, channel, weights, lanes)
+                    self._pack(at(builder, base, channel), (start, rows), lanes)
+                    self._rows(image.index, (start, rows), channel, weights, lanes)
+
+    def _image_rows(self) -> tuple[Any, Any]:
+        """From which row of the result to which."""
+        height, count = self.node.shape[1], phases(self.node)
+        begin, end = self._bounds("rows", ceil(height / count))
+        if isinstance(end, int):
+            return 0, height
+        end = minimum(self.builder, times(self.builder, end, count), height)
+        return times(self.builder, begin, count), end
 
     def _channels(self) -> Iterator[tuple[Any, Any, int]]:
         """First channel, packed weights and lanes of every vector of channels."""
@@ -197,14 +229,16 @@ class _RowPairs:
 
     # ------------------------------------------------------------ packing
 
-    def _pack(self, image: Any, start: Any, lanes: int) -> None:
-        """Pairs of rows from output row `start` on: [pairs][columns][lanes][2]."""
+    def _pack(self, image: Any, strip: tuple[Any, Any], lanes: int) -> None:
+        """Pairs of rows that a strip of output rows reads (the first one, how many):
+        [pairs][columns][lanes][2]."""
         builder, node = self.builder, self.node
+        start, _ = strip
         first = times(builder, start, node.strides[0])
         first = builder.sub(first, ir.Constant(I64, node.pads[0]))
         left = min(node.pads[1], self.strip.columns)
         inside = min(node.x.shape[2], self.strip.columns - left)
-        with within(builder, self.strip.pairs, *self._packed(start), label="pair") as pair:
+        with within(builder, self.strip.pairs, *self._packed(*strip), label="pair") as pair:
             row = builder.add(first, times(builder, pair.index, 2))
             following = builder.add(row, ir.Constant(I64, 1))
             rows = [self._row(image, row), self._row(image, following)]
@@ -218,19 +252,22 @@ class _RowPairs:
                     self._store(to, column, both, lanes)
             self._fill(to, left + inside, self.strip.columns, lanes)
 
-    def _packed(self, start: Any) -> tuple[Any, Any]:
+    def _packed(self, start: Any, rows: Any) -> tuple[Any, Any]:
         """From which to which of its pairs a strip is packed."""
+        builder, node = self.builder, self.node
+        read = times(builder, builder.sub(rows, i64(1)), node.strides[0])
+        read = builder.add(read, i64(node.window.kernel[0] + 1))
+        pairs = builder.lshr(read, i64(1))
         if not self.padding.skips:
-            return 0, self.strip.pairs
-        real = self.padding.real
-        return self._among(self._first_pair(start), real, self.strip.pairs)
+            return i64(0), pairs
+        return self._among(self._first_pair(start), self.padding.real, pairs)
 
     def _first_pair(self, row: Any) -> Any:
         """The first pair of rows that an output row's window meets."""
         step = times(self.builder, row, self.node.strides[0])
         return self.builder.lshr(step, ir.Constant(I64, 1))
 
-    def _among(self, first: Any, real: tuple[int, int], count: int) -> tuple[Any, Any]:
+    def _among(self, first: Any, real: tuple[int, int], count: Any) -> tuple[Any, Any]:
         """Of `count` pairs from `first` on, those that hold rows of the image."""
         builder = self.builder
         begin, end = (builder.sub(ir.Constant(I64, r), first) for r in real)
@@ -279,18 +316,20 @@ class _RowPairs:
 
     # ------------------------------------------------------------ products
 
-    def _rows(self, image: Any, start: Any, channel: Any, weights: Any, lanes: int) -> None:
-        """The rows of the strip, one of each phase in turn."""
+    def _rows(
+        self, image: Any, strip: tuple[Any, Any], channel: Any, weights: Any, lanes: int
+    ) -> None:
+        """The rows of a strip, one of each phase in turn; the last of an image may be one alone."""
         builder, count = self.builder, phases(self.node)
-        whole = self.strip.rows // count * count
-        if whole:
-            with counted(builder, whole, step=count, label="y") as loop:
-                for phase in range(count):
-                    y = builder.add(loop.index, ir.Constant(I64, phase))
-                    self._line(image, start, y, phase, channel, weights, lanes)
-        if whole < self.strip.rows:
-            y = ir.Constant(I64, whole)
-            self._line(image, start, y, 0, channel, weights, lanes)
+        start, number = strip
+        whole = builder.and_(number, i64(-count))
+        with within(builder, self.strip.rows, i64(0), whole, label="y", step=count) as loop:
+            for phase in range(count):
+                y = builder.add(loop.index, i64(phase))
+                self._line(image, start, y, phase, channel, weights, lanes)
+        if self.node.shape[1] % count:
+            with builder.if_then(builder.icmp_signed("<", whole, number)):
+                self._line(image, start, whole, 0, channel, weights, lanes)
 
     def _line(
         self, image: Any, start: Any, y: Any, phase: int, channel: Any, weights: Any, lanes: int

@@ -12,7 +12,7 @@ CACHE_BYTES = 32 * 1024
 PACKING_CYCLES = 2.0
 """Per vector of a packed pair of rows."""
 RESULT_CYCLES = 8.0
-"""Per vector of results: strips may do some twice."""
+"""Per vector of results."""
 LINE, LINE_CYCLES = 64, 3.0
 """Bytes of a line of the cache, and what one costs that comes from the second level."""
 SECOND_BYTES, FAR_CYCLES = 512 * 1024, 8.0
@@ -23,21 +23,14 @@ IN_ORDER = 0.7
 
 @dataclass(frozen=True)
 class Strip:
-    """Output rows that are computed from one packing. Strips start `step` apart, the last one so
-    that it ends with the image; all start at an even row of the padded image."""
+    """Output rows that are computed from one packing, at most; strips start at an even row of the
+    padded image."""
 
     rows: int
-    step: int
-    count: int
     pairs: int
-    """Pairs of rows that it reads."""
+    """Pairs of rows that so many read."""
     columns: int
-    """Columns of the padded image that it reads."""
-
-    @property
-    def disjoint(self) -> bool:
-        """Whether no row is computed twice."""
-        return self.count == 1 or self.step == self.rows
+    """Columns of the padded image that they read."""
 
 
 @dataclass(frozen=True)
@@ -85,28 +78,31 @@ def row_pairs(node: QConv2d, phase: int) -> int:
     return ceil((node.window.kernel[0] + phase) / 2)
 
 
-def best_strip(node: QConv2d, lanes: int, *, repeat: bool) -> Strip:
+def strip_of(node: QConv2d, rows: int) -> Strip:
+    """What output rows read."""
+    columns = (node.shape[2] - 1) * node.strides[1] + 1
+    columns += (node.window.kernel[1] - 1) * node.dilations[1]
+    last = (rows - 1) * node.strides[0] + node.window.kernel[0]
+    return Strip(rows, ceil(last / 2), columns)
+
+
+def best_strip(node: QConv2d, lanes: int) -> Strip:
     """The one that costs least: of packing rows, and of reading them again for each vector of
-    channels where they don't stay in the cache; `repeat` says that rows may be computed twice."""
-    height, width = node.shape[1:3]
-    columns = (width - 1) * node.strides[1] + (node.window.kernel[1] - 1) * node.dilations[1] + 1
+    channels where they don't stay in the cache."""
+    height, count = node.shape[1], phases(node)
+    fits = {*range(count, height, count), height}
+    return strip_of(node, min(fits, key=lambda rows: (image_cycles(node, rows, lanes), -rows)))
 
-    def strip(rows: int) -> Strip:
-        step = rows if rows == height else rows - rows % phases(node)
-        last = (rows - 1) * node.strides[0] + node.window.kernel[0]
-        return Strip(rows, step, ceil((height - rows) / step) + 1, ceil(last / 2), columns)
 
-    fits = [height]
-    for rows in range(2, height):
-        even_end = (height - rows) % phases(node) == 0
-        whole = height % rows == 0 and rows % phases(node) == 0
-        if whole or (repeat and even_end):
-            fits.append(rows)
-    return min((strip(rows) for rows in fits), key=lambda s: (_cycles(s, node, lanes), -s.rows))
+def image_cycles(node: QConv2d, rows: int, lanes: int) -> float:
+    """Of an image in strips of so many rows, the last one of the rest."""
+    whole, rest = divmod(node.shape[1], rows)
+    cycles = whole * _cycles(strip_of(node, rows), node, lanes)
+    return cycles + (_cycles(strip_of(node, rest), node, lanes) if rest else 0)
 
 
 def _cycles(strip: Strip, node: QConv2d, lanes: int) -> float:
-    """Of all strips, roughly. A vector of channels meets a line of each pixel, and the next vector
+    """Of a strip, roughly. A vector of channels meets a line of each pixel, and the next vector
     the same ones."""
     channels = node.shape[3]
     vectors = ceil(channels / lanes)
@@ -119,4 +115,4 @@ def _cycles(strip: Strip, node: QConv2d, lanes: int) -> float:
     far = packed / LINE * vectors if met * LINE + packed > SECOND_BYTES else 0
     packing = strip.pairs * strip.columns * vectors * PACKING_CYCLES
     results = strip.rows * node.shape[2] * vectors * RESULT_CYCLES
-    return strip.count * ((lines + spilled) * LINE_CYCLES + far * FAR_CYCLES + packing + results)
+    return (lines + spilled) * LINE_CYCLES + far * FAR_CYCLES + packing + results
