@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except IRCError as error:
-            message = " ".join(str(error).split())
+            message = one_line(str(error))
         except BrokenPipeError:
             raise  # Typer's: whoever read the output has had enough
         except OSError as error:
@@ -33,11 +34,18 @@ class Commands(TyperGroup):
         raise typer.Exit(1)
 
 
+def one_line(message: str) -> str:
+    """A message whose lines are a list's entries, in one line."""
+    lines = [" ".join(line.split()) for line in message.splitlines()]
+    return re.sub(r"([:;,.]); ", r"\1 ", "; ".join(filter(None, lines)))
+
+
 app = typer.Typer(
     name="irc",
     cls=Commands,
     help="Compile neural networks to standalone, integer-only CPU libraries.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain text wraps words that the boxes cut
     pretty_exceptions_enable=False,
 )
 
@@ -74,7 +82,7 @@ Calibration = Annotated[
 MinSqnr = Annotated[
     float,
     typer.Option(
-        metavar="DB", min=0.0,
+        metavar="DB", min=0.0, show_default=False,
         help="Accuracy that each output must have, in dB of signal to noise against float, measured"
         " on a quarter of the calibration data: values get 16 bits until it is reached.",
     ),
@@ -123,7 +131,11 @@ Emit = Annotated[
     typer.Option(metavar="so,a,o,ll,s,irc", help="Which files to write: else so,a,o."),
 ]
 FloatIO = Annotated[
-    bool, typer.Option("--float-io/--no-float-io", help="With NAME_run_f32, or without.")
+    bool,
+    typer.Option(
+        "--float-io/--no-float-io", show_default=False,
+        help="With NAME_run_f32, which takes and gives floats, or without. [default: with]",
+    ),
 ]
 Tune = Annotated[
     bool,
@@ -132,6 +144,9 @@ Tune = Annotated[
         help="Time the kernels that could do each layer on this machine and take the fastest;"
         " times are remembered in IRC_TUNE_CACHE [~/.cache/irc/tune.json].",
     ),
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the results here too.")
 ]
 Labels = Annotated[
     Path | None,
@@ -180,7 +195,7 @@ def compile_(
     labels: Labels = None,
     min_sqnr: MinSqnr = 0.0,
 ) -> None:
-    """Compile a model to a library: .so, .a, .o, a header, a manifest and a report."""
+    """Compile a model to a library, its header, manifest and report."""
     from irc.commands.compile import Request, compile_model
 
     request = Request(
@@ -251,11 +266,12 @@ def compare(
     shapes: Shapes = None,
     values: Values = None,
     pixels: Pixels = None,
+    json_file: Json = None,
 ) -> None:
     """Compare float with integer layer by layer: SQNR, worst first."""
     from irc.commands.compare import compare_model
 
-    compare_model(model, calibration, data, _pins(shapes, values), pixels)
+    compare_model(model, calibration, data, _pins(shapes, values), pixels, json_file)
 
 
 @app.command()
@@ -272,7 +288,7 @@ def prune(
     values: Values = None,
     pixels: Pixels = None,
 ) -> None:
-    """Remove a model's least important channels; write what is left as ONNX."""
+    """Remove a model's least important channels; what is left is ONNX."""
     from irc.commands.prune import prune_model
 
     prune_model(model, output, ratio, calibration, _pins(shapes, values), pixels)
@@ -292,13 +308,11 @@ def bench(
     threads: Threads = 1,
     layers: Annotated[bool, typer.Option("--layers", help="The time of every kernel.")] = False,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Turns that are timed.")] = 20,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the results here too.")
-    ] = None,
+    json_file: Json = None,
     shapes: Shapes = None,
     values: Values = None,
 ) -> None:
-    """Measure a model: latency, memory, size, start; against other runtimes, layer by layer."""
+    """Measure latency, memory, size, start; of other runtimes, too."""
     from irc.commands.bench import Request, bench_model
 
     request = Request(model, calibration, _pins(shapes, values), target, threads, rounds, layers,
@@ -308,11 +322,11 @@ def bench(
 
 
 @app.command()
-def audit(library: Compiled) -> None:
+def audit(library: Compiled, json_file: Json = None) -> None:
     """Check on the machine code what the library promises."""
     from irc.commands.audit import audit_library
 
-    if not audit_library(library):
+    if not audit_library(library, json_file):
         raise typer.Exit(1)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,13 @@ class LayerError:
     error: float
     magnitude: float
     alone: float = math.inf
+
+    def as_json(self) -> dict[str, Any]:
+        """For JSON, which has no infinities: None in their place."""
+        numbers = {"sqnr": self.sqnr, "alone": self.alone, "error": self.error,
+                   "magnitude": self.magnitude}  # fmt: skip
+        finite = {k: n if math.isfinite(n) else None for k, n in numbers.items()}
+        return {"name": self.name, "op": self.op, "shape": list(self.type.shape), **finite}
 
 
 @dataclass

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from irc import driver
+from irc.audit.disassembly import DISASSEMBLERS
 from irc.errors import ToolError
 
 FEATURES = (
@@ -58,9 +59,11 @@ def _machine() -> Iterator[Finding]:
 
 def _tools() -> Iterator[Finding]:
     yield _linker()
-    path = shutil.which("objdump")
+    found = [name for name in DISASSEMBLERS if shutil.which(name)]
     cure = "absent: irc audit needs it (binutils)"
-    yield Finding("disassembler", True if path else None, path or cure)
+    more = "" if "llvm-objdump" in found else "; for other CPUs and systems llvm-objdump"
+    seen = f"{', '.join(found)}{more}" if found else cure
+    yield Finding("disassembler", True if found else None, seen)
 
 
 def _linker() -> Finding:

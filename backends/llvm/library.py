@@ -106,6 +106,8 @@ def open_library(path: str | Path) -> Library:
 
 
 def _open(path: Path) -> ctypes.CDLL:
+    if path.is_dir():
+        raise ToolError(f"{path} is a folder: libNAME.so is wanted")
     if not path.is_file():
         raise ToolError(f"there is no library {path}")
     try:
@@ -115,7 +117,8 @@ def _open(path: Path) -> ctypes.CDLL:
             return ctypes.CDLL(shutil.copy(path, folder))
     except OSError as error:
         why = str(error).rpartition(": ")[2]  # what stands before names the copy
-        raise ToolError(f"can't load {path}: {why}") from None
+        cure = "" if path.suffix == ".so" else "; libNAME.so is wanted"
+        raise ToolError(f"can't load {path}: {why}{cure}") from None
 
 
 def _read_manifest(library: ctypes.CDLL, path: Path) -> dict[str, Any]:

@@ -27,6 +27,8 @@ OWN = {
     "arm": "arm-none-eabi-objdump", "riscv": "riscv64-linux-gnu-objdump",
 }  # fmt: skip
 """GNU's tools by the architecture that they are for."""
+DISASSEMBLERS = ("objdump", *OWN.values(), "llvm-objdump")
+"""All that may be of use."""
 GOES = ("call", "jump", "branch")
 """Kinds of instructions that name where they go on."""
 LINE = re.compile(

@@ -24,6 +24,8 @@ WHAT = "audit reads libNAME.so, libNAME.a and NAME.o"
 
 def read(path: Path) -> Binary:
     """Read a shared library, an object or an archive of one; raises `ToolError` for all else."""
+    if path.is_dir():
+        raise ToolError(f"{path} is a folder: {WHAT}")
     if not path.is_file():
         raise ToolError(f"there is no library {path}")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -16,7 +15,7 @@ import numpy as np
 from rich.table import Table
 
 from irc import driver
-from irc.commands.console import out, table
+from irc.commands.console import out, table, write_json
 from irc.commands.inputs import Pins, load_model, need_calibration, read_data
 from irc.commands.rivals import (
     Call,
@@ -28,7 +27,7 @@ from irc.commands.rivals import (
 )
 from irc.edge import to_integers
 from irc.graph import Graph
-from irc.outputs import check_writable, whole
+from irc.outputs import check_writable
 from irc.properties import is_float
 from irc.types import Array
 
@@ -80,8 +79,7 @@ def bench_model(request: Request) -> None:
     with pinned(request.threads) as cores:
         content = _measured(request, graph, cores)
     if request.json_file is not None:
-        with whole(request.json_file.parent) as folder:
-            (folder / request.json_file.name).write_text(json.dumps(content, indent=1) + "\n")
+        write_json(request.json_file, content)
 
 
 def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from rich.table import Table
 
 from irc import driver
-from irc.commands.console import out, table, warn
+from irc.commands.console import out, table, warn, write_json
 from irc.commands.inputs import Pins, load_model, need_calibration, parse_pixels, read_data
 from irc.compare import LayerError, explanation, worst_first
 from irc.errors import GraphError
 from irc.history import history_of
+from irc.outputs import check_writable
 from irc.properties import is_float
 
 
@@ -22,9 +23,12 @@ def compare_model(
     data: str | None,
     pins: Pins,
     pixels_text: str | None,
+    json_file: Path | None = None,
 ) -> None:
-    """Print every layer's SQNR, the worst first."""
+    """Print every layer's SQNR, the worst first, or write them too."""
     pixels = parse_pixels(pixels_text)
+    if json_file is not None:
+        check_writable(json_file.parent)
     graph = driver.as_float(load_model(path, pins))
     if not is_float(graph):
         raise GraphError(f"{path} is quantized already: there is no float model to compare with")
@@ -33,8 +37,10 @@ def compare_model(
     quantized = driver.quantize(graph, chosen)
     for message in history_of(quantized).warnings:
         warn(message)
-    errors = driver.compare(graph, quantized, measured, None)
-    out().print(error_table(worst_first(errors)))
+    errors = worst_first(driver.compare(graph, quantized, measured, None))
+    if json_file is not None:
+        write_json(json_file, {"model": str(path), "layers": [e.as_json() for e in errors]})
+    out().print(error_table(errors))
     if why := explanation(errors):
         out().print(why)
 

@@ -1,13 +1,18 @@
-"""How commands speak: results on stdout, warnings on stderr."""
+"""How commands speak: results on stdout, warnings on stderr, files for other programs."""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from irc.outputs import whole
 
 WIDE = 200
 
@@ -39,6 +44,12 @@ def python_warnings() -> Iterator[None]:
         yield
     for each in caught:
         warn(str(each.message))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Results for other programs; raises `IRCError` where the file can't be written."""
+    with whole(path.parent) as folder:
+        (folder / path.name).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def table(*columns: tuple[str, str]) -> Table:

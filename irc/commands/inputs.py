@@ -33,6 +33,8 @@ NO_PINS = Pins()
 
 def load_model(path: Path, pins: Pins = NO_PINS) -> Graph:
     """The model at `path`, its inputs pinned."""
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder, no model: a file is wanted, .onnx, .pt2 or .irc")
     if not path.is_file():
         raise ModelError(f"there is no model {path}")
     return driver.load(path, parse_shapes(pins.shapes), parse_values(pins.values))

@@ -47,10 +47,11 @@ def extreme_weights(draw: Draw, dims: Shape) -> Const:
     return Const(made.astype(np.int8), name="w")
 
 
-def parameters(draw: Draw, dims: Shape) -> tuple[Const, Const, Const, Const]:
-    """w, b, m, s; sums of up to 2^26 and shifts on both sides of 32."""
+def parameters(draw: Draw, dims: Shape, bits: int = 0) -> tuple[Const, Const, Const, Const]:
+    """w, b, m, s; sums of up to 2^26 with so many bits below their unit, shifts on both sides of
+    32, and results that 32 bits hold."""
     b = Const(array(draw, DType.I32, dims[:1], (-(2**24), 2**24)), name="b")
-    low, high = pick(draw, [(27, 31), (28, 40), (33, 45), (50, 62)])
+    low, high = (min(n + bits, 62) for n in pick(draw, [(27, 31), (28, 40), (33, 45), (50, 62)]))
     return extreme_weights(draw, dims), b, *multipliers(draw, dims[0], low, high)
 
 
@@ -132,10 +133,11 @@ def convolutions(draw: Draw) -> Sample:
     height = extent(draw, kernel[0], dilations[0], pads[0] + pads[2], 4)
     width = extent(draw, kernel[1], dilations[1], pads[1] + pads[3], 20)
     x, image = source(draw, (integer(draw, 1, 2), height, width, channels * groups))
-    w, b, m, s = parameters(draw, (out, *kernel, channels))
+    bits = fraction(draw)
+    w, b, m, s = parameters(draw, (out, *kernel, channels), bits)
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, strides, pads, dilations, groups, clamp(draw, dtype), dtype,
-                quant(draw, dtype), fraction=fraction(draw))  # fmt: skip
+                quant(draw, dtype), fraction=bits)  # fmt: skip
     return wrapped(draw, x, y)
 
 
@@ -152,10 +154,11 @@ def depthwise(draw: Draw, largest: int = 20) -> Sample:
     height = extent(draw, kernel[0], dilations[0], pads[0] + pads[2], largest)
     width = extent(draw, kernel[1], dilations[1], pads[1] + pads[3], largest)
     x, image = source(draw, (integer(draw, 1, 2), height, width, channels))
-    w, b, m, s = parameters(draw, (channels, *kernel, 1))
+    bits = fraction(draw)
+    w, b, m, s = parameters(draw, (channels, *kernel, 1), bits)
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, strides, pads, dilations, channels, clamp(draw, dtype), dtype,
-                quant(draw, dtype), fraction=fraction(draw))  # fmt: skip
+                quant(draw, dtype), fraction=bits)  # fmt: skip
     return wrapped(draw, x, y)
 
 
@@ -164,8 +167,9 @@ def linears(draw: Draw) -> Sample:
     """One linear layer."""
     lead = tuple(draw(st.lists(st.integers(1, 5), max_size=3)))
     x, rows = source(draw, (*lead, integer(draw, 1, 130)))
-    w, b, m, s = parameters(draw, (integer(draw, 1, 70), rows.shape[-1]))
+    bits = fraction(draw)
+    w, b, m, s = parameters(draw, (integer(draw, 1, 70), rows.shape[-1]), bits)
     dtype = pick(draw, EIGHT_BITS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
-    y = QLinear(rows, w, b, m, s, bounds, dtype, q, fraction=fraction(draw))
+    y = QLinear(rows, w, b, m, s, bounds, dtype, q, fraction=bits)
     return wrapped(draw, x, y)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import irc
 from irc import driver
-from irc.cli import app
+from irc.cli import app, one_line
 
 FILES = {"libnet.so", "libnet.a", "net.o", "net.h", "net.json", "netConfig.cmake", "net.pc",
          "report.html"}  # fmt: skip
@@ -91,7 +91,10 @@ def test_compile_run_audit(model: Path, data: Path, tmp_path: Path) -> None:
     expected = irc.open_library(out / "libnet.so")({"x": np.load(data)["x"][:1]})
     np.testing.assert_array_equal(np.load(tmp_path / "y.npz")["y"], expected["y"])
     assert "y: float32[1,5]" in succeeded(cli("run", out / "libnet.so", sample)).stdout
-    assert "FAIL" not in succeeded(cli("audit", out / "libnet.so")).stdout
+    audited = succeeded(cli("audit", out / "libnet.so", "--json", tmp_path / "audit.json")).stdout
+    assert "FAIL" not in audited
+    checks = json.loads((tmp_path / "audit.json").read_text())["checks"]
+    assert all(c["holds"] and c["promise"] in audited and c["seen"] in audited for c in checks)
 
 
 def test_the_manifest_tells_of_model_and_passes(model: Path, data: Path, tmp_path: Path) -> None:
@@ -263,6 +266,18 @@ def test_help_and_version() -> None:
     assert irc.__version__ in succeeded(cli("--version")).stdout
 
 
+def test_help_cuts_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = succeeded(cli("compile", "--help")).stdout
+    assert "mean=0.485,0.456,0.406,std=0.229,0.224,0.225" in said
+    assert "triple:cpu:features" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_lists_in_messages_become_one_line() -> None:
+    assert one_line("g: 2 stay:\n  a: x\n  b: y\ncure: z") == "g: 2 stay: a: x; b: y; cure: z"
+
+
 def test_usage_errors_have_status_2(model: Path) -> None:
     assert cli("nonsense").exit_code == 2
     assert cli("run").exit_code == 2
@@ -408,6 +423,8 @@ def test_run_refuses_bad_libraries_and_inputs(model: Path, data: Path, tmp_path:
     refused(cli("run", tmp_path / "absent.so", data), "absent.so")
     refused(cli("audit", tmp_path / "libtext.so"), "libtext.so", "libNAME.so")
     refused(cli("audit", tmp_path / "absent.so"), "absent.so")
+    refused(cli("audit", tmp_path), "is a folder", "NAME.o")
+    refused(cli("compile", tmp_path, "-o", tmp_path / "b"), "is a folder, no model")
     succeeded(cli("compile", model, "-o", tmp_path / "b", "--calibration", data, "--name", "net"))
     library = tmp_path / "b" / "libnet.so"
     for name, arrays in {
