@@ -153,7 +153,14 @@ class Calls:
         dtype = element_type(part_type(fake.dtype), op) if is_tensor(fake) else None
         count = len(node.target._schema.returns)
         paired = is_tensor(fake) and fake.dtype.is_complex
-        return Node(op, where(node), values, defaults, self.builder, dtype, count, paired)
+        dense = _dense(node.args[0] if node.args else None)
+        return Node(op, where(node), values, defaults, self.builder, dtype, count, paired, dense)
+
+
+def _dense(operand: Any) -> bool:
+    """Whether a tensor of the program lies in memory in the order of its axes, without gaps."""
+    fake: Any = getattr(operand, "meta", {}).get("val")
+    return is_tensor(fake) and bool(fake.is_contiguous()) and fake.storage_offset() == 0
 
 
 def _item(node: Any) -> bool:

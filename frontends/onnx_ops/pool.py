@@ -7,10 +7,8 @@ from math import prod
 
 import numpy as np
 
-from irc.ops.elementwise import Add, Pow
-from irc.ops.ranking import ArgMax
+from irc.ops.elementwise import Pow
 from irc.ops.reduce import ReduceMax, ReduceMean
-from irc.ops.scatter import Scatter
 from irc.ops.selection import Gather
 from irc.ops.unary import Abs
 from irc.types import Array, DType, Shape
@@ -18,7 +16,8 @@ from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import check_size
-from ..volumes import ends, window_places
+from ..maxima import from_plane, places, unpooled, window_taps
+from ..volumes import ends
 from .conv import explicit_pads, per_axis, positive, spatial_sizes
 from .table import Node, Results, handles
 
@@ -48,50 +47,16 @@ def max_pool(node: Node) -> Results:
     y = forms.max_pool(node.builder, node.x(), kernel, strides, pads, dilations)
     if len([o for o in node.proto.output if o]) < 2:
         return y
-    taps = [
-        window_places(size, k, s, ends(pads, i), d)
-        for i, (size, k, s, d) in enumerate(
-            zip(spatial_sizes(node), kernel, strides, dilations, strict=True)
-        )
-    ]
-    return y, _places(node, taps, y.shape, by_column=found is not None and bool(found.i))
+    taps = window_taps(spatial_sizes(node), kernel, strides, pads, dilations)
+    by_column = found is not None and bool(found.i)
+    return y, _places(node, taps, y.shape, by_column=by_column)
 
 
 def _places(node: Node, taps: Sequence[Array], shape: Shape, *, by_column: bool) -> Value:
-    """Where in x, seen as flat, the maximum of each window is; `by_column` counts the spatial axes
-    from the last one."""
+    """Where in x, seen as flat, the maximum of each window is."""
     x, build = node.x(), node.builder
-    sizes = spatial_sizes(node)
-    windows, count = prod(shape[2:]), prod(t.shape[1] for t in taps)
-    check_size(8, (windows, count))
-    if prod(x.shape) == 0 or not windows:
-        node.fail(f"{x.type} has no maxima")
-    order = list(range(len(sizes)))[:: -1 if by_column else 1]
-    strides = {axis: prod(sizes[o] for o in order[i + 1 :]) for i, axis in enumerate(order)}
-    row_major = [prod(sizes[i + 1 :]) for i in range(len(sizes))]
-    flat = _combined([t * s for t, s in zip(taps, row_major, strict=True)])
-    named = _combined([t * strides[i] for i, t in enumerate(taps)])
-    inside = _combined([(t >= size).astype(np.int64) for t, size in zip(taps, sizes, strict=True)])
-    first = np.argmax(inside == 0, 1)[:, np.newaxis]
-    # Padding is never the largest: the first element that is there stands for it.
-    flat = np.where(inside == 0, flat, np.take_along_axis(flat, first, 1))
-    named = np.where(inside == 0, named, np.take_along_axis(named, first, 1))
-    planes = build.reshape(x, (prod(x.shape[:2]), prod(sizes)))
-    seen = build.add(Gather(planes, build.const(flat, name=f"{build.name}.windows"), 1))
-    best = build.add(ArgMax(seen, 2, False))
-    at = build.add(Add(best, build.const(np.arange(windows) * count)))
-    place = build.add(Gather(build.const(named.reshape(-1)), at, 0))
-    plane = np.arange(planes.shape[0])[:, np.newaxis] * prod(sizes)
-    return build.reshape(build.add(Add(place, build.const(plane))), shape)
-
-
-def _combined(parts: Sequence[Array]) -> Array:
-    """Sums of one number of each axis: `[windows, taps]`, both row-major."""
-    total = np.zeros((1, 1), np.int64)
-    for p in parts:
-        both = total[:, np.newaxis, :, np.newaxis] + p[np.newaxis, :, np.newaxis, :]
-        total = both.reshape(total.shape[0] * p.shape[0], -1)
-    return total
+    at = places(build, x, taps, by_column=by_column)
+    return build.reshape(from_plane(build, at, prod(x.shape[2:])), shape)
 
 
 @handles("MaxUnpool")
@@ -113,12 +78,9 @@ def max_unpool(node: Node) -> Results:
     wanted = node.whole(2, "output shape") if node.has(2) else shape
     if len(wanted) != len(shape) or min(*shape, *wanted) < 1 or wanted[:2] != shape[:2]:
         node.fail(f"an output of {list(wanted)} from {x.type} is not supported")
-    check_size(x.type.dtype.numpy.itemsize, wanted)
     if wanted != shape:
         at = _renumbered(node, at, shape, wanted)
-    zeros = build.const(np.zeros(prod(wanted), x.type.dtype.numpy), name=f"{build.name}.zeros")
-    flat, places = (build.reshape(v, (x.type.size,)) for v in (x, at))
-    return build.reshape(build.add(Scatter(zeros, flat, places)), wanted)
+    return unpooled(build, x, at, wanted)
 
 
 def _renumbered(node: Node, at: Value, shape: Shape, wanted: Shape) -> Value:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from irc.ops.core import Const
-from irc.ops.elementwise import Add, Mul, Sub
+from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.shape import Concat
 from irc.ops.spectrum import Magnitude
 from irc.ops.unary import Cos, Exp, Neg, Sin
@@ -18,13 +18,15 @@ from irc.types import DType
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import Builder
+from .conv import spatial_axes
 from .functions import angle_of
 from .shape import part
 from .table import HANDLERS, Complex, Node, Results, handles
 
 CURE = (
-    "complex numbers are taken by sums, products, transforms and what moves them: say the rest with"
-    " their real and imaginary parts (torch.view_as_real)"
+    "complex numbers are taken by sums, products, quotients, layers, transforms and what moves"
+    " them: say the rest with their real and imaginary parts (torch.view_as_real)"
 )
 
 PARTWISE = frozenset(
@@ -43,8 +45,12 @@ PARTWISE = frozenset(
 PRODUCTS = {
     "aten.mul": ("self", "other"), "aten.div": ("self", "other"), "aten.matmul": ("self", "other"),
     "aten.mm": ("self", "mat2"), "aten.bmm": ("self", "mat2"), "aten.mv": ("self", "vec"),
+    "aten.dot": ("self", "tensor"), "aten.linear": ("input", "weight"),
+    **{f"aten.conv{n}d": ("input", "weight") for n in (1, 2, 3)},
+    **{f"aten.conv_transpose{n}d": ("input", "weight") for n in (1, 2, 3)},
 }  # fmt: skip
-"""Operators that are linear in each of two operands, and these; `div` in the first one."""
+"""Operators that are linear in each of two operands, and these; a bias besides is added to each
+channel."""
 SUMMANDS = ("other", "value")
 """Numbers that are added or filled in: their imaginary part is 0, as that of real tensors."""
 
@@ -117,22 +123,52 @@ def _pair(node: Node, real: Any, imag: Any) -> Complex:
 
 def _product(node: Node, first: str, second: str) -> Results:
     """`(a + bi)(c + di)`; of two real factors one part each."""
-    a, b = node.arguments[first], node.arguments[second]
-    if node.op == "aten.div" and is_complex(b):
-        node.fail(f"division by a complex number; {CURE}")
+    a, b = node.any(first), node.any(second)
+    if node.op == "aten.div" and isinstance(b, Complex):
+        return _quotient(node, a, b)
 
     def made(x: Any, y: Any) -> Value:
-        v = HANDLERS[node.op](_with(node, {first: x, second: y}))
+        v = HANDLERS[node.op](_with(node, {first: x, second: y, **unbiased}))
         assert isinstance(v, Value)
         return v
 
+    bias = node.any("bias") if node.has("bias") else None
+    unbiased = {} if bias is None else {"bias": None}
+    return _biased(node, _of_parts(node.builder, made, a, b), bias)
+
+
+def _of_parts(build: Builder, made: Callable[[Any, Any], Value], a: Any, b: Any) -> Complex:
+    """A product of complex factors, of products of their parts; one of them may be real."""
     if not isinstance(b, Complex):
         return Complex(made(a.real, b), made(a.imag, b))
     if not isinstance(a, Complex):
         return Complex(made(a, b.real), made(a, b.imag))
-    build = node.builder
     real = build.add(Sub(made(a.real, b.real), made(a.imag, b.imag)))
     return Complex(real, build.add(Add(made(a.real, b.imag), made(a.imag, b.real))))
+
+
+def _biased(node: Node, y: Complex, bias: Any) -> Complex:
+    """A layer's sums with its bias, a number for each channel."""
+    if bias is None:
+        return y
+    build = node.builder
+    after = 0 if node.op == "aten.linear" else spatial_axes(node)
+    parts = (bias.real, bias.imag) if isinstance(bias, Complex) else (bias, _zeros(bias))
+    shaped = (build.reshape(p, (*p.shape, *(1,) * after)) for p in parts)
+    return Complex(*(build.add(Add(v, p)) for v, p in zip((y.real, y.imag), shaped, strict=True)))
+
+
+def _quotient(node: Node, a: Any, b: Complex) -> Complex:
+    """`a / b = a * conj(b) / |b|^2`."""
+    if node.has("rounding_mode"):
+        node.fail(CURE)
+    build = node.builder
+    size = build.add(Add(build.add(Mul(b.real, b.real)), build.add(Mul(b.imag, b.imag))))
+    if not isinstance(a, Complex | Value):
+        a = build.const(np.asarray(a, np.float32))
+    turned = Complex(b.real, build.add(Neg(b.imag)))
+    made = _of_parts(build, lambda x, y: build.add(Mul(x, y)), a, turned)
+    return Complex(*(build.add(Div(v, size)) for v in (made.real, made.imag)))
 
 
 def argument(node: Node, name: str = "self") -> Complex:
@@ -227,6 +263,12 @@ def exponential(node: Node) -> Results:
     x, build = argument(node), node.builder
     size = build.add(Exp(x.real))
     return Complex(*(build.add(Mul(size, build.add(f(x.imag)))) for f in (Cos, Sin)))
+
+
+@of_complex("aten.reciprocal")
+def reciprocal(node: Node) -> Results:
+    """`1 / x`."""
+    return _quotient(node, 1.0, argument(node))
 
 
 @of_complex("aten.pow", "aten.square")

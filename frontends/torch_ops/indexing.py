@@ -15,6 +15,7 @@ from irc.types import DType, Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
+from ..builder import check_size
 from ..indexing import front, places_along, put_at, scattered, taken_along, taken_at
 from .table import DATA_SHAPED, Node, Results, handles
 
@@ -30,6 +31,21 @@ def embedding(node: Node) -> Results:
     """Rows of a table."""
     node.ignore("padding_idx", "scale_grad_by_freq", "sparse")  # they concern gradients
     return node.builder.add(Gather(node.x("weight"), node.x("indices"), 0))
+
+
+@handles("aten.as_strided")
+def as_strided(node: Node) -> Results:
+    """Elements by their places in memory, of what lies there in order."""
+    x, build = node.x(), node.builder
+    size, stride = (tuple(int(n) for n in node.any(name)) for name in ("size", "stride"))
+    check_size(8, size)
+    at = np.full((1,) * len(size), int(node.any("storage_offset") or 0))
+    for axis, (extent, step) in enumerate(zip(size, stride, strict=True)):
+        at = at + np.arange(extent).reshape(-1, *(1,) * (len(size) - 1 - axis)) * step
+    if not node.dense or at.max(initial=0) >= x.type.size:
+        node.fail("what is read by strides must lie in order in memory: call contiguous() before,"
+                  " or say it by unfold, view and permute")  # fmt: skip
+    return build.add(Gather(build.reshape(x, (x.type.size,)), build.const(at), 0))
 
 
 @handles("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import Builder
+from ..maxima import from_plane, places, unpooled, window_taps
 from ..patches import first, last
 from ..taps import Taps, resampled
 from .conv import batched, spatial_axes
@@ -34,19 +36,33 @@ def _window(node: Node, dilations: Shape) -> Window:
 
 
 @handles(
-    "aten.max_pool1d", "aten.max_pool2d", "aten.max_pool2d_with_indices", "aten.max_pool3d",
-    "aten.max_pool3d_with_indices",
+    "aten.max_pool1d", "aten.max_pool2d", "aten.max_pool3d",
+    "aten.max_pool1d_with_indices", "aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices",
 )  # fmt: skip
 def max_pool(node: Node) -> Results:
-    """Without the indices of the maxima."""
-    spatial = spatial_axes(node)
+    """With the places of the maxima within their planes, if they are asked for."""
+    spatial, x, build = spatial_axes(node), node.x(), node.builder
     dilations = node.per_axis("dilation", spatial)
     kernel, strides, _, _, pads = _window(node, dilations)
     y = batched(
-        node, node.x(), spatial,
-        lambda x: forms.max_pool(node.builder, x, kernel, strides, pads, dilations),
-    )  # fmt: skip
-    return (y, None) if node.count > 1 else y
+        node, x, spatial, lambda v: forms.max_pool(build, v, kernel, strides, pads, dilations)
+    )
+    if node.count == 1:
+        return y
+    taps = window_taps(x.shape[-spatial:], kernel, strides, pads, dilations)
+    images = build.reshape(x, (prod(x.shape[: -spatial - 1]), *x.shape[-spatial - 1 :]))
+    return y, build.reshape(places(build, images, taps), y.shape)
+
+
+@handles("aten.max_unpool2d", "aten.max_unpool3d")
+def max_unpool(node: Node) -> Results:
+    """Elements put where they were the largest, zeros around them."""
+    node.ignore("stride", "padding")  # which the size has in it
+    x, at, spatial, build = node.x(), node.x("indices"), spatial_axes(node), node.builder
+    sizes = tuple(int(d) for d in node.any("output_size"))
+    planes, shape = prod(x.shape[:-spatial]), (*x.shape[:-spatial], *sizes)
+    at = build.reshape(at, (planes, prod(at.shape[-spatial:])))
+    return unpooled(build, x, from_plane(build, at, prod(sizes)), shape)
 
 
 @handles("aten.avg_pool1d", "aten.avg_pool2d", "aten.avg_pool3d")

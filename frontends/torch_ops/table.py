@@ -75,6 +75,8 @@ class Node:
     """How many results the operator has."""
     paired: bool = False
     """Whether the result is complex, `dtype` being that of its parts."""
+    dense: bool = True
+    """Whether its first operand lies in memory in the order of its axes, without gaps."""
     asked: set[str] = field(default_factory=set)
 
     def fail(self, message: str) -> NoReturn:

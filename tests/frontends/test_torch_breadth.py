@@ -49,6 +49,19 @@ def volumes() -> dict[str, Case]:
     return cases
 
 
+class Unpooled(Module):
+    """A pool whose maxima go back to where they were, and their places."""
+
+    def __init__(self, axes: int) -> None:
+        super().__init__()
+        self.pool = getattr(nn, f"MaxPool{axes}d")(2, return_indices=True)
+        self.back = getattr(nn, f"MaxUnpool{axes}d")(2)
+
+    def forward(self, x: Any) -> Any:
+        y, places = self.pool(x)
+        return self.back(y * 2, places, output_size=x.shape), places
+
+
 def resized(**options: Any) -> Layer:
     return lambda: Function(lambda x: F.interpolate(x, **options))
 
@@ -67,6 +80,13 @@ LAYERS: dict[str, Case] = {
     "local_response": (lambda: nn.LocalResponseNorm(3), IMAGE),
     "fold": (lambda: nn.Fold((6, 8), 3, stride=2, padding=1), (1, 18, 12)),
     "unfold": (lambda: nn.Unfold((2, 3), dilation=2, padding=1, stride=2), IMAGE),
+    "unpool1d": (lambda: Unpooled(1), (2, 3, 9)),
+    "unpool2d": (lambda: Unpooled(2), IMAGE),
+    "unpool3d": (lambda: Unpooled(3), (1, 1, 4, 4, 4)),
+    "unpool_one_image": (
+        lambda: Function(lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True)), (4, 6, 8)
+    ),
+    "strided": (lambda: Function(lambda x: x.as_strided((5, 3, 4), (9, 2, 1), 1)), CUBE),
     "hard_shrink": (nn.Hardshrink, CUBE),
     "soft_shrink": (nn.Softshrink, CUBE),
     "threshold": (lambda: nn.Threshold(0.1, 2), CUBE),

@@ -15,6 +15,8 @@ from tests.frontends.torch_peer import Function, Module, agree, nn, reals, torch
 
 SOUND, FIELD = (2, 96), (2, 6, 10)
 FILTER = torch.view_as_complex(reals(6, 6, 2, seed=7))
+MIXED = torch.view_as_complex(reals(3, 10, 2, seed=8))
+FILTERS = torch.view_as_complex(reals(4, 6, 3, 2, seed=6))
 LOWEST = torch.view_as_complex(reals(6, 4, 3, 2, seed=9))
 
 
@@ -56,6 +58,15 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
     ),
     "angle": lambda x: [
         torch.complex(x, x.flip(-1)).angle(), (torch.complex(x, x - 1) ** 2).imag
+    ],
+    "quotients": lambda x: torch.view_as_real(
+        torch.complex(x, x + 3) / torch.complex(x + 4, x - 1) + x / torch.complex(x + 4, x)
+        + 1 / torch.complex(x + 3, x - 4) + (2 - 1j) / torch.complex(x, x + 5)
+    ),
+    "layers": lambda x: [
+        torch.nn.functional.linear(torch.complex(x, -x), MIXED, MIXED[:, 0]).abs(),
+        torch.nn.functional.linear(x + 0j, MIXED).real,
+        torch.nn.functional.conv1d(torch.complex(x, x + 1), FILTERS, FILTERS[:, 0, 0]).imag,
     ],
     "atan2": lambda x: torch.atan2(x, x.flip(1)) + torch.atan2(torch.tensor(0.0), x),
 }  # fmt: skip
@@ -143,7 +154,6 @@ def test_a_network_with_its_spectrogram() -> None:
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "result": (torch.fft.fft, r"'output' is complex.* return torch\.view_as_real of it"),
     "function": (lambda x: torch.fft.fft(x).log().real, "log.*their real and imaginary parts"),
-    "quotient": (lambda x: (1 / torch.fft.fft(x)).real, "real and imaginary parts"),
     "window": (
         lambda x: torch.stft(x, 8, window=x[0, :8], return_complex=True).abs(),
         "'window' .* computed at run time",
