@@ -2,9 +2,10 @@
 
 Sums that a norm reads carry a residual stream: each block adds to it, outliers stretch its range,
 and every rounding of it stays. What a softmax reads is exponentiated, so that a step of its scale
-is a relative error. Kernels that write or read such values as i16 cost little; what multiplies
-with weights keeps 8 bits, and reads an 8-bit copy. What passes from a layer to the elementwise op
-behind it stays in registers, where 16 bits cost nothing.
+is a relative error. Sums of which only the least is sought, distances, lie close together beside
+what they have in common. Kernels that write or read such values as i16 cost little; what
+multiplies with weights keeps 8 bits, and reads an 8-bit copy. What passes from a layer to the
+elementwise op behind it stays in registers, where 16 bits cost nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 
 from irc.ops.core import Input
 from irc.ops.normalization import RowNorm
+from irc.ops.ranking import Ranking
 from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp
 from irc.passes.quantize.options import Options
@@ -52,6 +54,8 @@ def wide_values(
                 walk.norm(v.x)
         elif v.op == "softmax":
             walk.softmax(v)
+        elif isinstance(v, Ranking):
+            walk.ranked(v.x)
         elif walk.all and v.op in SUMS:
             walk.widen(v)
     return frozenset(walk.found) | frozenset(passing(sites))
@@ -101,6 +105,12 @@ class _Walk:
         """What goes in, where its steps are coarse."""
         for part in self.sites.parts(v.operands[0]):
             if self.all or self.step(part) > LOGIT_STEP:
+                self.widen(part)
+
+    def ranked(self, x: Value) -> None:
+        """Sums alone: what a layer computes has as many bits as its place in a row can tell."""
+        for part in self.sites.parts(x):
+            if self.all or part.op in SUMS:
                 self.widen(part)
 
     def widen(self, v: Value) -> None:

@@ -32,9 +32,10 @@ PICTURE = 4
 """Axes of pictures."""
 SCALED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
 """Ops that take a factor behind them into their own rescaling."""
-READ_WIDE = frozenset(
-    {"add", "sub", "mul", "prelu", "softmax", "reduce_sum", "reduce_mean", "minimum", "maximum"}
-)
+READ_WIDE = frozenset({
+    "add", "sub", "mul", "prelu", "softmax", "reduce_sum", "reduce_mean", "minimum", "maximum",
+    "argmax", "argmin", "topk",
+})  # fmt: skip
 """Ops whose integer form takes 16 bits, besides norms, recurrent cells and all that moves
 elements."""
 

@@ -17,7 +17,8 @@ from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import LayerNorm
 from irc.ops.prelu import PRelu
-from irc.ops.reduce import ReduceMean
+from irc.ops.ranking import ArgMax, ArgMin, Ranking, TopK
+from irc.ops.reduce import ReduceMean, ReduceSum
 from irc.ops.resize import ResizeNearest
 from irc.ops.selection import Where
 from irc.ops.shape import Transpose
@@ -97,6 +98,34 @@ def test_a_residual_stream_of_16_bits() -> None:
     assert auto > eight + 6
     assert auto > 30
     assert quality(graph, feeds, probe, activations=16) > auto - 2
+
+
+@pytest.mark.parametrize("find", [ArgMin, ArgMax, TopK])
+def test_sums_of_which_the_least_is_sought(find: type[Ranking]) -> None:
+    """The nearest of 64 words: distances lie close together beside what they all have in common."""
+    x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
+    words = np.random.default_rng(5).normal(0, 0.1, (64, DEPTH))
+    near = Linear(x, const(2 * words, "words"), const(-(words**2).sum(1), "sizes"), name="near")
+    size = ReduceSum(Mul(x, x, name="square"), (2,), True, name="size")
+    distances: Value = Sub(size, near) if find is ArgMin else Sub(near, size)
+    found = TopK(distances, 2, 3) if find is TopK else find(distances, 2, False)
+    graph = Graph("nearest", (x,), (found,), ("word",))
+    feeds, probes = samples(graph, 16), samples(graph, 8, 1)
+
+    def right(**options: Any) -> float:
+        integer = driver.integerize(quantize(graph, feeds, **options))
+        compiled = driver.compile(integer)
+        same = []
+        for probe in probes:
+            integers, _ = edge.to_integers(integer.input_types, probe)
+            words = evaluate(integer, integers)["word"]
+            np.testing.assert_array_equal(compiled(integers)["word"], words)
+            same.append(words == evaluate(graph, probe)["word"])
+        return float(np.mean(same))
+
+    missed, of_eight = 1 - right(), 1 - right(activations=8)
+    assert missed < 0.06
+    assert missed < of_eight / 2
 
 
 @pytest.mark.parametrize("also_short", [False, True])
