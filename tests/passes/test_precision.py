@@ -17,7 +17,7 @@ from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import LayerNorm
 from irc.ops.prelu import PRelu
-from irc.ops.ranking import ArgMax, ArgMin, Ranking, TopK
+from irc.ops.ranking import ArgMax, ArgMin, TopK
 from irc.ops.reduce import ReduceMean, ReduceSum
 from irc.ops.resize import ResizeNearest
 from irc.ops.selection import Where
@@ -101,7 +101,7 @@ def test_a_residual_stream_of_16_bits() -> None:
 
 
 @pytest.mark.parametrize("find", [ArgMin, ArgMax, TopK])
-def test_sums_of_which_the_least_is_sought(find: type[Ranking]) -> None:
+def test_sums_of_which_the_least_is_sought(find: Any) -> None:
     """The nearest of 64 words: distances lie close together beside what they all have in common."""
     x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
     words = np.random.default_rng(5).normal(0, 0.1, (64, DEPTH))
