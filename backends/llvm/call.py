@@ -20,7 +20,7 @@ from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 from irc.loops import Binary, Reduce, walk
 
-TASK_CYCLES: float = 4000
+TASK_CYCLES: float = 2000
 """Estimated cycles below which a part is not worth telling another thread of it."""
 _CLOCK = "llvm.readcyclecounter"
 _FAST, _SLOW, _ELEMENTS = 32, 2, 4

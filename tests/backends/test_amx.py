@@ -114,9 +114,10 @@ def test_edges(drawn: Sample) -> None:
 
 
 @st.composite
-def first_layers(draw: Draw) -> Sample:
-    """A convolution of stride 2 over few channels, padded or with odd rows."""
-    channels, out = integer(draw, 1, 8), integer(draw, 1, 70)
+def first_layers(draw: Draw, *, wide: bool = False) -> Sample:
+    """A convolution of stride 2 over few channels, or many, padded or with odd rows."""
+    channels = pick(draw, [12, 20, 64, 68]) if wide else integer(draw, 1, 8)
+    out = integer(draw, 1, 70)
     kernel = (integer(draw, 1, 7), integer(draw, 1, 7))
     pads = tuple(integer(draw, 0, 3) for _ in range(4))
     height = integer(draw, max(1, kernel[0] - pads[0] - pads[2]), 24)
@@ -138,6 +139,40 @@ def test_pairs_of_rows(drawn: Sample, threads: int) -> None:
         patch.setattr(amx_tiling, "PAIR_CYCLES", -(10**9))
         names = check(drawn, TARGET)
         assert any("_pairs_amx" in name for name in names) or not _copied(drawn.graph.order), names
+        agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
+
+
+@needs_amx
+@examples(15)
+@given(first_layers(wide=True), st.integers(0, 3))
+def test_pairs_of_rows_of_many_channels(drawn: Sample, threads: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amx_tiling, "WIDE_PAIR_CYCLES", -(10**9))
+        names = check(drawn, TARGET)
+        assert any("_pairs_amx" in name for name in names) or not _copied(drawn.graph.order), names
+        agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
+
+
+@st.composite
+def strided(draw: Draw) -> Sample:
+    """A convolution that passes over pixels, maybe with another tensor added to it."""
+    strides = pick(draw, [(2, 2), (3, 2), (1, 2), (2, 3)])
+    images, channels, out = integer(draw, 1, 2), 4 * integer(draw, 1, 20), integer(draw, 1, 70)
+    x, image = source(draw, (images, integer(draw, 1, 17), integer(draw, 4, 40), channels))
+    w, b, m, s = parameters(draw, (out, 1, 1, channels))
+    dtype = pick(draw, EIGHT_BITS)
+    y = QConv2d(image, w, b, m, s, strides, (0, 0, 0, 0), (1, 1), 1, clamp(draw, dtype), dtype,
+                quant(draw, dtype))  # fmt: skip
+    return wrapped(draw, x, y)
+
+
+@needs_amx
+@examples(15)
+@given(strided(), st.integers(0, 3))
+def test_pixels_that_are_gathered(drawn: Sample, threads: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amx_tiling, "GATHERED_BYTES", -1e-9)
+        held(drawn)
         agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
 
 

@@ -19,6 +19,7 @@ are of one size; only new pixels are stored. Chunks of a run reach back likewise
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -43,7 +44,7 @@ from irc.backends.llvm.kernels.amx_tiling import (
 )
 from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.gemm import Tile, best_tile, pack
-from irc.backends.llvm.kernels.product import Product, flatten, match
+from irc.backends.llvm.kernels.product import Product, flatten, gather, match
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import OTHERS_BYTES, MicroKernel, Work, shared_cycles
 
@@ -59,10 +60,8 @@ def amx(work: Work, target: Target, *, always: bool = False) -> MicroKernel | No
     found = match(work) if target.tiles else None
     if found is None:
         return None
-    narrow = flatten(work, found)
-    ((tiling, cycles, p), *_), by_vectors = _choices(narrow, target)
-    pays = always or cycles < by_vectors[1]
-    return _kernel(p, narrow.pixels[2], tiling, cycles, by_vectors) if pays else None
+    (choice, *_), by_vectors = _choices(work, found, target)
+    return _kernel(choice, by_vectors) if always or choice.cycles < by_vectors[1] else None
 
 
 def amxs(work: Work, target: Target) -> Iterator[MicroKernel]:
@@ -71,29 +70,41 @@ def amxs(work: Work, target: Target) -> Iterator[MicroKernel]:
     found = match(work) if target.tiles else None
     if found is None:
         return
-    narrow = flatten(work, found)
-    tilings, by_vectors = _choices(narrow, target)
-    for tiling, cycles, p in tilings[:TILINGS]:
-        yield _kernel(p, narrow.pixels[2], tiling, cycles, by_vectors)
+    choices, by_vectors = _choices(work, found, target)
+    for choice in choices[:TILINGS]:
+        yield _kernel(choice, by_vectors)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A tiling, its cycles, the product in a form of it, and the columns of the result's rows."""
+
+    tiling: Tiling
+    cycles: float
+    p: Product
+    columns: int
 
 
 def _choices(
-    narrow: Product, target: Target
-) -> tuple[list[tuple[Tiling, float, Product]], tuple[Tile, float]]:
-    """The tilings of a product, of it over pairs of rows, and of both over whole rows, with their
-    cycles, the best first; and the tile and cycles of vectors."""
+    work: Work, found: Product, target: Target
+) -> tuple[list[Choice], tuple[Tile, float]]:
+    """The tilings of a product as its pixels lie, over pairs of rows, over both's whole rows, and
+    over a dense copy, the best first; and the tile and cycles of vectors."""
+    narrow = flatten(work, found)
     forms = [p for p in (narrow, paired_rows(narrow)) if p is not None]
     forms += [p for p in map(whole_rows, forms) if p is not None]
-    tilings = [(t, cycles, p) for p in forms for t, cycles in best_tilings(p)]
+    of_row = [(p, narrow.pixels[2]) for p in forms]
+    if (gathered := gather(work, found)) is not None:
+        of_row.append((gathered, gathered.pixels[2]))
+    choices = [Choice(t, c, p, columns) for p, columns in of_row for t, c in best_tilings(p)]
     dot = DotProduct("vpdpbusd", target.vector_bytes)
     best = best_tile(narrow, dot, target.registers)
-    return sorted(tilings, key=lambda c: c[1]), best
+    return sorted(choices, key=lambda c: c.cycles), best
 
 
-def _kernel(
-    p: Product, columns: int, tiling: Tiling, cycles: float, by_vectors: tuple[Tile, float]
-) -> MicroKernel:
-    """The kernel; `columns` are those of the result's rows, `by_vectors` what would do without."""
+def _kernel(choice: Choice, by_vectors: tuple[Tile, float]) -> MicroKernel:
+    """The kernel; `by_vectors` is what would do without."""
+    p, tiling, cycles = choice.p, choice.tiling, choice.cycles
     tile, without = by_vectors
     dot = DotProduct("vpdpbusd", ROW_BYTES)
     cut, units = best_cut(p, tiling, cycles)
@@ -101,8 +112,8 @@ def _kernel(
     ideal = p.groups * np.prod(p.pixels) * vectors(p) * chunks(p) * tiling.chunk / TILE_ROWS
     return MicroKernel(
         name=f"qgemm_u8i8_{tiling.tiles * tiling.rows}x{tiling.vectors * LANES}_{kind}",
-        key=f"{p.pixels} {p.pixel} {p.taps} {p.run} {p.copy} {tiling} {cut}",
-        emit=AmxLoops(p, tiling, cut, columns).emit,
+        key=f"{p.pixels} {p.pixel} {p.taps} {p.places} {p.run} {p.copy} {tiling} {cut}",
+        emit=AmxLoops(p, tiling, cut, choice.columns).emit,
         arrays=(
             pack(chunked(p, tiling.chunk), dot, tiling.vectors),
             configuration(tiling),

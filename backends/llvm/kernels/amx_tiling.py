@@ -36,8 +36,11 @@ GROUP_CYCLES = 60
 """Per group of tiles: addresses, and waiting for the last products."""
 PAIRED_CHANNELS = 8
 """More fill a tile's rows as they lie."""
-PAIR_CYCLES = 3
-"""Per pixel of a copy of paired rows, more than a copy takes of rows as they are."""
+PAIR_CYCLES, WIDE_PAIR_CYCLES, PAIR_BYTES = 3, 30, 24
+"""Per pixel of a copy of paired rows, more than a copy takes of rows as they are: of few channels,
+and of many, with bytes per cycle besides."""
+GATHERED_BYTES = 16
+"""Per cycle, of pixels that lie apart."""
 
 
 @dataclass(frozen=True)
@@ -104,26 +107,40 @@ def whole_rows(p: Product) -> Product | None:
 
 def paired_rows(p: Product) -> Product | None:
     """The product of stride 2 over a copy in which two rows by two columns of the image are one
-    pixel: few channels fill more of a tile's row so, and it takes half as many taps. A window of
-    odd size gets weights 0 at its ends."""
+    pixel. Few channels fill more of a tile's row so, and it takes half as many taps; a window of
+    odd size gets weights 0 at its ends. Of many channels all taps stay, but a tile goes on in the
+    next row."""
     if p.copy is None or p.groups > 1 or len(p.taps) != 1:
         return None
     _, columns, channels = p.copy.dense
-    if channels > PAIRED_CHANNELS:
-        return None
     (height, down), width = p.taps[0], p.run // channels
     if down != columns * channels or p.pixel[1:] != (2 * down, 2 * channels):
         return None
     copy = dataclasses.replace(p.copy, paired=True)
     taps = p.matrix.reshape(p.columns, height, width, channels)
+    step = prod(copy.padded[1:])
+    paired = dataclasses.replace(p, copy=copy, pixel=(p.pixel[0], step, copy.padded[2]))
+    if channels > PAIRED_CHANNELS:
+        return _by_places(paired, taps, step) if channels % 4 == 0 else None
     taps = np.pad(taps, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
     pairs = taps.reshape(p.columns, ceil(height / 2), 2, ceil(width / 2), 2, channels)
     matrix = pairs.transpose(0, 1, 3, 2, 4, 5).reshape(1, p.columns, ceil(height / 2), -1)
-    step = prod(copy.padded[1:])
     return dataclasses.replace(
-        p, copy=copy, matrix=matrix, run=matrix.shape[-1], taps=((ceil(height / 2), step),),
-        pixel=(p.pixel[0], step, copy.padded[2]),
-    )  # fmt: skip
+        paired, matrix=matrix, run=matrix.shape[-1], taps=((ceil(height / 2), step),)
+    )
+
+
+def _by_places(p: Product, taps: Array, step: int) -> Product:
+    """A product over paired rows with each tap where it lies: [O, height, width, channels]."""
+    _, height, width, channels = taps.shape
+    places = tuple(
+        y // 2 * step + (x // 2 * 4 + y % 2 * 2 + x % 2) * channels
+        for y, x in np.ndindex(height, width)
+    )
+    matrix = taps.reshape(1, p.columns, height * width, channels)
+    return dataclasses.replace(
+        p, matrix=matrix, run=channels, taps=((height * width, 0),), places=places
+    )
 
 
 def best_tilings(p: Product) -> list[tuple[Tiling, float]]:
@@ -150,8 +167,19 @@ def _cost(p: Product, t: Tiling) -> float:
             results = t.tiles * t.rows * v * EPILOGUE_CYCLES[v]
             group = _together(_products(p, t, v, weights), results, HIDDEN) + GROUP_CYCLES
             total += many * _together(groups * group, weights / FAR_BYTES, hidden)
-    pairs = prod(p.copy.padded[:2]) if p.copy is not None and p.copy.paired else 0
-    return (total * p.groups + pairs * PAIR_CYCLES) * p.pixels[0]
+    return (total * p.groups + _copying(p)) * p.pixels[0]
+
+
+def _copying(p: Product) -> float:
+    """Cycles of a copy of an image, more than one of whole rows takes: to put pairs of rows
+    together, or pixels that lie apart."""
+    if p.copy is None:
+        return 0
+    if not p.copy.paired:
+        return p.copy.nbytes / GATHERED_BYTES if p.copy.gathers else 0
+    rows, columns, nbytes = p.copy.padded
+    each = WIDE_PAIR_CYCLES + nbytes / PAIR_BYTES if p.places else PAIR_CYCLES
+    return rows * columns * each
 
 
 def _products(p: Product, t: Tiling, v: int, weights: int) -> float:
@@ -197,9 +225,14 @@ def chunk_offsets(p: Product, chunk: int) -> Array:
 
 
 def _offsets(p: Product, chunk: int) -> Iterator[int]:
-    for indices in np.ndindex(*(extent for extent, _ in p.taps)):
-        tap = sum(i * step for i, (_, step) in zip(indices, p.taps, strict=True))
+    for tap in p.places or _steps(p):
         yield from (tap + start * 4 for start in _starts(p, chunk))
+
+
+def _steps(p: Product) -> Iterator[int]:
+    """Bytes from a pixel to each tap."""
+    for indices in np.ndindex(*(extent for extent, _ in p.taps)):
+        yield sum(i * step for i, (_, step) in zip(indices, p.taps, strict=True))
 
 
 def chunked(p: Product, chunk: int) -> Array:

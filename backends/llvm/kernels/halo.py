@@ -35,6 +35,11 @@ class Copy:
     channels."""
 
     @property
+    def gathers(self) -> bool:
+        """Whether pixels lie apart in the image as it is."""
+        return self.strides[2] > self.extent[2]
+
+    @property
     def dense(self) -> Shape:
         """Rows, columns and channels of the padded image."""
         top, left, bottom, right = self.pads
@@ -105,7 +110,8 @@ def _copy_pair(
     builder: Any, c: Copy, image: Any, pair: Any, to: Any, lines: Any, width: int
 ) -> None:
     """Copy two padded rows, two columns of one beside two of the other; each row is made in one of
-    two `lines` first. What is moved may be longer than two columns: the next stand over it."""
+    two `lines` first. What is moved may be longer than two short columns: the next stand over
+    it."""
     places = [at(builder, lines, i * c.line) for i in (0, 1)]
     first = times(builder, pair, 2)
     for i, line in enumerate(places):
@@ -115,8 +121,11 @@ def _copy_pair(
     with counted(builder, c.padded[1], label="pair") as column:
         source, target = (times(builder, column.index, n * nbytes) for n in (1, 2))
         for i, line in enumerate(places):
-            value = builder.load(at(builder, line, source), typ=longer, align=1)
             into = at(builder, at(builder, to, target), i * nbytes)
+            if nbytes > SLACK:
+                copy(builder, into, at(builder, line, source), nbytes, width)
+                continue
+            value = builder.load(at(builder, line, source), typ=longer, align=1)
             builder.store(value, into, align=1)
 
 

@@ -44,6 +44,8 @@ class Product:
     axes: tuple[Var, ...]
     """The result's image, row, column and channel variables; absent ones are no variables."""
     copy: Copy | None = None
+    places: Shape = ()
+    """Bytes from a pixel to each tap, where these don't follow from steps."""
 
     @property
     def words(self) -> int:
@@ -158,6 +160,21 @@ def flatten(work: Work, p: Product) -> Product:
         return p
     step = _step(p.pixels, p.pixel)
     return dataclasses.replace(p, pixels=(1, 1, prod(p.pixels)), pixel=(0, 0, step))
+
+
+def gather(work: Work, p: Product) -> Product | None:
+    """The same over a dense copy of the pixels that are read, as one row, where steps pass over
+    some and each serves one result alone."""
+    _, rows, columns = p.pixels
+    dense = (0, columns * p.run, p.run)
+    if p.copy is not None or p.groups > 1 or p.pixel[2] <= p.run or p.matrix.shape[2] > 1:
+        return None
+    if len(p.axes) < len(dense) + 1 or not _one_row(work, p.pixels, (rows * dense[1], *dense[1:])):
+        return None
+    copy = Copy((rows, columns, p.run), p.pixel, (0, 0, 0, 0), 0)
+    return dataclasses.replace(
+        p, pixels=(p.pixels[0], 1, rows * columns), pixel=(0, 0, p.run), copy=copy
+    )
 
 
 def _one_row(work: Work, extents: Shape, source: Shape) -> bool:
