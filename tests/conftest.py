@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-# Small matrices: BLAS threads would mostly wait for each other. Must come before NumPy is imported.
+# Small matrices: threads of BLAS and torch would mostly wait for each other. Must come before they
+# are imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import pytest

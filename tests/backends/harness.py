@@ -6,11 +6,13 @@ import ctypes
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import HealthCheck, Phase, settings
 from llvmlite import binding
 
@@ -56,6 +58,19 @@ VECTORS = [t for t in TARGETS if "+" not in t]
 """Those that differ in more than the instructions for products."""
 
 
+def _abilities(name: str) -> tuple[object, ...]:
+    target = parse_target(name)
+    return target.arch, target.vector_bytes, target.registers, target.dot, target.tiles
+
+
+def each(targets: Sequence[str]) -> list[ParameterSet]:
+    """Targets as a test's parameters. The one that has the host's abilities gets the same kernels:
+    it is slow."""
+    twins = {t for t in targets if t != "host" and _abilities(t) == _abilities("host")}
+    twins = twins if "host" in targets else set()
+    return [pytest.param(t, marks=pytest.mark.slow if t in twins else ()) for t in targets]
+
+
 def examples(count: int) -> settings:
     """So many examples, as slow as compiling is. A failure is shrunk but not explained: that
     would run it hundreds of times more, and the graph's text says enough."""
@@ -72,20 +87,20 @@ def schedule(graph: Graph, *, in_place: bool = True) -> Graph:
 
 def agree(
     graph: Graph, feeds: Arrays, targets: Iterable[str] = (), *, numba: bool = False,
-    library: str = "", threads: int = 0,
+    library: str = "", threads: int | Sequence[int] = 0,
 ) -> Graph:  # fmt: skip
-    """Hold the scheduled graph, llvm for `targets` (on so many `threads` too), the numba backend
-    and a saved library for the target `library` to what `graph` evaluates to. Returns the
-    scheduled graph."""
+    """Hold the scheduled graph, llvm for `targets` (on so many `threads` too, or on each of several
+    numbers), the numba backend and a saved library for the target `library` to what `graph`
+    evaluates to. Returns the scheduled graph."""
+    counts = [threads] * bool(threads) if isinstance(threads, int) else threads
     expected = evaluate(graph, feeds)
     scheduled = schedule(graph)
     same_bits("scheduled", evaluate(scheduled, feeds), expected, scheduled)
     for target in targets:
         made = run_llvm(compile_graph(scheduled, target), feeds, f"llvm {target}")
         same_bits(f"llvm {target}", made, expected, scheduled)
-        if threads:
-            for made in run_parallel(scheduled, target, feeds, threads):
-                same_bits(f"llvm {target}, {threads} threads", made, expected, scheduled)
+        for who, made in run_parallel(scheduled, target, feeds, counts):
+            same_bits(who, made, expected, scheduled)
     if numba:
         same_bits("numba", run_numba(scheduled, feeds), expected, scheduled)
     if library:
@@ -136,21 +151,24 @@ def cut_small_kernels() -> Iterator[None]:
 
 
 def run_parallel(
-    graph: Graph, target: str, feeds: Arrays, threads: int
-) -> Iterator[dict[str, Array]]:
-    """Every kernel that can be cut is: as a whole, in shuffled parts, and in parts at once."""
+    graph: Graph, target: str, feeds: Arrays, counts: Sequence[int]
+) -> Iterator[tuple[str, dict[str, Array]]]:
+    """Every kernel that can be cut is: as a whole, in shuffled parts, and in parts at once, for
+    each number of threads."""
+    if not counts:
+        return
     with cut_small_kernels():
         executable = compile_graph(graph, target)
-    yield run_llvm(executable, feeds, f"llvm {target}, cut")
+    yield f"llvm {target}, cut", run_llvm(executable, feeds, f"llvm {target}, cut")
     interface = executable.code.interface
-    workspace = interface.workspace + (threads - 1) * interface.task_bytes
     function = executable.function("run_parallel", len(interface.ports) + 2)
-    for executor in (shuffled(threads), threaded(threads)):
+    for threads, executor in ((n, made(n)) for n in counts for made in (shuffled, threaded)):
 
         def run(*pointers: int, executor: Executor = executor) -> int:
             return int(function(*pointers, ctypes.addressof(executor)))
 
-        yield _run_native(run, graph, feeds, workspace, f"llvm {target}, {threads} threads")
+        who, more = f"llvm {target}, {threads} threads", (threads - 1) * interface.task_bytes
+        yield who, _run_native(run, graph, feeds, interface.workspace + more, who)
 
 
 def _run_native(

@@ -3,6 +3,8 @@ its tiles, operands that are slices and results that lie in concatenations, extr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import hypothesis.strategies as st
 import numpy as np
 
@@ -103,6 +105,22 @@ def wrapped(draw: Draw, x: Input, y: Value) -> Sample:
     inputs = (x, *more)
     feeds = {v.name: bytes_of(draw, v) for v in inputs}
     return Sample(Graph("product", inputs, (made,), ("y",)), feeds)
+
+
+def joined(samples: Sequence[Sample]) -> Sample:
+    """Samples as one graph, which is compiled at once."""
+    inputs, outputs, feeds = list[Input](), list[Value](), dict[str, Array]()
+    for number, each in enumerate(samples):
+        own = {x: x.replace(name=f"{x.name}{number}") for x in each.graph.inputs}
+        new: dict[Value, Value] = {x: made for x, made in own.items()}
+        for v in each.graph.order:
+            if v not in new:
+                new[v] = v.map_operands(new.__getitem__)
+        inputs += own.values()
+        outputs += [new[v] for v in each.graph.outputs]
+        feeds |= {made.name: each.feeds[x.name] for x, made in own.items()}
+    names = tuple(f"y{number}" for number in range(len(outputs)))
+    return Sample(Graph("joined", tuple(inputs), tuple(outputs), names), feeds)
 
 
 def bytes_of(draw: Draw, v: Input) -> Array:

@@ -131,15 +131,20 @@ def first_layers(draw: Draw, *, wide: bool = False) -> Sample:
 
 
 @needs_amx
-@examples(30)
-@given(first_layers(), st.integers(0, 3))
-def test_pairs_of_rows(drawn: Sample, threads: int) -> None:
+@pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.slow)])
+def test_pairs_of_rows(count: int) -> None:
     """Wherever they are possible: all but a whole image of words, which needs no copy."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amx_tiling, "PAIR_CYCLES", -(10**9))
+
+    @examples(count)
+    @given(first_layers(), st.integers(0, 3))
+    def held(drawn: Sample, threads: int) -> None:
         names = check(drawn, TARGET)
         assert any("_pairs_amx" in name for name in names) or not _copied(drawn.graph.order), names
         agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amx_tiling, "PAIR_CYCLES", -(10**9))
+        held()
 
 
 @needs_amx

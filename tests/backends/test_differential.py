@@ -30,9 +30,12 @@ def test_op_on_llvm(op: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("op", OPS)
-def test_op_on_numba_and_as_a_library(op: str) -> None:
-    @examples(3)
+def test_op_on_numba_and_as_a_library(op: str, count: int) -> None:
+    """Numba takes half a second for each example: one by default."""
+
+    @examples(count)
     @given(SAMPLES[op], st.sampled_from(TARGETS))
     def check(drawn: Sample, target: str) -> None:
         agree(drawn.graph, drawn.feeds, numba=True, library=target)

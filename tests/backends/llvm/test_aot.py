@@ -19,12 +19,12 @@ from elftools.elf.sections import SymbolTableSection
 from irc.backends.llvm import open_library, save
 from irc.backends.llvm.invoke import workspace_array
 from irc.backends.llvm.link import zig_triple
-from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.selftest import checksum
-from irc.backends.llvm.target import NAMED, parse_target
+from irc.backends.llvm.target import NAMED
 from irc.errors import DataError, IRCError, ToolError
 from irc.graph import Graph, evaluate
 from tests.backends.llvm.nets import random_inputs, small_net, tiny_net
+from tests.irc.test_audit_objects import assert_object_and_archive_keep_their_promises
 
 FILES = ["libnet.a", "libnet.so", "net.h", "net.json", "net.o", "net.pc", "netConfig.cmake"]
 
@@ -147,17 +147,21 @@ def writable(elf: ELFFile) -> list[str]:
 
 
 @pytest.mark.parametrize("name", sorted(NAMED))
-def test_every_target_gets_an_object_that_needs_nothing(name: str, graph: Graph) -> None:
-    code = generate_library(graph, parse_target(name), "net")
-    content = code.object_code()
-    if not NAMED[name].is_elf:
+def test_every_target_gets_an_object_that_needs_nothing(
+    name: str, graph: Graph, tmp_path: Path
+) -> None:
+    save(graph, tmp_path, "net", name, emit=["o", "a"])
+    content = (tmp_path / "net.o").read_bytes()
+    levels = json.loads((tmp_path / "net.json").read_text())["levels"]
+    if NAMED[name].is_elf:
+        elf = ELFFile(io.BytesIO(content))
+        assert undefined(elf) == []
+        assert writable(elf) == ([".bss"] if levels else [])
+    else:
         assert content.startswith(b"\0asm")
         assert b"memcpy" not in content
         assert b"memset" not in content
-        return
-    elf = ELFFile(io.BytesIO(content))
-    assert undefined(elf) == []
-    assert writable(elf) == ([".bss"] if code.manifest["levels"] else [])
+    assert_object_and_archive_keep_their_promises(tmp_path)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from irc.graph import Graph, evaluate
 from irc.ops.core import Input
 from irc.ops.shape import Reshape
 from irc.types import Array, DType, Quant, TensorType
-from tests.backends.harness import TARGETS
+from tests.backends.harness import TARGETS, each
 from tests.backends.llvm.nets import random_inputs, scheduled, small_net, tiny_net
 
 RNG = np.random.default_rng(5)
@@ -35,7 +35,7 @@ def hard_reals(type_: TensorType) -> Array:
     return np.concatenate([middles, *beside, np.array(SPECIAL, np.float32)])
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", each(TARGETS))
 @pytest.mark.parametrize("dtype", [DType.U8, DType.I8, DType.I16])
 def test_floats_are_quantized_bit_for_bit(dtype: DType, target: str) -> None:
     """A network that gives back what it is given, one tensor of each scale."""

@@ -11,6 +11,7 @@ from irc.backends.llvm.jit import compile_graph
 from irc.backends.llvm.target import NAMED, host, refusal
 from irc.errors import CompileError, DataError, GraphError
 from irc.graph import Graph, evaluate
+from tests.backends.harness import each
 from tests.backends.llvm.nets import conv, random_inputs, scheduled, small_net
 
 LEVELS = [t for t in NAMED.values() if t.is_x86]
@@ -25,7 +26,7 @@ def assert_same(graph: Graph, inputs: dict[str, Any], target: str = "host") -> N
         assert got[name].dtype == wanted[name].dtype
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", each(TARGETS))
 @pytest.mark.parametrize("channels", [5, 40])
 def test_small_net(channels: int, target: str) -> None:
     graph = small_net(channels)
