@@ -18,7 +18,8 @@ from onnx import helper, numpy_helper
 from irc.errors import GraphError, IRCError
 from irc.graph import Graph
 from irc.ops.core import Const
-from irc.types import Array, DType
+from irc.ops.quantization import Dequantize, Quantize
+from irc.types import Array, DType, Quant
 from irc.value import Value
 
 OPSET = 21
@@ -126,10 +127,16 @@ class Writer:
 
     def emit(self, op: str, inputs: list[str], *, name: str = "", **attributes: Any) -> str:
         """A node of one result; absent attributes are None. Returns the result's name."""
+        return self.emit_many(op, inputs, [name], **attributes)[0]
+
+    def emit_many(
+        self, op: str, inputs: list[str], names: list[str], **attributes: Any
+    ) -> list[str]:
+        """The same with several results, each with a name or an empty one."""
         given = {k: a for k, a in attributes.items() if a is not None}
-        result = self.fresh(name or op.lower())
-        self.nodes.append(helper.make_node(op, inputs, [result], name=result, **given))
-        return result
+        results = [self.fresh(name or op.lower()) for name in names]
+        self.nodes.append(helper.make_node(op, inputs, results, name=results[-1], **given))
+        return results
 
     def constant(self, array: Array, name: str = "constant") -> str:
         """An initializer; the same array twice is one."""
@@ -199,11 +206,37 @@ def _info(name: str, v: Value) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, element_type(v.type.dtype), v.shape)
 
 
+def _settled(graph: Graph) -> Graph:
+    """The graph in which i8 values of pairs that are moved have the same pair once more, which
+    changes nothing: else onnxruntime puts one of its own there, and mixes i8 with u8."""
+    new: dict[Value, Value] = {}
+    for v in graph.order:
+        made = v.map_operands(lambda o: new[o]) if v.operands else v
+        quant = _quant_of_moved(made) if made.moves else None
+        if quant is not None:
+            made = Quantize(made, DType.I8, quant, name=f"{v.name}.q")
+            made = Dequantize(made, name=f"{v.name}.dq")
+        new[v] = made
+    outputs = tuple(new[v] for v in graph.outputs)
+    return Graph(graph.name, graph.inputs, outputs, graph.output_names)
+
+
+def _quant_of_moved(v: Value) -> Quant | None:
+    """The scale of what is moved, if that is computed i8 values of one scale."""
+    types = {o.x.type for o in v.operands if isinstance(o, Dequantize) and o.x.operands}
+    quants = {t.quant for t in types}
+    if {t.dtype for t in types} != {DType.I8} or len(quants) != 1:
+        return None
+    (quant,) = quants
+    return quant if quant is None or quant.axis is None else None
+
+
 def export(graph: Graph) -> onnx.ModelProto:
     """A float or QDQ graph as an ONNX model with the same inputs and outputs.
 
     Raises `GraphError` for an op without an ONNX form, as all ops of integer graphs are.
     """
+    graph = _settled(graph)
     writer = Writer(graph)
     for v in graph.order:
         writer.write(v)

@@ -19,20 +19,27 @@ from irc.backends.onnx.writer import EXPORTERS
 from irc.graph import Graph, evaluate
 from irc.ops import activation as act
 from irc.ops import functions, logic, prelu, unary
+from irc.ops.bits import BitAnd, BitOr, BitXor
 from irc.ops.cast import Cast
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
+from irc.ops.cumulative import CumSum
+from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mod, Mul, Pow, Sub
+from irc.ops.grid import GridSample
 from irc.ops.linear import Linear, MatMul
 from irc.ops.logic import Equal, Less, LessOrEqual
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from irc.ops.pool import AvgPool2d, MaxPool2d
-from irc.ops.ranking import ArgMax, ArgMin
+from irc.ops.ranking import ArgMax, ArgMin, TopK
+from irc.ops.recurrent import Gated, GruState, LstmCell, LstmHidden, Recurrent, TanhState
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
+from irc.ops.resample import Resample
 from irc.ops.resize import ResizeLinear, ResizeNearest
+from irc.ops.scatter import Scatter
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
+from irc.ops.spectrum import Magnitude
 from irc.ops.unary import Unary
 from irc.types import Array, DType
 from irc.value import Value
@@ -147,7 +154,39 @@ def shapes(x: Value) -> list[Value]:
     ]  # fmt: skip
 
 
-FAMILIES = {"unary": of_one, "binary": binary, "images": images, "rows": rows, "shapes": shapes}
+def places(x: Value) -> list[Value]:
+    grid = act.Tanh(Reshape(x, (2, 12, 5, 2)))
+    whole = Cast(Mul(x, Const(np.array(9.0, np.float32))), DType.I32)
+    taps = Const(RNG.integers(0, 6, (9, 2)).astype(np.int32))
+    columns = Const(RNG.integers(0, 5, (3, 4)).astype(np.int32))
+    at = Cast(Slice(Reshape(whole, (240,)), (0,), (7,), (1,)), DType.I64)
+    volume = Reshape(x, (2, 3, 2, 5, 4))
+    corners = act.Tanh(Reshape(Slice(x, (0, 0, 0, 0), (2, 6, 5, 3), (1, 1, 1, 1)), (2, 3, 2, 5, 3)))
+    return [
+        GridSample(x, grid), GridSample(x, grid, "nearest", "border", True),
+        GridSample(x, grid, "cubic", "reflection"), act.Relu(GridSample(x, grid, padding="border")),
+        GridSample(volume, corners),
+        CumSum(x, 1), CumSum(x, 3, True, True), TopK(x, 3, 2), TopK(x, 1, 6, False),
+        Mod(x, const(4)), Mod(x, const(4), True), Mod(whole, Const(np.array(5, np.int32))),
+        BitAnd(whole, whole), BitOr(whole, whole), BitXor(whole, whole),
+        Magnitude(x, act.Tanh(x)), Scatter(Reshape(x, (12, 20)), const(7, 20), at),
+        Resample(x, taps, const(9, 2), None, None, (1,)),
+        Resample(x, taps, const(9, 2), columns, const(3, 4), (1, 2)),
+    ]  # fmt: skip
+
+
+def cells(x: Value) -> list[Value]:
+    four, two = Linear(x, const(12, 4), const(12)), Linear(x, const(6, 4), const(6))
+    h, n = Linear(x, const(3, 4)), Linear(x, const(3, 4))
+    c = LstmCell(four, h, "figo")
+    return [
+        Recurrent(h, const(12, 3), const(12), four), Recurrent(h, const(5, 3), None, None), c,
+        LstmHidden(four, c, "figo"), Gated(two, h, 1), GruState(two, n, h), TanhState(n),
+    ]  # fmt: skip
+
+
+FAMILIES = {"unary": of_one, "binary": binary, "images": images, "rows": rows, "shapes": shapes,
+            "places": places, "cells": cells}  # fmt: skip
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
@@ -190,6 +229,22 @@ def test_quantized_networks_become_the_same_integers(seed: int) -> None:
     got, want = evaluate(b, feeds), evaluate(a, feeds)
     for name, array in want.items():
         np.testing.assert_array_equal(got[name], array)
+
+
+def test_onnxruntime_loads_what_is_moved_behind_the_last_layer() -> None:
+    """As its users load it, with its optimizations."""
+    x = Input(DType.F32, (1, 6, 4), name="x")
+    y: Value = Reshape(MatMul(x, Transpose(x, (0, 2, 1))), (2, 18))
+    y = Concat((y, Slice(y, (0, 0), (2, 4), (1, 1))), 1)
+    graph = Graph("moved", (x,), (y, Linear(x, const(3, 4))), ("y", "z"))
+    samples = RNG.standard_normal((4, *x.shape)).astype(np.float32)
+    quantized = irc.quantize(graph, samples)
+    model = check(quantized, {"x": samples[0]})
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found, want = session.run(None, {"x": samples[0]}), evaluate(quantized, {"x": samples[0]})
+    np.testing.assert_allclose(np.asarray(found[0]), want["y"], atol=0.1)
+    again = driver.integerize(irc.load(model))
+    assert again.output_types == driver.integerize(quantized).output_types
 
 
 def test_transposes_are_left_out_where_operators_agree() -> None:
