@@ -210,6 +210,8 @@ class AmxLoops:
                 self._chunk([at(builder, x, offset) for x in xs], w, ahead, blocks)
             if not self.results.outlast(blocks):
                 self.results.some(n, k.index, columns, blocks)
+            elif self._shared_chunks:
+                self._share(n, k.index, columns, blocks)
         self._stores(n, columns, blocks)
         if self.f.asks:
             self._by_vectors(xs, block)
@@ -217,7 +219,7 @@ class AmxLoops:
 
     def _stores(self, n: Any, columns: Sequence[Columns], blocks: Blocks) -> None:
         """The accumulators to scratch; where results take longer than products, a part of them
-        before each store, which keeps other units busy."""
+        before each store too, which keeps other units busy."""
         builder, stores = self.builder, self.tiling.tiles * blocks.vectors
         places = [divmod(number, blocks.vectors) for number in range(stores)]
         if not self.results.outlast(blocks):
@@ -226,12 +228,23 @@ class AmxLoops:
                     self._store(i, j, blocks)
             return
         with counted(builder, stores, label="s") as turn:
-            rounds = times(builder, self._plus(turn.index, 1), self.results.rounds(blocks))
-            self.results.finish(n, columns, blocks, builder.udiv(rounds, i64(stores)))
+            self._share(n, self._plus(turn.index, self._shared_chunks), columns, blocks)
             with where_lent(self.f):
                 for number, (i, j) in enumerate(places):
                     with only_if(builder, turn.index, number):
                         self._store(i, j, blocks)
+
+    @property
+    def _shared_chunks(self) -> int:
+        """How many chunks take a part of the results that take longer than products: all where
+        something is added to these, else none, for the first store finds enough to do."""
+        return self.chunks if self.results.operands else 0
+
+    def _share(self, n: Any, number: Any, columns: Sequence[Columns], blocks: Blocks) -> None:
+        """The pending group's rounds as far as they are due with a chunk or store by number."""
+        whole = self._shared_chunks + self.tiling.tiles * blocks.vectors
+        rounds = times(self.builder, self._plus(number, 1), self.results.rounds(blocks))
+        self.results.finish(n, columns, blocks, self.builder.udiv(rounds, i64(whole)))
 
     def _by_vectors(self, xs: Sequence[Any], block: Block) -> None:
         """The accumulators to scratch of a process without AMX."""

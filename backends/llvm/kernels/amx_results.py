@@ -26,8 +26,9 @@ from irc.loops import Expr, Load, walk
 
 STRAIGHT = 2
 """Rounds for each chunk that are emitted one after the other."""
-MANY = 6
-"""Rounds for each chunk that take longer than its products."""
+MANY, ADDING = 6, 2
+"""Rounds for each chunk that take longer than its products; how many one counts for that adds to
+the results."""
 SINK_BYTES = 4 * ROW_BYTES
 """Where results go that are none: a round's vectors at their widest."""
 
@@ -125,7 +126,7 @@ class Results:
 
     def outlast(self, blocks: Blocks) -> bool:
         """Whether they take longer than the products."""
-        return self.of_chunk(blocks) >= MANY
+        return self.of_chunk(blocks) * (ADDING if self.operands else 1) >= MANY
 
     def columns(self, blocks: Blocks, channel: Any = None) -> list[Columns]:
         """A block's channels, by default the pending group's, as many vectors at a time as are
