@@ -2,7 +2,7 @@
 
 Memory does not depend on the number of samples: per value a minimum, a maximum, a histogram
 whose bins grow with the range, and moments per channel; per layer the moments of what its weights
-multiply.
+multiply. A few samples are kept, to see on them what became of a graph.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,12 +20,14 @@ import numpy as np
 from irc.errors import DataError
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const
-from irc.passes.moments import Columns, WindowMoments
+from irc.passes.moments import Columns, LayerMoments, channel_means
 from irc.printer import print_graph
 from irc.types import Array
 from irc.value import Value
 
 BINS = 2048
+KEPT = 16
+"""Samples that a profile holds."""
 Visible = Callable[[Array], Array]
 """What the readers of an array can tell of it: another of its shape."""
 Progress = Callable[[int], None]
@@ -132,8 +135,10 @@ class Profile:
     samples: int
     values: Mapping[str, Statistics]
     fine: tuple[str, ...] = ()
-    layers: Mapping[str, WindowMoments] = field(default_factory=dict)
+    layers: Mapping[str, LayerMoments] = field(default_factory=dict)
     """What the weights of layers multiply, by the layers' keys."""
+    feeds: tuple[Mapping[str, Array], ...] = ()
+    """The first samples."""
 
     def check(self, graph: Graph) -> None:
         """Raise `DataError` unless the profile was taken of exactly this graph."""
@@ -151,6 +156,7 @@ class Profile:
             "keys": np.array(list(self.values), dtype=np.str_),
             "fine": np.array(self.fine, dtype=np.str_),
             "layers": np.array(list(self.layers), dtype=np.str_),
+            "feeds": np.array(len(self.feeds)),
         }
         for i, s in enumerate(self.values.values()):
             arrays[f"{i}.range"] = np.array([s.low, s.high, s.width])
@@ -158,6 +164,8 @@ class Profile:
             arrays[f"{i}.moments"] = np.stack([s.total, s.squares])
         for i, layer in enumerate(self.layers.values()):
             arrays |= {f"layer{i}.{k}": a for k, a in layer.arrays().items()}
+        for i, feed in enumerate(self.feeds):
+            arrays |= {f"feed{i}.{k}": a for k, a in feed.items()}
         with Path(path).open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -169,11 +177,12 @@ class Profile:
                 values = {str(k): _restore(archive, i) for i, k in enumerate(archive["keys"])}
                 fine = tuple(map(str, archive["fine"]))
                 layers = {
-                    str(k): WindowMoments.restored(_part(archive, f"layer{i}."))
+                    str(k): LayerMoments.restored(_part(archive, f"layer{i}."))
                     for i, k in enumerate(archive["layers"])
                 }
+                feeds = tuple(_part(archive, f"feed{i}.") for i in range(int(archive["feeds"])))
                 samples = int(archive["samples"])
-                return cls(str(archive["graph_hash"]), samples, values, fine, layers)
+                return cls(str(archive["graph_hash"]), samples, values, fine, layers, feeds)
         except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} is no calibration profile: {error}") from None
 
@@ -222,31 +231,28 @@ def calibrate(
     where there is no batch, or where a value becomes NaN or infinite.
     """
     wanted = _floats(graph) if values is None else set(values)
-    statistics = {v: Statistics() for v in graph.order if v in wanted}
-    windows = {v: WindowMoments.of(c) for v in layers if (c := Columns.of(v)) is not None}
-    read: dict[Value, list[Value]] = {}
-    for v in windows:
-        read.setdefault(v.operands[0], []).append(v)
-    count = 0
+    seen = _Measurements(
+        {v: Statistics() for v in graph.order if v in wanted},
+        {v: LayerMoments.of(c) for v in layers if (c := Columns.of(v)) is not None},
+        visible or {},
+    )
+    feeds: list[Mapping[str, Array]] = []
     for feed in batches:
-
-        def observe(v: Value, array: Array, sample: int = count) -> None:
-            _take(statistics, visible or {}, sample, v, array)
-            for layer in read.get(v, ()):
-                windows[layer].add(layer, array)
-
-        evaluate(graph, feed, observe=observe)
-        count += 1
+        if len(feeds) < KEPT:
+            feeds.append(feed)
+        evaluate(graph, feed, observe=seen.take)
+        seen.samples += 1
         if progress is not None:
-            progress(count)
-    if not count:
+            progress(seen.samples)
+    if not seen.samples:
         raise DataError(f"calibration data for {graph.name} holds no sample")
     names = keys(graph)
     return Profile(
         graph_hash(graph),
-        count,
-        {names[v]: s for v, s in statistics.items()},
-        layers={names[v]: w for v, w in windows.items()},
+        seen.samples,
+        {names[v]: s for v, s in seen.statistics.items()},
+        layers={names[v]: m for v, m in seen.layers.items()},
+        feeds=tuple(feeds),
     )
 
 
@@ -254,21 +260,41 @@ def _floats(graph: Graph) -> set[Value]:
     return {v for v in graph.order if v.type.dtype.is_float and not isinstance(v, Const)}
 
 
-def _take(
-    statistics: Mapping[Value, Statistics],
-    visible: Mapping[Value, Visible],
-    sample: int,
-    v: Value,
-    array: Array,
-) -> None:
-    if v not in statistics or array.size == 0:
-        return
-    if v in visible:
-        array = visible[v](array)
-    # One pass tells the common case: the sum is finite only if every element is.
-    if not np.isfinite(array.sum(dtype=np.float64)) and not np.all(np.isfinite(array)):
-        raise DataError(
-            f"{v.op} %{v.name} becomes NaN or infinite in sample {sample}: the float model itself"
-            " overflows there"
-        )
-    statistics[v].add(array)
+@dataclass
+class _Measurements:
+    """What is known after some samples."""
+
+    statistics: Mapping[Value, Statistics]
+    layers: Mapping[Value, LayerMoments]
+    visible: Mapping[Value, Visible]
+    samples: int = 0
+
+    @cached_property
+    def readers(self) -> Mapping[Value, list[Value]]:
+        """The layers that read a value."""
+        found: dict[Value, list[Value]] = {}
+        for v in self.layers:
+            found.setdefault(v.operands[0], []).append(v)
+        return found
+
+    def take(self, v: Value, array: Array) -> None:
+        """Measure what was computed of one more sample."""
+        if array.size == 0:
+            return
+        if v in self.statistics:
+            visible = self.visible.get(v)
+            self.statistics[v].add(self.checked(v, visible(array) if visible else array))
+        for layer in self.readers.get(v, ()):
+            self.layers[layer].add(layer, array)
+        if v in self.layers and self.samples < KEPT:
+            self.layers[v].means.append(channel_means(array))
+
+    def checked(self, v: Value, array: Array) -> Array:
+        """The array; raises `DataError` where it isn't finite."""
+        # One pass tells the common case: the sum is finite only if every element is.
+        if not np.isfinite(array.sum(dtype=np.float64)) and not np.all(np.isfinite(array)):
+            raise DataError(
+                f"{v.op} %{v.name} becomes NaN or infinite in sample {self.samples}: the float"
+                " model itself overflows there"
+            )
+        return array

@@ -1,4 +1,4 @@
-"""What layers multiply their weights with: first and second moments, measured while samples run.
+"""What layers multiply their weights with and what they make of it, measured while samples run.
 
 One channel's error beside another's is known by the covariance of what they multiply: pruning lets
 channels that stay take over from those that go, and rounding lets weights make up for each other.
@@ -135,14 +135,16 @@ def _steps(at: Array, stride: int, dilation: int, taps: int) -> Array:
 
 
 @dataclass
-class WindowMoments:
-    """The moments of all that a layer's columns multiply, block by block."""
+class LayerMoments:
+    """The moments of all that a layer's columns multiply, block by block, and the mean of each
+    channel of its result in each of the first samples."""
 
     columns: Columns
     blocks: Sequence[Moments]
+    means: list[Array] = field(default_factory=list)
 
     @classmethod
-    def of(cls, columns: Columns) -> WindowMoments:
+    def of(cls, columns: Columns) -> LayerMoments:
         """Of nothing yet."""
         return cls(columns, [Moments() for _ in columns.blocks])
 
@@ -152,10 +154,10 @@ class WindowMoments:
         for moments, part in zip(self.blocks, self.columns.blocks, strict=True):
             moments.add(windows[:, :, part])
 
-    def __add__(self, other: WindowMoments) -> WindowMoments:
-        """Of what both took in, of the same columns."""
+    def __add__(self, other: LayerMoments) -> LayerMoments:
+        """Of what both read, of the same columns."""
         pairs = zip(self.blocks, other.blocks, strict=True)
-        return WindowMoments(self.columns, [a + b for a, b in pairs])
+        return LayerMoments(self.columns, [a + b for a, b in pairs])
 
     def arrays(self) -> dict[str, Array]:
         """What is stored of it."""
@@ -163,14 +165,19 @@ class WindowMoments:
         for i, m in enumerate(self.blocks):
             stored = {"count": np.array(m.count), "first": m.first, "second": m.second}
             made |= {f"{i}.{k}": a for k, a in stored.items()}
-        return made
+        return made | {"means": np.array(self.means)}
 
     @classmethod
-    def restored(cls, arrays: Mapping[str, Array]) -> WindowMoments:
+    def restored(cls, arrays: Mapping[str, Array]) -> LayerMoments:
         """What was stored."""
         columns = Columns(int(arrays["groups"]), arrays["seconds"])
         blocks = [
             Moments(int(arrays[f"{i}.count"]), arrays[f"{i}.first"], arrays[f"{i}.second"])
             for i in range(len(columns.blocks))
         ]
-        return cls(columns, blocks)
+        return cls(columns, blocks, list(arrays["means"]))
+
+
+def channel_means(x: Array) -> Array:
+    """The mean of each channel (last axis), f64[C]."""
+    return np.asarray(x.reshape(-1, x.shape[-1]).mean(0, dtype=np.float64))

@@ -23,7 +23,7 @@ from irc.ops.quantization import Quantize as QuantizeOp
 from irc.passes.calibrate import Progress, Statistics, Visible, calibrate, keys
 from irc.passes.data import Source, batches
 from irc.passes.intervals import core, output_type
-from irc.passes.moments import WindowMoments
+from irc.passes.moments import LayerMoments
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.assignment import NATURAL, Scales
 from irc.passes.quantize.masks import finite, masked
@@ -65,8 +65,8 @@ def complete(
         profile = calibrate(graph, feeds, islands.observed, progress or shown, seen, layers)
     names = keys(graph)
     statistics = {v: profile.values[names[v]] for v in islands.observed}
-    windows = {v: profile.layers[names[v]] for v in layers if names[v] in profile.layers}
-    return _Completer(islands, statistics, chosen, windows).graph()
+    moments = {v: profile.layers[names[v]] for v in layers if names[v] in profile.layers}
+    return _Completer(islands, statistics, chosen, moments).graph()
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class _Completer:
     islands: Islands
     statistics: Mapping[Value, Statistics]
     options: Options
-    windows: Mapping[Value, WindowMoments]
+    moments: Mapping[Value, LayerMoments]
 
     def graph(self) -> Graph:
         graph = self.islands.graph
@@ -274,4 +274,4 @@ class _Completer:
         for t in known.values():
             fixedpoint.quant_of(t)
         sites = Sites(self.islands.graph)
-        return Writer(sites, self.statistics, Scales(known), self.options, self.windows)
+        return Writer(sites, self.statistics, Scales(known), self.options, self.moments)

@@ -52,3 +52,8 @@ class Options:
             raise IRCError("quantize: min_sqnr gives values 16 bits, which activations=8 forbids")
         if not 50 < self.percentile <= 100:
             raise IRCError(f"quantize: percentile={self.percentile} must lie in (50, 100]")
+
+    @property
+    def measures_layers(self) -> bool:
+        """Whether calibration measures what layers multiply and make."""
+        return self.compensate or self.bias_correction

@@ -23,11 +23,12 @@ from irc.ops.recurrent import Recurrent
 from irc.ops.resample import Resample
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Batch, Source, batches
-from irc.passes.moments import WindowMoments
+from irc.passes.moments import LayerMoments
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.equalize import equalized
+from irc.passes.quantize.means import nearer
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rounding import compensated
@@ -72,11 +73,16 @@ def quantize(
     names = keys(graph)
     statistics = {v: data.values[names[v]] for v in sites.observed}
 
-    windows = {v: data.layers[names[v]] for v in graph.order if names[v] in data.layers}
+    moments = {v: data.layers[names[v]] for v in graph.order if names[v] in data.layers}
 
     def write(fine: Iterable[Value]) -> tuple[Scales, Graph]:
         scales = assign(sites, statistics, chosen, frozenset(fine))
-        return scales, Writer(sites, statistics, scales, chosen, windows).graph()
+        writer = Writer(sites, statistics, scales, chosen, moments)
+        made = writer.graph()
+        if not chosen.bias_correction:
+            return scales, made
+        means = {q: np.array(moments[v].means) for v, q in writer.written.items() if v in moments}
+        return scales, nearer(graph, made, means, data.feeds)
 
     fine: list[Value] = [v for v in graph.inputs if names[v] in data.fine]
     fine += [v for v in coordinates(sites, chosen) if v not in fine]
@@ -116,7 +122,7 @@ def measured(
     with bar("calibrate") as shown:
         found = calibrate(
             graph, samples, sites.observed, progress or shown, sites.visible,
-            layers=list(filter(weighted, graph.order)) if options.compensate else (),
+            layers=list(filter(weighted, graph.order)) if options.measures_layers else (),
         )  # fmt: skip
     statistics = {v: found.values[names[v]] for v in sites.observed}
     fine = fine_inputs(sites, statistics, options, samples.first)
@@ -170,7 +176,7 @@ class Writer:
     statistics: Mapping[Value, Statistics]
     scales: Scales
     options: Options
-    windows: Mapping[Value, WindowMoments] = field(default_factory=dict)
+    moments: Mapping[Value, LayerMoments] = field(default_factory=dict)
     """What the weights of layers multiply."""
     bytes: dict[Value, Value] = field(default_factory=dict)
     """The 8-bit copies of wide values, by what is copied."""
@@ -178,6 +184,8 @@ class Writer:
         default_factory=dict
     )
     """Quantized weights and biases by the real ones."""
+    written: dict[Value, Value] = field(default_factory=dict)
+    """Layers by what they were."""
 
     def graph(self) -> Graph:
         """The whole graph, its interface kept."""
@@ -203,7 +211,8 @@ class Writer:
         if v.op == "cast" and v.operands[0] in self.sites.pixels:
             return Dequantize(new[v.operands[0]], name=v.name)
         if weighted(v):
-            return self.with_weights(v, new)
+            self.written[v] = self.with_weights(v, new)
+            return self.written[v]
         if self.sites.moving(v) and is_float(v):
             return v.map_operands(lambda o: self.moved(o, v, new))
         # Tables, factors, slopes, weights of taps and the parameters of norms take reals.
@@ -282,10 +291,10 @@ class Writer:
         others = {f: None if o is None else self.operand(o, v, new) for f, o in given.items()}
         return v.replace(w=w, b=b, **others)
 
-    def multiplied(self, v: Value) -> WindowMoments:
+    def multiplied(self, v: Value) -> LayerMoments:
         """What a layer's weights multiply, at every step that shares them."""
         steps = self.sites.states.sharers(v)
-        return reduce(add, (self.windows[s] for s in steps))
+        return reduce(add, (self.moments[s] for s in steps))
 
     def weights(self, v: Value) -> tuple[Value, Value | None]:
         """The weights and the bias of a layer, or of all the steps that share them."""
@@ -301,7 +310,7 @@ class Writer:
             np.abs(offset) / (x_scale * weighting.BIAS_LIMIT),
             self.options,
         )
-        if self.options.compensate and v in self.windows:
+        if self.options.compensate and v in self.moments:
             q = compensated(real, q, self.multiplied(v), self.options.pair_safe)
         if self.options.bias_correction and v.op in ("conv2d", "linear"):
             offset = weighting.corrected_bias(offset, real, q.real, statistics, groups)

@@ -21,7 +21,7 @@ from irc.ops.unary import Unary
 from irc.passes.calibrate import Progress
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.precision import TAILS
-from irc.passes.quantize.sensitivity import Outputs, Trials
+from irc.passes.quantize.sensitivity import Trials, worst
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float
 from irc.types import Array
@@ -73,12 +73,7 @@ class Refinement:
 
     def reached(self, made: Graph) -> float:
         """The SQNR in dB of a QDQ graph's worst output."""
-        outputs = Outputs()
-        for feed, real in zip(self.feeds, self.real, strict=True):
-            found = evaluate(made, feed)
-            for name, array in real.items():
-                outputs.add(name, array, found[name])
-        return outputs.worst
+        return worst(self.real, (evaluate(made, feed) for feed in self.feeds))
 
     def ranked(self, scales: Scales) -> Iterator[tuple[Value, float]]:
         """The candidates and what they cost in 8 bits, as noise over signal, those that cost most

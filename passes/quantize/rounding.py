@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.passes.moments import WindowMoments, ridged
+from irc.passes.moments import LayerMoments, ridged
 from irc.passes.quantize.weights import LARGEST, Weights
 from irc.proofs import PAIR_LIMIT
 from irc.types import Array
@@ -25,7 +25,7 @@ AT_ONCE = 32
 """Columns after which the errors are handed on to all that are left."""
 
 
-def compensated(w: Array, plain: Weights, seen: WindowMoments, pair_safe: bool) -> Weights:
+def compensated(w: Array, plain: Weights, seen: LayerMoments, pair_safe: bool) -> Weights:
     """Weights [O, ...] by the scales of `plain`, whose rounding costs less by what was `seen`;
     where a row gains nothing it stays, and so do all where inputs hardly vary."""
     units = (w.reshape(len(w), -1) / plain.scales[:, None]).reshape(w.shape)

@@ -61,6 +61,15 @@ class Outputs:
         return min((e.decibels for e in self.each.values()), default=math.inf)
 
 
+def worst(wanted: Iterable[Mapping[str, Array]], found: Iterable[Mapping[str, Array]]) -> float:
+    """The SQNR in dB of the output that is off furthest, over samples of outputs by name."""
+    outputs = Outputs()
+    for reals, others in zip(wanted, found, strict=True):
+        for name, real in reals.items():
+            outputs.add(name, real, others[name])
+    return outputs.worst
+
+
 @dataclass(frozen=True)
 class Trials:
     """All that a float graph computes of some samples, to try what follows where values of it are

@@ -13,7 +13,7 @@ from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.passes.calibrate import Profile, calibrate
-from irc.passes.moments import COLUMNS, Columns, WindowMoments
+from irc.passes.moments import COLUMNS, Columns, LayerMoments
 from irc.passes.quantize import quantize
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.rounding import compensated
@@ -52,10 +52,10 @@ def test_windows_are_what_the_weights_multiply(layer: Conv2d, seed: int) -> None
     np.testing.assert_allclose(found, whole.reshape(-1, len(w)), rtol=1e-4, atol=1e-4)
 
 
-def seen_by(layer: Any, *arrays: Array) -> WindowMoments:
+def seen_by(layer: Any, *arrays: Array) -> LayerMoments:
     columns = Columns.of(layer)
     assert columns is not None
-    seen = WindowMoments.of(columns)
+    seen = LayerMoments.of(columns)
     for x in arrays:
         seen.add(layer, x)
     return seen

@@ -1,0 +1,135 @@
+"""Biases that take back what quantization moves the means of channels by.
+
+What is rounded off averages out; what a range cuts off does not, nor what a table makes of many
+equal values, and all layers behind see it. Layer after layer, in the order of computation, a
+channel's mean over some samples is compared with float's, and the difference goes into the bias
+(empirical bias correction: Nagel et al., Data-Free Quantization Through Weight Equalization and
+Bias Correction, 2019). From sample to sample the difference varies; of its mean d with the
+variance s² of that mean, only what is certain is taken:
+
+    d * max(0, 1 - 4 s² / d²)
+
+(after James, Stein, 1961; four, since of many channels some differ by two deviations by chance).
+Pixels of a channel are alike; tokens are not: what an outlier among them loses to its range would
+be shared out to all others, so that layers of tokens keep their biases. Outputs that come out
+further from float than without refute all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from irc.graph import Graph, evaluate
+from irc.ops.core import Const, Input
+from irc.ops.linear import Linear
+from irc.ops.quantization import Dequantize
+from irc.passes.moments import channel_means
+from irc.passes.quantize.sensitivity import worst
+from irc.passes.quantize.weights import BIAS_LIMIT
+from irc.types import Array
+from irc.value import Value
+
+CERTAIN = 4.0
+"""Variances of a mean that may be chance."""
+FEWEST = 4
+"""Fewer samples tell nothing of how a difference varies."""
+JUDGED = 4
+"""Samples on which outputs are compared."""
+MEMORY = 1 << 30
+"""Bytes of values that are alive at one time, of all samples together."""
+
+Feeds = Sequence[Mapping[str, Array]]
+
+
+def nearer(real: Graph, made: Graph, means: Mapping[Value, Array], feeds: Feeds) -> Graph:
+    """The QDQ graph `recentred`, if its outputs are nearer to those of the float graph on the first
+    feeds, else itself."""
+    told = {v: m for v, m in means.items() if _has_bias(v) and not of_tokens(v)}
+    moved = recentred(made, told, feeds)
+    if moved is made:
+        return made
+    first = feeds[:JUDGED]
+    wanted = [evaluate(real, feed) for feed in first]
+    return max((moved, made), key=lambda g: worst(wanted, (evaluate(g, f) for f in first)))
+
+
+def of_tokens(layer: Value) -> bool:
+    """Whether rows of a layer's result are other things than samples or pixels."""
+    return isinstance(layer, Linear) and math.prod(layer.shape[:-1]) > 1
+
+
+def recentred(graph: Graph, means: Mapping[Value, Array], feeds: Feeds) -> Graph:
+    """The QDQ graph whose layers, all of constant biases, have the `means` [N, C] they should have,
+    sample by sample of the `feeds`, as far as these tell; itself where there are too few."""
+    count = min([len(feeds), MEMORY // max(_alive(graph), 1), *map(len, means.values())])
+    if not means or count < FEWEST:
+        return graph
+    runs: list[dict[Value, Array]] = [
+        {v: np.asarray(feed[v.name]) for v in graph.inputs} for feed in feeds[:count]
+    ]
+    left = {v: graph.uses(v) for v in graph.order}
+    new: dict[Value, Value] = {}
+    for v in graph.order:
+        new[v] = made = v if isinstance(v, Input) else v.map_operands(new.__getitem__)
+        if not isinstance(v, Input):
+            for run in runs:
+                run[v] = np.asarray(v.call(run.__getitem__))
+        if v in means:
+            units, real = _units(v, means[v][:count], [run[v] for run in runs])
+            new[v] = _moved(made, units)
+            for run in runs:
+                run[v] = run[v] + real
+        _forget(v, left, runs)
+    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+
+def _alive(graph: Graph) -> int:
+    """Bytes that are alive at the busiest moment, constants aside."""
+    left = {v: graph.uses(v) for v in graph.order}
+    size = {v: 0 if isinstance(v, Const) else v.type.nbytes for v in graph.order}
+    now = most = 0
+    for v in graph.order:
+        now += size[v]
+        most = max(most, now)
+        for o in v.operands:
+            left[o] -= 1
+            now -= 0 if left[o] else size[o]
+    return most
+
+
+def _forget(v: Value, left: dict[Value, int], runs: Sequence[dict[Value, Array]]) -> None:
+    """Drop the operands that nothing else reads."""
+    for o in v.operands:
+        left[o] -= 1
+        if not left[o]:
+            for run in runs:
+                del run[o]
+
+
+def _has_bias(layer: Value) -> bool:
+    node: Any = layer
+    return isinstance(node.b, Dequantize) and isinstance(node.b.x, Const)
+
+
+def _units(layer: Any, wanted: Array, found: Sequence[Array]) -> tuple[Array, Array]:
+    """What a layer's bias is off, in its units, and as reals of its type."""
+    differences = wanted - np.stack([channel_means(y) for y in found])
+    mean = differences.mean(0)
+    noise = differences.var(0, ddof=1) / len(differences)
+    certain = mean * np.maximum(0, 1 - CERTAIN * noise / np.maximum(mean**2, 1e-30))
+    scales = np.asarray(layer.b.x.type.quant.scale)
+    stored = layer.b.x.array.astype(np.float64)
+    moved = np.clip(np.rint(certain / scales) + stored, -BIAS_LIMIT, BIAS_LIMIT) - stored
+    return moved.astype(np.int32), (moved * scales).astype(layer.type.dtype.numpy)
+
+
+def _moved(layer: Any, units: Array) -> Value:
+    """A layer with another bias."""
+    old = layer.b.x
+    stored = Const(old.array + units, old.type.quant, name=old.name)
+    moved: Value = layer.replace(b=layer.b.replace(x=stored))
+    return moved

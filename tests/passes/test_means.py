@@ -1,0 +1,131 @@
+"""Biases that bring the means of channels back to float's."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irc.graph import Graph, evaluate
+from irc.ops.activation import Relu
+from irc.ops.core import Const, Input
+from irc.ops.linear import Linear
+from irc.ops.quantization import Dequantize
+from irc.passes.moments import channel_means
+from irc.passes.quantize import quantize
+from irc.passes.quantize.means import FEWEST, nearer, recentred
+from irc.passes.quantize.quantize import profile
+from irc.types import Array, DType, Quant
+from tests.passes.nets import Net
+
+QUANT = Quant((0.5, 0.25), 0, 0)
+
+
+def layer(bias: tuple[int, int] = (3, -8)) -> Graph:
+    """`y = x + bias`, of biases in units of a half and a quarter."""
+    x = Input(DType.F32, (2, 2), name="x")
+    b = Dequantize(Const(np.array(bias, np.int32), QUANT, name="b.q"), name="b")
+    y = Linear(x, Const(np.eye(2, dtype=np.float32)), b, name="layer")
+    return Graph("net", (x,), (y,), ("y",))
+
+
+def biases(graph: Graph) -> Array:
+    (found,) = (v.array for v in graph.order if isinstance(v, Const) and v.name == "b.q")
+    return found
+
+
+def samples(count: int) -> list[dict[str, Array]]:
+    rng = np.random.default_rng(0)
+    return [{"x": rng.standard_normal((2, 2)).astype(np.float32)} for _ in range(count)]
+
+
+def means(graph: Graph, feeds: list[dict[str, Array]]) -> Array:
+    return np.stack([channel_means(evaluate(graph, f)["y"]) for f in feeds])
+
+
+def test_a_bias_makes_up_for_what_is_off_in_every_sample() -> None:
+    graph, feeds = layer(), samples(8)
+    (y,) = graph.outputs
+    made = recentred(graph, {y: means(graph, feeds) + np.array([2.0, -1.0])}, feeds)
+    assert biases(made).tolist() == [3 + 4, -8 - 4]
+    np.testing.assert_allclose(
+        means(made, feeds), means(graph, feeds) + np.array([2.0, -1.0]), atol=1e-6
+    )
+
+
+def test_what_may_be_chance_is_left_alone() -> None:
+    graph, feeds = layer(), samples(8)
+    (y,) = graph.outputs
+    chance = np.array([1, -1] * 4)[:, None] * np.array([20.0, 30.0]) + 1.0
+    made = recentred(graph, {y: means(graph, feeds) + chance}, feeds)
+    assert biases(made).tolist() == [3, -8]
+
+
+def test_of_what_varies_a_part_is_taken() -> None:
+    graph, feeds = layer(), samples(8)
+    (y,) = graph.outputs
+    varying = np.array([1, -1] * 4)[:, None] * np.array([0.0, 8.0]) + 10.0
+    made = recentred(graph, {y: means(graph, feeds) + varying}, feeds)
+    first, second = (biases(made) - np.array([3, -8])) * np.array([0.5, 0.25])
+    # s² = 64 * 8 / 7 / 8: 1 - 4 s² / 100 of the second is certain
+    assert first == 10.0
+    assert second == pytest.approx(10.0 * (1 - 4 * (64 / 7) / 100), abs=0.25)
+
+
+def test_few_samples_tell_nothing() -> None:
+    graph, feeds = layer(), samples(FEWEST - 1)
+    (y,) = graph.outputs
+    assert recentred(graph, {y: means(graph, feeds) + 5.0}, feeds) is graph
+
+
+def test_layers_are_corrected_in_order() -> None:
+    """The second layer sees the first one corrected, and has nothing to make up for."""
+    graph = layer()
+    one = graph.outputs[0]
+    b = Dequantize(Const(np.zeros(2, np.int32), QUANT, name="c.q"), name="c")
+    two = Linear(one, Const(np.ones((2, 2), np.float32)), b, name="second")
+    both = Graph("net", graph.inputs, (two,), ("y",))
+    feeds = samples(8)
+    first = means(graph, feeds) + 2.0
+    made = recentred(both, {one: first, two: first @ np.ones((2, 2))}, feeds)
+    assert biases(made).tolist() == [3 + 4, -8 + 8]
+    (second,) = (v.array for v in made.order if isinstance(v, Const) and v.name == "c.q")
+    assert second.tolist() == [0, 0]
+
+
+def test_outputs_that_come_out_further_from_float_refute_it() -> None:
+    x = Input(DType.F32, (1, 2), name="x")
+    b = Dequantize(Const(np.array([0, 0], np.int32), QUANT, name="b.q"), name="b")
+    made = Graph("net", (x,), (Linear(x, Const(np.eye(2, dtype=np.float32)), b),), ("y",))
+    (y,) = made.outputs
+    feeds = [{"x": f["x"][:1]} for f in samples(8)]
+    shifted = np.stack([f["x"][0] for f in feeds]) + 5.0
+    assert biases(recentred(made, {y: shifted}, feeds)).tolist() == [10, 20]
+    assert nearer(made, made, {y: shifted}, feeds) is made
+
+
+def test_layers_of_tokens_keep_their_biases() -> None:
+    graph, feeds = layer(), samples(8)
+    (y,) = graph.outputs
+    assert nearer(graph, graph, {y: means(graph, feeds) + 2.0}, feeds) is graph
+
+
+def drift(graph: Graph, made: Graph, feeds: list[Any]) -> float:
+    """How far the means of the outputs' channels are off."""
+    (name,) = graph.output_names
+    runs = ((evaluate(graph, f)[name], evaluate(made, f)[name]) for f in feeds)
+    return float(np.abs(np.mean([channel_means(a - b) for a, b in runs], 0)).max())
+
+
+def test_ranges_that_cut_off_move_no_mean() -> None:
+    net = Net()
+    y: Any = net.x
+    for _ in range(3):
+        y = Relu(net.conv(y, 8))
+    graph = net.graph(net.conv(y, 4))
+    data = np.abs(net.samples(16))
+    feeds = list(profile(graph, data).feeds)
+    without, corrected = (
+        quantize(graph, data, method="percentile", percentile=95.0, bias_correction=on)
+        for on in (False, True)
+    )
+    assert drift(graph, corrected, feeds) < 0.2 * drift(graph, without, feeds)
