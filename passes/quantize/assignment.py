@@ -140,7 +140,7 @@ def _natural(
 ) -> Quant | None:
     if to_float(v):
         return _numbers(v, statistics)
-    if v.op == "softmax" and not _only_outputs(sites, [v]):
+    if v.op == "softmax" and _computed_with(sites, v):
         return probabilities(statistics[v].high)
     return NATURAL.get(v.op)
 
@@ -168,6 +168,12 @@ def probabilities(largest: float) -> Quant:
 def _holds(quant: Quant, real: float) -> bool:
     """Whether a real is within the range of a u8 quantization."""
     return 0 <= real / quant.tensor_scale + quant.zero <= DType.U8.max
+
+
+def _computed_with(sites: Sites, v: Value) -> bool:
+    """Whether an op computes with a value, or with what it is moved to: outputs alone do not."""
+    users = sites.graph.users[v]
+    return any(not sites.moving(u) or _computed_with(sites, u) for u in users)
 
 
 def _only_outputs(sites: Sites, group: list[Value]) -> bool:

@@ -21,7 +21,7 @@ from irc.ops.ranking import ArgMax, ArgMin, TopK
 from irc.ops.reduce import ReduceMean, ReduceSum
 from irc.ops.resize import ResizeNearest
 from irc.ops.selection import Where
-from irc.ops.shape import Transpose
+from irc.ops.shape import Reshape, Transpose
 from irc.ops.softmax import Softmax
 from irc.passes.quantize import quantize
 from irc.passes.quantize.assignment import probabilities
@@ -266,6 +266,18 @@ def test_a_softmax_of_many_keys_has_a_fine_scale() -> None:
     assert probabilities(1.0).scale == probabilities(0.3).scale == 1 / 256
     assert probabilities(0.06).scale == 2.0**-11
     assert probabilities(0.0).scale == 2.0**-16
+
+
+def test_probabilities_that_are_moved_before_they_are_read() -> None:
+    """The mean place by a softmax over a map: each of 400 probabilities is small."""
+    x = Input(DType.F32, (1, 20, 20), name="x")
+    p = Softmax(Reshape(x, (1, 400)), 1, name="p")
+    grid = const(np.arange(20.0), "grid")
+    rows = ReduceSum(Reshape(p, (1, 20, 20)), (2,), False, name="rows")
+    mean = ReduceSum(Mul(rows, grid, name="weighted"), (1,), False, name="mean")
+    graph = Graph("place", (x,), (mean,), ("mean",))
+    assert quality(graph, samples(graph, 8), samples(graph, 1, 1)[0]) > 35
+
 
 
 def test_channels_of_a_norm_are_evened_out() -> None:
