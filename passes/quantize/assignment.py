@@ -70,41 +70,70 @@ def assign(
 ) -> Scales:
     """Group the values that share a scale, and choose each group's; `fine` ones have 16 bits that
     layers multiply as they are."""
-    types: dict[Value, TensorType] = {}
-    narrow: dict[Value, TensorType] = {}
+    made = _Types(sites, statistics, options)
     wide = wide_values(sites, statistics, options)
     known = signals(sites, statistics, options, fine)
-    sounds: set[Value] = set()
-    chosen: set[Value] = set()
+    sounds, curved = set[Value](), set[Value]()
     for group in _groups(sites, statistics):
-        parts = list(dict.fromkeys(p for v in group for p in sites.parts(v)))
-        fills = _fills(sites, group, statistics)
         if not sites.states.packed.isdisjoint(group):
-            types |= {v: TensorType(PACKED.dtype, v.shape, PACKED.quant) for v in group}
-            continue
-        if not known.isdisjoint(group):
+            made.give(group, PACKED)
+        elif not known.isdisjoint(group):
+            made.stream(group)
             sounds |= set(group)
-            chosen |= set(group) if not set(fine).isdisjoint(group) else set()
-        if not sites.states.roots.isdisjoint(group) or not known.isdisjoint(group):
-            for v in filter(sites.read_narrow, group):
-                measured = [statistics[p] for p in sites.parts(v)]
-                quant = choose_quant(measured, options, fills, sites.seen(v))
-                narrow[v] = TensorType(DType.U8, v.shape, quant)
-            measured = [statistics[v] for v in group if v in statistics]
-            quant = state_quant(group, measured or [statistics[p] for p in parts], fills)
-            types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
-            continue
-        quant = _quant(sites, parts, fills, statistics, options)
-        dtype = DType.I8 if _only_outputs(sites, group) else DType.U8
-        byte = {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
-        if wide.isdisjoint(group) or not widens(group):
-            types |= byte
-            continue
-        quant = choose_wide([statistics[p] for p in parts], fills)
-        types |= {v: TensorType(DType.I16, v.shape, quant) for v in group}
-        narrow |= byte
-    curved = (v for v in sounds if v in chosen and sites.straight(v, types[v]))
-    return Scales(types, narrow, frozenset(sounds), frozenset(curved))
+            curved |= set(group) if not set(fine).isdisjoint(group) else set()
+        elif not sites.states.roots.isdisjoint(group):
+            made.stream(group)
+        elif not wide.isdisjoint(group) and widens(group):
+            made.widened(group)
+        else:
+            made.types.update(made.byte(group))
+    curved = {v for v in curved if sites.straight(v, made.types[v])}
+    return Scales(made.types, made.narrow, frozenset(sounds), frozenset(curved))
+
+
+@dataclass(frozen=True)
+class _Types:
+    """The types that groups have been given so far."""
+
+    sites: Sites
+    statistics: Mapping[Value, Statistics]
+    options: Options
+    types: dict[Value, TensorType] = field(default_factory=dict)
+    narrow: dict[Value, TensorType] = field(default_factory=dict)
+
+    def give(self, group: list[Value], like: TensorType) -> None:
+        """All of a group get one dtype and scale."""
+        self.types.update((v, TensorType(like.dtype, v.shape, like.quant)) for v in group)
+
+    def byte(self, group: list[Value]) -> dict[Value, TensorType]:
+        """A group in 8 bits."""
+        fills = _fills(self.sites, group, self.statistics)
+        quant = _quant(self.sites, self.parts(group), fills, self.statistics, self.options)
+        dtype = DType.I8 if _only_outputs(self.sites, group) else DType.U8
+        return {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
+
+    def widened(self, group: list[Value]) -> None:
+        """A group has 16 bits, and 8 where kernels read no more."""
+        fills = _fills(self.sites, group, self.statistics)
+        quant = choose_wide([self.statistics[p] for p in self.parts(group)], fills)
+        self.give(group, TensorType(DType.I16, (), quant))
+        self.narrow.update(self.byte(group))
+
+    def stream(self, group: list[Value]) -> None:
+        """A group of states or signals has 16 bits, and 8, each value its own, where it is read
+        so."""
+        fills = _fills(self.sites, group, self.statistics)
+        for v in filter(self.sites.read_narrow, group):
+            measured = [self.statistics[p] for p in self.sites.parts(v)]
+            quant = choose_quant(measured, self.options, fills, self.sites.seen(v))
+            self.narrow[v] = TensorType(DType.U8, v.shape, quant)
+        own = [self.statistics[v] for v in group if v in self.statistics]
+        quant = state_quant(group, own or [self.statistics[p] for p in self.parts(group)], fills)
+        self.give(group, TensorType(DType.I16, (), quant))
+
+    def parts(self, group: list[Value]) -> list[Value]:
+        """What the values of a group are made of, each once."""
+        return list(dict.fromkeys(p for v in group for p in self.sites.parts(v)))
 
 
 def _fills(
