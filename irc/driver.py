@@ -15,7 +15,7 @@ from irc.errors import CompileError, GraphError, ModelError
 from irc.graph import Graph, the_graph
 from irc.history import Source, derived, history_of, imported
 from irc.model import CompiledModel, Deferred, Library
-from irc.names import by_keyword
+from irc.names import by_keyword, there_are
 from irc.outputs import check_writable, whole
 from irc.pipeline import Pass, Pipeline, Step, parse_passes
 from irc.pixels import Pixels, take_pixels
@@ -277,7 +277,7 @@ def compile(
     `GraphError` for a float graph, `CompileError` for what can't be compiled.
     """
     if backend not in BACKENDS:
-        raise CompileError(f"backend {backend!r} does not exist; there are {', '.join(BACKENDS)}")
+        raise CompileError(f"backend {backend!r} does not exist; {there_are(backend, BACKENDS)}")
     if threads < 1:
         raise CompileError(f"threads must be at least 1, not {threads}")
     _check_target(target, backend, threads, optimize, tune=tune)

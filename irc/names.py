@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,13 +24,20 @@ def identifier(text: str) -> str:
     return f"m_{made}" if made[0].isdigit() else made
 
 
+def there_are(word: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    """What may have been meant by a word that is not known, and all that is: `known`, and what is
+    `also` understood but not listed."""
+    names = list(known)
+    near = get_close_matches(word, [*names, *also], n=3, cutoff=0.7)
+    cure = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{cure}there are {', '.join(names)}"
+
+
 def by_keyword(options: type[Options], what: str, given: Mapping[str, Any]) -> Options:
     """Options made of a caller's keywords; raises `IRCError` for one that is no field, naming the
     nearest and all there are."""
     known = [f.name for f in fields(options)]
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known)
-            cure = f" did you mean {' or '.join(near)}?" if near else ""
-            raise IRCError(f"{what} has no option {name!r};{cure} there are {', '.join(known)}")
+            raise IRCError(f"{what} has no option {name!r}; {there_are(name, known)}")
     return options(**given)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from irc.errors import GraphError, IRCError, ParseError
 from irc.graph import Graph
+from irc.names import there_are
 from irc.properties import require
 from irc.text import write
 
@@ -124,7 +125,8 @@ def _split(text: str) -> Iterable[str]:
 def _pass(item: str) -> Pass:
     name, brace, rest = item.partition("{")
     if name.strip() not in PASSES:
-        raise ParseError(f"pass {name.strip()!r} does not exist; there are {sorted(PASSES)}")
+        known = there_are(name.strip(), sorted(PASSES))
+        raise ParseError(f"pass {name.strip()!r} does not exist; {known}")
     cls = PASSES[name.strip()]
     pairs = rest.removesuffix("}").split(",") if brace and rest != "}" else []
     return cls(**dict(_option(cls, pair) for pair in pairs))
@@ -143,8 +145,11 @@ def _option(cls: type[Pass], pair: str) -> tuple[str, Any]:
 
 
 def _read(text: str, default: object) -> Any:
+    """A value of an option's type; raises `ValueError` for any other."""
     if isinstance(default, bool):
-        return {"true": True, "false": False}[text] if text in ("true", "false") else int("x")
+        if text not in ("true", "false"):
+            raise ValueError(text)
+        return text == "true"
     if isinstance(default, int):
         return int(text)
     return float(text) if isinstance(default, float) else text.strip("\"'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from llvmlite import binding
 from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target_names import ALIASES, CPUS, EXAMPLES, LEAST, SYSTEMS, X86_CPUS
 from irc.errors import CompileError
+from irc.names import there_are
 
 SMALL_REGISTERS = 12
 """Vector registers that short code fills."""
@@ -188,17 +188,10 @@ def parse_target(text: str) -> Target:
         return custom(text)
     if not rest and "-" in triple and system_of(triple):
         return _least(triple)
-    raise CompileError(f"target {text!r} does not exist; {_suggestion(word)}")
-
-
-def _suggestion(word: str) -> str:
-    """What may have been meant, and all that there is."""
-    words = ("host", *NAMED, *ALIASES, *CPUS)
-    near = difflib.get_close_matches(word, words, n=3, cutoff=0.7)
-    meant = f"did you mean {' or '.join(near)}? There" if near else "there"
-    return (
-        f"{meant} are host, {', '.join(NAMED)}, CPUs by LLVM's names ({', '.join(EXAMPLES)}, …),"
-        " triples (aarch64-linux-gnu), and triple:cpu:features"
+    listed = there_are(word, ("host", *NAMED), (*ALIASES, *CPUS))
+    raise CompileError(
+        f"target {text!r} does not exist; {listed}, CPUs by LLVM's names ({', '.join(EXAMPLES)},"
+        " …), triples (aarch64-linux-gnu), and triple:cpu:features"
     )
 
 

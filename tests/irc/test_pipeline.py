@@ -107,7 +107,7 @@ def test_passes_by_name_with_options() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("folt", "pass 'folt' does not exist; there are"),
+        ("folt", "pass 'folt' does not exist; did you mean fold[?] there are"),
         ("plan{in_plaice=true}", "plan has no option 'in_plaice=true'; it has .*in_place"),
         ("plan{in_place}", "plan has no option 'in_place'"),
         ("plan{in_place=maybe}", "plan: in_place='maybe' is not like True"),
