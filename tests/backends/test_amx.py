@@ -131,31 +131,21 @@ def first_layers(draw: Draw, *, wide: bool = False) -> Sample:
 
 
 @needs_amx
-@pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.slow)])
-def test_pairs_of_rows(count: int) -> None:
+@pytest.mark.parametrize("count", [6, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("wide", [False, True])
+def test_pairs_of_rows(wide: bool, count: int) -> None:
     """Wherever they are possible: all but a whole image of words, which needs no copy."""
 
     @examples(count)
-    @given(first_layers(), st.integers(0, 3))
-    def held(drawn: Sample, threads: int) -> None:
+    @given(first_layers(wide=wide), st.integers(0, 3))
+    def paired(drawn: Sample, threads: int) -> None:
         names = check(drawn, TARGET)
         assert any("_pairs_amx" in name for name in names) or not _copied(drawn.graph.order), names
         agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amx_tiling, "PAIR_CYCLES", -(10**9))
-        held()
-
-
-@needs_amx
-@examples(15)
-@given(first_layers(wide=True), st.integers(0, 3))
-def test_pairs_of_rows_of_many_channels(drawn: Sample, threads: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amx_tiling, "WIDE_PAIR_CYCLES", -(10**9))
-        names = check(drawn, TARGET)
-        assert any("_pairs_amx" in name for name in names) or not _copied(drawn.graph.order), names
-        agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
+        patch.setattr(amx_tiling, "WIDE_PAIR_CYCLES" if wide else "PAIR_CYCLES", -(10**9))
+        paired()
 
 
 @st.composite
@@ -172,13 +162,17 @@ def strided(draw: Draw) -> Sample:
 
 
 @needs_amx
-@examples(15)
-@given(strided(), st.integers(0, 3))
-def test_pixels_that_are_gathered(drawn: Sample, threads: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amx_tiling, "GATHERED_BYTES", -1e-9)
+@pytest.mark.parametrize("count", [6, pytest.param(15, marks=pytest.mark.slow)])
+def test_pixels_that_are_gathered(count: int) -> None:
+    @examples(count)
+    @given(strided(), st.integers(0, 3))
+    def gathered(drawn: Sample, threads: int) -> None:
         held(drawn)
         agree(drawn.graph, drawn.feeds, [TARGET], threads=threads)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amx_tiling, "GATHERED_BYTES", -1e-9)
+        gathered()
 
 
 def _copied(order: Sequence[Value]) -> bool:
