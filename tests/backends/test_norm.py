@@ -16,7 +16,7 @@ from irc.ops.shape import Slice
 from irc.types import Array, DType, Quant
 from irc.value import Value
 from tests.backends.harness import TARGETS, VECTORS, agree, examples, kernels_agree
-from tests.backends.products import tail
+from tests.backends.products import joined, tail
 from tests.ops.sampling import Draw, Sample, array, clamp, integer, pick, quant
 
 WIDE = (DType.U8, DType.I8, DType.I16, DType.U16)
@@ -75,6 +75,7 @@ def test_threads(drawn: Sample, target: str) -> None:
 @pytest.mark.parametrize("length", [7, 192])
 def test_extremes(length: int, centred: bool, dtype: DType) -> None:
     """Rows of one value, and those that lie as far apart as they can."""
+    samples = []
     for zero in (dtype.min, dtype.max) if dtype.bits == 8 else (0,):
         x = Input(dtype, (5, length), Quant(0.02, zero), name="x")
         row = np.linspace(-60, 60, length), np.linspace(90, -90, length)
@@ -82,5 +83,7 @@ def test_extremes(length: int, centred: bool, dtype: DType) -> None:
         feed: Array = np.full(x.shape, dtype.max, dtype.numpy)
         feed[1], feed[2, ::2], feed[3, 0] = dtype.min, dtype.min, dtype.min
         feed[4] = np.arange(length) % 2
-        for target in VECTORS:
-            kernels_agree(Graph("n", (x,), (y,), ("y",)), {"x": feed}, target)
+        samples.append(Sample(Graph("n", (x,), (y,), ("y",)), {"x": feed}))
+    drawn = joined(samples)
+    for target in VECTORS:
+        kernels_agree(drawn.graph, drawn.feeds, target)

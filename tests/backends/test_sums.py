@@ -70,10 +70,14 @@ SUMS: dict[str, tuple[Any, ...]] = {
 }
 
 
+DIFFERENT = ("host", "x86-64-v3+avxvnni", "x86-64-v3")
+"""Targets with instructions of their own for it."""
+
+
 @pytest.mark.parametrize("case", SUMS)
 def test_sums_at_their_extremes(case: str) -> None:
     graph = summed(64, *SUMS[case])
-    agree(graph, feeds(graph), ["host", "x86-64-v3+avxvnni", "x86-64-v3"])
+    agree(graph, feeds(graph), [t for t in DIFFERENT if t in TARGETS])
 
 
 @pytest.mark.parametrize("channels", [16, 20, 37, 48])
