@@ -18,6 +18,10 @@ Advance = Callable[[int], None]
 """Told how many steps are done."""
 
 
+def silent(done: int) -> None:
+    """Tells nobody."""
+
+
 class _Bar:
     """A bar that appears once its work turns out to be long."""
 
@@ -58,7 +62,7 @@ class _Bar:
 def bar(title: str, total: int | None = None) -> Iterator[Advance]:
     """A progress bar for the work inside; silent where stderr is not a terminal."""
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield silent
         return
     shown = _Bar(title, total)
     try:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,11 @@ from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize
+from irc.passes.calibrate import Progress
 from irc.passes.moments import channel_means
 from irc.passes.quantize.sensitivity import worst
 from irc.passes.quantize.weights import BIAS_LIMIT
+from irc.progress import silent
 from irc.types import Array
 from irc.value import Value
 
@@ -45,11 +48,17 @@ MEMORY = 1 << 30
 Feeds = Sequence[Mapping[str, Array]]
 
 
-def nearer(real: Graph, made: Graph, means: Mapping[Value, Array], feeds: Feeds) -> Graph:
+def nearer(
+    real: Graph,
+    made: Graph,
+    means: Mapping[Value, Array],
+    feeds: Feeds,
+    progress: Progress = silent,
+) -> Graph:
     """The QDQ graph `recentred`, if its outputs are nearer to those of the float graph on the first
     feeds, else itself."""
     told = {v: m for v, m in means.items() if _has_bias(v) and not of_tokens(v)}
-    moved = recentred(made, told, feeds)
+    moved = recentred(made, told, feeds, progress)
     if moved is made:
         return made
     first = feeds[:JUDGED]
@@ -62,29 +71,67 @@ def of_tokens(layer: Value) -> bool:
     return isinstance(layer, Linear) and math.prod(layer.shape[:-1]) > 1
 
 
-def recentred(graph: Graph, means: Mapping[Value, Array], feeds: Feeds) -> Graph:
+def recentred(
+    graph: Graph, means: Mapping[Value, Array], feeds: Feeds, progress: Progress = silent
+) -> Graph:
     """The QDQ graph whose layers, all of constant biases, have the `means` [N, C] they should have,
-    sample by sample of the `feeds`, as far as these tell; itself where there are too few."""
+    sample by sample of the `feeds`, as far as these tell; itself where there are too few.
+    `progress` is told how many nodes were computed."""
     count = min([len(feeds), MEMORY // max(_alive(graph), 1), *map(len, means.values())])
     if not means or count < FEWEST:
         return graph
-    runs: list[dict[Value, Array]] = [
-        {v: np.asarray(feed[v.name]) for v in graph.inputs} for feed in feeds[:count]
-    ]
-    left = {v: graph.uses(v) for v in graph.order}
+    runs = _Runs.of(graph, feeds[:count])
     new: dict[Value, Value] = {}
-    for v in graph.order:
-        new[v] = made = v if isinstance(v, Input) else v.map_operands(new.__getitem__)
-        if not isinstance(v, Input):
-            for run in runs:
-                run[v] = np.asarray(v.call(run.__getitem__))
+    for done, v in enumerate(graph.order, 1):
+        runs.compute(v)
+        new[v] = v if isinstance(v, Input) else v.map_operands(new.__getitem__)
         if v in means:
-            units, real = _units(v, means[v][:count], [run[v] for run in runs])
-            new[v] = _moved(made, units)
-            for run in runs:
-                run[v] = run[v] + real
-        _forget(v, left, runs)
+            units, real = _units(v, means[v][:count], runs.of_each(v))
+            new[v] = _moved(new[v], units)
+            runs.add(v, real)
+        runs.leave(v)
+        progress(done)
     return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """A graph computed of several samples, node by node; what nothing reads any more is dropped."""
+
+    each: Sequence[dict[Value, Array]]
+    left: dict[Value, int]
+    """How often each value will still be read."""
+
+    @classmethod
+    def of(cls, graph: Graph, feeds: Feeds) -> _Runs:
+        """Where only the inputs are known."""
+        each: list[dict[Value, Array]] = [
+            {v: np.asarray(feed[v.name]) for v in graph.inputs} for feed in feeds
+        ]
+        return cls(each, {v: graph.uses(v) for v in graph.order})
+
+    def compute(self, v: Value) -> None:
+        """A node whose operands are there."""
+        for run in self.each:
+            if v not in run:
+                run[v] = np.asarray(v.call(run.__getitem__))
+
+    def of_each(self, v: Value) -> list[Array]:
+        """A value in each sample."""
+        return [run[v] for run in self.each]
+
+    def add(self, v: Value, real: Array) -> None:
+        """Move a value."""
+        for run in self.each:
+            run[v] = run[v] + real
+
+    def leave(self, v: Value) -> None:
+        """Drop the operands that nothing else reads."""
+        for o in v.operands:
+            self.left[o] -= 1
+            if not self.left[o]:
+                for run in self.each:
+                    del run[o]
 
 
 def _alive(graph: Graph) -> int:
@@ -99,15 +146,6 @@ def _alive(graph: Graph) -> int:
             left[o] -= 1
             now -= 0 if left[o] else size[o]
     return most
-
-
-def _forget(v: Value, left: dict[Value, int], runs: Sequence[dict[Value, Array]]) -> None:
-    """Drop the operands that nothing else reads."""
-    for o in v.operands:
-        left[o] -= 1
-        if not left[o]:
-            for run in runs:
-                del run[o]
 
 
 def _has_bias(layer: Value) -> bool:

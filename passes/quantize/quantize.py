@@ -37,7 +37,7 @@ from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, is_float, weighted
 from irc.passes.quantize.states import merged, precise_operands, state_constant
 from irc.pipeline import Pass
-from irc.progress import bar
+from irc.progress import bar, silent
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
@@ -77,12 +77,14 @@ def quantize(
 
     def write(fine: Iterable[Value]) -> tuple[Scales, Graph]:
         scales = assign(sites, statistics, chosen, frozenset(fine))
-        writer = Writer(sites, statistics, scales, chosen, moments)
-        made = writer.graph()
+        with bar("weights", len(moments)) as rounded:
+            writer = Writer(sites, statistics, scales, chosen, moments, rounded)
+            made = writer.graph()
         if not chosen.bias_correction:
             return scales, made
         means = {q: np.array(moments[v].means) for v, q in writer.written.items() if v in moments}
-        return scales, nearer(graph, made, means, data.feeds)
+        with bar("biases", len(made.order)) as moved:
+            return scales, nearer(graph, made, means, data.feeds, moved)
 
     fine: list[Value] = [v for v in graph.inputs if names[v] in data.fine]
     fine += [v for v in coordinates(sites, chosen) if v not in fine]
@@ -178,6 +180,8 @@ class Writer:
     options: Options
     moments: Mapping[Value, LayerMoments] = field(default_factory=dict)
     """What the weights of layers multiply."""
+    progress: Progress = silent
+    """Told how many layers have their weights."""
     bytes: dict[Value, Value] = field(default_factory=dict)
     """The 8-bit copies of wide values, by what is copied."""
     layers: dict[tuple[Value, Value | None], tuple[Value, Value | None]] = field(
@@ -286,6 +290,7 @@ class Writer:
         key = (node.w, node.b)
         if not isinstance(v, Recurrent) or key not in self.layers:
             self.layers[key] = self.weights(v)
+            self.progress(len(self.layers))
         w, b = self.layers[key]
         given = {f: getattr(v, f) for f in operand_fields(type(v)) if f not in ("w", "b")}
         others = {f: None if o is None else self.operand(o, v, new) for f, o in given.items()}
