@@ -17,6 +17,8 @@ LINE, LINE_CYCLES = 64, 3.0
 """Bytes of a line of the cache, and what one costs that comes from the second level."""
 SECOND_BYTES, FAR_CYCLES = 512 * 1024, 8.0
 """What of a strip stays in the second-level cache; of more, a packed line costs so much again."""
+UNEVEN = 1.02
+"""Times what strips cost of which the last one is shorter."""
 IN_ORDER = 0.7
 """Part of that which a packed line costs, read next to the one before."""
 
@@ -98,7 +100,7 @@ def image_cycles(node: QConv2d, rows: int, lanes: int) -> float:
     """Of an image in strips of so many rows, the last one of the rest."""
     whole, rest = divmod(node.shape[1], rows)
     cycles = whole * _cycles(strip_of(node, rows), node, lanes)
-    return cycles + (_cycles(strip_of(node, rest), node, lanes) if rest else 0)
+    return UNEVEN * (cycles + _cycles(strip_of(node, rest), node, lanes)) if rest else cycles
 
 
 def _cycles(strip: Strip, node: QConv2d, lanes: int) -> float:
