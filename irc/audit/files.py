@@ -19,6 +19,11 @@ HEADER = 60
 """Bytes before each member of an archive."""
 INDEXES = ("/", "//", "__.SYMDEF", "__.SYMDEF SORTED", "/<ECSYMBOLS>/")
 """Members that list symbols or long names."""
+BROKEN = (
+    ELFError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError,
+    MemoryError, struct.error,
+)  # fmt: skip
+"""What readers raise of numbers that can't be."""
 WHAT = "audit reads libNAME.so, libNAME.a and NAME.o"
 
 
@@ -35,7 +40,7 @@ def read(path: Path) -> Binary:
         return _read(path, content)
     except OSError as error:
         raise ToolError(f"can't read {path}: {error.strerror}") from None
-    except (ELFError, ValueError, KeyError, IndexError, AttributeError, struct.error) as error:
+    except BROKEN as error:
         why = f": {error}" if isinstance(error, ValueError) and str(error) else ""
         raise ToolError(f"{path} is no library that can be read{why}: {WHAT}") from None
 

@@ -28,9 +28,9 @@ def prune_model(
     graph = load_model(path, pins)
     check_writable(output.parent)
     data = None if calibration is None else read_data(calibration, graph, pixels)
+    pruned = driver.prune(graph, ratio, data)
     if data is None:
         warn("pruned by its weights alone: with --calibration DATA much less accuracy is lost")
-    pruned = driver.prune(graph, ratio, data)
     driver.to_onnx(pruned, output)
     before = driver.simplify(graph)
     out().print(width_table(before, pruned))

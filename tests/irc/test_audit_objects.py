@@ -1,8 +1,10 @@
 """The audit of objects and archives, on every format that irc writes."""
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from llvmlite import binding
 
@@ -162,12 +164,22 @@ def test_llvms_tool_reads_what_gnus_does(
     assert failed(seen) == set()
 
 
+def mutated(content: bytes) -> Iterator[bytes]:
+    """Some bytes changed, mostly of the headers."""
+    rng = np.random.default_rng(len(content))
+    for most in (16, 64, 64, 256, len(content), len(content)) * 4:
+        made = np.frombuffer(content, np.uint8).copy()
+        made[rng.integers(0, min(most, len(made)), 3)] = rng.choice([0, 1, 127, 128, 255], 3)
+        yield made.tobytes()
+
+
 def test_broken_and_foreign_files_are_refused(tmp_path: Path) -> None:
     save(tiny_net(), tmp_path, "net", "x86-64-v3", emit=["o", "a"])
     for form in TRIPLES:
         content = build(tmp_path, form, PLAIN).read_bytes()
-        for size in (9, 40, 100, len(content) // 2, len(content) - 3):
-            (tmp_path / "cut.o").write_bytes(content[:size])
+        sizes = (9, 40, 100, len(content) // 2, len(content) - 3)
+        for broken in (*(content[:size] for size in sizes), *mutated(content)):
+            (tmp_path / "cut.o").write_bytes(broken)
             try:
                 read(tmp_path / "cut.o")
             except ToolError as error:
