@@ -74,8 +74,9 @@ def integerize(graph: Graph) -> Graph:
     if work.problems:
         problems = list(dict.fromkeys((*work.problems, *_real_weights(graph))))
         listed = "\n  ".join(problems)
+        stay = "1 node stays" if len(problems) == 1 else f"{len(problems)} nodes stay"
         raise CompileError(
-            f"{graph.name}: {len(problems)} nodes stay float:\n  {listed}\n"
+            f"{graph.name}: {stay} float:\n  {listed}\n"
             "calibration quantizes them too: irc.quantize(graph, calibration=...) in Python, or"
             " --calibration DATA on the command line"
         )

@@ -249,7 +249,6 @@ def refuse(graph: Graph, problems: Iterable[str]) -> None:
     """Raise `CompileError` listing the problems; empty ones are none."""
     found = [p for p in problems if p]
     if found:
-        raise CompileError(
-            f"{graph.name}: {len(found)} nodes can't be quantized to integers:\n  "
-            + "\n  ".join(found)
-        )
+        nodes = "1 node" if len(found) == 1 else f"{len(found)} nodes"
+        listed = "\n  ".join(found)
+        raise CompileError(f"{graph.name}: {nodes} can't be quantized to integers:\n  {listed}")

@@ -68,7 +68,7 @@ def island() -> Graph:
 
 def test_a_product_with_an_unquantized_value() -> None:
     graph = island()
-    with pytest.raises(CompileError, match=r"1 nodes stay float:\n  hard_swish %swish(.|\n)*--cal"):
+    with pytest.raises(CompileError, match=r"1 node stays float:\n  hard_swish %swish(.|\n)*--cal"):
         irc.compile(graph)
     assert unquantized(graph) == ("swish",)
     done = irc.quantize(graph, calibration=SAMPLES)
