@@ -16,7 +16,6 @@ from irc.history import chosen
 from irc.names import identifier
 from irc.ops.core import Input
 from irc.types import Array, DType, Shape, TensorType
-from irc.value import Value
 
 from .builder import Builder, check_size
 from .infinities import without_infinities
@@ -24,6 +23,7 @@ from .onnx_bodies import inlined
 from .onnx_control import CONTROL, Control
 from .onnx_dynamic import without_dynamic
 from .onnx_file import PACKED, SMALL_FLOATS, Tensors, element_type, read_model
+from .onnx_lists import Entry, Listed, tensor
 from .onnx_ops import HANDLERS, Node
 from .onnx_ops.quantization import STATED, input_quant
 from .onnx_pinned import with_values
@@ -88,7 +88,7 @@ class _Importer:
         scope.update({v.name: v for v in inputs})
         scope.expect(nodes, (o.name for o in proto.output))
         self.run(nodes, scope)
-        outputs = tuple(scope[o.name] for o in proto.output)
+        outputs = tuple(tensor(scope[o.name], f"output {o.name!r}") for o in proto.output)
         graph = Graph(name, tuple(inputs), outputs, tuple(o.name for o in proto.output))
         graph = without_infinities(graph)
         chosen(graph, notes)
@@ -122,7 +122,7 @@ class _Importer:
                     return Input(type_.dtype, type_.shape, quant, name=info.name)
         return plain
 
-    def node(self, proto: NodeProto, inputs: tuple[Value | None, ...]) -> Node:
+    def node(self, proto: NodeProto, inputs: tuple[Entry | None, ...]) -> Node:
         """A node for its handler."""
         what = where(proto)
 
@@ -155,8 +155,8 @@ class _Importer:
             scope.done(proto)
 
     def results(
-        self, proto: NodeProto, inputs: tuple[Value | None, ...], scope: Scope
-    ) -> tuple[Value, ...]:
+        self, proto: NodeProto, inputs: tuple[Entry | None, ...], scope: Scope
+    ) -> tuple[Entry, ...]:
         """The values of a node's outputs, as many as its handler makes."""
         self.builder.name = next((o for o in proto.output if o), "")
         node = self.node(proto, inputs)
@@ -172,14 +172,16 @@ class _Importer:
     def bind(
         self,
         proto: NodeProto,
-        results: tuple[Value, ...],
-        inputs: tuple[Value | None, ...],
+        results: tuple[Entry, ...],
+        inputs: tuple[Entry | None, ...],
         scope: Scope,
     ) -> None:
         """Name the results and enter them; what only passes through keeps its name."""
         for name, value in zip(proto.output, results, strict=False):
             passes = any(value is v for v in inputs) or key(proto) in CONTROL
-            scope[name] = value if passes or value.name == name else value.replace(name=name)
+            if not (isinstance(value, Listed) or passes or value.name == name):
+                value = value.replace(name=name)
+            scope[name] = value
         missing = [o for o in list(proto.output)[len(results) :] if o]
         for name in missing:
             if self.is_read(name):

@@ -16,6 +16,7 @@ from irc.ops.shape import Concat, Slice
 from irc.value import Value
 
 from .builder import Builder
+from .onnx_lists import Entry, tensors
 from .onnx_ops import Node
 from .onnx_pinned import cure
 from .onnx_scope import Scope
@@ -65,7 +66,7 @@ class Control:
         self.importer.check_supported(nodes)
         return Body(self, found.g, nodes, self.importer.scope(found.g, self.scope))
 
-    def branch(self) -> tuple[Value, ...]:
+    def branch(self) -> tuple[Entry, ...]:
         """An If: the branch that it takes; both, and a choice, where that is known at run time."""
         self.node.ignore("then_branch", "else_branch")
         condition = self.node.x(0)
@@ -74,7 +75,8 @@ class Control:
             return self.body(taken).run(())
         if condition.type.size != 1:
             self.node.fail(f"its condition must be one number, it is {condition.type}")
-        branches = [self.body(name).run(()) for name in ("then_branch", "else_branch")]
+        names = ("then_branch", "else_branch")
+        branches = [tensors(self.body(n).run(()), f"a result of {n}") for n in names]
         self.check_alike(*branches)
         self.builder.name = self.node.proto.output[0]
         one = self.builder.reshape(condition, ())
@@ -104,7 +106,7 @@ class Body:
     nodes: Sequence[NodeProto]
     constants: Scope
 
-    def run(self, inputs: Sequence[Value]) -> tuple[Value, ...]:
+    def run(self, inputs: Sequence[Entry]) -> tuple[Entry, ...]:
         """The values of its outputs for these inputs."""
         names = [v.name for v in self.graph.input]
         if len(names) != len(inputs):
@@ -137,16 +139,16 @@ def _size(graph: GraphProto) -> int:
 # ---------------------------------------------------------------- Loop
 
 
-def loop(control: Control) -> tuple[Value, ...]:
+def loop(control: Control) -> tuple[Entry, ...]:
     """Rounds as long as the condition holds, at most as many as stated; then what is carried, and
     what each round gave, stacked."""
     node, body = control.node, control.body("body")
     count = len(node.inputs) - 2
     body.check_outputs(1 + count)
-    carried = [node.x(i + 2) for i in range(count)]
+    carried = [node.entry(i + 2) for i in range(count)]
     limit = int(node.scalar(0, "trip count")) if node.has(0) else None
     goes_on = bool(node.scalar(1, "condition")) if node.has(1) else True
-    given: list[Sequence[Value]] = []
+    given: list[Sequence[Entry]] = []
     while goes_on and (limit is None or len(given) < limit):
         body.check_rounds(len(given) + 1)
         number = control.builder.const(np.asarray(len(given), np.int64))
@@ -158,7 +160,7 @@ def loop(control: Control) -> tuple[Value, ...]:
     return (*carried, *(_stacked(control, [g[i] for g in given], 0) for i in range(outputs)))
 
 
-def _goes_on(control: Control, condition: Value, *, last: bool) -> bool:
+def _goes_on(control: Control, condition: Entry, *, last: bool) -> bool:
     if isinstance(condition, Const):
         return bool(condition.array.reshape(-1)[0])
     if not last:
@@ -168,12 +170,13 @@ def _goes_on(control: Control, condition: Value, *, last: bool) -> bool:
     return False
 
 
-def _stacked(control: Control, rounds: Sequence[Value], axis: int) -> Value:
+def _stacked(control: Control, rounds: Sequence[Entry], axis: int) -> Value:
     """The values of all rounds along a new axis."""
     if not rounds:
         control.node.fail("it makes no round, so that the shapes of its outputs are not known")
     build = control.builder
-    apart = [build.reshape(v, _with_axis(v.shape, axis)) for v in rounds]
+    found = tensors(tuple(rounds), "what its rounds give")
+    apart = [build.reshape(v, _with_axis(v.shape, axis)) for v in found]
     if len({v.shape for v in apart}) > 1:
         control.node.fail("its rounds give outputs of different shapes")
     return build.add(Concat(tuple(apart), axis)) if apart[1:] else apart[0]
@@ -186,7 +189,7 @@ def _with_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 # ---------------------------------------------------------------- Scan
 
 
-def scan(control: Control) -> tuple[Value, ...]:
+def scan(control: Control) -> tuple[Entry, ...]:
     """A round per slice of the scanned inputs; then the states, and what each round gave."""
     node = control.node
     scanned = node.integer("num_scan_inputs")
@@ -239,7 +242,7 @@ def _rounds(
         slices = [
             _taken(control.builder, x, a, p) for x, a, p in zip(inputs, axes, places, strict=True)
         ]
-        results = body.run((*states, *slices))
+        results = tensors(body.run((*states, *slices)), "what its body gives")
         states = list(results[: len(states)])
         given.append(results[len(states) :])
     return states, given
@@ -275,7 +278,7 @@ def _batched_scan(control: Control, scanned: int) -> tuple[Value, ...]:
     return tuple(_stacked(control, column, 0) for column in columns)
 
 
-CONTROL: dict[str, Callable[[Control], tuple[Value, ...]]] = {
+CONTROL: dict[str, Callable[[Control], tuple[Entry, ...]]] = {
     "If": Control.branch,
     "Loop": loop,
     "Scan": scan,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 _SIZE = "the size of its result depends on data"
 _TEXT = "strings are not supported"
-_SEQUENCE = "sequences are not supported, only tensors"
 _OPTIONAL = "optional values are not supported, only tensors"
 _RANDOM = "random numbers have no place in inference"
 _TRAINING = "it is part of training; export the model for inference"
@@ -23,13 +22,6 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(
         ("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer"),
         _TEXT,
-    ),
-    **dict.fromkeys(
-        (
-            "ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty",
-            "SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence",
-        ),
-        _SEQUENCE,
     ),
     **dict.fromkeys(("Optional", "OptionalGetElement", "OptionalHasElement"), _OPTIONAL),
     **dict.fromkeys(

@@ -10,25 +10,25 @@ from onnx import NodeProto, TensorProto
 
 from irc.ops.core import Const
 from irc.types import Array
-from irc.value import Value
 
+from .onnx_lists import Entry
 from .onnx_structure import reads
 
 
-class Scope(MutableMapping[str, Value]):
+class Scope(MutableMapping[str, Entry]):
     """A graph's values, and behind them those of the graph around it."""
 
     def __init__(
         self, stored: Iterable[TensorProto], array: Callable[[TensorProto, str], Array],
-        outer: Mapping[str, Value] | None = None,
+        outer: Mapping[str, Entry] | None = None,
     ) -> None:  # fmt: skip
         self.stored = {t.name: t for t in stored}
         self.array = array
-        self.outer: Mapping[str, Value] = {} if outer is None else outer
-        self.known: dict[str, Value] = {}
+        self.outer: Mapping[str, Entry] = {} if outer is None else outer
+        self.known: dict[str, Entry] = {}
         self.left: Counter[str] = Counter()
 
-    def __getitem__(self, name: str) -> Value:
+    def __getitem__(self, name: str) -> Entry:
         if name in self.known:
             return self.known[name]
         if name not in self.stored:
@@ -37,7 +37,7 @@ class Scope(MutableMapping[str, Value]):
         self.known[name] = Const(array, name=name)
         return self.known[name]
 
-    def __setitem__(self, name: str, value: Value) -> None:
+    def __setitem__(self, name: str, value: Entry) -> None:
         self.known[name] = value
 
     def __delitem__(self, name: str) -> None:

@@ -38,7 +38,7 @@ def softmax(node: Node) -> Results:
 @handles("Identity")
 def identity(node: Node) -> Results:
     """Nothing."""
-    return node.x()
+    return node.entry(0)
 
 
 @handles("Dropout")

@@ -17,10 +17,11 @@ from irc.value import Value
 
 from ..builder import Builder
 from ..onnx_file import element_type
+from ..onnx_lists import Entry, Listed, tensor
 from ..onnx_pinned import cure
 from ..onnx_structure import key, where
 
-Results = Value | tuple[Value, ...]
+Results = Entry | tuple[Entry, ...]
 Handler = Callable[["Node"], Results]
 
 HANDLERS: dict[str, Handler] = {}
@@ -51,7 +52,7 @@ class Node:
     """
 
     proto: NodeProto
-    inputs: tuple[Value | None, ...]
+    inputs: tuple[Entry | None, ...]
     builder: Builder
     opset: int
     tensor: Callable[[TensorProto], Array]
@@ -87,11 +88,23 @@ class Node:
         v = self.inputs[i] if i < len(self.inputs) else None
         if v is None:
             self.fail(f"input {i} is missing")
-        return v
+        return tensor(v, f"{where(self.proto)}: input {i}")
+
+    def listed(self, i: int) -> tuple[Value, ...]:
+        """Input `i`, a sequence: the tensors in it."""
+        v = self.inputs[i] if i < len(self.inputs) else None
+        if not isinstance(v, Listed):
+            self.fail(f"input {i} must be a sequence of tensors")
+        return v.parts
+
+    def entry(self, i: int) -> Entry:
+        """Input `i`, a tensor or a sequence."""
+        v = self.inputs[i]
+        return v if isinstance(v, Listed) else self.x(i)
 
     def optional(self, i: int) -> Value | None:
         """Input `i`, None where it was left out."""
-        return self.inputs[i] if i < len(self.inputs) else None
+        return self.x(i) if self.has(i) else None
 
     def constant(self, i: int, what: str) -> Array:
         """Input `i`, which must be known at import."""
