@@ -18,23 +18,40 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
-from .onnx_structure import DOMAINS, reads
+from .onnx_structure import DOMAINS, reads, subgraphs
 
 LAYERS = {"ConvInteger": ("Conv", 0), "MatMulInteger": ("MatMul", -1)}
 """What a layer becomes, and the axis of its weights' scales."""
 
 
 def without_dynamic(model: ModelProto) -> ModelProto:
-    """The model with float layers in the place of dynamically quantized ones."""
-    if not any(n.op_type == "DynamicQuantizeLinear" for n in model.graph.node):
+    """The model with float layers in the place of dynamically quantized ones, in bodies too."""
+    if not _quantizes(model.graph):
         return model
     made = ModelProto()
     made.CopyFrom(model)
-    del made.graph.node[:]
-    layers = _Layers.of(model.graph)
-    for node in model.graph.node:
-        made.graph.node.extend(layers.rewritten(node) or [node])
+    _rewrite(made.graph, _Layers({}, {}, {}, frozenset()))
     return made
+
+
+def _quantizes(graph: GraphProto) -> bool:
+    return any(
+        n.op_type == "DynamicQuantizeLinear" or any(map(_quantizes, subgraphs(n)))
+        for n in graph.node
+    )
+
+
+def _rewrite(graph: GraphProto, around: _Layers) -> None:
+    """Replace the layers of a graph, which sees what is `around` it."""
+    before = GraphProto()
+    before.CopyFrom(graph)
+    layers = around.inner(before)
+    graph.ClearField("node")
+    for node in before.node:
+        graph.node.extend(layers.rewritten(node) or [node])
+    for node in graph.node:
+        for body in subgraphs(node):
+            _rewrite(body, layers)
 
 
 @dataclass(frozen=True)
@@ -60,8 +77,8 @@ class _Layers:
     sizes: dict[str, int]
     vectors: frozenset[str]
 
-    @classmethod
-    def of(cls, graph: GraphProto) -> _Layers:
+    def inner(self, graph: GraphProto) -> _Layers:
+        """What a graph knows that sees all of this."""
         makers = {o: n for n in graph.node for o in n.output if o}
         uses: dict[str, int] = {}
         for name in [name for n in graph.node for name in reads(n)]:
@@ -70,7 +87,10 @@ class _Layers:
             uses[output.name] = uses.get(output.name, 0) + 1
         sizes = {t.name: max([1, *t.dims]) for t in graph.initializer}
         vectors = frozenset(t.name for t in graph.initializer if len(t.dims) == 1)
-        return cls(makers, uses, sizes, vectors)
+        return _Layers(
+            {**self.makers, **makers}, {**self.uses, **uses}, {**self.sizes, **sizes},
+            self.vectors | vectors,
+        )  # fmt: skip
 
     def maker(self, name: str, op: str) -> NodeProto | None:
         node = self.makers.get(name)

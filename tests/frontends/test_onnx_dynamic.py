@@ -44,6 +44,52 @@ def test_its_layers_become_float_layers_over_quantized_weights(tmp_path: Path, n
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.95
 
 
+def _looped() -> onnx.ModelProto:
+    """Three rounds of a layer, in an If whose condition is known."""
+    value, nodes = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    real, whole, truth = (getattr(onnx.TensorProto, n) for n in ("FLOAT", "INT64", "BOOL"))
+    loop = onnx.helper.make_graph(
+        [
+            nodes("MatMul", ["h", "w"], ["product"]), nodes("Add", ["product", "b"], ["sum"]),
+            nodes("Tanh", ["sum"], ["next"]), nodes("Identity", ["go"], ["goes"]),
+        ],
+        "loop", [value("i", whole, []), value("go", truth, []), value("h", real, [4, 8])],
+        [value("goes", truth, []), value("next", real, [4, 8])],
+        [onnx.numpy_helper.from_array(reals(1, 8, 8), "w"),
+         onnx.numpy_helper.from_array(reals(2, 8), "b")],
+    )  # fmt: skip
+    branch = onnx.helper.make_graph(
+        [nodes("Loop", ["rounds", "", "x"], ["last"], body=loop)], "then", [],
+        [value("last", real, [4, 8])],
+    )  # fmt: skip
+    other = onnx.helper.make_graph(
+        [nodes("Neg", ["x"], ["turned"])], "else", [], [value("turned", real, [4, 8])]
+    )
+    choice = nodes("If", ["yes"], ["y"], then_branch=branch, else_branch=other)
+    graph = onnx.helper.make_graph(
+        [choice], "looped", [value("x", real, [4, 8])], [value("y", real, [4, 8])],
+        [onnx.numpy_helper.from_array(np.array(3), "rounds"),
+         onnx.numpy_helper.from_array(np.array(True), "yes")],
+    )  # fmt: skip
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def test_layers_in_bodies(tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.onnx", tmp_path / "dynamic.onnx"
+    onnx.save(_looped(), plain)
+    logging.disable(logging.WARNING)
+    try:
+        quantization.quantize_dynamic(plain, path, extra_options={"EnableSubgraph": True})
+    finally:
+        logging.disable(logging.NOTSET)
+    graph, x = irc.load(path), reals(3, 4, 8)
+    assert [v.op for v in graph.order].count("dequantize") == 3
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(evaluate(graph, {"x": x})["y"], np.asarray(session.run(None, {"x": x})[0]),
+                               atol=0.1)  # fmt: skip
+
+
 def test_what_follows_must_be_the_whole_pattern() -> None:
     nodes = [
         node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
