@@ -12,6 +12,8 @@ GPTQ, 2022). Pairs that would saturate are held here, and made up for like any o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from irc.passes.moments import LayerMoments, ridged
@@ -23,24 +25,30 @@ RIDGE = 1e-2
 """The share of the variances' mean that is added to them."""
 AT_ONCE = 32
 """Columns after which the errors are handed on to all that are left."""
+CHUNK = 1 << 20
+"""Weights that are rounded at a time."""
 
 
 def compensated(w: Array, plain: Weights, seen: LayerMoments, pair_safe: bool) -> Weights:
     """Weights [O, ...] by the scales of `plain`, whose rounding costs less by what was `seen`;
     where a row gains nothing it stays, and so do all where inputs hardly vary."""
-    units = (w.reshape(len(w), -1) / plain.scales[:, None]).reshape(w.shape)
-    real, found = seen.columns.matrix(units), seen.columns.matrix(plain.array).copy()
-    for part, moments in zip(seen.columns.blocks, seen.blocks, strict=True):
+    columns = seen.columns
+    real, scales = columns.matrix(w), columns.matrix(plain.scales)
+    found = columns.matrix(plain.array.copy())
+    for part, moments in zip(columns.blocks, seen.blocks, strict=True):
         if moments.count < 2:
             continue
         covariance = ridged(moments.covariance, RIDGE, moments.uncertainty)
         upper = _factor(covariance)
         if upper is None:
             continue
-        made = _columnwise(real[..., part], upper, seen.columns.seconds[part] & pair_safe)
-        before = _cost(real[..., part] - found[..., part], covariance)
-        better = _cost(real[..., part] - made, covariance) < before
-        found[..., part] = np.where(better[..., None], made, found[..., part])
+        seconds = columns.seconds[part] & pair_safe
+        for rows in _some(real.shape[0] * real.shape[1], real.shape[1], len(seconds)):
+            units = real[:, rows, part] / scales[:, rows]
+            made = _columnwise(units, upper, seconds)
+            before = _cost(units - found[:, rows, part], covariance)
+            better = _cost(units - made, covariance) < before
+            found[:, rows, part] = np.where(better[..., None], made, found[:, rows, part])
     return Weights(found.reshape(w.shape), plain.scales)
 
 
@@ -50,6 +58,12 @@ def _factor(covariance: Array) -> Array | None:
         return np.linalg.cholesky(np.linalg.inv(covariance)).swapaxes(-1, -2)
     except np.linalg.LinAlgError:
         return None
+
+
+def _some(each: int, rows: int, columns: int) -> Iterator[slice]:
+    """Rows of a layer, as many at a time as bound the memory."""
+    step = max(1, CHUNK * rows // max(1, each * columns))
+    return (slice(i, i + step) for i in range(0, rows, step))
 
 
 def _columnwise(w: Array, upper: Array, seconds: Array) -> Array:
