@@ -203,7 +203,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "training": (nn.BatchNorm2d(2, track_running_stats=False), "training mode"),
     "dropout": (lambda x: F.dropout(x, 0.5), "training mode"),
     "random": (lambda x: x + torch.rand(5), "random numbers"),
-    "indices": (nn.MaxPool2d(2, return_indices=True), "output 1 is not supported"),
+    "indices": (nn.AdaptiveMaxPool2d(2, return_indices=True), "output 1 is not supported"),
     "divisor": (nn.AvgPool2d(2, divisor_override=3), "divisor_override = 3"),
     "boolean index": (lambda x: x[x > 0], "its result has no fixed shape"),
 }
