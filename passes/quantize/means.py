@@ -30,7 +30,7 @@ from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize
 from irc.passes.calibrate import Progress
 from irc.passes.moments import channel_means
-from irc.passes.quantize.sensitivity import worst
+from irc.passes.quantize.sensitivity import real_outputs, worst
 from irc.passes.quantize.weights import BIAS_LIMIT
 from irc.progress import silent
 from irc.types import Array
@@ -62,7 +62,7 @@ def nearer(
     if moved is made:
         return made
     first = feeds[:JUDGED]
-    wanted = [evaluate(real, feed) for feed in first]
+    wanted = [real_outputs(real, feed) for feed in first]
     return max((moved, made), key=lambda g: worst(wanted, (evaluate(g, f) for f in first)))
 
 

@@ -21,7 +21,7 @@ from irc.ops.unary import Unary
 from irc.passes.calibrate import Progress
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.precision import TAILS
-from irc.passes.quantize.sensitivity import Trials, worst
+from irc.passes.quantize.sensitivity import Trials, real_outputs, worst
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float
 from irc.types import Array
@@ -68,8 +68,8 @@ class Refinement:
 
     @cached_property
     def real(self) -> Sequence[Mapping[str, Array]]:
-        """The outputs of the float graph."""
-        return [evaluate(self.sites.graph, feed) for feed in self.feeds]
+        """The outputs of the float graph that are reals."""
+        return [real_outputs(self.sites.graph, feed) for feed in self.feeds]
 
     def reached(self, made: Graph) -> float:
         """The SQNR in dB of a QDQ graph's worst output."""

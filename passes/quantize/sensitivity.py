@@ -61,6 +61,13 @@ class Outputs:
         return min((e.decibels for e in self.each.values()), default=math.inf)
 
 
+def real_outputs(graph: Graph, feed: Mapping[str, Array]) -> dict[str, Array]:
+    """What a float graph makes of a sample, but for whole numbers and booleans."""
+    found = evaluate(graph, feed)
+    names = zip(graph.output_names, graph.outputs, strict=True)
+    return {name: found[name] for name, o in names if o.type.dtype.is_float}
+
+
 def worst(wanted: Iterable[Mapping[str, Array]], found: Iterable[Mapping[str, Array]]) -> float:
     """The SQNR in dB of the output that is off furthest, over samples of outputs by name."""
     outputs = Outputs()

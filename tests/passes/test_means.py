@@ -10,6 +10,7 @@ from irc.ops.activation import Relu
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize
+from irc.ops.ranking import ArgMax
 from irc.passes.moments import channel_means
 from irc.passes.quantize import quantize
 from irc.passes.quantize.means import FEWEST, nearer, recentred
@@ -101,6 +102,17 @@ def test_outputs_that_come_out_further_from_float_refute_it() -> None:
     shifted = np.stack([f["x"][0] for f in feeds]) + 5.0
     assert biases(recentred(made, {y: shifted}, feeds)).tolist() == [10, 20]
     assert nearer(made, made, {y: shifted}, feeds) is made
+
+
+def test_places_of_the_largest_refute_nothing() -> None:
+    """An index is no nearer to another for being smaller."""
+    x = Input(DType.F32, (1, 2), name="x")
+    b = Dequantize(Const(np.array([0, 0], np.int32), QUANT, name="b.q"), name="b")
+    y = Linear(x, Const(np.eye(2, dtype=np.float32)), b)
+    made = Graph("net", (x,), (ArgMax(y, 1, True),), ("place",))
+    feeds = [{"x": f["x"][:1]} for f in samples(8)]
+    shifted = np.stack([f["x"][0] for f in feeds]) + np.array([0.0, 9.0])
+    assert biases(nearer(made, made, {y: shifted}, feeds)).tolist() == [0, 36]
 
 
 def test_layers_of_tokens_keep_their_biases() -> None:
