@@ -41,7 +41,7 @@ from irc.progress import bar, silent
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
-KEPT = 4
+FIRST = 4
 """Samples on which it is measured what an input's rounding costs."""
 APART, MEASURED = 4, 8
 """Of so many samples one is kept from calibration, to measure accuracy on, until enough are."""
@@ -108,7 +108,7 @@ class Samples:
 
     def __iter__(self) -> Iterator[Batch]:
         for i, feed in enumerate(batches(self.graph, self.source)):
-            if i < KEPT:
+            if i < FIRST:
                 self.first.append(feed)
             if self.apart and i % APART == APART - 1 and len(self.unseen) < MEASURED:
                 self.unseen.append(feed)
