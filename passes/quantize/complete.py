@@ -61,12 +61,13 @@ def complete(
     seen = masked(graph)
     with bar("calibrate") as shown:
         feeds = batches(graph, data)
-        layers = islands.real_weights if chosen.compensate else ()
+        layers = islands.real_weights if chosen.measures_layers else ()
         profile = calibrate(graph, feeds, islands.observed, progress or shown, seen, layers)
     names = keys(graph)
     statistics = {v: profile.values[names[v]] for v in islands.observed}
     moments = {v: profile.layers[names[v]] for v in layers if names[v] in profile.layers}
-    return _Completer(islands, statistics, chosen, moments).graph()
+    completer = _Completer(islands, statistics, chosen, moments)
+    return completer.writer.recentred(completer.graph(), profile.feeds)
 
 
 @dataclass(frozen=True)

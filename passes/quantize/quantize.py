@@ -28,7 +28,7 @@ from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.equalize import equalized
-from irc.passes.quantize.means import nearer
+from irc.passes.quantize.means import Feeds, nearer
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rounding import compensated
@@ -80,11 +80,7 @@ def quantize(
         with bar("weights", len(moments)) as rounded:
             writer = Writer(sites, statistics, scales, chosen, moments, rounded)
             made = writer.graph()
-        if not chosen.bias_correction:
-            return scales, made
-        means = {q: np.array(moments[v].means) for v, q in writer.written.items() if v in moments}
-        with bar("biases", len(made.order)) as moved:
-            return scales, nearer(graph, made, means, data.feeds, moved)
+        return scales, writer.recentred(made, data.feeds)
 
     fine: list[Value] = [v for v in graph.inputs if names[v] in data.fine]
     fine += [v for v in coordinates(sites, chosen) if v not in fine]
@@ -215,8 +211,7 @@ class Writer:
         if v.op == "cast" and v.operands[0] in self.sites.pixels:
             return Dequantize(new[v.operands[0]], name=v.name)
         if weighted(v):
-            self.written[v] = self.with_weights(v, new)
-            return self.written[v]
+            return self.with_weights(v, new)
         if self.sites.moving(v) and is_float(v):
             return v.map_operands(lambda o: self.moved(o, v, new))
         # Tables, factors, slopes, weights of taps and the parameters of norms take reals.
@@ -294,7 +289,18 @@ class Writer:
         w, b = self.layers[key]
         given = {f: getattr(v, f) for f in operand_fields(type(v)) if f not in ("w", "b")}
         others = {f: None if o is None else self.operand(o, v, new) for f, o in given.items()}
-        return v.replace(w=w, b=b, **others)
+        self.written[v] = v.replace(w=w, b=b, **others)
+        return self.written[v]
+
+    def recentred(self, made: Graph, feeds: Feeds) -> Graph:
+        """The graph that was written, with biases that keep the means of channels in `feeds`, where
+        that is asked for and brings its outputs nearer to float's."""
+        if not self.options.bias_correction:
+            return made
+        found = {q: self.moments[v] for v, q in self.written.items() if v in self.moments}
+        means = {q: np.array(m.means) for q, m in found.items()}
+        with bar("biases", len(made.order)) as moved:
+            return nearer(self.sites.graph, made, means, feeds, moved)
 
     def multiplied(self, v: Value) -> LayerMoments:
         """What a layer's weights multiply, at every step that shares them."""
