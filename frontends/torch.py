@@ -47,9 +47,10 @@ def _title(module: Any) -> str:
 def _graph(program: Any, shapes: Mapping[str, Shape], name: str) -> Graph:
     """The whole program."""
     interface, calls = Interface(program, shapes), Calls()
-    interface.check_pure()
     env, inputs = interface.placeholders()
     check_supported(program.graph_module, set(inputs))
     results = calls.run(program.graph_module, env)
     outputs, names = interface.outputs(results, calls.constants)
-    return without_infinities(Graph(name, tuple(inputs.values()), outputs, names))
+    states = interface.states(inputs, names)
+    given = tuple(inputs.values())
+    return without_infinities(Graph(name, given, outputs, names, states=states))

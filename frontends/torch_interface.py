@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from irc.errors import ModelError
 from irc.ops.core import Input
-from irc.types import Shape
+from irc.streams import State
+from irc.types import Array, Shape
 from irc.value import Value
 
 from .builder import check_size
+from .torch_carried import Carried, carried
+from .torch_names import unique
 from .torch_ops import Complex
-from .torch_program import call_arguments, is_tensor, output_names
+from .torch_program import array_of, call_arguments, is_tensor, output_names
 from .torch_values import Constants, Known, element_type, leaves
-
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""The buffers that norms change in training."""
 
 
 def example_shapes(program: Any, example_inputs: Any) -> dict[str, Shape]:
@@ -42,44 +45,34 @@ class Interface:
     program: Any
     shapes: Mapping[str, Shape]
 
-    def check_pure(self) -> None:
-        """No state that a call changes."""
-        signature = self.program.graph_signature
-        changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
-        weights = list(getattr(signature, "parameters_to_mutate", {}).values())  # newer torch
-        if weights:
-            raise ModelError(
-                f"the module changes its weights {', '.join(map(repr, weights[:3]))} when it is"
-                " called, which is not supported: if it does so at its first call only, call it"
-                " once before"
-            )
-        if changed:
-            training = any(name.endswith(STATISTICS) for name in changed)
-            cure = (
-                "that is its training mode, call .eval() on it first" if training else
-                "make the state an input and an output, which the caller hands on"
-            )  # fmt: skip
-            raise ModelError(
-                f"the module changes {', '.join(map(repr, changed[:5]))} when it is called, which"
-                f" is not supported: {cure}"
-            )
+    @cached_property
+    def carried(self) -> list[Carried]:
+        """The states."""
+        return carried(self.program)
 
     def placeholders(self) -> tuple[dict[Any, Any], dict[Any, Input]]:
-        """What the program's inputs stand for: parameters, constants, and inputs of the graph."""
+        """What the program's inputs stand for: parameters, constants, and inputs of the graph, with
+        buffers that are states behind the caller's own."""
         env: dict[Any, Any] = {}
         inputs: dict[Any, Input] = {}
+        buffers = {c.before: c.name for c in self.carried if c.is_buffer}
         nodes = [n for n in self.program.graph.nodes if n.op == "placeholder"]
         pairs = list(zip(nodes, self.program.graph_signature.input_specs, strict=True))
         self.check_shapes([n.name for n, spec in pairs if _is_input(spec)])
         for node, spec in pairs:
             if _is_input(spec):
                 inputs[node] = env[node] = self.input(node)
+            elif node in buffers:
+                env[node] = None  # below
             elif spec.kind.name == "USER_INPUT":
                 env[node] = spec.arg.value
             elif spec.kind.name == "TOKEN":  # orders side effects
                 env[node] = None
             else:
-                env[node] = Known(self.stored(spec), spec.target)
+                env[node] = Known(self.stored(spec.target), spec.target)
+        taken = {v.name for v in inputs.values()}
+        for node, name in buffers.items():
+            inputs[node] = env[node] = self.input(node, unique(name, taken))
         return env, inputs
 
     def check_shapes(self, names: list[str]) -> None:
@@ -88,14 +81,14 @@ class Interface:
             if name not in names:
                 raise ModelError(f"a shape is given for {name!r}, the program's inputs are {names}")
 
-    def stored(self, spec: Any) -> Any:
+    def stored(self, name: str) -> Any:
         """The tensor of a parameter, buffer or constant."""
         for place in (self.program.state_dict, self.program.constants):
-            if spec.target in place:
-                return place[spec.target]
-        raise ModelError(f"{spec.target!r} is no tensor of the program ({spec.kind.name})")
+            if name in place:
+                return place[name]
+        raise ModelError(f"{name!r} is no tensor of the program")
 
-    def input(self, node: Any) -> Input:
+    def input(self, node: Any, name: str = "") -> Input:
         """An input of the graph; dynamic dimensions are those of the shape that is given."""
         fake = node.meta["val"]
         if fake.dtype.is_complex:
@@ -116,7 +109,7 @@ class Interface:
                 f" [{', '.join(map(str, fake.shape))}]"
             )
         check_size(dtype.numpy.itemsize, given)
-        return Input(dtype, given, name=node.name)
+        return Input(dtype, given, name=name or node.name)
 
     def own_shape(self, node: Any, dims: list[int | None]) -> Shape:
         """The shape that the program states."""
@@ -133,18 +126,42 @@ class Interface:
         self, results: Any, constants: Constants
     ) -> tuple[tuple[Value, ...], tuple[str, ...]]:
         """The graph's outputs and their names; what is no tensor is left out."""
-        names = output_names(self.program, len(results))
+        count = len(results) - len(self.carried)
+        names = output_names(self.program, count)
         found: list[tuple[Value, str]] = []
-        for entry, name in zip(results, names, strict=True):
-            if not isinstance(entry, Known | Value | Complex):
-                continue
-            made = constants.value(entry)
-            if isinstance(made, Complex):
-                raise ModelError(
-                    f"the result {name!r} is complex, which no output can be: return"
-                    " torch.view_as_real of it, or its parts"
-                )
-            found.append((made, name))
+        for entry, name in zip(results[:count], names, strict=True):
+            if isinstance(entry, Known | Value | Complex):
+                found.append((self.result(entry, name, constants), name))
         if not found:
             raise ModelError("the program has no tensor as its result")
+        taken = {n for _, n in found}
+        for c, entry in zip(self.carried, results[count:], strict=True):
+            name = unique(f"{c.name}_next", taken)
+            found.append((self.result(entry, name, constants), name))
         return tuple(v for v, _ in found), tuple(n for _, n in found)
+
+    def result(self, entry: Known | Value | Complex, name: str, constants: Constants) -> Value:
+        """A result as a value."""
+        made = constants.value(entry)
+        if isinstance(made, Complex):
+            raise ModelError(
+                f"the result {name!r} is complex, which no output can be: return"
+                " torch.view_as_real of it, or its parts"
+            )
+        return made
+
+    def states(self, inputs: Mapping[Any, Input], names: tuple[str, ...]) -> tuple[State, ...]:
+        """The states: buffers begin as they are stored, arguments that a call changes as zeros."""
+        if not self.carried:
+            return ()
+        outputs = names[-len(self.carried) :]
+        return tuple(
+            State(inputs[c.before].name, name, self.initial(c, inputs[c.before]))
+            for c, name in zip(self.carried, outputs, strict=True)
+        )
+
+    def initial(self, c: Carried, v: Input) -> Array:
+        """What a state holds before the first call."""
+        if not c.is_buffer:
+            return np.zeros(v.shape, v.dtype.numpy)
+        return array_of(self.stored(c.name))  # type: ignore[no-any-return]

@@ -90,8 +90,8 @@ def _state(changed: Sequence[str]) -> str:
     shown = ", ".join(map(repr, changed[:3])) + (", …" if len(changed) > 3 else "")
     return (
         f"the module changes its own {shown} when it is called, and the same inputs then give"
-        " another result, which is not supported: make the state an input and an output, which the"
-        " caller hands on"
+        " another result, which is not supported: register it as a buffer, which makes it a state,"
+        " or make it an input and an output"
     )
 
 

@@ -42,8 +42,8 @@ def watched(module: Any) -> Iterator[list[str]]:
 
 
 def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a second call with the same arguments gives something else. The module itself is left
-    as it is; one that can't be called is said to remember."""
+    """Whether a second call with the same arguments gives something else, buffers put back in
+    between. The module itself is left as it is; one that can't be called is said to remember."""
     torch = importlib.import_module("torch")
     # Weights need no copy; what came out of a computation can't be copied as it is.
     memo = {id(p): p for p in module.parameters()}
@@ -52,8 +52,11 @@ def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
     results = []
     try:
         twin = copy.deepcopy(module, memo)
+        buffers = [(m, n, b.clone()) for m in twin.modules() for n, b in m.named_buffers("", False)]
         for _ in range(2):
             torch.set_rng_state(state)
+            for child, name, buffer in buffers:
+                setattr(child, name, buffer.clone())
             with torch.no_grad():
                 given, named = _frozen(torch, (args, kwargs))
                 results.append(_frozen(torch, twin(*given, **named)))

@@ -11,10 +11,11 @@ from irc.errors import IRCError
 from irc.graph import Graph, evaluate
 from irc.model import CompiledModel, Library
 from irc.parser import parse
+from irc.streams import Stream
 
 __version__ = "0.1.0"
 __all__ = [
-    "CompiledModel", "Graph", "IRCError", "Library", "compile", "evaluate", "from_torch", "load",
-    "open_library", "parse", "prune", "quantize", "to_onnx",
+    "CompiledModel", "Graph", "IRCError", "Library", "Stream", "compile", "evaluate",
+    "from_torch", "load", "open_library", "parse", "prune", "quantize", "to_onnx",
 ]  # fmt: skip
 del _ops

@@ -99,6 +99,12 @@ Values = Annotated[
     list[str] | None,
     typer.Option("--value", metavar="NAME=16000", help="Make an input a constant. Repeatable."),
 ]
+States = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state", metavar="NAME=OUTPUT", help="An output goes into an input next time. Repeatable."
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, metavar="N", help="Threads to run on.")]
 Pixels = Annotated[
     str | None,
@@ -157,8 +163,8 @@ Labels = Annotated[
 ]
 
 
-def _pins(shapes: list[str] | None, values: list[str] | None) -> Pins:
-    return Pins(tuple(shapes or ()), tuple(values or ()))
+def _pins(shapes: list[str] | None, values: list[str] | None, states: list[str] | None) -> Pins:
+    return Pins(tuple(shapes or ()), tuple(values or ()), tuple(states or ()))
 
 
 def _version(wanted: bool) -> None:
@@ -183,6 +189,7 @@ def compile_(
     calibration: Calibration = None,
     shapes: Shapes = None,
     values: Values = None,
+    states: States = None,
     target: Targets = None,
     name: Name = None,
     threads: Threads = 1,
@@ -199,7 +206,8 @@ def compile_(
     from irc.commands.compile import Request, compile_model
 
     request = Request(
-        model=model, directory=directory, calibration=calibration, pins=_pins(shapes, values),
+        model=model, directory=directory, calibration=calibration,
+        pins=_pins(shapes, values, states),
         targets=tuple(target or ("host",)), name=name, threads=threads, optimize=optimize,
         emit=emit, float_io=float_io, pixels=pixels, tune=tune, data=data, labels=labels,
         min_sqnr=min_sqnr,
@@ -234,11 +242,12 @@ def show(
     calibration: Calibration = None,
     shapes: Shapes = None,
     values: Values = None,
+    states: States = None,
 ) -> None:
     """Show a model as IR text, or as a table of layers."""
     from irc.commands.show import show_model
 
-    show_model(model, after, summary, output, calibration, _pins(shapes, values))
+    show_model(model, after, summary, output, calibration, _pins(shapes, values, states))
 
 
 @app.command()
@@ -265,13 +274,14 @@ def compare(
     data: Data = None,
     shapes: Shapes = None,
     values: Values = None,
+    states: States = None,
     pixels: Pixels = None,
     json_file: Json = None,
 ) -> None:
     """Compare float with integer layer by layer: SQNR, worst first."""
     from irc.commands.compare import compare_model
 
-    compare_model(model, calibration, data, _pins(shapes, values), pixels, json_file)
+    compare_model(model, calibration, data, _pins(shapes, values, states), pixels, json_file)
 
 
 @app.command()
@@ -286,12 +296,13 @@ def prune(
     calibration: Calibration = None,
     shapes: Shapes = None,
     values: Values = None,
+    states: States = None,
     pixels: Pixels = None,
 ) -> None:
     """Remove a model's least important channels; what is left is ONNX."""
     from irc.commands.prune import prune_model
 
-    prune_model(model, output, ratio, calibration, _pins(shapes, values), pixels)
+    prune_model(model, output, ratio, calibration, _pins(shapes, values, states), pixels)
 
 
 @app.command()
@@ -311,11 +322,13 @@ def bench(
     json_file: Json = None,
     shapes: Shapes = None,
     values: Values = None,
+    states: States = None,
 ) -> None:
     """Measure latency, memory, size, start; of other runtimes, too."""
     from irc.commands.bench import Request, bench_model
 
-    request = Request(model, calibration, _pins(shapes, values), target, threads, rounds, layers,
+    request = Request(model, calibration, _pins(shapes, values, states), target, threads, rounds,
+                      layers,
                       tuple(a.strip() for a in (against or "").split(",") if a.strip()),
                       json_file)  # fmt: skip
     bench_model(request)

@@ -21,6 +21,7 @@ from irc.pipeline import Pass, Pipeline, Step, parse_passes
 from irc.pixels import Pixels, take_pixels
 from irc.progress import bar
 from irc.properties import is_float, is_integer, is_qdq, is_scheduled
+from irc.streams import linked
 from irc.types import Array, Shape
 
 if TYPE_CHECKING:
@@ -39,18 +40,24 @@ def load(
     model: str | Path | bytes | onnx.ModelProto,
     shapes: Mapping[str, Shape] | None = None,
     values: Mapping[str, Any] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> Graph:
     """Import an ONNX model (a path, its bytes, or a `ModelProto`), a `.pt2` file that
     `torch.export.save` wrote, or read an `.irc` file.
 
     By input name, `shapes` pins dynamic dimensions, `values` turns inputs of an ONNX model into
-    constants (a sampling rate, a mask). Raises `ModelError` for whatever can't be read or is not
-    supported, all unsupported ops at once.
+    constants (a sampling rate, a mask), `states` names the output that goes into an input in the
+    next run, from zeros on: `{"state": "stateN"}` (PyTorch's buffers need no naming). Raises
+    `ModelError` for whatever can't be read or is not supported, all unsupported ops at once.
     """
     start = time.perf_counter()
     graph = _read(model, dict(shapes or {}), dict(values or {}))
     imported(graph, Source.of(model), Step.since(start, "import", graph))
-    return graph
+    if not states:
+        return graph
+    result = linked(graph, states)
+    derived(result, graph, [])
+    return result
 
 
 def _read(

@@ -5,7 +5,7 @@ The library's `run_f32` does the same in C, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,16 @@ def _integers(name: str, array: Array, t: TensorType) -> Array:
     return array
 
 
-def to_reals(types: Mapping[str, TensorType], outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The outputs by equation (1) as float32; outputs that carry no scale stay integers."""
+def to_reals(
+    types: Mapping[str, TensorType],
+    outputs: Mapping[str, Array],
+    left: Collection[str] = (),
+) -> dict[str, Array]:
+    """The outputs by equation (1) as float32; those that carry no scale, or are `left` as they are,
+    stay integers."""
     return {
-        name: array if types[name].quant is None else fixedpoint.dequantize(array, types[name])
+        name: fixedpoint.dequantize(array, types[name])
+        if types[name].quant is not None and name not in left
+        else array
         for name, array in outputs.items()
     }

@@ -12,6 +12,7 @@ import numpy as np
 
 from irc.errors import DataError, GraphError
 from irc.ops.core import Const, Input
+from irc.streams import State, check_states
 from irc.types import Array, TensorType, signature
 from irc.value import Value, attribute_fields, operand_fields
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Graph:
     """A pure function from its inputs to its outputs, both in a fixed order.
 
-    `plan`, the memory plan, is there only once the graph is scheduled.
+    `plan`, the memory plan, is there only once the graph is scheduled. `states` tell which outputs
+    are inputs of the next run.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Graph:
     outputs: tuple[Value, ...]
     output_names: tuple[str, ...]
     plan: Plan | None = None
+    states: tuple[State, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.outputs) != len(self.output_names):
@@ -45,6 +48,7 @@ class Graph:
         stray = [v.name for v in self.order if isinstance(v, Input) and v not in known]
         if stray:
             raise GraphError(f"graph {self.name}: uses inputs it does not declare: {stray}")
+        check_states(self.states, self.input_types, self.output_types, self.name)
 
     @cached_property
     def order(self) -> tuple[Value, ...]:
@@ -73,6 +77,19 @@ class Graph:
     def output_types(self) -> dict[str, TensorType]:
         """Types of the outputs by name."""
         return {n: v.type for n, v in zip(self.output_names, self.outputs, strict=True)}
+
+    @cached_property
+    def carried(self) -> dict[str, Input]:
+        """The inputs that are states, by the output that they come from."""
+        inputs = {v.name: v for v in self.inputs}
+        return {s.output: inputs[s.input] for s in self.states}
+
+    @property
+    def links(self) -> Iterator[tuple[Input, Value]]:
+        """The states: the input that holds one, and what it becomes."""
+        for name, after in zip(self.output_names, self.outputs, strict=True):
+            if name in self.carried:
+                yield self.carried[name], after
 
     @property
     def constants(self) -> tuple[Const, ...]:
@@ -120,6 +137,7 @@ def the_graph(given: object) -> Graph:
 
 
 Observer = Callable[[Value, Array], None]
+STATES_LACK = "; states begin as their initial values, and irc.Stream(...) keeps them between runs"
 
 
 def evaluate(
@@ -157,7 +175,10 @@ def check_inputs(graph: Graph, inputs: Mapping[str, Any]) -> list[Array]:
     """The input arrays in the graph's order; raises `DataError` where one does not fit."""
     expected = {v.name for v in graph.inputs}
     if set(inputs) != expected:
-        raise DataError(f"inputs {sorted(inputs)} given, {graph.name} takes {sorted(expected)}")
+        cure = STATES_LACK if any(s.input not in inputs for s in graph.states) else ""
+        raise DataError(
+            f"inputs {sorted(inputs)} given, {graph.name} takes {sorted(expected)}{cure}"
+        )
     return [_fit(v, np.asarray(inputs[v.name])) for v in graph.inputs]
 
 
@@ -175,6 +196,8 @@ def same(a: Graph, b: Graph) -> bool:
     """Whether two graphs are equal node for node: ops, attributes, types, constants, names."""
     if len(a.order) != len(b.order) or a.output_names != b.output_names or a.plan != b.plan:
         return False
+    if not _same_states(a.states, b.states):
+        return False
     number = {v: i for i, v in enumerate(a.order)}
     other = {v: i for i, v in enumerate(b.order)}
     return (
@@ -182,6 +205,13 @@ def same(a: Graph, b: Graph) -> bool:
         and [number[v] for v in a.outputs] == [other[v] for v in b.outputs]
         and [number[v] for v in a.inputs] == [other[v] for v in b.inputs]
         and all(_same_node(x, y, number, other) for x, y in zip(a.order, b.order, strict=True))
+    )
+
+
+def _same_states(a: tuple[State, ...], b: tuple[State, ...]) -> bool:
+    return len(a) == len(b) and all(
+        (x.input, x.output) == (y.input, y.output) and same_attribute(x.initial, y.initial)
+        for x, y in zip(a, b, strict=True)
     )
 
 

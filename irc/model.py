@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from irc.edge import to_integers, to_reals
 from irc.graph import Graph
 from irc.names import identifier
+from irc.streams import State, left_as_integers
 from irc.types import Array, TensorType, signature
 
 
@@ -61,6 +62,8 @@ class Library(Protocol):
     """What the library says of itself: tensors, kernels, proofs, versions."""
     input_types: dict[str, TensorType]
     output_types: dict[str, TensorType]
+    states: tuple[State, ...]
+    """What one run leaves for the next."""
     workspace_bytes: int
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
@@ -97,15 +100,22 @@ class CompiledModel:
         """The outputs by name, each of its type's shape.
 
         Float arrays are quantized at the edge, integer arrays are taken as they are. If any input
-        came as floats the outputs are float32, else the model's own integers. Raises `DataError`
-        for inputs that don't fit.
+        came as floats the outputs are float32, else the model's own integers; states that came as
+        integers stay so. Raises `DataError` for inputs that don't fit.
         """
         made = self.executable.attempt(inputs)
         if made is not None:
             return made
         integers, real = to_integers(self.graph.input_types, inputs)
         outputs = self.executable(integers)
-        return to_reals(self.graph.output_types, outputs) if real else outputs
+        if not real:
+            return outputs
+        return to_reals(self.graph.output_types, outputs, left_as_integers(self.states, inputs))
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """What one run leaves for the next."""
+        return self.graph.states
 
     def __repr__(self) -> str:
         types = signature(self.graph.input_types, self.graph.output_types)

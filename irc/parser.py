@@ -15,6 +15,7 @@ from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.plan import Buffer, Plan
 from irc.printer import PRINTED, type_text
+from irc.streams import State
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import OPS, Value, attribute_fields, operand_fields
 
@@ -38,6 +39,7 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 class _Scope:
     values: dict[str, Value] = field(default_factory=dict)
     places: dict[Value, tuple[Buffer | None, int | None]] = field(default_factory=dict)
+    states: list[State] = field(default_factory=list)
 
 
 def parse(text: str, constants: Mapping[str, Array] | None = None) -> Graph:
@@ -129,11 +131,9 @@ class _Parser:
         while self.take(","):
             outputs.append(self.output(scope))
         self.expect("}")
-        graph = self.built(
-            lambda: Graph(
-                name, inputs, tuple(v for _, v in outputs), tuple(n for n, _ in outputs)
-            )
-        )
+        names, made = tuple(n for n, _ in outputs), tuple(v for _, v in outputs)
+        states = tuple(scope.states)
+        graph = self.built(lambda: Graph(name, inputs, made, names, states=states))
         return graph if arena is None else _planned(graph, arena, scope)
 
     def built(self, make: Callable[[], Any]) -> Any:
@@ -157,8 +157,16 @@ class _Parser:
         t = self.type()
         made = Input.of(t, _label_name(label))
         scope.values[label] = made
+        if self.take("from"):
+            scope.states.append(self.state(made))
         scope.places[made] = self.place()
         return made
+
+    def state(self, v: Input) -> State:
+        output = str(json.loads(self.expect_kind("string")))
+        self.expect("=")
+        given = self.array()
+        return self.built(lambda: State(v.name, output, _filled(v, given)))  # type: ignore[no-any-return]
 
     def output(self, scope: _Scope) -> tuple[str, Value]:
         if self.kind == "string":
@@ -295,6 +303,13 @@ class _Parser:
         if self.take("scratch"):
             scratch = self.integer()
         return buffer, scratch
+
+
+def _filled(v: Input, given: Any) -> Array:
+    """The numbers of an input, all or one for all."""
+    numbers = np.asarray(given, v.type.dtype.numpy)
+    whole = numbers.size == v.type.size
+    return numbers.reshape(v.shape) if whole else np.full(v.shape, numbers)
 
 
 def _label_name(label: str) -> str:

@@ -38,7 +38,8 @@ class _Printer:
     def graph_text(self) -> str:
         g = self.graph
         inputs = ", ".join(
-            f"{self.labels[v]}: {type_text(v.type)}{self.place(i)}" for i, v in enumerate(g.inputs)
+            f"{self.labels[v]}: {type_text(v.type)}{self.state(v.name)}{self.place(i)}"
+            for i, v in enumerate(g.inputs)
         )
         arena = f" arena {g.plan.arena} align {g.plan.align}" if g.plan else ""
         lines = [f"graph @{_word(g.name)}({inputs}){arena} {{"]
@@ -46,6 +47,14 @@ class _Printer:
         lines += [f"  {self.node(i, v)}" for i, v in enumerate(g.order) if v not in known]
         lines += [f"  return {', '.join(self.output(i) for i in range(len(g.outputs)))}", "}"]
         return f"\n{self.indent}".join(lines)
+
+    def state(self, name: str) -> str:
+        """Where an input that is a state comes from, and what it begins with."""
+        found = next((s for s in self.graph.states if s.input == name), None)
+        if found is None:
+            return ""
+        initial = _array(found.initial) if found.fill is None else _literal((found.fill,))
+        return f" from {json.dumps(found.output)} = {initial}"
 
     def output(self, i: int) -> str:
         name, label = self.graph.output_names[i], self.labels[self.graph.outputs[i]]
@@ -152,7 +161,8 @@ def _literal(a: object) -> str:
 
 def constants(graph: Graph) -> dict[str, Array]:
     """Every array that the text names by hash (bodies included), by that hash."""
-    found: dict[str, Array] = {}
+    begun = (s.initial for s in graph.states if s.fill is None)
+    found: dict[str, Array] = {digest(a): a for a in begun if a.size > INLINE}
     for v in graph.order:
         arrays = [v.array] if isinstance(v, Const) else []
         for quant in (v.type.quant, *(a for a in v.attributes.values() if isinstance(a, Quant))):

@@ -2,7 +2,8 @@
 `irc/parser.py` reads it.
 
     graph    = "graph" "@" NAME "(" [input {"," input}] ")" [arena] "{" {node} return "}"
-    input    = VALUE ":" type [place]
+    input    = VALUE ":" type [state] [place]
+    state    = "from" STRING "=" (list | HASH)
     node     = VALUE "=" OP "(" [operand {"," operand}] ")" [attributes] ":" type [place]
              | VALUE "=" "const" (list | HASH) ":" type
     operand  = VALUE | "-" | "[" [VALUE {"," VALUE}] "]"
@@ -12,8 +13,10 @@
     place    = ["at" STRING INT "strides" list] ["scratch" INT]
     VALUE    = "%" (IDENTIFIER | STRING | INT) ["#" INT]
 
-`%3` is a nameless value; `%y#2` is the second value that is called y. Long arrays print as
-content hashes; `parse` finds them in the constants it is given, or among those still alive.
+`%3` is a nameless value; `%y#2` is the second value that is called y. An input that is a state
+comes from an output of the run before, and begins with the list, or with its one number everywhere.
+Long arrays print as content hashes; `parse` finds them in the constants it is given, or among those
+still alive.
 """
 
 from __future__ import annotations

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from irc.errors import DataError
-from irc.graph import Graph
+from irc.graph import Graph, evaluate
 from irc.ops.core import Input
+from irc.streams import initial_states, next_states
 from irc.types import Array
 
 Batch = dict[str, Array]
@@ -30,10 +31,12 @@ def batches(graph: Graph, source: Source) -> Iterator[Batch]:
     """The samples of `source`, one feed of the graph's inputs at a time.
 
     An array may hold samples on its first axis in place of the input's batch axis, or whole
-    inputs on an axis of its own. Raises `DataError` for a missing file, wrong names, shapes or
-    dtypes, NaN or infinity, and where there is no sample at all.
+    inputs on an axis of its own. States may be left out: samples are then steps of a sequence, and
+    each takes the states that the one before left; one that gives them begins another sequence.
+    Raises `DataError` for a missing file, wrong names, shapes or dtypes, NaN or infinity, and where
+    there is no sample at all.
     """
-    made = _batches(graph, source)
+    made = _with_states(graph, _batches(graph, source))
     try:
         first = next(made)
     except StopIteration:
@@ -57,6 +60,23 @@ def _batches(graph: Graph, source: Source) -> Iterator[Batch]:
     raise DataError(f"calibration data of type {type(source).__name__} can't be read")
 
 
+def _with_states(graph: Graph, feeds: Iterator[Batch]) -> Iterator[Batch]:
+    """The feeds with the states that they leave out: the initial ones, then what the graph makes of
+    the feed before."""
+    names = {s.output for s in graph.states}
+    kept = [(n, v) for n, v in zip(graph.output_names, graph.outputs, strict=True) if n in names]
+    step = Graph(graph.name, graph.inputs, tuple(v for _, v in kept), tuple(n for n, _ in kept))
+    before: Batch | None = None
+    for feed in feeds:
+        states: Batch = {}
+        if any(s.input not in feed for s in graph.states):
+            states = initial_states(graph.states) if before is None else (
+                next_states(graph.states, evaluate(step, before))
+            )  # fmt: skip
+        before = {**states, **feed}
+        yield before
+
+
 def read_npz(path: Path) -> Batch:
     """The arrays of an `.npz`; raises `DataError` where it can't be read."""
     try:
@@ -78,7 +98,7 @@ def random_batches(graph: Graph, count: str) -> Iterator[Batch]:
     if not count.isdecimal() or int(count) < 1:
         raise DataError(f"calibration 'random:{count}' needs a positive number, as in random:16")
     rng = np.random.default_rng(SEED)
-    return ({v.name: _noise(v, rng) for v in graph.inputs} for _ in range(int(count)))
+    return ({v.name: _noise(v, rng) for v in _given(graph)} for _ in range(int(count)))
 
 
 def _noise(v: Input, rng: np.random.Generator) -> Array:
@@ -87,16 +107,23 @@ def _noise(v: Input, rng: np.random.Generator) -> Array:
     return np.zeros(v.shape, v.type.dtype.numpy)
 
 
+def _given(graph: Graph, data: Collection[str] = ()) -> list[Input]:
+    """The inputs that data hold: all but states, and of these the ones that `data` names."""
+    states = {s.input for s in graph.states}
+    return [v for v in graph.inputs if v.name in data or v.name not in states]
+
+
 def _only_input(graph: Graph) -> Input:
-    if len(graph.inputs) != 1:
-        names = [v.name for v in graph.inputs]
+    listed = _given(graph)
+    if len(listed) != 1:
+        names = [v.name for v in listed]
         raise DataError(f"{graph.name} has the inputs {names}: give calibration data by name")
-    return graph.inputs[0]
+    return listed[0]
 
 
 def _check_names(graph: Graph, given: Mapping[str, Any], *, more: bool = False) -> None:
     """Every input has its data, and there are no others; `more` allows them, as labels are."""
-    expected = {v.name for v in graph.inputs}
+    expected = {v.name for v in _given(graph, given)}
     if not (expected <= set(given) if more else expected == set(given)):
         raise DataError(
             f"calibration data is for {sorted(map(str, given))}, {graph.name} takes"
@@ -107,7 +134,7 @@ def _check_names(graph: Graph, given: Mapping[str, Any], *, more: bool = False) 
 def _split(graph: Graph, arrays: Mapping[str, Any]) -> Iterator[Batch]:
     """Arrays with samples on the first axis, cut into inputs."""
     _check_names(graph, arrays)
-    parts = {v: _samples(v, _array(arrays[v.name])) for v in graph.inputs}
+    parts = {v: _samples(v, _array(arrays[v.name])) for v in _given(graph, arrays)}
     counts = {v.name: len(p) for v, p in parts.items()}
     if len(set(counts.values())) > 1:
         raise DataError(f"calibration data holds unlike numbers of samples: {counts}")
@@ -136,7 +163,7 @@ def _items(graph: Graph, items: Iterable[Any]) -> Iterator[Batch]:
     for item in items:
         given = item if isinstance(item, Mapping) else _positional(graph, item)
         _check_names(graph, given, more=True)
-        parts = {v: _fit(v, _array(given[v.name])) for v in graph.inputs}
+        parts = {v: _fit(v, _array(given[v.name])) for v in _given(graph, given)}
         for i in range(min(map(len, parts.values()), default=0)):
             yield {v.name: _checked(v, p[i], index) for v, p in parts.items()}
             index += 1
@@ -155,13 +182,14 @@ def _positional(graph: Graph, item: Any) -> Mapping[str, Any]:
         return first
     if _is_sequence_of_arrays(first):  # ((input, input), label)
         return _positional(graph, first)
+    inputs = _given(graph)
     alike = len(item) > 1 and all(getattr(e, "shape", None) == first.shape for e in item)
-    if alike and len(graph.inputs) == 1:
-        return {graph.inputs[0].name: np.stack([_array(e) for e in item])}
-    if len(item) < len(graph.inputs):
-        names = [v.name for v in graph.inputs]
+    if alike and len(inputs) == 1:
+        return {inputs[0].name: np.stack([_array(e) for e in item])}
+    if len(item) < len(inputs):
+        names = [v.name for v in inputs]
         raise DataError(f"an item of {len(item)} arrays is given, {graph.name} takes {names}")
-    return {v.name: entry for v, entry in zip(graph.inputs, item, strict=False)}
+    return {v.name: entry for v, entry in zip(inputs, item, strict=False)}
 
 
 def _is_sequence_of_arrays(item: Any) -> bool:

@@ -45,7 +45,7 @@ from irc.passes.roomy import with_room
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
 from irc.types import Array, DType, Quant, TensorType
-from irc.value import Value, operand_fields
+from irc.value import Value, differs, operand_fields
 
 PARAMETERS = frozenset({"w", "b", "scale", "bias", "row_weights", "column_weights"})
 """Operands that a twin takes as they are: weights, and reals that it makes its own integers of."""
@@ -69,7 +69,7 @@ def integerize(graph: Graph) -> Graph:
 
     Raises `CompileError` that lists all float nodes without a quantize after them.
     """
-    work = _Work(_share_dequantize(graph))
+    work = _Work(_share_dequantize(_with_states_as_read(graph)))
     result = work.graph()
     if work.problems:
         problems = list(dict.fromkeys((*work.problems, *_real_weights(graph))))
@@ -95,6 +95,20 @@ def _real_weights(graph: Graph) -> list[str]:
     """The layers of a partly quantized graph that multiply by reals."""
     layers = Islands(graph).real_weights
     return [f"{v.op} %{v.name}: its weights are not quantized" for v in layers]
+
+
+def _with_states_as_read(graph: Graph) -> Graph:
+    """The graph whose states of reals come out in the type in which they are read, behind a
+    quantize of their own; in the type in which they come out where nothing reads them."""
+    read = {n: _first_quantize(graph, v) for n, v in graph.carried.items() if v.type.dtype.is_float}
+    outputs = []
+    for name, v in zip(graph.output_names, graph.outputs, strict=True):
+        t = read.get(name)
+        if t is not None and not (isinstance(v, Dequantize) and v.x.type == t):
+            again = Quantize(v, t.dtype, fixedpoint.quant_of(t), name=v.name)
+            v = Dequantize(again, name=v.name)
+        outputs.append(v)
+    return graph.with_outputs(tuple(outputs)) if differs(tuple(outputs), graph.outputs) else graph
 
 
 def _share_dequantize(graph: Graph) -> Graph:
@@ -132,7 +146,12 @@ class _Work:
                 self.forms[v] = self.form(v)
         outputs = tuple(self.output(v) for v in self.source.outputs)
         names = self.source.output_names
-        return Graph(self.source.name, inputs, outputs, names)
+        if self.problems:  # what stands in for the rest need not have the types of states
+            return Graph(self.source.name, inputs, outputs, names)
+        inputs = tuple(self.unread(v, outputs) for v in inputs)
+        types = {v.name: v.type for v in inputs}
+        states = tuple(s.in_type(types[s.input]) for s in self.source.states)
+        return Graph(self.source.name, inputs, outputs, names, states=states)
 
     def input(self, v: Input) -> Input:
         """A float input in the type of the first quantize that reads it."""
@@ -144,6 +163,14 @@ class _Work:
         if self.source.uses(v):
             self.problems.append(f"input %{v.name}: is not quantized")
         return Input(DType.U8, v.dims, Quant(1.0), name=v.name)
+
+    def unread(self, v: Input, outputs: tuple[Value, ...]) -> Input:
+        """A state that nothing reads has the type in which it comes out; any other input as it
+        is."""
+        after = dict(zip(self.source.output_names, outputs, strict=True))
+        names = [s.output for s in self.source.states if s.input == v.name]
+        old = next(i for i in self.source.inputs if i.name == v.name)
+        return Input.of(after[names[0]].type, v.name) if names and not self.source.uses(old) else v
 
     def output(self, v: Value) -> Value:
         form = self.forms[v]

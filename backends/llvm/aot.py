@@ -121,5 +121,6 @@ def symbols(code: Code) -> list[str]:
     """The library's public symbols."""
     edge = ["run_f32"] if code.float_io else []
     functions = ["run", "run_parallel", *edge, "self_test", "manifest"]
+    functions += ["reset"] if code.interface.states else []
     functions += ["threads_stop"] if code.interface.threads > 1 else []
     return [f"{code.interface.name}_{f}" for f in functions]

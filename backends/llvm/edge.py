@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llvmlite import ir
 
 from irc.backends.llvm.functions import PTR, declare, offset
-from irc.backends.llvm.interface import Interface
+from irc.backends.llvm.interface import Interface, Port
 from irc.backends.llvm.loop import counted
 from irc.backends.llvm.rounding import F32, F64, Decisions, divided
 from irc.backends.llvm.target import Target
@@ -108,7 +108,7 @@ def emit_edge(
     workspace, outputs dequantized out of it. Returns what the body returns."""
     *pointers, workspace = arguments
     inner = [
-        offset(builder, workspace, start) if needs_edge(port.type) else pointer
+        offset(builder, workspace, start) if crosses(port) else pointer
         for port, pointer, start in zip(
             interface.ports, pointers, interface.offsets, strict=True
         )
@@ -137,15 +137,23 @@ def _convert(module: Any, interface: Interface, index: int, target: Target) -> A
     return make(module, name, port.type, target)
 
 
+def crosses(port: Port) -> bool:
+    """Whether the float edge converts a tensor of the interface."""
+    return port.state is None and needs_edge(port.type)
+
+
 def needs_edge(type_: TensorType) -> bool:
     """Whether the float edge converts this type: one scale for all of it, at most 32 bits."""
     quant = type_.quant
     return quant is not None and quant.axis is None and type_.dtype not in (DType.I64, DType.U64)
 
 
-def has_edge(inputs: Mapping[str, TensorType], outputs: Mapping[str, TensorType]) -> bool:
+def has_edge(
+    inputs: Mapping[str, TensorType], outputs: Mapping[str, TensorType], left: Collection[str] = ()
+) -> bool:
     """Whether the float edge does what callers expect of floats: it takes some, and gives some for
-    every output that has a scale."""
-    types = (*inputs.values(), *outputs.values())
-    whole = all(t.quant is None or needs_edge(t) for t in types)
-    return whole and any(map(needs_edge, inputs.values()))
+    every output that has a scale, those `left` as integers aside."""
+    taken = [t for n, t in inputs.items() if n not in left]
+    given = [t for n, t in outputs.items() if n not in left]
+    whole = all(t.quant is None or needs_edge(t) for t in (*taken, *given))
+    return whole and any(map(needs_edge, taken))

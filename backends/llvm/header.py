@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 import irc
-from irc.backends.llvm.edge import needs_edge
+from irc.backends.llvm.edge import crosses
 from irc.backends.llvm.interface import ALIGN, Interface, Port
 
 templates = jinja2.Environment(
@@ -46,6 +46,7 @@ def header(interface: Interface, *, float_io: bool) -> str:
         macros=[*_macros(interface, interface.inputs), *_macros(interface, interface.outputs)],
         integer=_parameters(interface, real=False),
         real=_parameters(interface, real=True),
+        initial=", ".join(f"{p.c_type} *{p.c_name}" for p, _ in interface.states),
         float_io=float_io,
     )
 
@@ -86,7 +87,7 @@ def _parameters(interface: Interface, *, real: bool) -> str:
     """The parameter list of `run` or of `run_f32`."""
     listed = []
     for port in interface.ports:
-        element = "float" if real and needs_edge(port.type) else port.c_type
+        element = "float" if real and crosses(port) else port.c_type
         const = "const " if port.kind == "input" else ""
         listed.append(f"{const}{element} *{port.c_name}")
     return ", ".join([*listed, "void *workspace"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.names import identifier
 from irc.plan import aligned
+from irc.streams import State
 from irc.types import DType, TensorType
 
 ALIGN = 64
@@ -38,6 +39,8 @@ class Port:
     name: str
     c_name: str
     type: TensorType
+    state: State | None = None
+    """What it is a part of: states are integers, whatever the rest comes as."""
 
     @property
     def c_type(self) -> str:
@@ -80,9 +83,17 @@ class Interface:
         """The interface of a graph under a name; raises `CompileError` where C has none for it."""
         check_name(name)
         taken = {"workspace", *KEYWORDS}
-        inputs = _ports("input", graph.input_types.items(), taken)
-        outputs = _ports("output", graph.output_types.items(), taken)
+        coming = {s.input: s for s in graph.states}
+        going = {s.output: s for s in graph.states}
+        inputs = _ports("input", graph.input_types.items(), taken, coming)
+        outputs = _ports("output", graph.output_types.items(), taken, going)
         return cls(name, inputs, outputs)
+
+    @property
+    def states(self) -> tuple[tuple[Port, Port], ...]:
+        """Of each state the input, and the output that goes into it in the next run."""
+        after = {p.state: p for p in self.outputs}
+        return tuple((p, after[p.state]) for p in self.inputs if p.state is not None)
 
     def with_workspace(self, arena: int, task_bytes: int = 0, threads: int = 1) -> Interface:
         """The same with memory laid out: the arena, then every port, then what tasks need that
@@ -98,7 +109,10 @@ class Interface:
 
 
 def _ports(
-    kind: str, types: Iterable[tuple[str, TensorType]], taken: set[str]
+    kind: str,
+    types: Iterable[tuple[str, TensorType]],
+    taken: set[str],
+    states: Mapping[str, State],
 ) -> tuple[Port, ...]:
     listed = list(types)
     ports: list[Port] = []
@@ -111,7 +125,7 @@ def _ports(
         elif not word or word[0].isdigit() or word in taken:
             word = f"{kind}_{word}" if word and f"{kind}_{word}" not in taken else f"{kind}{index}"
         taken.add(word)
-        ports.append(Port(kind, name, word, type_))
+        ports.append(Port(kind, name, word, type_, states.get(name)))
     return tuple(ports)
 
 

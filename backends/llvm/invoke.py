@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,15 +48,18 @@ def workspace_array(nbytes: int) -> Any:
 
 class Entry:
     """`int function(inputs…, outputs…, workspace)` at an address. With `edge` it is the float edge:
-    float32 where a tensor is quantized. Threads may share it."""
+    float32 where a tensor is quantized, but for those `left` as integers. Threads may share it."""
 
     def __init__(
-        self, address: int, inputs: Types, outputs: Types, workspaces: Workspaces, *, edge: bool
-    ) -> None:
+        self, address: int, inputs: Types, outputs: Types, workspaces: Workspaces, *, edge: bool,
+        left: Collection[str] = (),
+    ) -> None:  # fmt: skip
         # Without declared types `ctypes` converts nothing, and passes memory as a pointer.
         self._function = ctypes.CFUNCTYPE(ctypes.c_int)(address)
-        self.inputs = [(name, t.shape, _dtype(t, edge=edge)) for name, t in inputs.items()]
-        self._outputs = [(name, t.shape, _dtype(t, edge=edge)) for name, t in outputs.items()]
+        self.inputs, self._outputs = (
+            [(n, t.shape, _dtype(t, edge=edge and n not in left)) for n, t in types.items()]
+            for types in (inputs, outputs)
+        )
         self._workspaces = workspaces
 
     def attempt(self, inputs: Mapping[str, Any]) -> dict[str, Array] | None:

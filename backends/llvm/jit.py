@@ -20,6 +20,7 @@ from irc.backends.llvm.target import Target, aim, initialize, refusal
 from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError
 from irc.graph import Graph, check_inputs
+from irc.streams import names_of
 from irc.types import Array
 
 NAME = "net"
@@ -35,7 +36,8 @@ class Executable:
         self.code = code
         self._loaded = _Loaded(code.object_code())
         self._workspaces = Workspaces(code.interface.workspace_bytes)
-        edge = has_edge(graph.input_types, graph.output_types)
+        self._left = names_of(graph.states)
+        edge = has_edge(graph.input_types, graph.output_types, self._left)
         self._has_edge = edge and code.target.hardware_double
         self._floats: Entry | None = None
         self._adding = threading.Lock()
@@ -83,7 +85,7 @@ class Executable:
     def _entry(self, what: str, *, edge: bool) -> Entry:
         inputs, outputs = self.graph.input_types, self.graph.output_types
         address = self._address(what, EDGE if edge else NAME)
-        return Entry(address, inputs, outputs, self._workspaces, edge=edge)
+        return Entry(address, inputs, outputs, self._workspaces, edge=edge, left=self._left)
 
 
 def compile_graph(

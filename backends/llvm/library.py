@@ -6,7 +6,7 @@ import ctypes
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from irc.edge import to_integers, to_reals
 from irc.errors import DataError, ToolError
 from irc.graph import Graph, check_inputs
 from irc.ops.core import Input
+from irc.streams import State, left_as_integers, names_of
 from irc.types import Array, DType, Quant, TensorType, signature
 
 
@@ -38,10 +39,14 @@ class Library:
         self.output_types = _types(self.manifest["outputs"])
         inputs = tuple(Input.of(t, n) for n, t in self.input_types.items())
         self._interface = Graph(self.name, inputs, (), ())
+        self.states = self._initial(self.manifest.get("states", ()))
+        self._left = names_of(self.states)
         self._run = self._function("run", len(self.input_types) + len(self.output_types) + 1)
         self._workspaces = Workspaces(self.workspace_bytes)
         self._integers = self._entry("run", edge=False)
-        edge = self.manifest["float_io"] and has_edge(self.input_types, self.output_types)
+        edge = self.manifest["float_io"] and has_edge(
+            self.input_types, self.output_types, self._left
+        )
         self._floats = self._entry("run_f32", edge=True) if edge else None
 
     def __repr__(self) -> str:
@@ -56,7 +61,9 @@ class Library:
             return made
         integers, real = to_integers(self.input_types, inputs)
         outputs = self.run(integers)
-        return to_reals(self.output_types, outputs) if real else outputs
+        if not real:
+            return outputs
+        return to_reals(self.output_types, outputs, left_as_integers(self.states, inputs))
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """`NAME_run`: integer arrays in, integer arrays out."""
@@ -64,7 +71,8 @@ class Library:
         return self._integers.run(check_inputs(self._interface, inputs)) if made is None else made
 
     def run_f32(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """`NAME_run_f32`: the library's own float edge. Raises `ToolError` if it was left out."""
+        """`NAME_run_f32`: the library's own float edge; states are integers there, too. Raises
+        `ToolError` if it was left out."""
         if not self.manifest["float_io"]:
             raise ToolError(f"{self.path} was compiled without run_f32")
         entry = self._floats or self._entry("run_f32", edge=True)
@@ -97,7 +105,20 @@ class Library:
     def _entry(self, what: str, *, edge: bool) -> Entry:
         address = ctypes.cast(self._symbol(what), ctypes.c_void_p).value
         assert address is not None, "a symbol that was found has an address"
-        return Entry(address, self.input_types, self.output_types, self._workspaces, edge=edge)
+        return Entry(
+            address, self.input_types, self.output_types, self._workspaces, edge=edge,
+            left=self._left,
+        )  # fmt: skip
+
+    def _initial(self, entries: Sequence[Mapping[str, str]]) -> tuple[State, ...]:
+        """The states, as `NAME_reset` begins them."""
+        types = [self.input_types[e["input"]] for e in entries]
+        arrays = [np.empty(t.shape, t.dtype.numpy) for t in types]
+        if entries:
+            self._function("reset", len(arrays))(*(a.ctypes.data for a in arrays))
+        return tuple(
+            State(e["input"], e["output"], a) for e, a in zip(entries, arrays, strict=True)
+        )
 
 
 def open_library(path: str | Path) -> Library:

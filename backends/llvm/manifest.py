@@ -48,6 +48,7 @@ def manifest(
         },
         "inputs": [port_entry(p) for p in interface.inputs],
         "outputs": [port_entry(p) for p in interface.outputs],
+        **_states(interface),
         "workspace_bytes": interface.workspace_bytes,
         "task_bytes": interface.task_bytes,
         "threads": interface.threads,
@@ -55,6 +56,12 @@ def manifest(
         "kernels": [asdict(k) for k in kernels],
         **notes,
     }
+
+
+def _states(interface: Interface) -> dict[str, Any]:
+    """Which output goes into which input in the next run; nothing where there are none."""
+    listed = [{"input": p.name, "output": after.name} for p, after in interface.states]
+    return {"states": listed} if listed else {}
 
 
 def port_entry(port: Port) -> dict[str, Any]:

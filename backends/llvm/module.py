@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from llvmlite import binding, ir
 
 from irc.backends.llvm.call import Call
@@ -26,6 +27,7 @@ from irc.backends.llvm.interface import ALIGN, Interface
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.manifest import manifest, to_json
 from irc.backends.llvm.pool import check_threads, pool_text
+from irc.backends.llvm.repeated import emit_repeated
 from irc.backends.llvm.resting import resting
 from irc.backends.llvm.selftest import (
     STORED,
@@ -124,7 +126,7 @@ def generate_library(
     notes: Mapping[str, Any] | None = None,
 ) -> Code:
     """The whole C interface: run, run_parallel, run_f32 (unless left out, or beyond the target's
-    hardware), self_test, manifest."""
+    hardware), self_test, reset (where there are states), manifest."""
     interface = Interface.of(graph, name)
     builder = _ModuleBuilder(graph, target, interface, threads, choose, may_lack=True)
     float_io = float_io and target.hardware_double
@@ -133,6 +135,7 @@ def generate_library(
     if float_io:
         builder.run_f32()
     builder.self_test()
+    builder.reset()
     content = builder.describe(notes or {}, float_io=float_io)
     builder.manifest(to_json(content))
     return builder.code(content, float_io=float_io)
@@ -293,6 +296,22 @@ class _ModuleBuilder:
             total = emit_checksum(builder, total, start, size, place)
         wrong = builder.icmp_unsigned("!=", total, ir.Constant(I64, checksum(golden)))
         return builder.zext(wrong, I32)
+
+    def reset(self) -> None:
+        """`int NAME_reset(states…)`: what the states hold before the first run."""
+        states = [port.state for port, _ in self.interface.states if port.state is not None]
+        if not states:
+            return
+        function = self._exported("reset", len(states))
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self._refuse_null(builder, function.args)
+        for number, (state, place) in enumerate(zip(states, function.args, strict=True)):
+            content = np.ascontiguousarray(state.initial).tobytes()
+            if state.fill is not None:  # one element tells all
+                content = content[: state.initial.itemsize]
+            stored = self._bytes(f"initial{number}", content, 1)
+            emit_repeated(builder, stored, len(content), state.initial.nbytes, place)
+        builder.ret(ir.Constant(I32, OK))
 
     def manifest(self, text: str) -> None:
         """`const char *NAME_manifest(void)`."""

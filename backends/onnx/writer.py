@@ -217,8 +217,7 @@ def _settled(graph: Graph) -> Graph:
             made = Quantize(made, DType.I8, quant, name=f"{v.name}.q")
             made = Dequantize(made, name=f"{v.name}.dq")
         new[v] = made
-    outputs = tuple(new[v] for v in graph.outputs)
-    return Graph(graph.name, graph.inputs, outputs, graph.output_names)
+    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
 
 
 def _quant_of_moved(v: Value) -> Quant | None:

@@ -19,7 +19,7 @@ from irc.audit.machine import Instruction, Machine
 from irc.audit.machines import MACHINES
 from irc.errors import ToolError
 
-API = ("run", "run_f32", "run_parallel", "self_test", "manifest", "threads_stop")
+API = ("run", "run_f32", "run_parallel", "self_test", "manifest", "reset", "threads_stop")
 POOL = frozenset((
     "getpid", "pthread_create", "pthread_join", "pthread_mutex_init", "pthread_mutex_lock",
     "pthread_mutex_unlock", "pthread_cond_init", "pthread_cond_wait", "pthread_cond_broadcast",

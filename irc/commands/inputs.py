@@ -22,10 +22,11 @@ LABELS = "labels"
 
 @dataclass(frozen=True)
 class Pins:
-    """What is said of a model's inputs: texts `NAME=1,3,224,224` and `NAME=16000`."""
+    """What is said of a model's inputs: texts `NAME=1,3,224,224`, `NAME=16000`, `NAME=OUTPUT`."""
 
     shapes: Sequence[str] = ()
     values: Sequence[str] = ()
+    states: Sequence[str] = ()
 
 
 NO_PINS = Pins()
@@ -37,7 +38,19 @@ def load_model(path: Path, pins: Pins = NO_PINS) -> Graph:
         raise ModelError(f"{path} is a folder, no model: a file is wanted, .onnx, .pt2 or .irc")
     if not path.is_file():
         raise ModelError(f"there is no model {path}")
-    return driver.load(path, parse_shapes(pins.shapes), parse_values(pins.values))
+    states = parse_states(pins.states)
+    return driver.load(path, parse_shapes(pins.shapes), parse_values(pins.values), states)
+
+
+def parse_states(texts: Sequence[str]) -> dict[str, str]:
+    """`NAME=OUTPUT`, each; raises `ModelError` for anything else."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, output = text.partition("=")
+        if not name or not output:
+            raise ModelError(f"--state {text}: write INPUT=OUTPUT, as in --state h=h_next")
+        found[name] = output
+    return found
 
 
 def parse_values(texts: Sequence[str]) -> dict[str, Array]:

@@ -91,7 +91,7 @@ def collect(folder: Path, graph: Graph, history: History, findings: Findings) ->
         steps=history.steps,
         rows=_rows(graph, manifest["kernels"], findings.errors),
         functions=int(manifest["functions"]),
-        sizes=_sizes(folder, manifest, history),
+        sizes=[*_sizes(folder, manifest, history), *_states(graph)],
         errors=findings.errors,
         accuracy=findings.accuracy,
         warnings=history.warnings,
@@ -123,6 +123,12 @@ def _sizes(folder: Path, manifest: Mapping[str, Any], history: History) -> list[
     if code is not None:
         found.append(Size("machine code", code))
     return [*found, Size("workspace (RAM)", int(manifest["workspace_bytes"]))]
+
+
+def _states(graph: Graph) -> list[Size]:
+    """What the caller keeps from run to run; each state twice, as none may be read and written."""
+    total = sum(2 * s.initial.nbytes for s in graph.states)
+    return [Size("states (RAM, the caller's, two buffers each)", total)] if graph.states else []
 
 
 def _code_size(folder: Path, name: str) -> int | None:

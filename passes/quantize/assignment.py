@@ -10,6 +10,7 @@ import numpy as np
 
 from irc.ops.core import Input
 from irc.passes.calibrate import Statistics
+from irc.passes.quantize.feedback import feedback
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import wide_values, widens
@@ -72,7 +73,9 @@ def assign(
     layers multiply as they are."""
     made = _Types(sites, statistics, options)
     wide = wide_values(sites, statistics, options)
-    known = signals(sites, statistics, options, fine)
+    fed_back = feedback(sites)
+    fine = {*fine, *fed_back}
+    known = signals(sites, statistics, options, fine) | fed_back
     sounds, curved = set[Value](), set[Value]()
     for group in _groups(sites, statistics):
         if not sites.states.packed.isdisjoint(group):
@@ -83,7 +86,7 @@ def assign(
             curved |= set(group) if not set(fine).isdisjoint(group) else set()
         elif not sites.states.roots.isdisjoint(group):
             made.stream(group)
-        elif not wide.isdisjoint(group) and widens(group):
+        elif not wide.isdisjoint(group) and widens(sites, group):
             made.widened(group)
         else:
             made.types.update(made.byte(group))
@@ -158,7 +161,7 @@ def _quant(
     fixed = natural.pop() if len(natural) == 1 else None
     if fixed is not None and all(_holds(fixed, f) for f in fills):
         return fixed
-    if any(map(from_outside, parts)):
+    if any(from_outside(sites.graph, p) for p in parts):
         return choose_input([statistics[p] for p in parts], fills)
     seen = sites.seen(parts[0]) if len(parts) == 1 else ()
     return choose_quant([statistics[p] for p in parts], options, fills, seen)
@@ -223,7 +226,8 @@ def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[V
             apart = (operand in sites.states.packed) != (v in sites.states.packed)
             if not apart and _shares(sites, statistics, operand, v):
                 parent[_find(parent, operand)] = _find(parent, v)
-    for a, b in sites.states.edges():
+    carried = ((before, after) for before, after in sites.graph.links if is_float(before))
+    for a, b in (*sites.states.edges(), *carried):
         if a in parent and b in parent:
             parent[_find(parent, a)] = _find(parent, b)
     groups: dict[Value, list[Value]] = {}

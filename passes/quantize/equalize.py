@@ -85,7 +85,7 @@ class _Plan:
 def _plan(graph: Graph, v: Value) -> _Plan | None:
     if isinstance(v, RowNorm):
         return _norm_plan(graph, v)
-    return _input_plan(graph, v) if from_outside(v) else None
+    return _input_plan(graph, v) if from_outside(graph, v) else None
 
 
 def _input_plan(graph: Graph, v: Value) -> _Plan | None:

@@ -20,7 +20,7 @@ from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import LEVELS, choose_quant, signal_to_noise
-from irc.passes.quantize.sites import Sites, is_float
+from irc.passes.quantize.sites import Sites, given, is_float
 from irc.value import Value
 
 ENOUGH = 35.0
@@ -36,9 +36,9 @@ KERNELS = TAILS | {"conv2d", "linear"}
 """Ops whose kernels take in the elementwise op behind them."""
 
 
-def widens(group: Collection[Value]) -> bool:
-    """Whether values that share a scale may have 16 bits: inputs of the model have 8."""
-    return not any(isinstance(v, Input) for v in group)
+def widens(sites: Sites, group: Collection[Value]) -> bool:
+    """Whether values that share a scale may have 16 bits: what the caller makes has 8."""
+    return not any(given(sites.graph, v) for v in group)
 
 
 def wide_values(

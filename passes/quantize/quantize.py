@@ -193,9 +193,10 @@ class Writer:
         new: dict[Value, Value] = {}
         for v in old.order:
             new[v] = self.quantized(v, self.rebuilt(v, new))
-        outputs = tuple(self.output(v, new[v]) for v in old.outputs)
+        pairs = zip(old.output_names, old.outputs, strict=True)
+        outputs = tuple(self.output(v, new[v], old.carried.get(name)) for name, v in pairs)
         inputs = tuple(self.input(v, new) for v in old.inputs)
-        return Graph(old.name, inputs, outputs, old.output_names)
+        return Graph(old.name, inputs, outputs, old.output_names, states=old.states)
 
     def input(self, v: Input, new: Mapping[Value, Value]) -> Input:
         """Pixels become numbers with a scale; all others stay."""
@@ -248,8 +249,10 @@ class Writer:
             return made
         return pair(made, self.scales[v], v.name)
 
-    def output(self, v: Value, made: Value) -> Value:
-        """Outputs are i8."""
+    def output(self, v: Value, made: Value, before: Input | None = None) -> Value:
+        """Outputs are i8, states what they were `before`."""
+        if before is not None:
+            return self.carried(before, v, made)
         if isinstance(v, Const) and v.type.dtype.is_float:
             quant = asymmetric(float(v.array.min(initial=0)), float(v.array.max(initial=0)))
             return constant(v, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)))
@@ -257,6 +260,12 @@ class Writer:
             return made
         quant = fixedpoint.quant_of(self.scales[v])
         return pair(made, TensorType(DType.I8, v.shape, stored_as(quant, DType.I8)), v.name)
+
+    def carried(self, before: Input, v: Value, made: Value) -> Value:
+        """A state in the type that it comes back in."""
+        if not is_float(before) or self.scales.types.get(v) == self.scales[before]:
+            return made
+        return pair(made, self.scales[before], v.name)
 
     def operand(self, o: Value, reader: Value, new: Mapping[Value, Value]) -> Value:
         """An operand of a computing op; constants get a scale of their own."""

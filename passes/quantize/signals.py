@@ -16,7 +16,7 @@ from irc.passes.calibrate import Statistics
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import choose_input, choose_quant, signal_to_noise
 from irc.passes.quantize.sensitivity import sensitivities
-from irc.passes.quantize.sites import Sites, from_outside, is_float
+from irc.passes.quantize.sites import Sites, from_outside, given, is_float
 from irc.types import Array, DType, TensorType
 from irc.value import Value
 
@@ -64,7 +64,7 @@ def fine_inputs(
     rounded: dict[Value, TensorType] = {
         v: TensorType(DType.U8, v.shape, choose_input([statistics[v]]))
         for v in sites.graph.inputs
-        if from_outside(v) and v in statistics and _reaches_layer(sites, v)
+        if from_outside(sites.graph, v) and v in statistics and _reaches_layer(sites, v)
     }
     found = sensitivities(sites.graph, feeds, rounded)
     return frozenset(v for v, decibels in found.items() if decibels < HARMLESS)
@@ -75,7 +75,7 @@ def _is_signal(sites: Sites, v: Value, found: set[Value]) -> bool:
     if not is_float(v):
         return False
     if isinstance(v, Input):
-        return _reaches_layer(sites, v)
+        return given(sites.graph, v) and _reaches_layer(sites, v)
     sources = [o for o in v.operands if is_float(o)]
     if sites.moving(v):
         return bool(sources) and all(o in found for o in sources)

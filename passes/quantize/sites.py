@@ -45,10 +45,15 @@ def is_float(v: Value) -> bool:
     return v.type.dtype.is_float and not isinstance(v, Const)
 
 
-def from_outside(v: Value) -> bool:
-    """Whether a value is an input of reals whose range the data hardly tells: no picture, of which
-    each sample holds all shades."""
-    return isinstance(v, Input) and is_float(v) and v.type.rank < PICTURE
+def given(graph: Graph, v: Value) -> bool:
+    """Whether a value is an input that the caller makes, no state."""
+    return isinstance(v, Input) and all(v is not state for state in graph.carried.values())
+
+
+def from_outside(graph: Graph, v: Value) -> bool:
+    """Whether a value is such an input of reals whose range the data hardly tells: no picture, of
+    which each sample holds all shades."""
+    return given(graph, v) and is_float(v) and v.type.rank < PICTURE
 
 
 def from_reals(v: Value) -> bool:
@@ -184,7 +189,7 @@ class Sites:
                 continue
             users = self.graph.users[v]
             read = users and all(u in found or to_float(u) for u in users)
-            plain = isinstance(v, Input) or (v.moves and len(v.operands) == 1)
+            plain = given(self.graph, v) or (v.moves and len(v.operands) == 1)
             if plain and read and v not in self.graph.outputs:
                 found.add(v)
         return frozenset(found)
