@@ -26,6 +26,7 @@ from irc.backends.llvm.functions import (
 from irc.backends.llvm.interface import ALIGN, Interface
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.manifest import manifest, to_json
+from irc.backends.llvm.opaque import without_float_constants
 from irc.backends.llvm.pool import check_threads, pool_text
 from irc.backends.llvm.repeated import emit_repeated
 from irc.backends.llvm.resting import resting
@@ -68,7 +69,7 @@ class Code:
         options.loop_unrolling = not self.target.small
         builder = binding.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
-        return module, machine
+        return without_float_constants(module, self.target), machine
 
     def object_code(self) -> bytes:
         """One relocatable object."""

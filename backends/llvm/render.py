@@ -193,11 +193,8 @@ class Renderer:
     def _divide_natural(self, e: Binary, a: Any, b: Any) -> Any:
         """Neither side negative; in 32 bits where both fit: cheaper, and no call on 32-bit CPUs."""
         build, full = self.builder, a.type
-        narrow = e.dtype.bits == 64 and max(self.ranges.of(x)[1] for x in (e.a, e.b)) < 2**32
-        if narrow:
-            small = I32 if self.lanes == 1 else ir.VectorType(I32, self.lanes)
-            a, b = build.trunc(a, small), build.trunc(b, small)
-        soft = not isinstance(e.b, Int) and lacks_division(build, a.type)
+        narrow, a, b = self._narrow(e, a, b, 0, 2**32)
+        soft = lacks_division(build, a.type)
         divide = partial(divide_unsigned, build) if soft else build.udiv
         result = divide(a, b) if e.kind == "floordiv" or soft else build.urem(a, b)
         if soft and e.kind == "mod":
@@ -205,16 +202,27 @@ class Renderer:
         return build.zext(result, full) if narrow else result
 
     def _divide_floor(self, e: Binary, a: Any, b: Any) -> Any:
-        """Rounded down: the machine rounds toward zero, which is one more where signs differ."""
-        build, zero = self.builder, self.constant(0, a.type)
-        soft = not isinstance(e.b, Int) and lacks_division(build, a.type)
-        q = divide_signed(build, a, b) if soft else build.sdiv(a, b)
+        """Rounded down, in 32 bits where both fit: the machine rounds toward zero, which is one
+        more where signs differ."""
+        build, full = self.builder, a.type
+        narrow, a, b = self._narrow(e, a, b, 1 - 2**31, 2**31)
+        q = divide_signed(build, a, b) if lacks_division(build, a.type) else build.sdiv(a, b)
         r = build.sub(a, build.mul(q, b))
+        zero = self.constant(0, a.type)
         opposite = build.icmp_signed("<", build.xor(r, b), zero)
         down = build.and_(opposite, build.icmp_signed("!=", r, zero))
         if e.kind == "floordiv":
-            return build.select(down, build.sub(q, self.constant(1, q.type)), q)
-        return build.select(down, build.add(r, b), r)
+            result = build.select(down, build.sub(q, self.constant(1, q.type)), q)
+        else:
+            result = build.select(down, build.add(r, b), r)
+        return build.sext(result, full) if narrow else result
+
+    def _narrow(self, e: Binary, a: Any, b: Any, low: int, stop: int) -> tuple[bool, Any, Any]:
+        """Whether both sides of 64 bits lie in [low, stop), and then these, in 32 bits."""
+        if e.dtype.bits < 64 or not all(self.ranges.within(x, low, stop - 1) for x in (e.a, e.b)):
+            return False, a, b
+        small = I32 if self.lanes == 1 else ir.VectorType(I32, self.lanes)
+        return True, self.builder.trunc(a, small), self.builder.trunc(b, small)
 
     def _compare(self, e: Compare) -> Any:
         a, b = self.render_vector(e.a), self.render_vector(e.b)

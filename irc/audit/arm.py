@@ -75,13 +75,19 @@ class Arm:
         if moved and not conditional:
             return frame.moved(frame.depth + moved).without(*_loaded(i))
         place = _address(i, frame)
-        if i.operands[:1] == ("sp",) and not i.mnemonic.startswith(READS):
+        if i.operands[:1] == ("sp",) and not _keeps_sp(i):
             if place is None or conditional:
                 raise UnknownStack
             return frame.moved(place)
         if moved:
             raise UnknownStack
         return frame.without(*_loaded(i)) if place is None else frame.holding(i.operands[0], place)
+
+
+def _keeps_sp(i: Instruction) -> bool:
+    """Whether sp, its first operand, stays: a place to write to, or to load registers from."""
+    listed = i.operands[-1].startswith("{") and "sp" not in _registers(i.operands[-1])
+    return i.mnemonic.startswith(READS) or listed
 
 
 def _registers(text: str) -> list[str]:

@@ -249,13 +249,13 @@ STACKS = {
             ("vpush {d8-d11}", 112), ("sub.w r4;sp;#16", 112), ("bfc r4;#0;#5", 112),
             ("mov sp;r4", 160), ("addhs sp;#76", 160), ("pophs {r4, pc}", 160),
             ("sub.w sp;r7;#8", 16), ("ldr r3;[sp];#4", 12), ("str lr;[sp, #-8]!", 20),
-            ("pop {r4, r5, r7, lr}", 4), ("stm.w sp;{r2, r3}", 4)],
+            ("pop {r4, r5, r7, lr}", 4), ("stm.w sp;{r2, r3}", 4), ("ldm sp;{r1, r12}", 4)],
     "riscv": [("addi sp;sp;-64", 64), ("addi s0;sp;64", 64), ("sd ra;56(sp)", 64),
               ("andi sp;sp;-32", 96), ("addi sp;s0;-64", 64), ("mv a0;sp", 64),
               ("addi sp;sp;64", 0)],
 }  # fmt: skip
 UNKNOWN = {
-    "arm": ("sub sp;sp;r3", "mov sp;r3", "subne sp;#8", "pushne {r4}"),
+    "arm": ("sub sp;sp;r3", "mov sp;r3", "subne sp;#8", "pushne {r4}", "ldm sp;{r1, sp}"),
     "riscv": ("sub sp;sp;a0", "mv sp;a0"),
 }
 
