@@ -201,16 +201,21 @@ def worst_first(errors: Iterable[LayerError]) -> list[LayerError]:
     return sorted(errors, key=lambda e: e.sqnr)
 
 
+def poor_result(errors: Sequence[LayerError]) -> LayerError | None:
+    """The last layer, in the order of computation, if it is below POOR."""
+    measured = [e for e in errors if math.isfinite(e.sqnr)]
+    return measured[-1] if measured and measured[-1].sqnr < POOR else None
+
+
 def explanation(errors: Sequence[LayerError]) -> str:
-    """Where a poor result loses its accuracy: empty unless the last layer, in the order of
-    computation, is below POOR.
+    """Where a poor result loses its accuracy: empty where there is none.
 
     Names the layers that add most noise by themselves, and the first whose result is poor.
     """
-    measured = [e for e in errors if math.isfinite(e.sqnr)]
-    if not measured or measured[-1].sqnr >= POOR:
+    last = poor_result(errors)
+    if last is None:
         return ""
-    last = measured[-1]
+    measured = [e for e in errors if math.isfinite(e.sqnr)]
     first = next(e for e in measured if e.sqnr < POOR)
     worst = sorted(measured, key=lambda e: e.alone)[:NAMED]
     named = ", ".join(f"{e.name} ({e.op}, {e.alone:.1f} dB)" for e in worst)

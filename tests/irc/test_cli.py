@@ -304,6 +304,30 @@ def test_bench(model: Path, data: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------- bad input: nothing is written
 
 
+def test_compile_warns_of_a_poor_result(tmp_path: Path) -> None:
+    """The difference of two layers that are alike: 8-bit weights don't know it."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(0, 1, (8, 4)).astype(np.float32)
+    v = w + rng.normal(0, 1e-3, w.shape).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]),
+             helper.make_node("MatMul", ["x", "v"], ["b"]),
+             helper.make_node("Sub", ["a", "b"], ["y"])]  # fmt: skip
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+             for name, size in (("x", 8), ("y", 4))]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "near", ports[:1], ports[1:],
+        [numpy_helper.from_array(w, "w"), numpy_helper.from_array(v, "v")],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+              tmp_path / "near.onnx")  # fmt: skip
+    np.savez(tmp_path / "x.npz", x=rng.normal(0, 1, (20, 8)).astype(np.float32))
+    words = ("compile", tmp_path / "near.onnx", "--calibration", tmp_path / "x.npz", "--emit", "o")
+    made = cli(*words, "-o", tmp_path / "out")
+    assert made.exit_code == 0
+    assert "warning: y has " in made.stderr
+    assert "--min-sqnr 20" in made.stderr
+
+
 def test_compile_refuses_what_it_cannot_do(model: Path, data: Path, tmp_path: Path) -> None:
     base: list[str | Path] = ["compile", model, "-o", tmp_path / "b", "--calibration", data]
     refused(cli(*base, "--threads", "1000"), "threads must be")
