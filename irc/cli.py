@@ -55,6 +55,9 @@ Model = Annotated[
         metavar="MODEL", help="An ONNX model, a PyTorch program (.pt2), or IR text (.irc)."
     ),
 ]
+Subject = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model, or a library that irc compiled.")
+]
 Library = Annotated[
     Path, typer.Argument(metavar="LIBRARY", help="A library that irc compiled: libNAME.so")
 ]
@@ -307,7 +310,7 @@ def prune(
 
 @app.command()
 def bench(
-    model: Model,
+    model: Subject,
     calibration: Calibration = None,
     against: Annotated[
         str | None,
@@ -324,7 +327,10 @@ def bench(
     values: Values = None,
     states: States = None,
 ) -> None:
-    """Measure latency, memory, size, start; of other runtimes, too."""
+    """Measure latency, memory, size, start; of other runtimes, too.
+
+    A library is timed as it is, on as many threads as it was compiled for; a model is compiled.
+    """
     from irc.commands.bench import Request, bench_model
 
     request = Request(model, calibration, _pins(shapes, values, states), target, threads, rounds,

@@ -1,38 +1,30 @@
-"""`irc bench`: what a model costs on this machine, by itself or beside other runtimes."""
+"""`irc bench`: what a model or a library costs here, by itself or beside other runtimes."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from irc import driver
 from irc.commands.console import out, table, write_json
 from irc.commands.inputs import Pins, load_model, need_calibration, read_data
-from irc.commands.rivals import (
-    Call,
-    Turns,
-    by_bench,
-    check_rivals,
-    in_turns,
-    onnxruntime_call,
-)
+from irc.commands.latency import CALLS, Result, Started, pinned, result_table
+from irc.commands.rivals import Call, Turns, by_bench, check_rivals, onnxruntime_call
 from irc.edge import to_integers
+from irc.errors import ToolError
 from irc.graph import Graph
 from irc.outputs import check_writable
 from irc.properties import is_float
 from irc.types import Array
 
-WARM, CALLS = 3, 5
-"""Calls that are not timed, and calls of a round."""
+LIBRARIES = (".so", ".dylib", ".dll")
+"""How the names of shared libraries end."""
 
 
 @dataclass(frozen=True)
@@ -49,37 +41,49 @@ class Request:
     against: tuple[str, ...]
     json_file: Path | None
 
+    @property
+    def is_library(self) -> bool:
+        """Whether there is nothing to compile any more."""
+        return self.model.suffix in LIBRARIES
 
-@dataclass(frozen=True)
-class Result:
-    """What was measured: milliseconds, bytes, seconds."""
-
-    model: str
-    threads: int
-    cores: tuple[int, ...]
-    median: float
-    lower: float
-    upper: float
-    best: float
-    start: float
-    """To load the library and run it once."""
-    compile_seconds: float
-    library_bytes: int
-    workspace_bytes: int
-    arena_bytes: int
-    arena_bound: int
+    def check_library(self) -> None:
+        """Raise `ToolError` for what can't be asked of a library."""
+        asked = {
+            "--calibration": self.calibration, "--against": self.against, "--layers": self.layers,
+            "--shape": self.pins.shapes, "--value": self.pins.values,
+            "--target": self.target != "host", "--threads": self.threads != 1,
+        }  # fmt: skip
+        if vain := [option for option, given in asked.items() if given]:
+            raise ToolError(
+                f"{self.model} is compiled already: {', '.join(vain)} would change nothing;"
+                " give the model to irc bench instead"
+            )
 
 
 def bench_model(request: Request) -> None:
     """Measure, and print tables; raises `IRCError`."""
-    graph = load_model(request.model, request.pins)
-    driver.check_here(request.target)
     if request.json_file is not None:
         check_writable(request.json_file.parent)
-    with pinned(request.threads) as cores:
-        content = _measured(request, graph, cores)
+    content = _library(request) if request.is_library else _model(request)
     if request.json_file is not None:
         write_json(request.json_file, content)
+
+
+def _library(request: Request) -> dict[str, Any]:
+    """What a library costs that was compiled before, printed; and its content."""
+    request.check_library()
+    with pinned(driver.open_library(request.model).manifest["threads"]) as cores:
+        result = Started.of(request.model).timed(request.model.name, request.rounds, cores)
+    out().print(result_table(result))
+    return {"result": asdict(result)}
+
+
+def _model(request: Request) -> dict[str, Any]:
+    """What a model costs, printed; and its content."""
+    graph = load_model(request.model, request.pins)
+    driver.check_here(request.target)
+    with pinned(request.threads) as cores:
+        return _measured(request, graph, cores)
 
 
 def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[st
     rival = None
     if request.against and not apart:
         rival = onnxruntime_call(request.model, feed, request.pins.values, request.threads)
-    result, turns = measure(request, scheduled, inputs, cores, rival)
+    result, turns = _compiled(request, scheduled, inputs, cores, rival)
     out().print(result_table(result))
     content: dict[str, Any] = {"result": asdict(result)}
     if turns is not None:
@@ -107,21 +111,6 @@ def _measured(request: Request, graph: Graph, cores: tuple[int, ...]) -> dict[st
         out().print(rivals[0], markup=False, highlight=False)
         content["comparison"] = rivals[1]
     return content
-
-
-@contextmanager
-def pinned(threads: int) -> Iterator[tuple[int, ...]]:
-    """Bind this process to its last cores, as many as threads, and give these; none where the
-    system has no such call or there are too few."""
-    before = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if len(before) < threads:
-        yield ()
-        return
-    os.sched_setaffinity(0, before[-threads:])
-    try:
-        yield tuple(before[-threads:])
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _prepared(request: Request, graph: Graph) -> tuple[Graph, dict[str, Array]]:
@@ -141,7 +130,7 @@ def _by_bench(request: Request, graph: Graph) -> tuple[str, dict[str, Any]]:
     )
 
 
-def measure(
+def _compiled(
     request: Request, graph: Graph, inputs: dict[str, Array], cores: tuple[int, ...],
     rival: Call | None = None,
 ) -> tuple[Result, Turns | None]:  # fmt: skip
@@ -150,45 +139,13 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         model = driver.compile(graph, target=request.target, threads=request.threads)
         model.save(Path(folder), "net", emit=("so",))
-        compiled = time.perf_counter() - start
-        size = (Path(folder) / "libnet.so").stat().st_size
-        start = time.perf_counter()
-        library = driver.open_library(Path(folder) / "libnet.so")
-        library.run(inputs)
-        first = time.perf_counter() - start
-        ours: dict[str, Call] = {"irc": lambda: library.run(inputs)}
-        times = in_turns(ours, request.rounds, WARM, CALLS).times["irc"]
+        seconds = time.perf_counter() - start
+        started = Started.of(Path(folder) / "libnet.so", inputs)
+        result = started.timed(request.model.stem, request.rounds, cores)
         turns = None
         if rival is not None:
-            both = {**ours, "onnxruntime, as it is": rival}
-            turns = in_turns(both, request.rounds, WARM, CALLS)
-    lower, median, upper = (float(q) for q in np.percentile(times, (25, 50, 75)))
-    arena, bound = driver.arena_bounds(graph)
-    result = Result(
-        request.model.stem, request.threads, cores, median, lower, upper, min(times), first * 1e3,
-        compiled, size, library.workspace_bytes, arena, bound,
-    )  # fmt: skip
-    return result, turns
-
-
-def result_table(r: Result) -> Table:
-    """One row per figure."""
-    made = table((r.model, "left"), ("", "right"))
-    cores = f" on cores {', '.join(map(str, r.cores))}" if r.cores else ""
-    ratio = r.arena_bytes / r.arena_bound if r.arena_bound else 1.0
-    for label, value in (
-        ("threads", f"{r.threads}{cores}"),
-        ("latency, median", f"{r.median:.3f} ms"),
-        ("latency, quartiles", f"{r.lower:.3f} to {r.upper:.3f} ms"),
-        ("latency, best", f"{r.best:.3f} ms"),
-        ("load and first run", f"{r.start:.1f} ms"),
-        ("compile, save, link", f"{r.compile_seconds:.1f} s"),
-        ("library", f"{r.library_bytes:,} bytes"),
-        ("workspace", f"{r.workspace_bytes:,} bytes"),
-        ("arena / least possible", f"{r.arena_bytes:,} / {r.arena_bound:,} bytes, {ratio:.2f}"),
-    ):
-        made.add_row(label, value)
-    return made
+            turns = started.against("onnxruntime, as it is", rival, request.rounds)
+    return replace(result, compile_seconds=seconds), turns
 
 
 def layer_table(layers: Sequence[Any]) -> Table:

@@ -301,6 +301,21 @@ def test_bench(model: Path, data: Path, tmp_path: Path) -> None:
     refused(cli(*base, "--against", "openvino", "--target", "x86-64-v2"), "--isa")
 
 
+def test_bench_of_a_library(model: Path, data: Path, tmp_path: Path) -> None:
+    succeeded(cli("compile", model, "-o", tmp_path, "--name", "net", "--calibration", data,
+                  "--threads", "2", "--emit", "so"))  # fmt: skip
+    library, written = tmp_path / "libnet.so", tmp_path / "bench.json"
+    shown = succeeded(cli("bench", library, "--rounds", "1", "--json", written)).stdout
+    assert "latency, median" in shown
+    assert "compile" not in shown
+    result = json.loads(written.read_text())["result"]
+    assert result["threads"] == 2
+    assert result["library_bytes"] == library.stat().st_size
+    assert 0 < result["best"] <= result["median"] <= result["start"]
+    refused(cli("bench", library, "--layers", "--threads", "2"), "--layers, --threads")
+    refused(cli("bench", tmp_path / "libother.so"), "there is no library")
+
+
 # ---------------------------------------------------------------- bad input: nothing is written
 
 
