@@ -47,7 +47,9 @@ from irc.rewrite import rebuild
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, differs, operand_fields
 
-PARAMETERS = frozenset({"w", "b", "scale", "bias", "row_weights", "column_weights"})
+PARAMETERS = frozenset(
+    {"w", "b", "scale", "bias", "slope", "row_weights", "column_weights"}
+)
 """Operands that a twin takes as they are: weights, and reals that it makes its own integers of."""
 
 

@@ -16,6 +16,7 @@ from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import BatchNorm
 from irc.ops.pool import AvgPool2d, MaxPool2d
+from irc.ops.prelu import PRelu, QPRelu
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as Q
 from irc.ops.reduce import ReduceMean, ReduceSum
@@ -351,6 +352,16 @@ def test_a_bias_of_integers_stays_what_it_is() -> None:
     bias = dq(Const(np.array([7, 100_001, -9], np.int32), Quant(scales, 0, 0), name="b"))
     layer = made_by(graph_of(quantized(Linear(halves(), powers((3, 4)), bias), 0.25)))
     assert layer.fraction == 0
+
+
+def test_slopes_below_zero_are_exact() -> None:
+    """Reals of their own per channel, as multipliers: not rounded to bytes on the way."""
+    slopes = Const(np.array([0.25, -0.003, 1.7, 0.0107], np.float32))
+    made = Q(PRelu(image(), slopes), DType.I16, Quant(1e-4, 0), name="y")
+    (y,) = integerize(Graph("g", inputs_of(made), (dq(made),), ("y",))).outputs
+    assert isinstance(y, QPRelu)
+    m, s = (np.asarray(v.array, np.float64) for v in (y.m_neg, y.s_neg) if isinstance(v, Const))
+    np.testing.assert_allclose(m / 2**s * 1e-4 / 0.05, slopes.array, rtol=1e-8)
 
 
 def test_sums_that_a_byte_is_too_coarse_for_are_refused() -> None:
