@@ -17,6 +17,7 @@ from irc.errors import ModelError
 from irc.types import Array
 
 from .builder import check_size
+from .formats import other_format
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
@@ -91,7 +92,9 @@ def _parse(data: bytes, what: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError:
-        raise ModelError(f"{what}: not an ONNX model, or truncated") from None
+        other = other_format(data)
+        known = f", but {other}" if other else ", or truncated"
+        raise ModelError(f"{what}: not an ONNX model{known}") from None
     return model
 
 

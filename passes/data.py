@@ -226,4 +226,8 @@ def _checked(v: Input, array: Array, index: int) -> Array:
         raise DataError(f"input {v.name}: dtype {array.dtype} given, numbers are wanted")
     if not np.all(np.isfinite(array)):
         raise DataError(f"input {v.name}: sample {index} holds NaN or infinity")
-    return array.astype(v.type.dtype.numpy, copy=False)
+    with np.errstate(over="ignore"):
+        made = array.astype(v.type.dtype.numpy, copy=False)
+    if not np.all(np.isfinite(made)):
+        raise DataError(f"input {v.name}: sample {index} holds numbers too large for {v.type}")
+    return made

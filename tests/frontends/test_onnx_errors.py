@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +56,40 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     assert str(path) in error(path)
     assert "truncated" in error(EXAMPLE.read_bytes()[:5_000])
     assert "holds no graph" in error(onnx.ModelProto(ir_version=8))
+
+
+def archive_of(*names: str) -> bytes:
+    """A zip archive that holds files of these names."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x1c\0\0\0TFL3" + bytes(99), "TensorFlow Lite model: convert it"),
+        (b"\x30\0\0\0ORTM" + bytes(99), "onnxruntime's own format"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "Keras"),
+        (b"\x60\0\0\0\0\0\0\0{}", "weights alone (safetensors)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page"),
+        (b"<?xml version='1.0'?><net/>", "OpenVINO"),
+        (b"\x1f\x8b\x08" + bytes(99), "gzip"),
+        (pickle.dumps({"a": [1.5] * 9}), "a Python pickle"),
+        (archive_of("m/data.pkl", "m/constants.pkl"), "a TorchScript module"),
+        (archive_of("m/data.pkl", "m/data/0"), "what torch.save wrote"),
+        (archive_of("m/archive_format", "m/models/model.json"), "let its name end in .pt2"),
+        (archive_of("config.json", "model.weights.h5"), "a Keras model"),
+        (archive_of("x.npy"), "a NumPy archive"),
+        (archive_of("model.onnx"), "a zip archive: unpack it"),
+        (b"PK\x03\x04" + bytes(99), "a damaged zip archive"),
+    ],
+)
+def test_other_formats_are_told(content: bytes, words: str) -> None:
+    assert words in error(content)
 
 
 @given(st.integers(0, EXAMPLE.stat().st_size - 1), st.integers(0, 255))

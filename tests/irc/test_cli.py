@@ -316,9 +316,6 @@ def test_bench_of_a_library(model: Path, data: Path, tmp_path: Path) -> None:
     refused(cli("bench", tmp_path / "libother.so"), "there is no library")
 
 
-# ---------------------------------------------------------------- bad input: nothing is written
-
-
 def test_compile_warns_of_a_poor_result(tmp_path: Path) -> None:
     """The difference of two layers that are alike: 8-bit weights don't know it."""
     rng = np.random.default_rng(0)
@@ -341,6 +338,9 @@ def test_compile_warns_of_a_poor_result(tmp_path: Path) -> None:
     assert made.exit_code == 0
     assert "warning: y has " in made.stderr
     assert "--min-sqnr 20" in made.stderr
+
+
+# ---------------------------------------------------------------- bad input: nothing is written
 
 
 def test_compile_refuses_what_it_cannot_do(model: Path, data: Path, tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ def spoiled(value: float) -> Any:
         ([], "no sample"),
         (spoiled(np.nan), "input x: sample 2 holds NaN"),
         (spoiled(np.inf), "input x: sample 2 holds NaN or inf"),
+        (np.full((2, 8, 8, 3), 1e300), "input x: sample 0 holds numbers too large for f32"),
         ({"z": np.zeros((1, 8, 8, 3))}, r"for \['z'\], net takes \['x'\]"),
         ({}, "net takes"),
         (np.zeros((2, 9, 8, 3)), r"shape \[2, 9, 8, 3\]"),
