@@ -51,7 +51,7 @@ def test_every_op_keeps_them(op: str, target: str, tmp_path: Path) -> None:
     if target == "armv7" and op in DIVIDES:
         pytest.skip("divides")
 
-    @examples(2)
+    @examples(1)
     @given(SAMPLES[op])
     def check(drawn: Sample) -> None:
         assert broken(drawn.graph, target, tmp_path) == []
