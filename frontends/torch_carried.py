@@ -46,6 +46,24 @@ def carried(program: Any) -> list[Carried]:
     return kept
 
 
+def join_aliases(program: Any) -> None:
+    """A tensor that the module reaches by a way of its own, through an object that holds it besides
+    a buffer, becomes that buffer in an exported program: torch.export took it for a constant."""
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder"]
+    buffers: dict[Any, Any] = {}
+    for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
+        places = (program.state_dict, program.constants)
+        tensor: Any = next((p[spec.target] for p in places if spec.target in p), None)
+        if not hasattr(tensor, "untyped_storage"):
+            continue
+        place = tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
+        if spec.kind.name == "BUFFER":
+            buffers.setdefault(place, node)
+        elif spec.kind.name == "CONSTANT_TENSOR" and place in buffers and tensor.numel():
+            node.replace_all_uses_with(buffers[place])
+            program.constants[spec.target] = tensor.clone()
+
+
 def _held(program: Any) -> list[tuple[Any, Any]]:
     """The nodes of buffers, with what is said of them."""
     nodes = [n for n in program.graph.nodes if n.op == "placeholder"]

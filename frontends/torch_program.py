@@ -21,6 +21,7 @@ import numpy as np
 from irc.errors import ModelError, ToolError
 
 from . import torch_versions
+from .torch_carried import join_aliases
 from .torch_freeze import frozen
 from .torch_ops import HANDLERS, OF_COMPLEX
 from .torch_reasons import cure, reason
@@ -74,6 +75,7 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
             frame = frozen(module)
             with watched(frame) as changed:
                 program = torch_versions.export(torch(), frame, args, kwargs, dynamic)
+            join_aliases(program)
             if changed and remembers(frame, args, kwargs):
                 raise ModelError(_state(changed))
             return program
@@ -194,7 +196,9 @@ def decomposed(program: Any) -> Any:
         with _quiet():
             return torch_versions.lowered(torch(), program, {*HANDLERS, *OF_COMPLEX})
     except Exception as error:
-        raise ModelError(f"the program can't be decomposed: {reason(error)}") from error
+        raise ModelError(
+            f"the program can't be decomposed: {reason(error)}{cure(error)}"
+        ) from error
 
 
 def array_of(tensor: Any) -> Any:

@@ -20,6 +20,7 @@ CURES = {
         " which for one sequence is the same"
     ),
     ("data-dependent", "DataDependent", "_local_scalar_dense"): NO_DATA,
+    ("DynamicCache",): "give use_cache=False, or a cache of fixed length in buffers, a static one",
     ("not a known type", "Unsupported input type"): (
         "dictionaries, tuples and lists of tensors need no more; a class of your own is made known"
         " by torch.export.register_dataclass"
@@ -28,7 +29,13 @@ CURES = {
     ("should be the same", "same dtype"): (
         "give the module and its inputs one type, as by module.float()"
     ),
-    ("is on the meta device", "cpu and meta"): "load the weights: a meta device holds none",
+    ("leaf Variable that requires grad", "requires gradients, and received a mutation"): (
+        "the module changes its weights when it is called: if it does so at its first call only,"
+        " call it once before"
+    ),
+    ("is on the meta device", "cpu and meta", "cpu, meta"): (
+        "load the weights: a meta device holds none"
+    ),
     ("not linked with support", "not compiled with CUDA", "NVIDIA driver"): (
         "leave devices out of the module: new tensors by device=x.device, and no .cuda()"
     ),

@@ -23,6 +23,7 @@ def watched(module: Any) -> Iterator[list[str]]:
     changed: list[str] = []
     held = [(child, dict(vars(child))) for child in module.modules()]
     before: list[_Snapshot] = []
+    buffers = _Buffers(module)
 
     def enter(*_: Any) -> None:
         before.append(_Snapshot(module))
@@ -39,6 +40,30 @@ def watched(module: Any) -> Iterator[list[str]]:
         for child, attributes in held:
             vars(child).clear()
             vars(child).update(attributes)
+        buffers.put_back()
+
+
+class _Buffers:
+    """The buffers of a module and what they hold."""
+
+    def __init__(self, module: Any) -> None:
+        torch = importlib.import_module("torch")
+        self._torch = torch
+        lazy = torch.nn.parameter.is_lazy
+        self._held = [
+            (child._buffers, name, tensor, tensor.detach().clone())
+            for child in module.modules()
+            for name, tensor in child._buffers.items()
+            if tensor is not None and not lazy(tensor) and not tensor.is_meta
+        ]
+
+    def put_back(self) -> None:
+        """The same tensors under their names, with the same numbers."""
+        with self._torch.no_grad():
+            for place, name, tensor, numbers in self._held:
+                place[name] = tensor
+                if not self._torch.equal(tensor, numbers):
+                    tensor.copy_(numbers)
 
 
 def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -52,11 +77,10 @@ def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
     results = []
     try:
         twin = copy.deepcopy(module, memo)
-        buffers = [(m, n, b.clone()) for m in twin.modules() for n, b in m.named_buffers("", False)]
+        buffers = _Buffers(twin)
         for _ in range(2):
             torch.set_rng_state(state)
-            for child, name, buffer in buffers:
-                setattr(child, name, buffer.clone())
+            buffers.put_back()
             with torch.no_grad():
                 given, named = _frozen(torch, (args, kwargs))
                 results.append(_frozen(torch, twin(*given, **named)))

@@ -6,14 +6,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
 from irc.errors import ToolError
 
-STRIDED = ("aten.scaled_dot_product_attention",)
-"""Operators that torch 2.5 must take apart: its kernel's result lies otherwise in memory than a
-fake one's, and views behind it know that."""
+TAKEN_APART = (
+    "aten.scaled_dot_product_attention",  # its result lies otherwise in memory than a fake one's
+    "aten.std_mean", "aten.istft", "aten.where",  # torch has no fake one for them as they are
+    "aten.fake_quantize_per_tensor_affine", "aten.fake_quantize_per_channel_affine",
+)  # fmt: skip
+"""Operators that torch 2.5 must take apart."""
 
 
 def check_version(torch: Any) -> None:
@@ -25,10 +29,49 @@ def check_version(torch: Any) -> None:
 
 def export(torch: Any, module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any:
     """`torch.export` as all versions since 2.6 do it: operators as the module calls them."""
-    call = torch.export.export
-    if not hasattr(torch.export, "default_decompositions"):
-        call = torch.export.export_for_training
-    return call(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+    old = not hasattr(torch.export, "default_decompositions")
+    call = torch.export.export_for_training if old else torch.export.export
+    with written_in_place(torch, module), without_gradients(torch) if old else nullcontext():
+        return call(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+
+
+@contextlib.contextmanager
+def without_gradients(torch: Any) -> Iterator[None]:
+    """Within, nothing has a gradient: torch 2.5 refuses buffers that are changed by what has one.
+    Attention is computed by plain operators all the same."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def written_in_place(torch: Any, module: Any) -> Iterator[None]:
+    """Within, a call that replaces a buffer (`self.cache = …`) ends by writing the new one into the
+    old one, which all versions of torch report; some lose what is only replaced."""
+    before: list[list[tuple[Any, str, Any]]] = []
+
+    def enter(*_: Any) -> None:
+        held = [(m, n, b) for m in module.modules() for n, b in m._buffers.items()]
+        before.append([(m, n, b) for m, n, b in held if b is not None])
+
+    def leave(*_: Any) -> None:
+        for child, name, old in before.pop():
+            new = child._buffers.get(name)
+            if new is not old and new is not None and new.shape == old.shape:
+                with torch.no_grad():
+                    old.copy_(new)
+                child._buffers[name] = old
+
+    handles = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextlib.contextmanager
@@ -55,7 +98,8 @@ def lowered(torch: Any, program: Any, kept: Collection[str]) -> Any:
     table = importlib.import_module("torch._decomp").core_aten_decompositions()
     table = {o: f for o, f in table.items() if _name(o) not in kept}
     whole = tuple(_composites(torch, tuple(sorted(kept))))
-    return program.run_decompositions(table, _preserve_ops=whole)
+    with without_gradients(torch):
+        return program.run_decompositions(table, _preserve_ops=whole)
 
 
 def _name(op: Any) -> str:
@@ -73,7 +117,7 @@ def _composites(torch: Any, names: tuple[str, ...]) -> list[Any]:
         op
         for op in _overloads(torch, names)
         if op not in never
-        and _name(op) not in STRIDED
+        and _name(op) not in TAKEN_APART
         and not op._schema.is_mutable
         and not any(a.alias_info for a in (*op._schema.arguments, *op._schema.returns))
         and torch._C._dispatch_has_kernel(op.name())

@@ -235,6 +235,30 @@ def test_an_argument_that_is_written_to_is_a_state_from_zeros_on() -> None:
     np.testing.assert_allclose(found["h_next"], np.tanh(1.0), rtol=1e-6)
 
 
+def test_a_buffer_that_an_object_holds_too_is_a_state() -> None:
+    """As caches of attention do, which are no modules."""
+
+    class Held(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("sums", torch.ones(3))
+            self.cache = {"sums": self.sums}
+
+        def forward(self, x: Any) -> Any:
+            self.cache["sums"].mul_(0.5).add_(x)
+            return self.cache["sums"] * 2
+
+    module = Held()
+    graph = irc.from_torch(module, (torch.ones(3),))
+    (state,) = graph.states
+    assert (state.input, state.fill) == ("sums", 1.0)
+    stream = irc.Stream(graph)
+    for _ in range(3):
+        with torch.no_grad():
+            expected = module(torch.ones(3)).numpy()
+        np.testing.assert_allclose(stream({"x": np.ones(3)})["output"], expected)
+
+
 def test_names_that_are_taken_are_numbered() -> None:
     class Clashes(Module):
         def __init__(self) -> None:
