@@ -138,14 +138,15 @@ def _lift_zero(number: Callable[[int], Expr], e: Expr) -> Expr | None:
 
 
 def _lift_product(number: Callable[[int], Expr], e: Expr) -> Expr | None:
-    """A product of differences from loaded zero points, or the sum of such, rescaled by a loaded
-    multiplier and shift; None for what is none."""
+    """A product of differences from loaded zero points; or one, or the sum of such, rescaled by a
+    loaded multiplier and shift. None for what is none."""
     match e:
         case Binary(kind="mul", a=a, b=b) if _is_side(a) and _is_side(b):
             found = [_lift_side(number, side) for side in (a, b)]
             return None if found == [a, b] else found[0] * found[1]
         case MulShift(
-            a=Reduce(body=Binary(kind="mul")) as total, m=Int(value=m), s=Int(value=s), half=True
+            a=(Reduce(body=Binary(kind="mul")) | Binary(kind="mul")) as total,
+            m=Int(value=m), s=Int(value=s), half=True,
         ):
             if SHIFTS[0] <= s <= SHIFTS[1]:
                 shift = minimum(maximum(number(s), SHIFTS[0]), SHIFTS[1])  # which tells its range

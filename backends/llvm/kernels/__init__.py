@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from irc.backends.llvm.call import products
 from irc.backends.llvm.kernels.amx import amx, amxs
 from irc.backends.llvm.kernels.depthwise import depthwise, depthwises
+from irc.backends.llvm.kernels.gate import gate
 from irc.backends.llvm.kernels.gemm import gemm, gemms
 from irc.backends.llvm.kernels.generic import generic
 from irc.backends.llvm.kernels.matmul_choice import matmul, matmuls
@@ -25,7 +26,7 @@ from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
 CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (
-    depthwise_pairs, depthwise, amx, winograd, ordered, gemm, matmul, softmax, norm,
+    depthwise_pairs, depthwise, amx, winograd, ordered, gemm, matmul, softmax, norm, gate,
 )  # fmt: skip
 """The best of each kind that pays; the first that fits is the cost model's choice."""
 ALTERNATIVES: tuple[Callable[[Work, Target], Iterator[MicroKernel]], ...] = (

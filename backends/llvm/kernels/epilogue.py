@@ -15,7 +15,7 @@ from irc.backends.llvm.loop import I64
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.work import KernelFunction
-from irc.loops import Expr, Load, Reduce, children, walk
+from irc.loops import Expr, Load, children, walk
 
 Indices = tuple[Any, ...]
 
@@ -78,7 +78,7 @@ def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> lis
 
 
 def fixed(
-    f: KernelFunction, ranges: Ranges, reduce: Reduce, channel: Any, width: int
+    f: KernelFunction, ranges: Ranges, reduce: Expr, channel: Any, width: int
 ) -> dict[Expr, Any]:
     """What is loaded and computed from the channel alone, `width` of them from `channel` on:
     rendered here, before a loop over pixels."""

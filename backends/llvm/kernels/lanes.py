@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -9,7 +10,7 @@ from llvmlite import ir
 from irc.backends.llvm.loop import I32
 
 
-def part(builder: Any, value: Any, lanes: range) -> Any:
+def part(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
     """Some lanes of a vector."""
     if len(lanes) == value.type.count:
         return value

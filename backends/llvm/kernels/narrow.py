@@ -116,10 +116,12 @@ def narrow(
     return results
 
 
-def narrow_lanes(builder: Any, n: Narrowing, registers: Sequence[Any]) -> Any:
+def narrow_lanes(builder: Any, n: Narrowing, registers: Sequence[Any], zero: Any = None) -> Any:
     """The bytes of four registers of i32, left in the order in which packs within 16 bytes put
-    them: of every 16 bytes' lanes those of the first register, then of the second, and so on."""
-    return _bytes(builder, n, [_Packed(r, tuple(range(r.type.count))) for r in registers]).value
+    them: of every 16 bytes' lanes those of the first register, then of the second, and so on.
+    `zero` as in `narrow`."""
+    packed = [_Packed(r, tuple(range(r.type.count))) for r in registers]
+    return _bytes(builder, n, packed, zero).value
 
 
 def saturated(builder: Any, registers: Sequence[Any], low: int, high: int) -> list[Any]:

@@ -5,11 +5,7 @@
 
 1. A value clamped to 16 bits. A pack saturates two vectors at once; unpacked with itself, a
    vector's lanes hold their value twice, in order: `v*f = v*(f >> 1) + v*(f - (f >> 1))`.
-2. A loaded byte, where there is `vpdpwssd`. A shuffle puts it into both ends of its lane, whose
-   halves are then x and, one bit changed, (x - 128) * 2^8:
-   `x*f = x*(f & 255) + ((x - 128) * 2^8)*(f >> 8) + 2^15*(f >> 8)`.
-   Of an i8 they are x + 128 and x * 2^8:
-   `x*f = (x + 128)*(f & 255) + (x * 2^8)*(f >> 8) - 2^7*(f & 255)`.
+2. A loaded byte, where there is `vpdpwssd`: `both_ends`.
 """
 
 from __future__ import annotations
@@ -22,7 +18,8 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import flat_index, slope
-from irc.backends.llvm.kernels.dot import call, multiply_pairs
+from irc.backends.llvm.kernels.both_ends import both_ends, factor_halves
+from irc.backends.llvm.kernels.dot import multiply_pairs
 from irc.backends.llvm.kernels.lanes import join, parts
 from irc.backends.llvm.kernels.narrow import register_bytes, saturated
 from irc.backends.llvm.loop import I32, i64, splat
@@ -33,9 +30,6 @@ from irc.loops import Binary, Cast, Expr, Int, Load, walk
 from irc.types import DType
 
 I8, I16 = ir.IntType(8), ir.IntType(16)
-_SHUFFLES = {16: "ssse3.pshuf.b.128", 32: "avx2.pshuf.b", 64: "avx512.pshuf.b.512"}
-_ZERO = -0x80
-"""What a shuffle makes a byte 0 by."""
 
 
 @dataclass(frozen=True)
@@ -147,22 +141,17 @@ class _Sums:
         """What a product lacks, a scalar."""
         if isinstance(p, _Word):
             return self._number(0)
-        builder, factor = self.renderer.builder, self.renderer.render(p.factor)
-        if p.load.dtype is DType.U8:
-            return builder.shl(builder.ashr(factor, self._number(8)), self._number(15))
-        low = builder.and_(factor, self._number(255))
-        return builder.neg(builder.shl(low, self._number(7)))
+        return factor_halves(self.renderer.builder, self.renderer.render(p.factor), p.load.dtype)[1]
 
     def _pairs(self, p: _Word | _Byte) -> Any:
         """The factor in two parts, in the halves of each lane."""
         builder, factor = self.renderer.builder, self.renderer.render(p.factor)
         if isinstance(p, _Byte):
-            low = builder.and_(factor, self._number(255))
-            high = builder.ashr(factor, self._number(8))
+            pair, _ = factor_halves(builder, factor, p.load.dtype)
         else:
             high = builder.ashr(factor, self._number(1))
             low = builder.and_(builder.sub(factor, high), self._number(0xFFFF))
-        pair = builder.or_(builder.shl(high, self._number(16)), low)
+            pair = builder.or_(builder.shl(high, self._number(16)), low)
         halves = ir.VectorType(I16, 2 * self.lanes)
         return builder.bitcast(splat(builder, pair, self.lanes), halves)
 
@@ -185,11 +174,4 @@ class _Sums:
         builder, count = self.renderer.builder, self.lanes
         few = builder.load(pointer, typ=ir.VectorType(I8, count), align=1)
         mask = ir.Constant(ir.VectorType(I32, self.nbytes), list(range(count)) * 4)
-        bytes_ = builder.shuffle_vector(few, few, mask)
-        full = ir.VectorType(I8, self.nbytes)
-        order = [x for i in range(count) for x in (i, _ZERO, _ZERO, i)]
-        name = f"llvm.x86.{_SHUFFLES[self.nbytes]}"
-        spread = call(builder, name, full, [bytes_, ir.Constant(full, order)])
-        changed = (0, 0, 0, -0x80) if dtype is DType.U8 else (-0x80, 0, 0, 0)
-        spread = builder.xor(spread, ir.Constant(full, list(changed) * count))
-        return builder.bitcast(spread, ir.VectorType(I16, 2 * count))
+        return both_ends(builder, builder.shuffle_vector(few, few, mask), range(count), dtype)
