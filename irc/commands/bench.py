@@ -50,7 +50,7 @@ class Request:
         """Raise `ToolError` for what can't be asked of a library."""
         asked = {
             "--calibration": self.calibration, "--against": self.against, "--layers": self.layers,
-            "--shape": self.pins.shapes, "--value": self.pins.values,
+            "--shape": self.pins.shapes, "--value": self.pins.values, "--state": self.pins.states,
             "--target": self.target != "host", "--threads": self.threads != 1,
         }  # fmt: skip
         if vain := [option for option, given in asked.items() if given]:
