@@ -30,8 +30,12 @@ class Dot(Enum):
     """x86 `vpmaddubsw`: u8*i8 pairs summed into a *saturating* i16."""
     VPDPBUSD = "vpdpbusd"
     """x86 (AVX-)VNNI: four u8*i8 products added to an i32; wraps, so exact."""
+    DOT_I16X8 = "dot_i16x8"
+    """WebAssembly `i32x4.dot_i16x8_s`: i16*i16 pairs summed into an i32; exact for widened bytes."""
+    SMLAL = "smlal"
+    """Neon `smull`, `smlal`, `sadalp`: i8*i8 pairs summed into an i16, which wraps, then an i32."""
     SDOT = "sdot"
-    """AArch64 `sdot`/`udot`: four i8*i8 (or u8*u8) products added to an i32."""
+    """AArch64 `sdot`: four i8*i8 products added to an i32; wraps, so exact."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ NAMED: dict[str, Target] = {
         Target("x86-64-v4+avx512vnni", _X86, _V4, "+avx512vnni", 64, 32, Dot.VPDPBUSD),
         Target("x86-64-v4+amx", _X86, _V4, "+avx512vnni,+amx-tile,+amx-int8", 64, 32,
                Dot.VPDPBUSD, tiles=True),
-        Target("aarch64", f"aarch64-{_LINUX}", "generic", "+neon", 16, 32),
+        Target("aarch64", f"aarch64-{_LINUX}", "generic", "+neon", 16, 32, Dot.SMLAL),
         Target("aarch64+dotprod", f"aarch64-{_LINUX}", "generic", "+neon,+dotprod", 16, 32,
                Dot.SDOT),
         Target("armv7", f"armv7-{_LINUX}eabihf", "generic", "+neon,+vfp3", 16, 16,
@@ -158,7 +162,7 @@ NAMED: dict[str, Target] = {
         Target("riscv64+v", f"riscv64-{_LINUX}", "generic-rv64", f"{_RISCV},+v", 16, 32,
                abi="lp64d"),
         Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128", 16, 16,
-               pointer_bits=32),
+               Dot.DOT_I16X8, pointer_bits=32),
     )
 }  # fmt: skip
 """Targets that have a name of their own."""

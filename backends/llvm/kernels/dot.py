@@ -1,4 +1,4 @@
-"""The dot products of x86: four u8*i8 products, or two of i16, added into each i32 lane.
+"""Dot products: four u8*i8 products, or two of i16, added into each i32 lane.
 
 | kind | instructions per vector | exact |
 |---|---|---|
@@ -7,6 +7,11 @@
 | split | the same twice, even and odd weights apart | always: |255 * 127| < 2^15 |
 | maddwd | `vpmaddwd, vpaddd`, of i16 | up to where an i32 wraps |
 | vpdpwssd | `vpdpwssd`, of i16 | up to where an i32 wraps |
+| dot_i16x8 | WebAssembly's `i32x4.dot_i16x8_s, i32x4.add`, of even bytes, of odd ones | always |
+| sdot | AArch64's `sdot`, of u8 less 128 | always: it wraps in 32 bits |
+| smlal | Neon's `smull, smlal2, sadalp`, of u8 less 128 | without weights of -128: 2 * 128 * 127 < 2^15 |
+
+What takes 128 off what it multiplies begins with 128 times the sum of the weights.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.kernels.lanes import part, parts
 from irc.backends.llvm.target import Dot, Target
 from irc.proofs import saturates
 from irc.types import Array
@@ -29,7 +35,11 @@ _MADDUBS = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pma
 _MADDWD = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
 
 
-_CYCLES = {"vpdpbusd": 0.5, "maddubs": 1.0, "split": 2.0, "maddwd": 2 / 3, "vpdpwssd": 0.5}
+I8_LEAST = -128
+_CYCLES = {
+    "vpdpbusd": 0.5, "maddubs": 1.0, "split": 2.0, "maddwd": 2 / 3, "vpdpwssd": 0.5,
+    "dot_i16x8": 4 / 3, "sdot": 0.5, "smlal": 1.5,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,15 +67,43 @@ class DotProduct:
     @property
     def instructions(self) -> int:
         """Per vector of products."""
-        return {"maddubs": 3, "split": 6, "maddwd": 2}.get(self.kind, 1)
+        counts = {"maddubs": 3, "split": 6, "maddwd": 2, "dot_i16x8": 4, "smlal": 3}
+        return counts.get(self.kind, 1)
 
     @property
     def temporaries(self) -> int:
         """Registers besides accumulators, weights and the broadcast activation."""
-        return {"vpdpbusd": 0, "vpdpwssd": 0, "maddwd": 1}.get(self.kind, 2)
+        known = {"vpdpbusd": 0, "vpdpwssd": 0, "sdot": 0, "maddwd": 1, "smlal": 9}
+        return known.get(self.kind, 2)
+
+    @property
+    def by_lane(self) -> bool:
+        """Whether a lane of four words is multiplied where it is, with no broadcast."""
+        return self.kind == "sdot"
+
+    @property
+    def signed(self) -> bool:
+        """Whether what is multiplied with weights is a u8 less 128."""
+        return self.kind in ("sdot", "smlal")
+
+    def beginning(self, packed: Array) -> Array:
+        """What sums begin with, i32[channels], for weights [channels, words, 4]."""
+        sums = packed.reshape(len(packed), -1).sum(1, dtype=np.int32)
+        return np.asarray(sums * np.int32(128 if self.signed else 0))
+
+    def arranged(self, words: Array) -> Array:
+        """Weights [words, channels, 4] in the order in which vectors of them are multiplied."""
+        if self.kind != "smlal":
+            return words
+        halves = words.reshape(len(words), -1, self.lanes, 2, 2).swapaxes(2, 3)
+        return halves.reshape(words.shape)
+
+    def prepared(self, builder: Any, x: Any) -> Any:
+        """A vector of u8 as it is multiplied."""
+        return builder.xor(x, ir.Constant(x.type, [0x80] * self.nbytes)) if self.signed else x
 
     def accumulate(self, builder: Any, acc: Any, x: Any, w: Any) -> Any:
-        """`acc + dot(x, w)`: x and w are vectors of bytes, acc of i32."""
+        """`acc + dot(x, w)`: x and w are vectors of bytes, x `prepared`, acc of i32."""
         words = ir.VectorType(I32, self.lanes)
         if self.kind == "vpdpbusd":
             name = f"llvm.x86.avx512.vpdpbusd.{_BITS[self.nbytes]}"
@@ -74,6 +112,10 @@ class DotProduct:
         if self.kind in ("maddwd", "vpdpwssd"):
             x, w = builder.bitcast(x, halves), builder.bitcast(w, halves)
             return multiply_pairs(builder, acc, x, w, accumulating=self.kind == "vpdpwssd")
+        if self.kind == "dot_i16x8":
+            return _widened(builder, acc, builder.bitcast(x, halves), builder.bitcast(w, halves))
+        if self.signed:
+            return (_sdot if self.kind == "sdot" else _smlal)(builder, acc, x, w)
         return self.accumulate_all(builder, acc, [x], [w])
 
     def accumulate_all(self, builder: Any, acc: Any, xs: Sequence[Any], ws: Sequence[Any]) -> Any:
@@ -88,6 +130,35 @@ class DotProduct:
         ones = ir.Constant(halves, [1] * halves.count)
         sums = call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
         return builder.add(acc, sums)
+
+
+def _widened(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    """`acc` and the products of u8 by i8 that lie in vectors of i16: even and odd bytes widened."""
+    byte = ir.Constant(x.type, [8] * x.type.count)
+    low = ir.Constant(x.type, [0xFF] * x.type.count)
+    even = builder.and_(x, low), builder.ashr(builder.shl(w, byte), byte)
+    odd = builder.lshr(x, byte), builder.ashr(w, byte)
+    for pair in (even, odd):
+        acc = builder.add(acc, call(builder, "llvm.wasm.dot", acc.type, list(pair)))
+    return acc
+
+
+def _sdot(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    """`acc` and the products of four i8 each; a word of x may be a lane of the last operand."""
+    return call(builder, "llvm.aarch64.neon.sdot.v4i32.v16i8", acc.type, [acc, w, x])
+
+
+def _smlal(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    """`acc` and the products of i8, of which weights are `arranged` and x has a word in each lane:
+    both halves are multiplied and added as i16, neighbours as i32."""
+    wide = ir.VectorType(I16, 8)
+    pairs = part(builder, x, [0, 1] * 4 + [2, 3] * 4)
+    first, second = (
+        builder.mul(builder.sext(a, wide), builder.sext(b, wide))
+        for a, b in zip(parts(builder, pairs, 8), parts(builder, w, 8), strict=True)
+    )
+    both = builder.add(first, second)
+    return builder.add(acc, call(builder, "llvm.aarch64.neon.saddlp.v4i32.v8i16", acc.type, [both]))
 
 
 def multiply_pairs(builder: Any, acc: Any, x: Any, w: Any, *, accumulating: bool) -> Any:
@@ -115,8 +186,15 @@ def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
 def choose(target: Target, packed: Array) -> tuple[DotProduct, str] | None:
     """The dot product for a target and weights packed in groups of four along the last axis, and
     what was proved of it; None for a target that has none here."""
-    if not target.is_x86 or target.vector_bytes < 16:
+    if target.vector_bytes < 16:
         return None
+    if target.dot is Dot.DOT_I16X8:
+        return DotProduct("dot_i16x8", 16), "bytes are multiplied as 16 bits: exact"
+    if target.dot is Dot.SDOT:
+        return DotProduct("sdot", 16), "sdot wraps in 32 bits: exact"
+    if target.dot is Dot.SMLAL:
+        exact = packed.min(initial=0) > I8_LEAST
+        return (DotProduct("smlal", 16), "two products fit 16 bits") if exact else None
     if target.dot is Dot.VPDPBUSD:
         return DotProduct("vpdpbusd", target.vector_bytes), "vpdpbusd wraps in 32 bits: exact"
     if target.dot is not Dot.MADDUBS:

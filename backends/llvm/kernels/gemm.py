@@ -115,7 +115,8 @@ def best_tiles(p: Product, dot: DotProduct, registers: int) -> list[tuple[Tile, 
     """Of each width the tile of fewest estimated cycles, and these; the best first."""
     found = []
     for vectors in range(1, min(4, _vectors(p, dot)) + 1):
-        most = (registers - vectors * dot.streams - 1 - dot.temporaries) // vectors
+        left = registers - vectors * dot.streams - 1 - dot.temporaries
+        most = left // (vectors + dot.by_lane)
         tiles = [Tile(rows, vectors) for rows in range(1, min(14, most) + 1)]
         costs = [(cost(p, dot, tile), -tile.rows * tile.vectors, tile) for tile in tiles]
         found += [min(costs, key=lambda c: c[:2])] if costs else []
@@ -173,21 +174,26 @@ def _split(extent: int, step: int) -> list[tuple[int, int]]:
 
 
 def pack(packed: Array, dot: DotProduct, vectors: int) -> Array:
-    """Weights, as `Product.packed` has them, in the order of use: per group and block of channels,
-    per word, per stream, the channels of the block with four bytes each. Missing channels are 0."""
+    """Weights, as `Product.packed` has them, in the order of use: per group and block of channels
+    what its sums begin with, if that is not 0; per word, per stream, the channels of the block with
+    four bytes each. Missing channels are 0."""
     blocks: list[Array] = []
     for group in packed:
         for start in range(0, len(group), vectors * dot.lanes):
             part = group[start : start + vectors * dot.lanes]
             block = np.zeros((ceil(len(part) / dot.lanes) * dot.lanes, *part.shape[1:]), np.int8)
             block[: len(part)] = part
+            if dot.signed:
+                beginning = np.zeros(vectors * dot.lanes, np.int32)
+                beginning[: len(block)] = dot.beginning(block)
+                blocks.append(beginning.view(np.int8))
             blocks.append(_streams(block, dot).reshape(-1))
     return np.concatenate(blocks)
 
 
 def _streams(block: Array, dot: DotProduct) -> Array:
     """[words, streams, lanes, 4]."""
-    words = np.ascontiguousarray(block.transpose(1, 0, 2))
+    words = dot.arranged(np.ascontiguousarray(block.transpose(1, 0, 2)))
     if dot.streams == 1:
         return words[:, None]
     even, odd = words.copy(), words.copy()
@@ -267,7 +273,7 @@ class Gemm:
     @property
     def header(self) -> int:
         """Bytes in front of the packed weights of a block of channels."""
-        return 0
+        return self.tile.vectors * self.dot.nbytes if self.dot.signed else 0
 
     def _bounds(self, cut: str, count: int) -> tuple[Any, Any]:
         """Where a loop of `count` rounds begins and ends: as asked where it is the one that is cut,
@@ -343,7 +349,11 @@ class Gemm:
 
     def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile) -> list[Any]:
         """The accumulators of a tile whose first pixel's bytes begin at `first`."""
-        return self._taps(0, first, block.weights, tile, tile.zeros())
+        begin = tile.zeros()
+        if self.dot.signed:
+            begin = tile.repeated(self.builder, block.weights)
+        weights = at(self.builder, block.weights, self.header)
+        return self._taps(0, first, weights, tile, begin)
 
     def _taps(self, level: int, x: Any, w: Any, tile: RegisterTile, sums: list[Any]) -> list[Any]:
         """The loops over taps, outermost first; then the words of a run."""

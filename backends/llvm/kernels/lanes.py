@@ -12,7 +12,7 @@ from irc.backends.llvm.loop import I32
 
 def part(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
     """Some lanes of a vector."""
-    if len(lanes) == value.type.count:
+    if lanes == range(value.type.count):
         return value
     mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
     return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)

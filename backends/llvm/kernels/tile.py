@@ -6,13 +6,14 @@ u8, or two i16. What a word holds is the business of the dot product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct
+from irc.backends.llvm.kernels.lanes import part
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.loop import I32, I64, i64, splat
 
@@ -41,6 +42,12 @@ class RegisterTile:
         zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
         return [zero] * (self.rows * self.vectors)
 
+    def repeated(self, builder: Any, begin: Any) -> list[Any]:
+        """Accumulators, the same in every row, as they lie at `begin`."""
+        vector = ir.VectorType(I32, self.dot.lanes)
+        places = (at(builder, begin, i * self.dot.nbytes) for i in range(self.vectors))
+        return [builder.load(place, typ=vector, align=16) for place in places] * self.rows
+
     def run(self, builder: Any, x: Any, w: Any, words: int, sums: list[Any]) -> list[Any]:
         """The accumulators after `words` words that lie side by side from `x` and `w` on."""
         unroll = self._unroll(words)
@@ -48,6 +55,8 @@ class RegisterTile:
         def body(index: Any, carried: list[Any]) -> list[Any]:
             source = at(builder, x, times(builder, index, 4))
             weights = at(builder, w, times(builder, index, self.step))
+            if self.dot.by_lane and unroll == self.dot.lanes:
+                return self._lanes(builder, source, weights, carried)
             for word in range(unroll):
                 carried = self._word(builder, source, weights, word, carried)
             return carried
@@ -59,8 +68,10 @@ class RegisterTile:
         return sums
 
     def _unroll(self, words: int) -> int:
-        """Words in a round of the loop. Where a product needs temporaries, LLVM starts several
+        """Words in a round of the loop. Where lanes of a vector are words, all of them. Where a product needs temporaries, LLVM starts several
         words at once and spills: there a round is one word, unless that is too short."""
+        if self.dot.by_lane:
+            return min(self.dot.lanes, words)
         if self.dot.temporaries and self.rows * self.vectors >= BUSY:
             return 1
         unroll = next(u for u in (4, 3, 2, 1) if words % u == 0 or words > 4 * u)
@@ -68,20 +79,50 @@ class RegisterTile:
 
     def _word(self, builder: Any, x: Any, w: Any, word: int, sums: list[Any]) -> list[Any]:
         """One word of every row on every accumulator."""
+        addresses = (at(builder, x, word * 4 + r * self.row_bytes) for r in range(self.rows))
+        words = (builder.load(address, typ=I32, align=1) for address in addresses)
+        rows = (self._prepared(builder, splat(builder, v, self.dot.lanes)) for v in words)
+        return self._products(builder, rows, w, word, sums)
+
+    def _lanes(self, builder: Any, x: Any, w: Any, sums: list[Any]) -> list[Any]:
+        """As many words of every row as a vector has lanes."""
+        lanes = self.dot.lanes
+        whole = ir.VectorType(I32, lanes)
+        addresses = (at(builder, x, r * self.row_bytes) for r in range(self.rows))
+        rows = [
+            self._prepared(builder, builder.load(a, typ=whole, align=1)) for a in addresses
+        ]
+        for word in range(lanes):
+            spread = (self._lane(builder, row, word) for row in rows)
+            sums = self._products(builder, spread, w, word, sums)
+        return sums
+
+    def _lane(self, builder: Any, row: Any, word: int) -> Any:
+        """A word of a vector in every lane."""
+        words = builder.bitcast(row, ir.VectorType(I32, self.dot.lanes))
+        return builder.bitcast(part(builder, words, [word] * self.dot.lanes), row.type)
+
+    def _prepared(self, builder: Any, words: Any) -> Any:
+        return self.dot.prepared(builder, builder.bitcast(words, self._bytes))
+
+    @property
+    def _bytes(self) -> Any:
+        return ir.VectorType(I8, self.dot.nbytes)
+
+    def _products(
+        self, builder: Any, rows: Iterable[Any], w: Any, word: int, sums: list[Any]
+    ) -> list[Any]:
+        """A word of every row, spread, on every accumulator."""
         dot = self.dot
-        vector = ir.VectorType(I8, dot.nbytes)
         weights = [
-            builder.load(at(builder, w, word * self.step + i * dot.nbytes), typ=vector, align=16)
+            builder.load(at(builder, w, word * self.step + i * dot.nbytes), typ=self._bytes, align=16)
             for i in range(dot.streams * self.vectors)
         ]
         result = list(sums)
-        for r in range(self.rows):
-            address = at(builder, x, word * 4 + r * self.row_bytes)
-            spread = splat(builder, builder.load(address, typ=I32, align=1), dot.lanes)
-            pixel = builder.bitcast(spread, vector)
+        for r, row in enumerate(rows):
             for i, weight in enumerate(weights):
                 at_sum = r * self.vectors + i % self.vectors
-                result[at_sum] = dot.accumulate(builder, result[at_sum], pixel, weight)
+                result[at_sum] = dot.accumulate(builder, result[at_sum], row, weight)
         return result
 
 
