@@ -31,7 +31,7 @@ class Dot(Enum):
     VPDPBUSD = "vpdpbusd"
     """x86 (AVX-)VNNI: four u8*i8 products added to an i32; wraps, so exact."""
     DOT_I16X8 = "dot_i16x8"
-    """WebAssembly `i32x4.dot_i16x8_s`: i16*i16 pairs summed into an i32; exact for widened bytes."""
+    """WebAssembly `i32x4.dot_i16x8_s`: i16*i16 pairs summed into an i32; exact for bytes."""
     SMLAL = "smlal"
     """Neon `smull`, `smlal`, `sadalp`: i8*i8 pairs summed into an i16, which wraps, then an i32."""
     SDOT = "sdot"
@@ -153,7 +153,7 @@ NAMED: dict[str, Target] = {
         Target("aarch64+dotprod", f"aarch64-{_LINUX}", "generic", "+neon,+dotprod", 16, 32,
                Dot.SDOT),
         Target("armv7", f"armv7-{_LINUX}eabihf", "generic", "+neon,+vfp3", 16, 16,
-               pointer_bits=32),
+               Dot.SMLAL, pointer_bits=32),
         Target("cortex-m4", "thumbv7em-none-eabi", "cortex-m4", "", 0, 0, pointer_bits=32,
                hardware_double=False),
         Target("cortex-m55", "thumbv8.1m.main-none-eabi", "cortex-m55", "+mve", 16, 8,
@@ -299,8 +299,10 @@ def _like_arch(triple: str, words: set[str]) -> Target:
         return NAMED["aarch64+dotprod" if "dotprod" in words else "aarch64"]
     if arch.startswith(("arm", "thumb")):
         bits = 16 if words & {"neon", "mve"} else 0
+        dot = Dot.SMLAL if "neon" in words else Dot.NONE
         double = "eabihf" in triple and "linux" in triple
-        return dataclasses.replace(NAMED["armv7"], vector_bytes=bits, hardware_double=double)
+        base = dataclasses.replace(NAMED["armv7"], vector_bytes=bits, dot=dot)
+        return dataclasses.replace(base, hardware_double=double)
     if arch == "riscv64":
         return NAMED["riscv64+v" if "v" in words else "riscv64"]
     if arch == "riscv32":

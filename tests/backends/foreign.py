@@ -22,6 +22,7 @@ from irc.types import Array
 EMULATED = {
     "aarch64": ("aarch64-linux-musl", "qemu-aarch64", "cortex-a53"),
     "aarch64+dotprod": ("aarch64-linux-musl", "qemu-aarch64", "cortex-a76"),
+    "armv7": ("arm-linux-musleabihf", "qemu-arm", "cortex-a7"),
     "wasm32": ("wasm32-freestanding", "node", ""),
 }
 """zig's triple, the emulator, and the CPU that it is to be."""

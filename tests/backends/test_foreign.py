@@ -1,4 +1,4 @@
-"""The matrix-product kernel at all its edges on CPUs that are emulated."""
+"""Kernels at all their edges on CPUs that are emulated."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from hypothesis import given
 from irc.graph import evaluate
 from tests.backends.foreign import EMULATED, run_emulated
 from tests.backends.harness import examples
-from tests.backends.products import convolutions, joined, linears
+from tests.backends.products import convolutions, depthwise, joined, linears
 from tests.backends.test_gemm import extreme
+from tests.backends.test_matmul import attention, products
 from tests.ops.sampling import Sample
 
 pytestmark = pytest.mark.slow
@@ -29,12 +30,20 @@ def check(drawn: Sample, target: str) -> list[str]:
     return kernels
 
 
+KINDS = {
+    "qgemm_u8i8_": convolutions() | linears(),
+    "qdepthwise_u8i8_": depthwise(),
+    "qmatmul_i16_": products() | attention(),
+}
+
+
 @pytest.mark.parametrize("target", EMULATED)
-@examples(2)
-@given(st.lists(convolutions() | linears(), min_size=12, max_size=12))
-def test_products(target: str, drawn: list[Sample]) -> None:
-    kernels = check(joined(drawn), target)
-    assert any(name.startswith("qgemm_u8i8_") for name in kernels)
+@pytest.mark.parametrize("kind", KINDS)
+@examples(1)
+@given(st.data())
+def test_kernels(target: str, kind: str, data: st.DataObject) -> None:
+    kernels = check(joined(data.draw(st.lists(KINDS[kind], min_size=12, max_size=12))), target)
+    assert sum(name.startswith(kind) for name in kernels) >= 6, kernels
 
 
 @pytest.mark.parametrize("target", EMULATED)
@@ -50,4 +59,4 @@ def test_extremes(target: str, zero: int) -> None:
 def test_the_least_weight(target: str) -> None:
     kernels = check(joined([extreme(x, [-128], 3) for x in (0, 255)]), target)
     # Two products of 128 by 128 leave the 16 bits in which `smlal` adds them.
-    assert all(name.startswith("qgemm_") == (target != "aarch64") for name in kernels), kernels
+    assert all(name.startswith("qgemm_") == (target not in ("aarch64", "armv7")) for name in kernels), kernels

@@ -22,13 +22,13 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
-from irc.backends.llvm.kernels.dot import multiply_pairs
+from irc.backends.llvm.kernels.dot import multiplies, multiply_pairs
 from irc.backends.llvm.kernels.epilogue import finish
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.target import Dot, Target
+from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.ops.conv import QConv2d
 from irc.plan import dense_strides
@@ -78,7 +78,7 @@ def find_depthwise(work: Work, target: Target) -> Channelwise | None:
     """The depthwise convolution of a work and the vectors of channels that do it; None where it is
     none, or `target` has no vectors for it."""
     anchor = find_anchor(work)
-    if anchor is None or not isinstance(anchor.node, QConv2d) or not target.is_x86:
+    if anchor is None or not isinstance(anchor.node, QConv2d) or not multiplies(target):
         return None
     node = anchor.node
     channels = node.x.shape[3]
@@ -103,7 +103,7 @@ def _kernel(found: Channelwise, tile: int, target: Target) -> MicroKernel:
         scratch=copy.nbytes if copy else 0,
         units=node.shape[1],
         reason=f"tile of {tile} pixels, {blocks[0].lanes} channels at a time",
-        proof="vpmaddwd adds two products of 16 bits in 32: exact",
+        proof="two products of 16 bits are added in 32: exact",
     )
 
 
@@ -220,10 +220,8 @@ class _Depthwise:
         for column in sorted({c for c, _, _ in taps}):
             for pair, value in enumerate(self._column(start, column, lanes)):
                 for _, i, kx in (t for t in taps if t[0] == column):
-                    sums[i] = multiply_pairs(
-                        builder, sums[i], value, weights[kx][pair],
-                        accumulating=self.f.target.dot is Dot.VPDPBUSD,
-                    )  # fmt: skip
+                    tap = weights[kx][pair]
+                    sums[i] = multiply_pairs(builder, sums[i], value, tap, self.f.target.dot)
         self._finish(place, sums, lanes)
 
     def _column(self, start: Any, column: int, lanes: int) -> list[Any]:

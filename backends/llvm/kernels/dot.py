@@ -9,7 +9,7 @@
 | vpdpwssd | `vpdpwssd`, of i16 | up to where an i32 wraps |
 | dot_i16x8 | WebAssembly's `i32x4.dot_i16x8_s, i32x4.add`, of even bytes, of odd ones | always |
 | sdot | AArch64's `sdot`, of u8 less 128 | always: it wraps in 32 bits |
-| smlal | Neon's `smull, smlal2, sadalp`, of u8 less 128 | without weights of -128: 2 * 128 * 127 < 2^15 |
+| smlal | Neon's `smull, smlal2, sadalp`, of u8 less 128 | without weights of -128 |
 
 What takes 128 off what it multiplies begins with 128 times the sum of the weights.
 """
@@ -36,6 +36,11 @@ _MADDWD = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
 
 
 I8_LEAST = -128
+PAIRS = {
+    Dot.NONE: "maddwd", Dot.MADDUBS: "maddwd", Dot.VPDPBUSD: "maddwd", Dot.DOT_I16X8: "dot_i16x8",
+    Dot.SDOT: "smlal", Dot.SMLAL: "smlal",
+}  # fmt: skip
+"""The instruction of `multiply_pairs`."""
 _CYCLES = {
     "vpdpbusd": 0.5, "maddubs": 1.0, "split": 2.0, "maddwd": 2 / 3, "vpdpwssd": 0.5,
     "dot_i16x8": 4 / 3, "sdot": 0.5, "smlal": 1.5,
@@ -111,7 +116,8 @@ class DotProduct:
         halves = ir.VectorType(I16, self.lanes * 2)
         if self.kind in ("maddwd", "vpdpwssd"):
             x, w = builder.bitcast(x, halves), builder.bitcast(w, halves)
-            return multiply_pairs(builder, acc, x, w, accumulating=self.kind == "vpdpwssd")
+            dot = Dot.VPDPBUSD if self.kind == "vpdpwssd" else Dot.MADDUBS
+            return multiply_pairs(builder, acc, x, w, dot)
         if self.kind == "dot_i16x8":
             return _widened(builder, acc, builder.bitcast(x, halves), builder.bitcast(w, halves))
         if self.signed:
@@ -158,20 +164,35 @@ def _smlal(builder: Any, acc: Any, x: Any, w: Any) -> Any:
         for a, b in zip(parts(builder, pairs, 8), parts(builder, w, 8), strict=True)
     )
     both = builder.add(first, second)
-    return builder.add(acc, call(builder, "llvm.aarch64.neon.saddlp.v4i32.v8i16", acc.type, [both]))
+    if builder.module.triple.startswith(("aarch64", "arm64")):
+        sums = call(builder, "llvm.aarch64.neon.saddlp.v4i32.v8i16", acc.type, [both])
+        return builder.add(acc, sums)
+    return call(builder, "llvm.arm.neon.vpadals.v4i32.v8i16", acc.type, [acc, both])
 
 
-def multiply_pairs(builder: Any, acc: Any, x: Any, w: Any, *, accumulating: bool) -> Any:
-    """`acc + x[2i]*w[2i] + x[2i+1]*w[2i+1]` on vectors of i16, acc of i32 or None for 0.
-
-    `accumulating` says that the CPU has `vpdpwssd`, which does it at once.
-    """
+def multiply_pairs(builder: Any, acc: Any, x: Any, w: Any, dot: Dot) -> Any:
+    """`acc + x[2i]*w[2i] + x[2i+1]*w[2i+1]` on vectors of i16, acc of i32 or None for 0, by what
+    goes with a target's dot product."""
     words = ir.VectorType(I32, x.type.count // 2)
     nbytes = words.count * 4
-    if accumulating and acc is not None:
+    if dot is Dot.VPDPBUSD and acc is not None:
         return call(builder, f"llvm.x86.avx512.vpdpwssd.{_BITS[nbytes]}", words, [acc, x, w])
-    product = call(builder, f"llvm.x86.{_MADDWD[nbytes]}", words, [x, w])
+    if dot in (Dot.SDOT, Dot.SMLAL):
+        return _multiply_sides(builder, acc, x, w, words)
+    name = "llvm.wasm.dot" if dot is Dot.DOT_I16X8 else f"llvm.x86.{_MADDWD[nbytes]}"
+    product = call(builder, name, words, [x, w])
     return product if acc is None else builder.add(acc, product)
+
+
+def _multiply_sides(builder: Any, acc: Any, x: Any, w: Any, words: Any) -> Any:
+    """The first ones of all pairs, then the second ones, for a CPU that multiplies and adds lane by
+    lane: what was interleaved is taken apart before it comes to that."""
+    for side in (0, 1):
+        lanes = range(side, x.type.count, 2)
+        ends = (builder.sext(part(builder, v, lanes), words) for v in (x, w))
+        product = builder.mul(*ends)
+        acc = product if acc is None else builder.add(acc, product)
+    return acc
 
 
 def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
@@ -181,6 +202,11 @@ def call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     if declared is None:
         declared = ir.Function(builder.module, ir.FunctionType(result, types), name)
     return builder.call(declared, arguments)
+
+
+def multiplies(target: Target) -> bool:
+    """Whether a target has vectors for `multiply_pairs`."""
+    return target.vector_bytes >= 16 and (target.is_x86 or target.dot is not Dot.NONE)
 
 
 def choose(target: Target, packed: Array) -> tuple[DotProduct, str] | None:

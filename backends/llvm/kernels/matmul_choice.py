@@ -20,7 +20,7 @@ def matmul(work: Work, target: Target) -> MicroKernel | None:
 def matmuls(work: Work, target: Target) -> Iterator[MicroKernel]:
     """Kernels for it, the one that mostly is best first."""
     found = match(work)
-    if found is None or not target.is_x86 or target.dot is Dot.NONE:
+    if found is None or target.dot is Dot.NONE:
         return
     if pays(found):
         yield from matmuls_amx(found, target)

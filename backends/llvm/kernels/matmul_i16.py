@@ -22,7 +22,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.kernels.dot import multiply_pairs
+from irc.backends.llvm.kernels.dot import PAIRS, multiply_pairs
 from irc.backends.llvm.kernels.epilogue import column_groups, finish
 from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.matrices import (
@@ -38,7 +38,7 @@ from irc.backends.llvm.kernels.operands import zero_point
 from irc.backends.llvm.kernels.tile import carrying
 from irc.backends.llvm.loop import I32, I64, counted, only_if, splat, within
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.target import Dot, Target
+from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel
 from irc.plan import aligned
 
@@ -61,12 +61,12 @@ def _kernel(found: MatMul, rows: int, vectors: int, panels: int, target: Target)
     right = aligned(panels * found.pairs * lanes * 4, 64)
     cut, units = best_cut(found, rows)
     return MicroKernel(
-        name=f"qmatmul_i16_{rows}x{vectors * lanes}_maddwd_{target.vector_bytes * 8}",
+        name=f"qmatmul_i16_{rows}x{vectors * lanes}_{PAIRS[target.dot]}_{target.vector_bytes * 8}",
         emit=_MatMul(found, rows, vectors, panels, lanes, right, cut).emit,
         scratch=right + aligned(rows * found.pairs * 4, 64),
         units=units,
         reason=f"tile of {rows} rows x {vectors * lanes} columns, both sides packed",
-        proof="vpmaddwd adds two products of 16 bits in 32: exact",
+        proof="two products of 16 bits are added in 32: exact",
     )
 
 
@@ -280,10 +280,9 @@ class _Emitter:
             word = builder.load(at(builder, line, r * self.m.pairs * 4), typ=I32, align=4)
             x = builder.bitcast(splat(builder, word, lanes), self.pair)
             result += [
-                multiply_pairs(builder, sums[r * vectors + v], x, w,
-                               accumulating=self.f.target.dot is Dot.VPDPBUSD)
+                multiply_pairs(builder, sums[r * vectors + v], x, w, self.f.target.dot)
                 for v, w in enumerate(columns)
-            ]  # fmt: skip
+            ]
         return result
 
     def _finish(

@@ -36,7 +36,7 @@ from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, splat
 from irc.backends.llvm.numbers import is_numbers
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.rescale import split
-from irc.backends.llvm.target import Dot, Target
+from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.compose import reads_in_step
 from irc.loops import Binary, Cast, Expr, Int, Load, Reduce, Temp, walk
@@ -279,11 +279,11 @@ class _Norm:
         2^31, which an unsigned word holds."""
         builder = self.builder
         ones = ir.Constant(x.type, [1] * x.type.count)
-        vnni = self.f.target.dot is Dot.VPDPBUSD
-        total = multiply_pairs(builder, sums[0], x, ones, accumulating=vnni)
+        dot = self.f.target.dot
+        total = multiply_pairs(builder, sums[0], x, ones, dot)
         if self.dtype.bits == 8:
-            return [total, multiply_pairs(builder, sums[1], x, x, accumulating=vnni)]
-        squares = multiply_pairs(builder, None, x, x, accumulating=False)
+            return [total, multiply_pairs(builder, sums[1], x, x, dot)]
+        squares = multiply_pairs(builder, None, x, x, dot)
         words = builder.bitcast(squares, self.wide)
         low = builder.and_(words, ir.Constant(self.wide, [2**32 - 1] * self.wide.count))
         high = builder.lshr(words, ir.Constant(self.wide, [32] * self.wide.count))

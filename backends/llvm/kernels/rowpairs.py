@@ -47,7 +47,7 @@ from irc.backends.llvm.loop import (
     within,
 )
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.target import Dot, Target
+from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import (
     OTHERS_BYTES,
     KernelFunction,
@@ -101,7 +101,7 @@ def _kernel(found: Channelwise, strip: Strip, tile: int, target: Target) -> Micr
         units=units,
         reason=f"strips of {strip.rows} rows, tile of {tile} pixels,"
         f" {blocks[0].lanes} channels at a time",
-        proof="vpmaddwd adds two products of 16 bits in 32: exact",
+        proof="two products of 16 bits are added in 32: exact",
     )
 
 
@@ -411,10 +411,7 @@ class _RowPairs:
         for column in sorted({c for c, _, _ in taps}):
             value = builder.load(at(builder, start, column * lanes * 4), typ=vector, align=16)
             for _, i, kx in (t for t in taps if t[0] == column):
-                sums[i] = multiply_pairs(
-                    builder, sums[i], value, weights[kx],
-                    accumulating=self.f.target.dot is Dot.VPDPBUSD,
-                )  # fmt: skip
+                sums[i] = multiply_pairs(builder, sums[i], value, weights[kx], self.f.target.dot)
         return sums
 
     def _finish(self, place: tuple[Any, ...], sums: list[Any], lanes: int) -> None:

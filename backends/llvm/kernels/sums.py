@@ -55,7 +55,7 @@ def bind_sums(renderer: Renderer, target: Target, root: Expr) -> None:
     nbytes = register_bytes(target, renderer.lanes)
     if nbytes == 0:
         return
-    sums = _Sums(renderer, nbytes, accumulating=target.dot is Dot.VPDPBUSD)
+    sums = _Sums(renderer, nbytes, target.dot)
     for e in reversed(walk(root)):  # a sum before the sums in it
         if isinstance(e, Binary) and e.kind == "add" and e.dtype is DType.I32:
             terms = [(t, sums.product(t)) for t in _terms(e)]
@@ -81,11 +81,11 @@ def _fits(factor: Expr, limit: int) -> bool:
 
 @dataclass(frozen=True)
 class _Sums:
-    """The instructions, on vectors of `nbytes`; `accumulating` says that there is `vpdpwssd`."""
+    """The instructions, on vectors of `nbytes`; `dot` says which multiply pairs."""
 
     renderer: Renderer
     nbytes: int
-    accumulating: bool
+    dot: Dot
 
     @property
     def lanes(self) -> int:
@@ -107,7 +107,7 @@ class _Sums:
                 words = DType.I16.min <= low <= high <= DType.I16.max and x.dtype is DType.I32
                 words = words and not is_small((low, high)) and _fits(factor, LARGEST_OF_WORDS)
                 return _Word(x, low, high, factor) if words else None
-            case Load() if self.accumulating and _fits(factor, LARGEST) and self._near(a):
+            case Load() if self.dot is Dot.VPDPBUSD and _fits(factor, LARGEST) and self._near(a):
                 return _Byte(a, factor)
         return None
 
@@ -129,7 +129,7 @@ class _Sums:
         for p in sorted(products, key=lambda p: isinstance(p, _Word)):  # what is there sooner first
             pairs = self._pairs(p)
             sums = [
-                multiply_pairs(builder, s, x, pairs, accumulating=self.accumulating)
+                multiply_pairs(builder, s, x, pairs, self.dot)
                 for s, x in zip(sums, self._words(p), strict=True)
             ]
         return join(builder, sums, renderer.lanes)

@@ -68,8 +68,9 @@ class RegisterTile:
         return sums
 
     def _unroll(self, words: int) -> int:
-        """Words in a round of the loop. Where lanes of a vector are words, all of them. Where a product needs temporaries, LLVM starts several
-        words at once and spills: there a round is one word, unless that is too short."""
+        """Words in a round of the loop: those in the lanes of a vector, where they are multiplied
+        there. Where a product needs temporaries, LLVM starts several words at once and spills:
+        there a round is one word, unless that is too short."""
         if self.dot.by_lane:
             return min(self.dot.lanes, words)
         if self.dot.temporaries and self.rows * self.vectors >= BUSY:
@@ -114,10 +115,8 @@ class RegisterTile:
     ) -> list[Any]:
         """A word of every row, spread, on every accumulator."""
         dot = self.dot
-        weights = [
-            builder.load(at(builder, w, word * self.step + i * dot.nbytes), typ=self._bytes, align=16)
-            for i in range(dot.streams * self.vectors)
-        ]
+        places = (word * self.step + i * dot.nbytes for i in range(dot.streams * self.vectors))
+        weights = [builder.load(at(builder, w, p), typ=self._bytes, align=16) for p in places]
         result = list(sums)
         for r, row in enumerate(rows):
             for i, weight in enumerate(weights):
