@@ -283,7 +283,7 @@ class _Emitter:
             for k, (pair, offset) in enumerate(zip(pairs, offsets, strict=True)):
                 x = both_ends(builder, line, [4 * k + i % 4 for i in range(self.lanes)], dtype)
                 values.append(
-                    self._shifted(multiply_pairs(builder, offset, x, pair, accumulating=True))
+                    self._shifted(multiply_pairs(builder, offset, x, pair, Dot.VPDPBUSD))
                 )
             zero = loaded_zero(scalars, self.ends)
             result = narrow_lanes(builder, self.ends, values, zero)

@@ -1,4 +1,4 @@
-"""Products of two activations by `vpmaddwd`, where nothing better is proved.
+"""Products of two activations by pairs of 16 bits (`vpmaddwd`), where nothing better is proved.
 
 Each element has its zero point taken off and becomes an i16, which 8 bits minus 8 bits always fit;
 `vpmaddwd` then multiplies pairs and adds them in 32 bits, exactly. Rows of the left side are
