@@ -20,6 +20,7 @@ from irc.backends.llvm.division import divide_signed, divide_unsigned, lacks_div
 from irc.backends.llvm.loop import counted, splat
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.rescale import mul_shift_vector
+from irc.backends.llvm.target import Target
 from irc.errors import CompileError
 from irc.loops import (
     WRAPPING,
@@ -71,14 +72,14 @@ class Renderer:
         ranges: Ranges | None = None,
         lanes: int = 1,
         lane_var: Var | None = None,
-        x86: bool = True,
+        target: Target | None = None,
     ) -> None:
         self.builder = builder
         self.places = places
         self.ranges = ranges or Ranges()
         self.lanes = lanes
         self.lane_var = lane_var
-        self.x86 = x86
+        self.target = target
         self.memo: ChainMap[Expr, Any] = ChainMap(dict(bindings))
         self._varies: dict[Expr, bool] = {e: is_vector(v) for e, v in bindings.items()}
         self.base: Renderer | None = None
@@ -87,7 +88,9 @@ class Renderer:
 
     def _open_lanes(self, bindings: Mapping[Expr, Any]) -> None:
         scalars = {e: v for e, v in bindings.items() if not is_vector(v)}
-        self.base = Renderer(self.builder, self.places, scalars, ranges=self.ranges, x86=self.x86)
+        self.base = Renderer(
+            self.builder, self.places, scalars, ranges=self.ranges, target=self.target
+        )
         if self.lane_var is not None:
             del self.memo[self.lane_var]
             self._varies[self.lane_var] = True
@@ -263,15 +266,27 @@ class Renderer:
 
     def _mul_shift_words(self, e: MulShift, a: Any, m: Any, s: Any) -> Any:
         """On vectors of i32. Where the interval of a allows it, a is shifted left first, so that
-        every shift is above 32: the cheapest form."""
+        every shift is above 32: the cheapest form. Where lanes can't be shifted by different
+        amounts, they are multiplied by powers of two, so that one amount is left."""
         low, high = self.ranges.of(e.s)
+        x86 = self.target is None or self.target.is_x86
+        alike = self.target is not None and not self.target.shifts_lanes
+        top = max(high, 33)
+        if alike and self._has_room(e, top - low):
+            one, same = self.constant(1, a.type), self.constant(top, a.type)
+            a = self.builder.mul(a, self.builder.shl(one, self.builder.sub(same, s)))
+            return mul_shift_vector(self.builder, a, m, same, (top, top), x86=x86, half=e.half)
         left = max(33 - low, 0)
-        bound = 2**31 >> left
-        if left and high + left <= 63 and self.ranges.within(e.a, -bound, bound - 1):
+        if left and high + left <= 63 and self._has_room(e, left):
             a = self.builder.shl(a, self.constant(left, a.type), flags=("nsw",))
             s = self.builder.add(s, self.constant(left, s.type))
             low, high = low + left, high + left
-        return mul_shift_vector(self.builder, a, m, s, (low, high), x86=self.x86, half=e.half)
+        return mul_shift_vector(self.builder, a, m, s, (low, high), x86=x86, half=e.half)
+
+    def _has_room(self, e: MulShift, bits: int) -> bool:
+        """Whether a, shifted left, fits 32 bits."""
+        bound = 2**31 >> bits
+        return self.ranges.within(e.a, -bound, bound - 1)
 
     # ------------------------------------------------------------ loads
 

@@ -93,6 +93,11 @@ class Target:
         return self.arch == "x86_64"
 
     @property
+    def shifts_lanes(self) -> bool:
+        """Whether each lane of a vector is shifted by an amount of its own."""
+        return not self.arch.startswith("wasm") and (not self.is_x86 or self.vector_bytes >= 32)
+
+    @property
     def system(self) -> str:
         """The operating system of the triple: linux, windows, macosx, none, …"""
         return system_of(self.triple) or "unknown"

@@ -110,7 +110,7 @@ def _renderer(
     bindings: dict[Expr, Any] = dict(zip(axes, indices, strict=True))
     return Renderer(
         f.builder, f.places, bindings | dict(known), ranges=ranges, lanes=width,
-        lane_var=axes[-1] if width > 1 else None, x86=f.target.is_x86,
+        lane_var=axes[-1] if width > 1 else None, target=f.target,
     )  # fmt: skip
 
 

@@ -247,7 +247,7 @@ class _Emitter:
         return Renderer(
             self.builder, self.f.places, dict(zip(self.axes, place, strict=True)),
             ranges=self.ranges, lanes=width, lane_var=self.axes[-1] if width > 1 else None,
-            x86=self.f.target.is_x86,
+            target=self.f.target,
         )  # fmt: skip
 
     def _shifted(self, total: Any) -> Any:

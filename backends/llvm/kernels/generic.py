@@ -158,7 +158,7 @@ class _NestEmitter:
     def _renderer(self, bound: Mapping[Expr, Any], lanes: int) -> Renderer:
         return Renderer(
             self.builder, self.f.places, bound, ranges=self.ranges, lanes=lanes,
-            lane_var=self.nest.axes[-1] if lanes > 1 else None, x86=self.f.target.is_x86,
+            lane_var=self.nest.axes[-1] if lanes > 1 else None, target=self.f.target,
         )  # fmt: skip
 
 
