@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from hypothesis import given
 
 from irc.audit import audit
@@ -44,9 +47,15 @@ def test_places_before_the_first_are_divided_in_32_bits(
     assert not any("div" in text for text in found)
 
 
+def each_op() -> Iterator[ParameterSet]:
+    """All ops for all targets: in turns one target each, the others where there is more time."""
+    for i, (op, target) in enumerate(itertools.product(sorted(SAMPLES), TARGETS)):
+        turn = i % len(TARGETS) == i // len(TARGETS) % len(TARGETS)
+        yield pytest.param(op, target, marks=() if turn else pytest.mark.long)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("op", sorted(SAMPLES))
+@pytest.mark.parametrize(("op", "target"), list(each_op()))
 def test_every_op_keeps_them(op: str, target: str, tmp_path: Path) -> None:
     if target == "armv7" and op in DIVIDES:
         pytest.skip("divides")
