@@ -27,23 +27,34 @@ from llvmlite import ir
 from irc.backends.llvm.kernels.lanes import part, parts
 from irc.backends.llvm.target import Dot, Target
 from irc.proofs import saturates
-from irc.types import Array
+from irc.types import Array, DType
 
 I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 _BITS = {16: "128", 32: "256", 64: "512"}
 _MADDUBS = {16: "ssse3.pmadd.ub.sw.128", 32: "avx2.pmadd.ub.sw", 64: "avx512.pmaddubs.w.512"}
 _MADDWD = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
 
-
-I8_LEAST = -128
 PAIRS = {
     Dot.NONE: "maddwd", Dot.MADDUBS: "maddwd", Dot.VPDPBUSD: "maddwd", Dot.DOT_I16X8: "dot_i16x8",
     Dot.SDOT: "smlal", Dot.SMLAL: "smlal",
 }  # fmt: skip
 """The instruction of `multiply_pairs`."""
-_CYCLES = {
-    "vpdpbusd": 0.5, "maddubs": 1.0, "split": 2.0, "maddwd": 2 / 3, "vpdpwssd": 0.5,
-    "dot_i16x8": 4 / 3, "sdot": 0.5, "smlal": 1.5,
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one vector of products takes: cycles on two multiply ports, one more for sums;
+    instructions; registers besides accumulators, weights and the broadcast activation."""
+
+    cycles: float
+    instructions: int
+    temporaries: int
+
+
+_COSTS = {
+    "vpdpbusd": Costs(0.5, 1, 0), "maddubs": Costs(1.0, 3, 2), "split": Costs(2.0, 6, 2),
+    "maddwd": Costs(2 / 3, 2, 1), "vpdpwssd": Costs(0.5, 1, 0), "dot_i16x8": Costs(4 / 3, 4, 2),
+    "sdot": Costs(0.5, 1, 0), "smlal": Costs(1.5, 3, 9),
 }  # fmt: skip
 
 
@@ -66,20 +77,18 @@ class DotProduct:
 
     @property
     def cycles(self) -> float:
-        """Cycles per vector of products on two multiply ports, one more for sums."""
-        return _CYCLES[self.kind]
+        """Per vector of products."""
+        return _COSTS[self.kind].cycles
 
     @property
     def instructions(self) -> int:
         """Per vector of products."""
-        counts = {"maddubs": 3, "split": 6, "maddwd": 2, "dot_i16x8": 4, "smlal": 3}
-        return counts.get(self.kind, 1)
+        return _COSTS[self.kind].instructions
 
     @property
     def temporaries(self) -> int:
-        """Registers besides accumulators, weights and the broadcast activation."""
-        known = {"vpdpbusd": 0, "vpdpwssd": 0, "sdot": 0, "maddwd": 1, "smlal": 9}
-        return known.get(self.kind, 2)
+        """Registers that products are in before they are added up, and the like."""
+        return _COSTS[self.kind].temporaries
 
     @property
     def by_lane(self) -> bool:
@@ -219,7 +228,7 @@ def choose(target: Target, packed: Array) -> tuple[DotProduct, str] | None:
     if target.dot is Dot.SDOT:
         return DotProduct("sdot", 16), "sdot wraps in 32 bits: exact"
     if target.dot is Dot.SMLAL:
-        exact = packed.min(initial=0) > I8_LEAST
+        exact = packed.min(initial=0) > DType.I8.min
         return (DotProduct("smlal", 16), "two products fit 16 bits") if exact else None
     if target.dot is Dot.VPDPBUSD:
         return DotProduct("vpdpbusd", target.vector_bytes), "vpdpbusd wraps in 32 bits: exact"
