@@ -82,7 +82,8 @@ def job_of(task: Task, folder: Path, modules: Path, rounds: int) -> dict[str, An
 
 
 def measure(model: Model, modules: Path, rounds: int) -> Row:
-    """Build a model and time it; raises `subprocess.CalledProcessError` where that fails."""
+    """Build a model and time it; raises `subprocess.CalledProcessError` where that fails,
+    `ValueError` where the model has several inputs or outputs."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         task, _ = make_task(model, folder, threads=1, samples=CALIBRATION)
@@ -137,7 +138,7 @@ def main() -> int:
         for name in given.models:
             rows.append(measure(model_named(name), given.modules, given.rounds))
             print(rows[-1], file=sys.stderr, flush=True)
-    except ObtainError as error:
+    except (ObtainError, ValueError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1
     machine, table = describe(peaks=False), markdown(rows)

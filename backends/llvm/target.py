@@ -313,8 +313,9 @@ def _like_arch(triple: str, words: set[str]) -> Target:
     if arch == "riscv32":
         return Target("", triple, "", "", 0, 0, pointer_bits=32, hardware_double="d" in words)
     if arch.startswith("wasm"):
-        bits = 16 if "simd128" in words else 0
-        return dataclasses.replace(NAMED["wasm32"], vector_bytes=bits)
+        base = NAMED["wasm32"]
+        plain = dataclasses.replace(base, vector_bytes=0, dot=Dot.NONE)
+        return base if "simd128" in words else plain
     return Target("", triple, "", "", 0, 0, pointer_bits=64 if "64" in arch else 32)
 
 

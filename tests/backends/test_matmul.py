@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 
 from irc.backends.llvm.kernels import matmul_choice
+from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import Dot, parse_target
 from irc.graph import Graph
@@ -19,7 +20,7 @@ from irc.ops.linear import QMatMul
 from irc.ops.shape import Transpose
 from irc.types import Array, DType, Quant
 from irc.value import Value
-from tests.backends.harness import TARGETS, agree, each, examples, kernels_agree
+from tests.backends.harness import TARGETS, agree, each, examples, kernels_agree, schedule
 from tests.backends.products import bytes_of, joined, tail
 from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
 
@@ -100,6 +101,18 @@ def test_products_by_tiles(drawn: Sample, threads: int) -> None:
 
 
 @needs_amx
+@pytest.mark.parametrize(
+    "target", ["wasm32-unknown-unknown:generic:", "armv7-unknown-linux-gnueabihf:generic:"]
+)
+def test_without_vectors_there_is_no_kernel(target: str) -> None:
+    quant = Quant(0.5, 7)
+    a, b = (Input(DType.U8, dims, quant, name=n) for n, dims in (("a", (4, 8)), ("b", (8, 5))))
+    y = QMatMul(a, b, 2**30, 40, (0, 255), DType.U8, quant)
+    graph = schedule(Graph("plain", (a, b), (y,), ("y",)))
+    code = generate_library(graph, parse_target(target), "net", float_io=False)
+    assert [k["kernel"] for k in code.manifest["kernels"]] == ["generic loops"]
+
+
 @pytest.mark.parametrize("k", [64, 197, 641])
 def test_tiles_are_chosen(k: int) -> None:
     """The last run of k and the last tile of rows reach back."""
