@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from irc.backends.llvm.kernels import gemm_loops
 from irc.graph import evaluate
 from tests.backends.foreign import EMULATED, run_emulated
 from tests.backends.harness import examples
@@ -44,6 +45,16 @@ KINDS = {
 def test_kernels(target: str, kind: str, data: st.DataObject) -> None:
     kernels = check(joined(data.draw(st.lists(KINDS[kind], min_size=12, max_size=12))), target)
     assert sum(name.startswith(kind) for name in kernels) >= 6, kernels
+
+
+@examples(1)
+@given(st.data())
+def test_pieces(data: st.DataObject) -> None:
+    """Pixels that are widened tile by tile."""
+    drawn = data.draw(st.lists(convolutions() | linears(), min_size=12, max_size=12))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gemm_loops, "PIECE_BYTES", 1)
+        check(joined(drawn), "wasm32")
 
 
 @pytest.mark.parametrize("target", EMULATED)

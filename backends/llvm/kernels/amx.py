@@ -43,7 +43,8 @@ from irc.backends.llvm.kernels.amx_tiling import (
     whole_rows,
 )
 from irc.backends.llvm.kernels.dot import DotProduct
-from irc.backends.llvm.kernels.gemm import Tile, best_tile, pack
+from irc.backends.llvm.kernels.gemm import best_tile, pack
+from irc.backends.llvm.kernels.gemm_loops import Tile
 from irc.backends.llvm.kernels.product import Product, flatten, gather, match
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import OTHERS_BYTES, MicroKernel, Work, shared_cycles

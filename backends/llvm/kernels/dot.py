@@ -7,7 +7,7 @@
 | split | the same twice, even and odd weights apart | always: |255 * 127| < 2^15 |
 | maddwd | `vpmaddwd, vpaddd`, of i16 | up to where an i32 wraps |
 | vpdpwssd | `vpdpwssd`, of i16 | up to where an i32 wraps |
-| dot_i16x8 | WebAssembly's `i32x4.dot_i16x8_s, i32x4.add`, of even bytes, of odd ones | always |
+| dot_i16x8 | WebAssembly's `i32x4.dot_i16x8_s, i32x4.add`, of bytes as i16 | always |
 | sdot | AArch64's `sdot`, of u8 less 128 | always: it wraps in 32 bits |
 | smlal | Neon's `smull, smlal2, sadalp`, of u8 less 128 | without weights of -128 |
 
@@ -53,7 +53,7 @@ class Costs:
 
 _COSTS = {
     "vpdpbusd": Costs(0.5, 1, 0), "maddubs": Costs(1.0, 3, 2), "split": Costs(2.0, 6, 2),
-    "maddwd": Costs(2 / 3, 2, 1), "vpdpwssd": Costs(0.5, 1, 0), "dot_i16x8": Costs(4 / 3, 4, 2),
+    "maddwd": Costs(2 / 3, 2, 1), "vpdpwssd": Costs(0.5, 1, 0), "dot_i16x8": Costs(2 / 3, 2, 2),
     "sdot": Costs(0.5, 1, 0), "smlal": Costs(1.5, 3, 9),
 }  # fmt: skip
 
@@ -100,6 +100,23 @@ class DotProduct:
         """Whether what is multiplied with weights is a u8 less 128."""
         return self.kind in ("sdot", "smlal")
 
+    @property
+    def widens(self) -> bool:
+        """Whether bytes are multiplied as 16 bits: activations that were widened before, weights
+        that are when they are loaded. A word is then two of them."""
+        return self.kind == "dot_i16x8"
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of a vector of weights in memory."""
+        return self.nbytes // 2 if self.widens else self.nbytes
+
+    def weights(self, builder: Any, place: Any) -> Any:
+        """A vector of packed weights, as they are multiplied."""
+        stored = ir.VectorType(I8, self.weight_bytes)
+        value = builder.load(place, typ=stored, align=min(16, self.weight_bytes))
+        return builder.sext(value, ir.VectorType(I16, self.nbytes // 2)) if self.widens else value
+
     def beginning(self, packed: Array) -> Array:
         """What sums begin with, i32[channels], for weights [channels, words, 4]."""
         sums = packed.reshape(len(packed), -1).sum(1, dtype=np.int32)
@@ -117,7 +134,7 @@ class DotProduct:
         return builder.xor(x, ir.Constant(x.type, [0x80] * self.nbytes)) if self.signed else x
 
     def accumulate(self, builder: Any, acc: Any, x: Any, w: Any) -> Any:
-        """`acc + dot(x, w)`: x and w are vectors of bytes, x `prepared`, acc of i32."""
+        """`acc + dot(x, w)`: x, `prepared`, and w are multiplied, acc is of i32."""
         words = ir.VectorType(I32, self.lanes)
         if self.kind == "vpdpbusd":
             name = f"llvm.x86.avx512.vpdpbusd.{_BITS[self.nbytes]}"
@@ -127,8 +144,8 @@ class DotProduct:
             x, w = builder.bitcast(x, halves), builder.bitcast(w, halves)
             dot = Dot.VPDPBUSD if self.kind == "vpdpwssd" else Dot.MADDUBS
             return multiply_pairs(builder, acc, x, w, dot)
-        if self.kind == "dot_i16x8":
-            return _widened(builder, acc, builder.bitcast(x, halves), builder.bitcast(w, halves))
+        if self.widens:
+            return multiply_pairs(builder, acc, builder.bitcast(x, halves), w, Dot.DOT_I16X8)
         if self.signed:
             return (_sdot if self.kind == "sdot" else _smlal)(builder, acc, x, w)
         return self.accumulate_all(builder, acc, [x], [w])
@@ -145,17 +162,6 @@ class DotProduct:
         ones = ir.Constant(halves, [1] * halves.count)
         sums = call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
         return builder.add(acc, sums)
-
-
-def _widened(builder: Any, acc: Any, x: Any, w: Any) -> Any:
-    """`acc` and the products of u8 by i8 that lie in vectors of i16: even and odd bytes widened."""
-    byte = ir.Constant(x.type, [8] * x.type.count)
-    low = ir.Constant(x.type, [0xFF] * x.type.count)
-    even = builder.and_(x, low), builder.ashr(builder.shl(w, byte), byte)
-    odd = builder.lshr(x, byte), builder.ashr(w, byte)
-    for pair in (even, odd):
-        acc = builder.add(acc, call(builder, "llvm.wasm.dot", acc.type, list(pair)))
-    return acc
 
 
 def _sdot(builder: Any, acc: Any, x: Any, w: Any) -> Any:

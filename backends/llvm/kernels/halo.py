@@ -10,7 +10,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.kernels.memory import at, copy, fill, times
+from irc.backends.llvm.functions import I8
+from irc.backends.llvm.kernels.memory import I16, at, copy, fill, times, widen
 from irc.backends.llvm.loop import I64, counted, i64, spanned
 from irc.backends.llvm.work import KernelFunction
 from irc.ops.windows import Pads
@@ -33,6 +34,8 @@ class Copy:
     paired: bool = False
     """Two rows by two columns of the padded image lie together, as one pixel of four times the
     channels."""
+    wide: bool = False
+    """Each byte, a u8, becomes an i16."""
 
     @property
     def gathers(self) -> bool:
@@ -57,9 +60,20 @@ class Copy:
         return prod(self.dense[1:]) + SLACK
 
     @property
+    def element(self) -> int:
+        """Bytes of an element of the copy."""
+        return 2 if self.wide else 1
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of the copy."""
+        return prod(self.padded[1:]) * self.element
+
+    @property
     def nbytes(self) -> int:
         """Bytes of scratch for one image."""
-        return prod(self.padded) + SLACK + (2 * self.line if self.paired else 0)
+        whole = self.padded[0] * self.row_bytes
+        return whole + SLACK + (2 * self.line if self.paired else 0)
 
 
 def read_rows(f: KernelFunction, c: Copy, rows: int, step: int) -> tuple[Any, Any]:
@@ -97,7 +111,7 @@ def _function(builder: Any, c: Copy, width: int) -> Any:
     image, to, begin, end = function.args
     to.add_attribute("noalias")
     with spanned(inside, begin, end, label="row") as row:
-        target = at(inside, to, times(inside, row, prod(c.padded[1:])))
+        target = at(inside, to, times(inside, row, c.row_bytes))
         if c.paired:
             _copy_pair(inside, c, image, row, target, at(inside, to, prod(c.padded) + SLACK), width)
         else:
@@ -132,27 +146,32 @@ def _copy_pair(
 def _copy_row(builder: Any, c: Copy, image: Any, row: Any, target: Any, width: int) -> None:
     """Copy one padded row, an i64, to `target`; `image` is the image as it is."""
     (height, columns, channels), (top, left, _, right) = c.extent, c.pads
-    row_bytes = prod(c.dense[1:])
     inside = builder.sub(row, ir.Constant(I64, top))
     is_inside = builder.icmp_unsigned("<", inside, ir.Constant(I64, height))
     with builder.if_else(is_inside) as (copied, filled):
         with copied:
             line = at(builder, image, times(builder, inside, c.strides[1]))
-            fill(builder, target, left * channels, c.fill, width)
-            inner = at(builder, target, left * channels)
+            _fill(builder, c, target, left * channels, width)
+            inner = at(builder, target, left * channels * c.element)
             _copy_columns(builder, c, line, inner, width)
-            fill(builder, at(builder, inner, columns * channels), right * channels, c.fill, width)
+            behind = at(builder, inner, columns * channels * c.element)
+            _fill(builder, c, behind, right * channels, width)
         with filled:
-            fill(builder, target, row_bytes, c.fill, width)
+            _fill(builder, c, target, prod(c.dense[1:]), width)
+
+
+def _fill(builder: Any, c: Copy, to: Any, count: int, width: int) -> None:
+    fill(builder, to, count, c.fill, width, I16 if c.wide else I8)
 
 
 def _copy_columns(builder: Any, c: Copy, line: Any, to: Any, width: int) -> None:
     """A row without its padding."""
     columns, channels = c.extent[1:]
+    move = widen if c.wide else copy
     if c.strides[2] == channels or columns == 1:
-        copy(builder, to, line, columns * channels, width)
+        move(builder, to, line, columns * channels, width)
         return
     with counted(builder, columns, label="pixel") as pixel:
-        into = at(builder, to, times(builder, pixel.index, channels))
+        into = at(builder, to, times(builder, pixel.index, channels * c.element))
         source = at(builder, line, times(builder, pixel.index, c.strides[2]))
-        copy(builder, into, source, channels, width)
+        move(builder, into, source, channels, width)

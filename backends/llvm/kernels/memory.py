@@ -9,6 +9,8 @@ from llvmlite import ir
 from irc.backends.llvm.functions import I8, I64
 from irc.backends.llvm.loop import counted
 
+I16 = ir.IntType(16)
+
 
 def at(builder: Any, pointer: Any, offset: Any) -> Any:
     """`pointer` moved by bytes: a number, or an i64."""
@@ -44,14 +46,29 @@ def copy(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:
     _pieces(builder, nbytes, width, lambda offset, size: _move(builder, to, source, offset, size))
 
 
-def fill(builder: Any, to: Any, nbytes: int, value: int, width: int) -> None:
-    """Set bytes with vectors of up to `width`."""
+def widen(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:
+    """Copy bytes, u8, as i16, in the same way."""
 
-    def store(offset: Any, size: int) -> None:
-        vector = ir.VectorType(I8, size)
-        builder.store(ir.Constant(vector, [value] * size), at(builder, to, offset), align=1)
+    def move(offset: Any, size: int) -> None:
+        value = builder.load(at(builder, source, offset), typ=ir.VectorType(I8, size), align=1)
+        value = builder.zext(value, ir.VectorType(I16, size))
+        builder.store(value, at(builder, to, times(builder, offset, 2)), align=1)
 
-    _pieces(builder, nbytes, width, store)
+    _pieces(builder, nbytes, width, move)
+
+
+def fill(
+    builder: Any, to: Any, count: int, value: int, width: int, element: Any = I8
+) -> None:
+    """Set elements, bytes unless told otherwise, with vectors of up to `width` bytes."""
+    size = element.width // 8
+
+    def store(offset: Any, lanes: int) -> None:
+        vector = ir.Constant(ir.VectorType(element, lanes), [value] * lanes)
+        offset = offset if size == 1 else times(builder, offset, size)
+        builder.store(vector, at(builder, to, offset), align=1)
+
+    _pieces(builder, count, width // size, store)
 
 
 def _move(builder: Any, to: Any, source: Any, offset: Any, size: int) -> None:

@@ -11,9 +11,6 @@ import numpy as np
 
 from irc.backends.llvm.kernels.dot import DotProduct, choose
 from irc.backends.llvm.kernels.gemm import (
-    ChannelBlock,
-    Gemm,
-    Tile,
     best_cut,
     best_tile,
     cost,
@@ -21,6 +18,7 @@ from irc.backends.llvm.kernels.gemm import (
     narrowed,
     products_cycles,
 )
+from irc.backends.llvm.kernels.gemm_loops import ChannelBlock, Gemm, Tile
 from irc.backends.llvm.kernels.order import SAVED, OrderedTile, best_order, table, table_bytes
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile

@@ -46,16 +46,28 @@ class Product:
     copy: Copy | None = None
     places: Shape = ()
     """Bytes from a pixel to each tap, where these don't follow from steps."""
+    piecewise: bool = False
+    """Whether each pixel is a row of the copy, so that a part of them can be copied at a time."""
+
+    @property
+    def element(self) -> int:
+        """Bytes of an activation where it is read: 2 behind a copy that widens."""
+        return 1 if self.copy is None else self.copy.element
 
     @property
     def words(self) -> int:
-        """Words of four bytes in a run."""
-        return ceil(self.run / 4)
+        """Words of four bytes in a run of what is read."""
+        return ceil(self.run * self.element / 4)
 
     @property
     def depth(self) -> int:
         """Words of four bytes in all."""
         return self.words * prod(extent for extent, _ in self.taps)
+
+    @property
+    def group_bytes(self) -> int:
+        """Bytes from a group's activations to the next one's."""
+        return self.run * self.element if self.groups > 1 else 0
 
     @property
     def groups(self) -> int:
@@ -75,31 +87,34 @@ class Product:
 
     @property
     def packed(self) -> Array:
-        """The matrix in words: i8 [groups, O/groups, taps * words, 4], runs filled up with 0."""
+        """The matrix in words: i8 [groups, O/groups, taps * words, 4], or 2 where activations are
+        i16; runs filled up with 0."""
         groups, columns, taps, run = self.matrix.shape
-        wide = np.zeros((groups, columns, taps, self.words * 4), np.int8)
+        each = 4 // self.element
+        wide = np.zeros((groups, columns, taps, self.words * each), np.int8)
         wide[..., :run] = self.matrix
-        return wide.reshape(groups, columns, taps * self.words, 4)
+        return wide.reshape(groups, columns, taps * self.words, each)
 
 
-def match(work: Work) -> Product | None:
-    """The work as a product, where it is one: a convolution or linear layer with its tail."""
+def match(work: Work, *, copied: bool = False) -> Product | None:
+    """The work as a product, where it is one: a convolution or linear layer with its tail; over a
+    copy of what is read where it must be, or `copied`."""
     anchor = find_anchor(work)
     if anchor is None:
         return None
     if isinstance(anchor.node, QConv2d):
-        return _conv(work, anchor.node, anchor)
+        return _conv(work, anchor.node, anchor, copied=copied)
     return _linear(work, anchor.node, anchor)
 
 
-def _conv(work: Work, v: QConv2d, anchor: Anchor) -> Product | None:
+def _conv(work: Work, v: QConv2d, anchor: Anchor, *, copied: bool) -> Product | None:
     out, channels, strides = v.shape, v.w.shape[3], anchor.strides
     if channels == 1 and v.groups > 1:
         return None
     copy = None
     window = v.window
     rows_together = window.dilations[1] == 1 and v.groups == 1
-    if window.padded or _reads_past(channels, window, strides, rows_together):
+    if copied or window.padded or _reads_past(channels, window, strides, rows_together):
         extent = v.x.shape[1:]
         copy = Copy(extent, strides[:3], window.pads, v.x.type.zero)
         strides = dense_strides((out[0], *copy.padded))
@@ -175,6 +190,24 @@ def gather(work: Work, p: Product) -> Product | None:
     return dataclasses.replace(
         p, pixels=(p.pixels[0], 1, rows * columns), pixel=(0, 0, p.run), copy=copy
     )
+
+
+def widened(work: Work, p: Product) -> Product:
+    """The same over a copy of what is read, as i16: pixel by pixel where all are one row, read
+    once."""
+    p = gather(work, p) or p
+    images, rows, columns = p.pixels
+    if p.copy is None and images * rows == 1 and p.matrix.shape[2] == 1 == p.groups:
+        copy = Copy((columns, 1, p.run), (0, p.pixel[2], p.run), (0, 0, 0, 0), 0)
+        p = dataclasses.replace(p, copy=copy, pixel=(0, 0, p.run), piecewise=True)
+    elif p.copy is None:
+        p = match(work, copied=True) or p
+    assert p.copy is not None, "a product is of a convolution, or its pixels are one row"
+    return dataclasses.replace(
+        p, copy=dataclasses.replace(p.copy, wide=True),
+        pixel=tuple(2 * step for step in p.pixel),
+        taps=tuple((extent, 2 * step) for extent, step in p.taps),
+    )  # fmt: skip
 
 
 def _one_row(work: Work, extents: Shape, source: Shape) -> bool:

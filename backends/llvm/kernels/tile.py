@@ -35,7 +35,7 @@ class RegisterTile:
     @property
     def step(self) -> int:
         """Bytes of packed weights per word."""
-        return self.dot.streams * self.vectors * self.dot.nbytes
+        return self.dot.streams * self.vectors * self.dot.weight_bytes
 
     def zeros(self) -> list[Any]:
         """Accumulators, row by row, all 0."""
@@ -115,8 +115,9 @@ class RegisterTile:
     ) -> list[Any]:
         """A word of every row, spread, on every accumulator."""
         dot = self.dot
-        places = (word * self.step + i * dot.nbytes for i in range(dot.streams * self.vectors))
-        weights = [builder.load(at(builder, w, p), typ=self._bytes, align=16) for p in places]
+        places = (word * self.step + i * dot.weight_bytes
+                  for i in range(dot.streams * self.vectors))  # fmt: skip
+        weights = [dot.weights(builder, at(builder, w, p)) for p in places]
         result = list(sums)
         for r, row in enumerate(rows):
             for i, weight in enumerate(weights):

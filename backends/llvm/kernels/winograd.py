@@ -28,7 +28,7 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.epilogue import finish, fixed
-from irc.backends.llvm.kernels.gemm import ChannelBlock, channel_blocks
+from irc.backends.llvm.kernels.gemm_loops import ChannelBlock, channel_blocks
 from irc.backends.llvm.kernels.halo import copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, prefetch, times
 from irc.backends.llvm.kernels.minimal import F2, F4, proof, proved
@@ -145,9 +145,8 @@ class _Winograd:
             with counted(self.builder, end, begin=begin, label="block") as number:
                 block = times(self.builder, number.index, t.block)
                 self.transforms.inputs(f.scratch, block)
-                depth = t.channels * 9 // 4
                 for channels in channel_blocks(
-                    self.builder, self.product, f.arrays[0], depth, VECTORS, t.dot.lanes,
+                    self.builder, self.product, f.arrays[0], t.channels * 9, VECTORS, t.dot.lanes,
                     blocks=(f.begin, f.end) if split == "channels" else None,
                 ):  # fmt: skip
                     self._channels(image.index, block, channels)

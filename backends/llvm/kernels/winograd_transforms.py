@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.kernels.gemm import ChannelBlock
+from irc.backends.llvm.kernels.gemm_loops import ChannelBlock
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.minimal import both_ways
 from irc.backends.llvm.kernels.winograd_tiling import Tiling
