@@ -53,20 +53,22 @@ class Row:
         return min(self.peers.values()) / self.irc
 
 
-def build(task: Task, folder: Path) -> Path:
+def build(task: Task, folder: Path, target: str) -> Path:
     """Compile a model to a module that imports nothing; return its path."""
     graph = irc.load(task.path)
     quantized = irc.quantize(graph, calibration=task.feeds(task.calibration))
-    irc.compile(quantized, target="wasm32").save(folder, "net", emit=("o",))
+    irc.compile(quantized, target=target).save(folder, "net", emit=("o",))
     exports = [f"--export={name}" for name in EXPORTS]
     command = [sys.executable, "-m", "ziglang", "wasm-ld", "--no-entry", *exports, "net.o"]
     subprocess.run([*command, "-o", "net.wasm"], cwd=folder, check=True)
     return folder / "net.wasm"
 
 
-def job_of(task: Task, folder: Path, modules: Path, rounds: int) -> dict[str, Any]:
+def job_of(
+    task: Task, folder: Path, modules: Path, rounds: int, target: str
+) -> dict[str, Any]:
     """All that is timed of a model, built into `folder`, as browser.mjs reads it."""
-    library, quantized = build(task, folder), folder / "u8s8.onnx"
+    library, quantized = build(task, folder, target), folder / "u8s8.onnx"
     write_qdq(task.path, quantized, task.feeds(task.calibration), "u8")
     manifest = json.loads((folder / "net.json").read_text())
     ports = [*manifest["inputs"], *manifest["outputs"]]
@@ -81,13 +83,13 @@ def job_of(task: Task, folder: Path, modules: Path, rounds: int) -> dict[str, An
     }  # fmt: skip
 
 
-def measure(model: Model, modules: Path, rounds: int) -> Row:
+def measure(model: Model, modules: Path, rounds: int, target: str) -> Row:
     """Build a model and time it; raises `subprocess.CalledProcessError` where that fails,
     `ValueError` where the model has several inputs or outputs."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         task, _ = make_task(model, folder, threads=1, samples=CALIBRATION)
-        job = job_of(task, folder, modules, rounds)
+        job = job_of(task, folder, modules, rounds, target)
         (folder / "job.json").write_text(json.dumps(job))
         command = ["node", str(HERE / "browser.mjs"), str(folder / "job.json")]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -126,8 +128,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.browser", description=__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", default=DEFAULT_MODELS)
     parser.add_argument("--modules", type=Path, default=Path("node_modules"), metavar="FOLDER")
+    parser.add_argument("--target", default="wasm32", help="what irc compiles for (wasm32)")
     parser.add_argument("--rounds", type=int, default=30, help="turns that are timed (30)")
     parser.add_argument("--write", type=Path, metavar="FILE.md", help="write the table into it")
+    parser.add_argument("--section", default=SECTION, metavar="NAME", help="the table's place")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
     given = parser.parse_args()
     if reason := lacking(given.modules):
@@ -136,7 +140,7 @@ def main() -> int:
     rows: list[Row] = []
     try:
         for name in given.models:
-            rows.append(measure(model_named(name), given.modules, given.rounds))
+            rows.append(measure(model_named(name), given.modules, given.rounds, given.target))
             print(rows[-1], file=sys.stderr, flush=True)
     except (ObtainError, ValueError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
@@ -144,7 +148,7 @@ def main() -> int:
     machine, table = describe(peaks=False), markdown(rows)
     print(table)
     if given.write:
-        write_measured(given.write, SECTION, f"{machine_markdown(machine)}\n\n{table}")
+        write_measured(given.write, given.section, f"{machine_markdown(machine)}\n\n{table}")
     if given.json:
         write_json(given.json, machine, {"browser": [asdict(row) for row in rows]})
     return 0

@@ -214,7 +214,7 @@ class _Caller:
 
     def kernel(self, v: Kernel, temps: int | None) -> Iterator[Call]:
         """The calls that do one kernel, their functions emitted if they are new."""
-        e, work = self.emitter, work_of(v, self.buffers)
+        e, work = self.emitter, work_of(v, self.buffers, alike=not self.emitter.target.shifts_lanes)
         micro = e.choose(work, e.target)
         tasks = most_tasks(work, micro)
         first = self.call(work, micro, temps, tasks, products(work))
@@ -270,14 +270,16 @@ def places(graph: Graph) -> Mapping[Value, Buffer | None]:
     return dict(zip(graph.order, planned(graph).buffers, strict=True))
 
 
-def works(graph: Graph) -> list[Work]:
-    """The kernels of a scheduled graph, in the order in which they run."""
+def works(graph: Graph, *, alike: bool = False) -> list[Work]:
+    """The kernels of a scheduled graph, in the order in which they run; `alike` as in `Work`."""
     buffers = places(graph)
-    return [work_of(v, buffers) for v in graph.order if isinstance(v, Kernel)]
+    return [work_of(v, buffers, alike=alike) for v in graph.order if isinstance(v, Kernel)]
 
 
-def work_of(v: Kernel, buffers: Mapping[Value, Buffer | None]) -> Work:
-    """The kernel with what the plan says of its operands and result."""
+def work_of(
+    v: Kernel, buffers: Mapping[Value, Buffer | None], *, alike: bool = False
+) -> Work:
+    """The kernel with what the plan says of its operands and result; `alike` as in `Work`."""
     result = buffers[v]
     assert result is not None, "a kernel's result has a place"
     operands = [buffers[a] for a in v.args]
@@ -290,7 +292,7 @@ def work_of(v: Kernel, buffers: Mapping[Value, Buffer | None]) -> Work:
         for a, p in zip(v.args, operands, strict=True)
     )
     loops, numbers = lifted(compose(v.body))
-    return Work(v, loops, strides, result.strides, aliased, numbers)
+    return Work(v, loops, strides, result.strides, aliased, alike, numbers)
 
 
 def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:

@@ -19,7 +19,7 @@ from irc.backends.llvm.address import Place, flat_index, slope
 from irc.backends.llvm.division import divide_signed, divide_unsigned, lacks_division
 from irc.backends.llvm.loop import counted, splat
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.rescale import mul_shift_vector
+from irc.backends.llvm.rescale import kept, mul_shift_vector
 from irc.backends.llvm.target import Target
 from irc.errors import CompileError
 from irc.loops import (
@@ -113,6 +113,13 @@ class Renderer:
     def render_vector(self, e: Expr) -> Any:
         """The value of `e` as a vector of `lanes` (as it is, with one lane)."""
         return self.wide(self.render(e))
+
+    def render_bounded(self, e: Expr, bits: int) -> Any:
+        """The same where what leaves -2^bits to 2^bits is clamped behind it: then it may be
+        anything else beyond."""
+        if isinstance(e, MulShift) and e not in self.memo and self.lanes > 1 and self.varies(e):
+            return self._mul_shift(e, bits)
+        return self.render_vector(e)
 
     def wide(self, value: Any) -> Any:
         """`value` on every lane."""
@@ -249,10 +256,10 @@ class Renderer:
 
     # ------------------------------------------------------------ equation (6)
 
-    def _mul_shift(self, e: MulShift) -> Any:
+    def _mul_shift(self, e: MulShift, bits: int | None = None) -> Any:
         a, m, s = (self.render_vector(x) for x in (e.a, e.m, e.s))
         if self.lanes % 2 == 0 and self.lanes > 1 and e.a.dtype is DType.I32:
-            return self._mul_shift_words(e, a, m, self._cast(s, e.s.dtype, DType.I32))
+            return self._mul_shift_words(e, a, m, self._cast(s, e.s.dtype, DType.I32), bits)
         wide = DType.I64
         a, m, s = (
             self._cast(v, x.dtype, wide) for v, x in zip((a, m, s), (e.a, e.m, e.s), strict=True)
@@ -264,24 +271,30 @@ class Renderer:
             total = self.builder.add(total, half, flags=("nsw",))
         return self._cast(self.builder.ashr(total, s), wide, e.dtype)
 
-    def _mul_shift_words(self, e: MulShift, a: Any, m: Any, s: Any) -> Any:
+    def _mul_shift_words(
+        self, e: MulShift, a: Any, m: Any, s: Any, bits: int | None = None
+    ) -> Any:
         """On vectors of i32. Where the interval of a allows it, a is shifted left first, so that
         every shift is above 32: the cheapest form. Where lanes can't be shifted by different
-        amounts, they are multiplied by powers of two, so that one amount is left."""
+        amounts, they are multiplied by powers of two, so that one amount is left: before the
+        product, or where the result is `bits` wide behind it."""
         low, high = self.ranges.of(e.s)
         x86 = self.target is None or self.target.is_x86
         alike = self.target is not None and not self.target.shifts_lanes
         top = max(high, 33)
         if alike and self._has_room(e, top - low):
             one, same = self.constant(1, a.type), self.constant(top, a.type)
-            a = self.builder.mul(a, self.builder.shl(one, self.builder.sub(same, s)))
+            power = self.builder.shl(one, self.builder.sub(same, s))
+            a = self.builder.mul(a, kept(self.builder, power))
             return mul_shift_vector(self.builder, a, m, same, (top, top), x86=x86, half=e.half)
         left = max(33 - low, 0)
         if left and high + left <= 63 and self._has_room(e, left):
             a = self.builder.shl(a, self.constant(left, a.type), flags=("nsw",))
             s = self.builder.add(s, self.constant(left, s.type))
             low, high = low + left, high + left
-        return mul_shift_vector(self.builder, a, m, s, (low, high), x86=x86, half=e.half)
+        return mul_shift_vector(
+            self.builder, a, m, s, (low, high), x86=x86, half=e.half, bits=bits if alike else None
+        )
 
     def _has_room(self, e: MulShift, bits: int) -> bool:
         """Whether a, shifted left, fits 32 bits."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
+WASM_LANES = 4
+"""Of the only vectors that WebAssembly has."""
+STAYS = ("memory(inaccessiblemem: readwrite)", "nounwind", "willreturn")
+"""Of code that is not taken out of a loop, but that all around it may be."""
 
 
 def mul_shift_vector(
     builder: Any, a: Any, m: Any, s: Any, shifts: tuple[int, int], *, x86: bool = True,
-    half: bool = True,
+    half: bool = True, bits: int | None = None,
 ) -> Any:  # fmt: skip
     """Equation (6) on vectors of i32, an even number of lanes; `shifts` bounds s. Without `half`
-    no 2^(s-1) is added.
+    no 2^(s-1) is added. With `bits`, what leaves -2^bits to 2^bits may be anything else beyond:
+    then words can be brought to one shift for all, where lanes can't be shifted apart.
 
     With p = a*m, `(p + 2^(s-1)) >> s` is taken in two steps, by t = min(s, 32) in 64 bits and by
     s - t in 32 bits: floor(floor(x / 2^t) / 2^(s-t)) = floor(x / 2^s), and the low word of the
@@ -24,6 +29,13 @@ def mul_shift_vector(
     """
     low, high = shifts
     count = a.type.count
+    if _on_wasm(builder) and count > WASM_LANES:
+        return _by_parts(
+            builder, (a, m, s),
+            lambda a, m, s: mul_shift_vector(
+                builder, a, m, s, shifts, x86=x86, half=half, bits=bits
+            ),
+        )  # fmt: skip
 
     def const(value: int) -> Any:
         return ir.Constant(ir.VectorType(I32, count), [value] * count)
@@ -35,6 +47,8 @@ def mul_shift_vector(
             # Not 1 << (s - 33): before AVX2 LLVM makes that power of two in floating point.
             added = builder.lshr(const(2**30), builder.sub(const(63), s))
             word = builder.add(word, added)
+        if bits is not None and low < high <= 62 - bits:
+            return _shifted_alike(builder, word, builder.sub(s, const(32)), high - 32, bits)
         return builder.ashr(word, builder.sub(s, const(32)))
     if half:
         halves = split(builder, s, signed=False, x86=x86)
@@ -47,6 +61,54 @@ def mul_shift_vector(
         first = builder.select(builder.icmp_signed("<", s, const(32)), s, const(32))
     word = _words(builder, products, split(builder, first, signed=False, x86=x86), x86=x86)
     return word if high <= 32 else builder.ashr(word, builder.sub(s, first))
+
+
+def kept(builder: Any, factor: Any) -> Any:
+    """A factor that, on WebAssembly, LLVM takes as it is: knowing more of it, it would shift lane
+    by lane what is to be multiplied by a power of two; extend it before a loop, and then no longer
+    see products of 32 bits (`i64x2.extmul`). Code that does nothing, and that can't be looked
+    into, stands before it."""
+    if not _on_wasm(builder) or factor.type.count % WASM_LANES:
+        return factor
+    four = ir.VectorType(I32, WASM_LANES)
+    kind = ir.FunctionType(four, [four])
+
+    def opaque(part: Any) -> Any:
+        made = builder.asm(kind, "", "=r,0", [part], side_effect=True)
+        for promise in STAYS:  # llvmlite knows none of them
+            set.add(made.attributes, promise)
+        return made
+
+    return _by_parts(builder, (factor,), opaque)
+
+
+def _on_wasm(builder: Any) -> bool:
+    return bool(builder.module.triple.startswith("wasm"))
+
+
+def _by_parts(builder: Any, values: Sequence[Any], of: Callable[..., Any]) -> Any:
+    """A function of vectors, done on four lanes at a time."""
+    count = values[0].type.count
+    starts = range(0, count, WASM_LANES)
+    parts = [of(*(_take(builder, v, v, range(i, i + WASM_LANES)) for v in values)) for i in starts]
+    while len(parts) > 1:
+        lanes = range(2 * parts[0].type.count)
+        parts = [_take(builder, a, b, lanes) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def _shifted_alike(builder: Any, word: Any, s: Any, most: int, bits: int) -> Any:
+    """`word >> s`, lane by lane, `most` the largest: clamped first to what `bits` hold behind it,
+    so that all can be multiplied by powers of two and shifted by `most`."""
+
+    def scaled(number: int, by: Any) -> Any:
+        return builder.shl(ir.Constant(s.type, [number] * s.type.count), by)
+
+    for limit, test in ((scaled(-(2**bits), s), "<"), (scaled(2**bits, s), ">")):
+        word = builder.select(builder.icmp_signed(test, word, limit), limit, word)
+    same = ir.Constant(s.type, [most] * s.type.count)
+    word = builder.mul(word, kept(builder, scaled(1, builder.sub(same, s))))
+    return builder.ashr(word, same)
 
 
 def _add_half(builder: Any, product: Any, s: Any) -> Any:
@@ -80,7 +142,7 @@ def split(builder: Any, v: Any, *, x86: bool = True, signed: bool = True) -> tup
 
 
 def _products(builder: Any, a: Any, m: Any, *, x86: bool) -> tuple[Any, Any]:
-    pairs = zip(split(builder, a, x86=x86), split(builder, m, x86=x86), strict=True)
+    pairs = zip(split(builder, a, x86=x86), split(builder, kept(builder, m), x86=x86), strict=True)
     first, second = (builder.mul(x, y) for x, y in pairs)
     return first, second
 

@@ -32,6 +32,9 @@ class Dot(Enum):
     """x86 (AVX-)VNNI: four u8*i8 products added to an i32; wraps, so exact."""
     DOT_I16X8 = "dot_i16x8"
     """WebAssembly `i32x4.dot_i16x8_s`: i16*i16 pairs summed into an i32; exact for bytes."""
+    RELAXED = "relaxed"
+    """WebAssembly `i32x4.relaxed_dot_i8x16_i7x16_add_s`: i8 by i8, or by u8, as the engine has it,
+    pairs summed into an i16 that may saturate, then added to an i32."""
     SMLAL = "smlal"
     """Neon `smull`, `smlal`, `sadalp`: i8*i8 pairs summed into an i16, which wraps, then an i32."""
     SDOT = "sdot"
@@ -93,9 +96,19 @@ class Target:
         return self.arch == "x86_64"
 
     @property
+    def is_wasm(self) -> bool:
+        """Whether this is WebAssembly."""
+        return self.arch.startswith("wasm")
+
+    @property
+    def is_aarch64(self) -> bool:
+        """Whether this is 64-bit Arm."""
+        return self.arch in ("aarch64", "arm64")
+
+    @property
     def shifts_lanes(self) -> bool:
         """Whether each lane of a vector is shifted by an amount of its own."""
-        return not self.arch.startswith("wasm") and (not self.is_x86 or self.vector_bytes >= 32)
+        return not self.is_wasm and (not self.is_x86 or self.vector_bytes >= 32)
 
     @property
     def system(self) -> str:
@@ -105,13 +118,12 @@ class Target:
     @property
     def fused(self) -> bool:
         """Whether doubles are known to be multiplied and added in hardware with one rounding."""
-        known = self.arch in ("aarch64", "arm64")
-        return known or "fma" in needed_features(self.cpu, self.features)
+        return self.is_aarch64 or "fma" in needed_features(self.cpu, self.features)
 
     @property
     def is_elf(self) -> bool:
         """Whether object files are ELF."""
-        other = self.is_macho or self.system == "windows" or self.arch.startswith("wasm")
+        other = self.is_macho or self.system == "windows" or self.is_wasm
         return not other
 
     @property
@@ -168,6 +180,8 @@ NAMED: dict[str, Target] = {
                abi="lp64d"),
         Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128", 16, 16,
                Dot.DOT_I16X8, pointer_bits=32),
+        Target("wasm32+relaxed-simd", "wasm32-unknown-unknown", "generic",
+               "+simd128,+relaxed-simd", 16, 16, Dot.RELAXED, pointer_bits=32),
     )
 }  # fmt: skip
 """Targets that have a name of their own."""
@@ -313,9 +327,9 @@ def _like_arch(triple: str, words: set[str]) -> Target:
     if arch == "riscv32":
         return Target("", triple, "", "", 0, 0, pointer_bits=32, hardware_double="d" in words)
     if arch.startswith("wasm"):
-        base = NAMED["wasm32"]
+        base = NAMED["wasm32+relaxed-simd" if "relaxed-simd" in words else "wasm32"]
         plain = dataclasses.replace(base, vector_bytes=0, dot=Dot.NONE)
-        return base if "simd128" in words else plain
+        return base if words & {"simd128", "relaxed-simd"} else plain
     return Target("", triple, "", "", 0, 0, pointer_bits=64 if "64" in arch else 32)
 
 

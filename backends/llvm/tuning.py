@@ -82,7 +82,7 @@ def check_timeable(target: Target) -> None:
 def _unknown(graph: Graph, target: Target, known: Mapping[str, Measured]) -> dict[str, int]:
     """The works that no time is known of and that can be done in several ways: how many."""
     found: dict[str, int] = {}
-    for work in works(graph):
+    for work in works(graph, alike=not target.shifts_lanes):
         ways = options(work, target)
         if len(ways) > 1:
             found[work_key(work, target, ways)] = len(ways)

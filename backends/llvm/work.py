@@ -38,6 +38,8 @@ class Work:
     strides: tuple[Shape, ...]
     result_strides: Shape
     aliased: bool = False
+    alike: bool = False
+    """Whether all lanes of a vector are shifted by one amount: then `facts` tell more of shifts."""
     numbers: Numbers | None = None
 
     @property
@@ -61,7 +63,8 @@ class Work:
         so that few kernels differ by them."""
         found: dict[Source, Range] = {}
         for e in _rescalings(self.loops):
-            shifts = self._interval(e.s, SHIFT_CLASSES)
+            classes = (*NEAR_SHIFTS, *SHIFT_CLASSES) if self.alike else SHIFT_CLASSES
+            shifts = self._interval(e.s, classes)
             found |= shifts
             if any(low <= HIGH_HALF for low, _ in shifts.values()):
                 for addend in _addends(e.a):
@@ -84,6 +87,10 @@ SHIFT_CLASSES: tuple[Range, ...] = (
 them exceed 32; else all at most 32, which is one step; else any."""
 
 
+NEAR_SHIFTS: tuple[Range, ...] = tuple(
+    (low, low + 12) for low in (33, 39, 45, *range(32, 24, -1))
+)
+"""Shifts that can be brought to one, where that is all that CPUs shift lanes by."""
 HIGH_HALF = 32
 """A larger shift takes the high half of the product without shifting the accumulator first."""
 ADDEND_CLASSES: tuple[Range, ...] = tuple((-(2**k), 2**k) for k in (20, 24, 27, 31))

@@ -24,6 +24,7 @@ EMULATED = {
     "aarch64+dotprod": ("aarch64-linux-musl", "qemu-aarch64", "cortex-a76"),
     "armv7": ("arm-linux-musleabihf", "qemu-arm", "cortex-a7"),
     "wasm32": ("wasm32-freestanding", "node", ""),
+    "wasm32+relaxed-simd": ("wasm32-freestanding", "node", ""),
 }
 """zig's triple, the emulator, and the CPU that it is to be."""
 PROGRAM = """
@@ -74,7 +75,7 @@ def run_emulated(
         (folder / "page.mjs").write_text(PAGE % {**numbers, "pointers": pointers})
         _zig(folder, "wasm-ld", "--no-entry", "--export=net_run", "--export=__heap_base", "net.o",
              "-o", "net.wasm")  # fmt: skip
-        command = [found, "page.mjs"]
+        command = [found, *_flags(found, target), "page.mjs"]
     else:
         (folder / "main.c").write_text(PROGRAM.format(**numbers))
         _zig(folder, "cc", "-target", triple, "-static", "-O1", "main.c", "libnet.a", "-o", "main")
@@ -105,6 +106,16 @@ def _laid_out(graph: Graph, feeds: Mapping[str, Array], given: int) -> bytes:
         content = np.ascontiguousarray(feeds[v.name]).tobytes()
         laid[place : place + len(content)] = content
     return bytes(laid)
+
+
+def _flags(node: str, target: str) -> list[str]:
+    """What Node.js needs to be told: before version 21 relaxed SIMD is an experiment, in which V8's
+    baseline compiler (Liftoff) adds dot products wrongly."""
+    if "relaxed" not in target:
+        return []
+    told = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    major = int(told.strip().lstrip("v").partition(".")[0])
+    return ["--experimental-wasm-relaxed-simd", "--no-liftoff"] if major < 21 else []
 
 
 def _zig(folder: Path, *words: str) -> None:

@@ -47,6 +47,15 @@ def scaled_tables(draw: Draw) -> Sample:
     return Sample(Graph("scaled", (a, b), (lookup(draw, y),), ("y",)), feeds)
 
 
+def every_byte(count: int, dtype: DType) -> Sample:
+    """A table of so many bytes, counted up."""
+    x = Input(dtype, (count,), Quant(0.5, 0), name="x")
+    entries = np.random.default_rng(3).integers(0, 256, 256).astype(np.uint8)
+    graph = Graph("bytes", (x,), (Lookup(x, Const(entries), Quant(0.5, 0)),), ("y",))
+    feed: Array = np.arange(count).astype(np.uint8).view(dtype.numpy)
+    return Sample(graph, {"x": feed})
+
+
 @examples(20)
 @given(tables(), st.sampled_from(VECTORS))
 def test_alone(drawn: Sample, target: str) -> None:
@@ -64,11 +73,8 @@ def test_behind_generic_loops(drawn: Sample, target: str) -> None:
 @pytest.mark.parametrize("dtype", EIGHT_BITS)
 @pytest.mark.parametrize("count", [1, 15, 16, 31, 33, 256, 700])
 def test_every_byte(count: int, dtype: DType, target: str) -> None:
-    x = Input(dtype, (count,), Quant(0.5, 0), name="x")
-    entries = np.random.default_rng(3).integers(0, 256, 256).astype(np.uint8)
-    graph = Graph("bytes", (x,), (Lookup(x, Const(entries), Quant(0.5, 0)),), ("y",))
-    feed: Array = np.arange(count).astype(np.uint8).view(dtype.numpy)
-    (name,) = kernels_agree(graph, {"x": feed}, target)
+    drawn = every_byte(count, dtype)
+    (name,) = kernels_agree(drawn.graph, drawn.feeds, target)
     assert name.startswith("table_")
 
 

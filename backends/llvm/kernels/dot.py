@@ -8,10 +8,13 @@
 | maddwd | `vpmaddwd, vpaddd`, of i16 | up to where an i32 wraps |
 | vpdpwssd | `vpdpwssd`, of i16 | up to where an i32 wraps |
 | dot_i16x8 | WebAssembly's `i32x4.dot_i16x8_s, i32x4.add`, of bytes as i16 | always |
+| relaxed | WebAssembly's `i32x4.relaxed_dot_i8x16_i7x16_add_s` | if no pair leaves an i16 |
 | sdot | AArch64's `sdot`, of u8 less 128 | always: it wraps in 32 bits |
 | smlal | Neon's `smull, smlal2, sadalp`, of u8 less 128 | without weights of -128 |
 
-What takes 128 off what it multiplies begins with 128 times the sum of the weights.
+What takes 128 off what it multiplies begins with 128 times the sum of the weights. Of `relaxed`
+the engine decides, once for all, whether it takes activations as u8 or as i8; code asks it first.
+Pairs of u8 by i8 are proved to fit, those of i8 by i8 do without weights of -128.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ _MADDWD = {16: "sse2.pmadd.wd", 32: "avx2.pmadd.wd", 64: "avx512.pmaddw.d.512"}
 
 PAIRS = {
     Dot.NONE: "maddwd", Dot.MADDUBS: "maddwd", Dot.VPDPBUSD: "maddwd", Dot.DOT_I16X8: "dot_i16x8",
-    Dot.SDOT: "smlal", Dot.SMLAL: "smlal",
+    Dot.RELAXED: "dot_i16x8", Dot.SDOT: "smlal", Dot.SMLAL: "smlal",
 }  # fmt: skip
 """The instruction of `multiply_pairs`."""
 
@@ -54,7 +57,7 @@ class Costs:
 _COSTS = {
     "vpdpbusd": Costs(0.5, 1, 0), "maddubs": Costs(1.0, 3, 2), "split": Costs(2.0, 6, 2),
     "maddwd": Costs(2 / 3, 2, 1), "vpdpwssd": Costs(0.5, 1, 0), "dot_i16x8": Costs(2 / 3, 2, 2),
-    "sdot": Costs(0.5, 1, 0), "smlal": Costs(1.5, 3, 9),
+    "relaxed": Costs(0.5, 1, 4), "sdot": Costs(0.5, 1, 0), "smlal": Costs(1.5, 3, 9),
 }  # fmt: skip
 
 
@@ -97,8 +100,8 @@ class DotProduct:
 
     @property
     def signed(self) -> bool:
-        """Whether what is multiplied with weights is a u8 less 128."""
-        return self.kind in ("sdot", "smlal")
+        """Whether what is multiplied with weights is, or may be, a u8 less 128."""
+        return self.kind in ("sdot", "smlal", "relaxed")
 
     @property
     def widens(self) -> bool:
@@ -131,7 +134,18 @@ class DotProduct:
 
     def prepared(self, builder: Any, x: Any) -> Any:
         """A vector of u8 as it is multiplied."""
-        return builder.xor(x, ir.Constant(x.type, [0x80] * self.nbytes)) if self.signed else x
+        if not self.signed:
+            return x
+        top = ir.Constant(x.type, [0x80] * self.nbytes)
+        if self.kind == "relaxed":
+            top = builder.and_(top, builder.bitcast(_takes_signs(builder), x.type))
+        return builder.xor(x, top)
+
+    def begun(self, builder: Any, beginning: Any) -> Any:
+        """A vector of what sums begin with, if what is multiplied is a u8 less 128, else 0."""
+        if self.kind == "relaxed":
+            return builder.and_(beginning, _takes_signs(builder))
+        return beginning
 
     def accumulate(self, builder: Any, acc: Any, x: Any, w: Any) -> Any:
         """`acc + dot(x, w)`: x, `prepared`, and w are multiplied, acc is of i32."""
@@ -146,6 +160,8 @@ class DotProduct:
             return multiply_pairs(builder, acc, x, w, dot)
         if self.widens:
             return multiply_pairs(builder, acc, builder.bitcast(x, halves), w, Dot.DOT_I16X8)
+        if self.kind == "relaxed":
+            return _relaxed(builder, acc, x, w)
         if self.signed:
             return (_sdot if self.kind == "sdot" else _smlal)(builder, acc, x, w)
         return self.accumulate_all(builder, acc, [x], [w])
@@ -162,6 +178,20 @@ class DotProduct:
         ones = ir.Constant(halves, [1] * halves.count)
         sums = call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
         return builder.add(acc, sums)
+
+
+def _relaxed(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    """`acc` and the products of i8 weights by four u8 or i8 each."""
+    name = "llvm.wasm.relaxed.dot.i8x16.i7x16.add.signed"
+    return call(builder, name, acc.type, [w, x, acc])
+
+
+def _takes_signs(builder: Any) -> Any:
+    """All bits of an i32 vector where `_relaxed` takes activations as i8, none where as u8."""
+    bytes_, words = ir.VectorType(I8, 16), ir.VectorType(I32, 4)
+    top, one = (ir.Constant(bytes_, [value] * 16) for value in (0x80, 1))
+    product = _relaxed(builder, ir.Constant(words, [0] * 4), top, one)
+    return builder.ashr(product, ir.Constant(words, [31] * 4))
 
 
 def _sdot(builder: Any, acc: Any, x: Any, w: Any) -> Any:
@@ -194,7 +224,7 @@ def multiply_pairs(builder: Any, acc: Any, x: Any, w: Any, dot: Dot) -> Any:
         return call(builder, f"llvm.x86.avx512.vpdpwssd.{_BITS[nbytes]}", words, [acc, x, w])
     if dot in (Dot.SDOT, Dot.SMLAL):
         return _multiply_sides(builder, acc, x, w, words)
-    name = "llvm.wasm.dot" if dot is Dot.DOT_I16X8 else f"llvm.x86.{_MADDWD[nbytes]}"
+    name = "llvm.wasm.dot" if PAIRS[dot] == "dot_i16x8" else f"llvm.x86.{_MADDWD[nbytes]}"
     product = call(builder, name, words, [x, w])
     return product if acc is None else builder.add(acc, product)
 
@@ -229,18 +259,20 @@ def choose(target: Target, packed: Array) -> tuple[DotProduct, str] | None:
     what was proved of it; None for a target that has none here."""
     if target.vector_bytes < 16:
         return None
-    if target.dot is Dot.DOT_I16X8:
+    broken = int(np.count_nonzero(saturates(packed.reshape(-1, 2))))
+    least = packed.min(initial=0) == DType.I8.min
+    if target.dot is Dot.RELAXED and not broken and not least:
+        return DotProduct("relaxed", 16), "every pair fits 16 bits, of u8 by i8 and of i8 by i8"
+    if target.dot in (Dot.DOT_I16X8, Dot.RELAXED):
         return DotProduct("dot_i16x8", 16), "bytes are multiplied as 16 bits: exact"
     if target.dot is Dot.SDOT:
         return DotProduct("sdot", 16), "sdot wraps in 32 bits: exact"
     if target.dot is Dot.SMLAL:
-        exact = packed.min(initial=0) > DType.I8.min
-        return (DotProduct("smlal", 16), "two products fit 16 bits") if exact else None
+        return None if least else (DotProduct("smlal", 16), "two products fit 16 bits")
     if target.dot is Dot.VPDPBUSD:
         return DotProduct("vpdpbusd", target.vector_bytes), "vpdpbusd wraps in 32 bits: exact"
     if target.dot is not Dot.MADDUBS:
         return None
-    broken = int(np.count_nonzero(saturates(packed.reshape(-1, 2))))
     if broken == 0:
         return DotProduct("maddubs", target.vector_bytes), "every vpmaddubsw pair fits 16 bits"
     proof = f"{broken} pairs could saturate: even and odd weights are multiplied apart"

@@ -9,7 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import Place
-from irc.backends.llvm.kernels.narrow import loaded_zero, narrow, narrowing, register_bytes
+from irc.backends.llvm.kernels.narrow import BITS, loaded_zero, narrow, narrowing, register_bytes
 from irc.backends.llvm.kernels.sums import bind_sums
 from irc.backends.llvm.loop import I64
 from irc.backends.llvm.ranges import Ranges
@@ -73,7 +73,7 @@ def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> lis
         return [r.render(root) for r in renderers]
     for r in renderers:
         bind_sums(r, f.target, ends.wide)
-    wide = [r.render_vector(ends.wide) for r in renderers]
+    wide = [r.render_bounded(ends.wide, BITS) for r in renderers]
     return narrow(f.builder, ends, wide, nbytes, loaded_zero(renderers[0], ends))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import Place, flat_index, slope
-from irc.backends.llvm.kernels.narrow import loaded_zero, narrow, narrowing, register_bytes
+from irc.backends.llvm.kernels.narrow import BITS, loaded_zero, narrow, narrowing, register_bytes
 from irc.backends.llvm.loop import I64, Counter, counted
 from irc.backends.llvm.numbers import is_numbers
 from irc.backends.llvm.ranges import Ranges
@@ -151,7 +151,7 @@ class _NestEmitter:
         if ends is None or nbytes == 0 or lanes == 1:
             value = renderer.render(self.nest.value)
         else:
-            wide, zero = renderer.render_vector(ends.wide), loaded_zero(renderer, ends)
+            wide, zero = renderer.render_bounded(ends.wide, BITS), loaded_zero(renderer, ends)
             (value,) = narrow(self.builder, ends, [wide], nbytes, zero)
         renderer.store(self.place, self.nest.axes, value)
 

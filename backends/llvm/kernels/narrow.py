@@ -1,4 +1,4 @@
-"""Results of 32 bits become bytes by the saturating packs of x86, several vectors together.
+"""Results of 32 bits become bytes by saturating packs (`packs`), several vectors together.
 
 A kernel's expression mostly ends in `clamp(x + zero, lo, hi)` as a byte. `vpackssdw` and
 `vpackuswb` saturate, so they clamp by themselves to the range of a byte, and with `vpaddsw` between
@@ -16,6 +16,7 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import call
 from irc.backends.llvm.kernels.lanes import part
+from irc.backends.llvm.kernels.packs import pack, packs
 from irc.backends.llvm.loop import splat
 from irc.backends.llvm.numbers import is_number
 from irc.backends.llvm.render import Renderer
@@ -25,19 +26,10 @@ from irc.types import DType
 
 I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 Bounds = tuple[int, int]
+BITS = 9
+"""Of a result and its sign without its zero point, where it is a byte before it is clamped."""
 AT_ONCE = 4
 """Vectors of 32-bit lanes whose bytes fill one."""
-_PACKS = {
-    ("packssdw", 16): "sse2.packssdw.128",
-    ("packssdw", 32): "avx2.packssdw",
-    ("packssdw", 64): "avx512.packssdw.512",
-    ("packsswb", 16): "sse2.packsswb.128",
-    ("packsswb", 32): "avx2.packsswb",
-    ("packsswb", 64): "avx512.packsswb.512",
-    ("packuswb", 16): "sse2.packuswb.128",
-    ("packuswb", 32): "avx2.packuswb",
-    ("packuswb", 64): "avx512.packuswb.512",
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ def loaded_zero(renderer: Renderer, n: Narrowing) -> Any:
 def register_bytes(target: Target, lanes: int) -> int:
     """Bytes of the vectors that results of `lanes` i32 are packed from: one, two or four of the
     widest; 0 where they don't fill such."""
-    if not target.is_x86 or target.vector_bytes < 16:
+    if not packs(target):
         return 0
     fit = (w for w in (64, 32, 16) if w <= target.vector_bytes and lanes * 4 in (w, 2 * w, 4 * w))
     return next(fit, 0)
@@ -176,13 +168,11 @@ def _pack(builder: Any, kind: str, pair: tuple[_Packed, _Packed]) -> _Packed:
     a, b = pair
     count = a.value.type.count
     bits = a.value.type.element.width
-    result = ir.VectorType(ir.IntType(bits // 2), 2 * count)
-    name = f"llvm.x86.{_PACKS[kind, count * bits // 8]}"
     step = 128 // bits
     order: list[int] = []
     for i in range(0, count, step):
         order += [*a.order[i : i + step], *b.order[i : i + step]]
-    return _Packed(call(builder, name, result, [a.value, b.value]), tuple(order))
+    return _Packed(pack(builder, kind, a.value, b.value), tuple(order))
 
 
 def _add(builder: Any, words: Any, zero: Any) -> Any:

@@ -4,6 +4,11 @@
 |---|---|---|
 | vpermb | two `vpermi2b` of 128 entries each, and a blend by the top bit | as they are |
 | pshufb | 16 times `psubb, pshufb, pxor` on rows of 16 entries | rows, each xor what came before |
+| swizzle | WebAssembly's `sub, swizzle, or`, 16 times on rows of 16 entries | as they are |
+| tbl | AArch64's `sub, tbx`, four times on 64 entries | as they are |
+
+`swizzle` gives 0 where an index is beyond, `tbx` leaves what is there: from each index is taken off
+what the rows before have.
 
 `pshufb` gives 0 where the top bit of an index is set, else the entry that the index's low four bits
 name. Before round k, 16*k has been subtracted from the index x: wrapping up to k = 8, saturating
@@ -54,7 +59,7 @@ class ByteShuffle:
         of `index`: of i8, whose first entry belongs to -128."""
         entries = table.view(np.uint8)
         entries = np.roll(entries, 128) if index is DType.I8 else entries
-        return entries if self.kind == "vpermb" else _differences(entries)
+        return _differences(entries) if self.kind == "pshufb" else entries
 
     def prepare(self, builder: Any, pointer: Any) -> LookUp:
         """Load a stored table; what is returned looks vectors up at the builder's position."""
@@ -64,6 +69,10 @@ class ByteShuffle:
                      for i in range(4)]  # fmt: skip
             return lambda xs: [self._permuted(builder, parts, x) for x in xs]
         rows = [self._row(builder, pointer, k) for k in range(16)]
+        if self.kind == "swizzle":
+            return lambda xs: [_swizzled(builder, rows, x) for x in xs]
+        if self.kind == "tbl":
+            return lambda xs: [_looked_up(builder, rows, x) for x in xs]
         return lambda xs: self._shuffled(builder, rows, xs)
 
     def _permuted(self, builder: Any, parts: list[Any], x: Any) -> Any:
@@ -92,11 +101,35 @@ class ByteShuffle:
 
 def byte_shuffle(target: Target) -> ByteShuffle | None:
     """What a target looks bytes up with; None where scalar loads are as good as it gets."""
+    if target.is_aarch64:
+        return ByteShuffle("tbl", 16)
+    if target.is_wasm and target.dot is not Dot.NONE:
+        return ByteShuffle("swizzle", 16)
     if not target.is_x86 or target.dot is Dot.NONE:
         return None  # before SSSE3
     if target.vector_bytes == 64 and "+avx512vbmi" in target.features.split(","):
         return ByteShuffle("vpermb", 64)
     return ByteShuffle("pshufb", target.vector_bytes)
+
+
+def _swizzled(builder: Any, rows: list[Any], x: Any) -> Any:
+    """A vector looked up in rows of 16 entries."""
+    found = None
+    for k, row in enumerate(rows):
+        index = builder.sub(x, ir.Constant(x.type, [16 * k] * 16)) if k else x
+        entry = _call(builder, "swizzle", x.type, [row, index], vendor="wasm.")
+        found = entry if found is None else builder.or_(found, entry)
+    return found
+
+
+def _looked_up(builder: Any, rows: list[Any], x: Any) -> Any:
+    """A vector looked up in four rows of 16 entries at a time."""
+    found = ir.Constant(x.type, [0] * 16)
+    for k in range(0, len(rows), 4):
+        index = builder.sub(x, ir.Constant(x.type, [16 * k] * 16)) if k else x
+        given = [found, *rows[k : k + 4], index]
+        found = _call(builder, "tbx4.v16i8", x.type, given, vendor="aarch64.neon.")
+    return found
 
 
 def _differences(entries: Array) -> Array:

@@ -53,7 +53,7 @@ class _Byte:
 def bind_sums(renderer: Renderer, target: Target, root: Expr) -> None:
     """Compute the sum in an expression that has such terms, and bind it."""
     nbytes = register_bytes(target, renderer.lanes)
-    if nbytes == 0:
+    if nbytes == 0 or not target.is_x86:
         return
     sums = _Sums(renderer, nbytes, target.dot)
     for e in reversed(walk(root)):  # a sum before the sums in it

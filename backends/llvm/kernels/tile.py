@@ -46,7 +46,8 @@ class RegisterTile:
         """Accumulators, the same in every row, as they lie at `begin`."""
         vector = ir.VectorType(I32, self.dot.lanes)
         places = (at(builder, begin, i * self.dot.nbytes) for i in range(self.vectors))
-        return [builder.load(place, typ=vector, align=16) for place in places] * self.rows
+        loaded = [builder.load(place, typ=vector, align=16) for place in places]
+        return [self.dot.begun(builder, value) for value in loaded] * self.rows
 
     def run(self, builder: Any, x: Any, w: Any, words: int, sums: list[Any]) -> list[Any]:
         """The accumulators after `words` words that lie side by side from `x` and `w` on."""
