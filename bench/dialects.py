@@ -3,9 +3,9 @@
 Each is quantized by `onnxruntime.quantization.quantize_static`, QDQ and QOperator, activations and
 weights u8 or s8, a weight scale per tensor and per channel; compiled; and its classes held against
 onnxruntime's kernels that don't saturate. Where several classes score the same, any of them is
-right. Beside it stands onnxruntime against itself, with its graph optimizations off: what changes
-when the same integers are multiplied in another order, since a step on one pixel grows from layer
-to layer. Samples whose two best classes lie further apart than that are clear.
+right. Beside it stands how often all scores are the same numbers, and onnxruntime against itself,
+with its graph optimizations off: what changes when the same integers are multiplied in another
+order, since a step on one pixel grows from layer to layer.
 """
 
 import argparse
@@ -62,13 +62,13 @@ class Dialect:
 @dataclass(frozen=True)
 class Row:
     """One file: shares of samples whose class is onnxruntime's, of our library's classes, of those
-    of clear samples alone, of onnxruntime's with its optimizations off; nan where there is none,
-    and why ours are missing."""
+    whose every score is, and of onnxruntime's classes with its optimizations off; nan where there
+    is none, and why ours are missing."""
 
     model: str
     dialect: str
     ours: float
-    clear: float
+    scores: float
     itself: float
     failed: str = ""
 
@@ -129,10 +129,9 @@ def same_class(found: Floats, wanted: Floats) -> float:
     return float(np.mean(chosen == wanted.max(1)))
 
 
-def clear(wanted: Floats, noise: float) -> Any:
-    """The rows whose two best classes lie further apart than `noise`."""
-    best = np.sort(wanted, axis=1)[:, -2:]
-    return best[:, 1] - best[:, 0] > noise
+def same_scores(found: Floats, wanted: Floats) -> float:
+    """The share of rows that are the same numbers."""
+    return float(np.mean((found == wanted).all(axis=1)))
 
 
 def measure(model: Model, count: int) -> Iterator[Row]:
@@ -143,34 +142,27 @@ def measure(model: Model, count: int) -> Iterator[Row]:
         write_at_least(PER_CHANNEL_OPSET, model.obtain(), prepared)
         quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
         for kinds, per_channel in itertools.product(KINDS, (False, True)):
-            noise, itself = 0.0, math.nan
+            itself = math.nan
             for dialect in dialects(kinds, per_channel):
                 path = quantized(prepared, model, calibration, dialect)
                 wanted = scores(theirs(path, OPTIMIZED), model.input, xs)
                 if dialect.form == "QDQ":
                     other = scores(theirs(path, AS_WRITTEN), model.input, xs)
-                    noise, itself = float(np.abs(other - wanted).max()), same_class(other, wanted)
-                yield compared(model, dialect, path, xs, wanted, noise, itself)
+                    itself = same_class(other, wanted)
+                yield compared(model, dialect, path, xs, wanted, itself)
                 itself = math.nan  # a QOperator file is computed one way only
 
 
 def compared(
-    model: Model,
-    dialect: Dialect,
-    path: Path,
-    xs: Floats,
-    wanted: Floats,
-    noise: float,
-    itself: float,
+    model: Model, dialect: Dialect, path: Path, xs: Floats, wanted: Floats, itself: float
 ) -> Row:
     """A file, compiled, against onnxruntime's scores of it."""
     try:
         found = scores(ours(path), model.input, xs)
     except irc.IRCError as error:
         return Row(model.name, str(dialect), math.nan, math.nan, itself, str(error))
-    rows = clear(wanted, noise)
-    clearly = same_class(found[rows], wanted[rows]) if rows.any() else math.nan
-    return Row(model.name, str(dialect), same_class(found, wanted), clearly, itself)
+    same = same_class(found, wanted), same_scores(found, wanted)
+    return Row(model.name, str(dialect), *same, itself)
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -183,10 +175,10 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def cell(row: Row) -> str:
-    """The shares in percent: ours, ours where it is clear, its own; or why ours are missing."""
+    """The shares in percent: our classes, our scores, its own classes; or why ours are missing."""
     if row.failed:
         return brief(row.failed)
-    shares = (row.ours, row.clear, row.itself)
+    shares = (row.ours, row.scores, row.itself)
     return " / ".join(ABSENT if math.isnan(x) else f"{100 * x:.1f}" for x in shares)
 
 

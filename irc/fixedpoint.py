@@ -109,6 +109,11 @@ def halved(acc: npt.ArrayLike, power: int) -> Array:
     return (wide + ((1 << (power - 1)) - 1) + odd) >> power
 
 
+def averaged(acc: npt.ArrayLike, power: int, type_: TensorType, bounds: tuple[int, int]) -> Array:
+    """Equation (10) where the factor is 2^-power, in a type: `clamp(zp + halved(acc), lo, hi)`."""
+    return _as(np.clip(halved(acc, power) + type_.zero, *bounds), type_.dtype)
+
+
 def mul_shift(
     a: npt.ArrayLike, m: npt.ArrayLike, s: npt.ArrayLike, *, half: bool = True
 ) -> Array:

@@ -17,7 +17,7 @@ from irc.plan import Buffer, Plan
 from irc.printer import PRINTED, type_text
 from irc.streams import State
 from irc.types import Array, DType, Quant, TensorType
-from irc.value import OPS, Value, attribute_fields, operand_fields
+from irc.value import OPS, Value, attribute_fields, may_lack, operand_fields
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -209,9 +209,10 @@ class _Parser:
         operands = self.items(")", lambda: self.operand(scope))
         fields: dict[str, Any] = {"name": name}
         names = operand_fields(cls)
-        if len(operands) != len(names):
+        missing = names[len(operands) :]
+        if len(operands) > len(names) or not may_lack(cls, missing):
             raise self.wrong(f"{cls.op} takes {len(names)} operands, {len(operands)} given")
-        fields |= dict(zip(names, operands, strict=True))
+        fields |= dict(zip(names, operands, strict=False))
         if self.take("{"):
             fields |= dict(self.items("}", self.attribute))
         self.expect(":")

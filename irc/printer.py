@@ -14,7 +14,7 @@ from irc.graph import Graph
 from irc.ops.core import Const, digest
 from irc.plan import Buffer
 from irc.types import Array, DType, Quant, TensorType
-from irc.value import Value, operand_fields
+from irc.value import Value, may_lack, operand_fields
 
 INLINE = 8
 """Arrays of up to this many elements are printed in place."""
@@ -64,8 +64,14 @@ class _Printer:
         head = f"{self.labels[v]} = {v.op}"
         if isinstance(v, Const):
             return f"{head} {_array(v.array)} : {type_text(v.type)}"
-        operands = ", ".join(self.operand(getattr(v, f)) for f in operand_fields(type(v)))
-        shown = {k: a for k, a in v.attributes.items() if k not in v.declares}
+        names = list(operand_fields(type(v)))
+        while names and getattr(v, names[-1]) is None and may_lack(type(v), names[-1:]):
+            names.pop()
+        operands = ", ".join(self.operand(getattr(v, f)) for f in names)
+        shown = {
+            k: a for k, a in v.attributes.items()
+            if k not in v.declares and (a or k not in v.flags)
+        }  # fmt: skip
         pairs = ", ".join(f"{k} = {self.attribute(a)}" for k, a in shown.items())
         attributes = f" {{{pairs}}}" if pairs else ""
         return f"{head}({operands}){attributes} : {type_text(v.type)}{self.place(index)}"

@@ -9,7 +9,7 @@ fields.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
@@ -38,6 +38,8 @@ class Value:
     op: ClassVar[str] = "value"
     declares: ClassVar[tuple[str, ...]] = ()
     """Attributes that stand in the printed result type: of `dtype`, `shape`, `quant`."""
+    flags: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are printed only where they are not none, false or 0."""
     moves: ClassVar[bool] = False
     """Whether the op only selects or moves elements: then its result keeps its operands' scale,
     it means the same on floats and integers, and it is its own integer twin."""
@@ -184,6 +186,12 @@ def operand_fields(cls: type[Value]) -> tuple[str, ...]:
         names = tuple(f.name for f in dataclasses.fields(cls) if f.type in kinds)
         _operand_fields[cls] = names
     return _operand_fields[cls]
+
+
+def may_lack(cls: type[Value], names: Sequence[str]) -> bool:
+    """Whether a node may be made without these operands."""
+    defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+    return all(defaults[name] is None for name in names)
 
 
 def attribute_fields(cls: type[Value]) -> tuple[str, ...]:

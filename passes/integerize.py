@@ -42,6 +42,7 @@ from irc.passes.intervals import inner_type, output_type
 from irc.passes.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.complete import Islands
 from irc.passes.roomy import with_room
+from irc.passes.stepping import stepping
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
 from irc.types import Array, DType, Quant, TensorType
@@ -253,16 +254,16 @@ class _Work:
         """The integers of a quantize node."""
         if isinstance(q.x, Const):
             return Const(q.evaluate(q.x.array), q.quant, name=q.x.name)
-        return self.compute(q.x, q.type)
+        return self.compute(q.x, q.type, single=q.single)
 
-    def compute(self, v: Value, target: TensorType) -> Value:
-        """The float value `v` in the quantization `target`."""
+    def compute(self, v: Value, target: TensorType, *, single: DType | None = None) -> Value:
+        """The float value `v` in the quantization `target`; `single` as a quantize has it."""
         key = (v, target.dtype, target.quant)
         if key not in self.made:
-            self.made[key] = self._compute(v, target)
+            self.made[key] = self._compute(v, target, single)
         return self.made[key]
 
-    def _compute(self, v: Value, target: TensorType) -> Value:
+    def _compute(self, v: Value, target: TensorType, single: DType | None) -> Value:
         form = self.forms.get(v)
         if form is not None:
             return converted(form, target)
@@ -271,13 +272,12 @@ class _Work:
             return self.table(v, source, target)
         if is_clamp(v):
             (inner,) = v.operands
-            return clamped(self.compute(inner, target), v, target)
+            return clamped(self.compute(inner, target, single=single), v, target)
         if (factor := scaling(v)) is not None and self.rescales(v):
             return self.scaled(v, factor, target)
         if v.moves:
-            made = [self.part(o, target) for o in v.operands]
-            return _over(v, made)
-        return self.twin(v, target)
+            return _over(v, [self.part(o, target, single) for o in v.operands])
+        return self.twin(v, target, single)
 
     def rescales(self, v: Value) -> bool:
         """Whether a factor can be a matter of its operand's scale: that is computed for it."""
@@ -293,14 +293,14 @@ class _Work:
             return in_type(made, target)
         return made.replace(quant=quant, name=v.name)
 
-    def part(self, o: Value, target: TensorType) -> Value:
+    def part(self, o: Value, target: TensorType, single: DType | None) -> Value:
         """An operand of a moving op, computed straight into the result's quantization."""
         if not o.type.dtype.is_float:
             return self.forms[o] or o
         wanted = TensorType(target.dtype, o.shape, target.quant)
         if isinstance(o, Const):
             return Const(fixedpoint.quantize(o.array, wanted), wanted.quant, name=o.name)
-        return self.compute(o, wanted)
+        return self.compute(o, wanted, single=single)
 
     def table(self, v: Value, source: Value, target: TensorType) -> Value:
         """A chain of functions of one value, equation (8)."""
@@ -309,14 +309,15 @@ class _Work:
         made = looked_up(source, lambda real: apply(v, root, real), target, f"{v.op} %{v.name}")
         return made.replace(name=v.name)
 
-    def twin(self, v: Value, target: TensorType) -> Value:
+    def twin(self, v: Value, target: TensorType, single: DType | None) -> Value:
         """The op's integer twin over the integers of its operands."""
         known = self.read(v, target)
         if known is None:
             return _placeholder(target)
         operands = tuple(self.operands(v, known))
         try:
-            return _twin(v, operands, target).replace(name=v.name)
+            twin = _twin(v, operands, target).replace(name=v.name)
+            return stepping(twin, v, operands, single=single)
         except IRCError as error:
             made = self.fitted(v, operands, target)
             if made is None:

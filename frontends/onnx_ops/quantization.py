@@ -110,7 +110,7 @@ def integers(
     if dtype not in QUANTIZED:
         node.fail(f"quantizing to {dtype.value} is not supported")
     quant = stated(node, (0, scale, zero), y.shape, axis)
-    return node.builder.add(Quantize(_limited(node, y, zero, quant), dtype, quant))
+    return node.builder.add(Quantize(_limited(node, y, zero, quant), dtype, quant, single=dtype))
 
 
 def _limited(node: Node, y: Value, zero: int, quant: Quant) -> Value:

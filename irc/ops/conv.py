@@ -16,9 +16,13 @@ from irc.ops.core import Const
 from irc.ops.quantization import (
     Bounds,
     Folded,
+    averaged,
     check_accumulator,
     check_bounds,
+    check_exception,
     constant,
+    excepted,
+    excepted_sums,
     folded_constants,
     full_range,
     is_wide,
@@ -100,6 +104,11 @@ def convolution_loops(v: QConv2d | QConvTranspose2d) -> Loops:
     """The sum, then equation (6)."""
     n, y, x, o = axes(v.shape, "n y x o")
     acc = accumulation(v, n, y, x, o)
+    if isinstance(v, QConv2d):
+        acc = excepted(acc, v.exception, o)
+        if v.power:
+            value = averaged(acc, v.power, v.clamp, v.type)
+            return Loops((Nest((n, y, x, o), value),))
     m, s = load(v.m, o), load(v.s, o)
     value = requantized(acc, m, s, v.clamp, v.type, wide=v.wide, half=not v.fraction)
     return Loops((Nest((n, y, x, o), value),))
@@ -187,6 +196,8 @@ class QConv2d(Value):
     m i32, s i8 per output channel, b with `-zp_x * sum(w)` folded in. `wide`: equation (6) is
     computed in 64 bits, because 32 could overflow before the clamp. b, and the sum that it is
     added to, have `fraction` bits below the unit of the products; if any, b holds the half, too.
+    The sum that `exception`, i32[2,O], names for a channel counts as many more as it says. If
+    `power` is set, the factor of all channels is 2^-power, and ties go to the even integer.
     """
 
     x: Value
@@ -203,7 +214,10 @@ class QConv2d(Value):
     quant: Quant
     wide: bool = False
     fraction: int = 0
+    exception: Value | None = None
+    power: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+    flags: ClassVar[tuple[str, ...]] = ("power",)
 
     @property
     def window(self) -> Window:
@@ -217,15 +231,20 @@ class QConv2d(Value):
         check_bounds(self.clamp, self.dtype)
         operands = self.x, self.w, self.b, self.m, self.s
         shape = integer_result(*operands, self.window, self.groups)
+        check_exception(shape[3], self.exception)
         return TensorType(self.dtype, shape, self.quant)
 
-    def evaluate(self, x: Array, w: Array, b: Array, m: Array, s: Array) -> Array:
+    def evaluate(
+        self, x: Array, w: Array, b: Array, m: Array, s: Array, exception: Array | None
+    ) -> Array:
         """In float64 by BLAS, exact below 2^53."""
         acc = correlate(
             x.astype(np.float64), w.astype(np.float64), self.window, self.groups,
             fill=self.x.type.zero,
         )  # fmt: skip
-        total = (acc.astype(np.int64) << self.fraction) + b
+        total = excepted_sums((acc.astype(np.int64) << self.fraction) + b, exception)
+        if self.power:
+            return fixedpoint.averaged(total, self.power, self.type, self.clamp)
         zero, half = self.type.zero, not self.fraction
         return fixedpoint.requantize(total, m, s, zero, self.clamp, self.dtype, half=half)
 

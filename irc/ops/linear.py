@@ -15,11 +15,15 @@ from irc.ops.core import Const
 from irc.ops.quantization import (
     Bounds,
     accumulator,
+    averaged,
     check_accumulator,
     check_bounds,
+    check_exception,
     check_product,
     constant,
     difference,
+    excepted,
+    excepted_sums,
     folded_constants,
     full_range,
     is_wide,
@@ -136,7 +140,8 @@ class QLinear(Value):
     """Integer linear map, equations (4) and (6).
 
     x [..., K] quantized per tensor; w i8 [O, K]; b i32, m i32, s i8 per output, b with
-    `-zp_x * sum(w)` folded in. `wide` and `fraction` as in `qconv2d`.
+    `-zp_x * sum(w)` folded in. `wide`, `fraction`, `exception` and `power` as in
+    `qconv2d`.
     """
 
     x: Value
@@ -149,7 +154,10 @@ class QLinear(Value):
     quant: Quant
     wide: bool = False
     fraction: int = 0
+    exception: Value | None = None
+    power: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+    flags: ClassVar[tuple[str, ...]] = ("power",)
 
     def infer(self) -> TensorType:
         """Operands that fit each other; x and the result quantized per tensor."""
@@ -158,13 +166,19 @@ class QLinear(Value):
         if self.w.type.dtype is not DType.I8:
             raise TypeCheckError(f"w must be i8, it is {self.w.type}")
         check_accumulator(shape[-1], self.b, self.m, self.s)
+        check_exception(shape[-1], self.exception)
         check_bounds(self.clamp, self.dtype)
         return TensorType(self.dtype, shape, self.quant)
 
-    def evaluate(self, x: Array, w: Array, b: Array, m: Array, s: Array) -> Array:
+    def evaluate(
+        self, x: Array, w: Array, b: Array, m: Array, s: Array, exception: Array | None
+    ) -> Array:
         """In float64 by BLAS, exact below 2^53."""
         acc = (x.astype(np.float64) @ w.T.astype(np.float64)).astype(np.int64)
         acc, half = (acc << self.fraction) + b, not self.fraction
+        acc = excepted_sums(acc, exception)
+        if self.power:
+            return fixedpoint.averaged(acc, self.power, self.type, self.clamp)
         zero = self.type.zero
         return fixedpoint.requantize(acc, m, s, zero, self.clamp, self.dtype, half=half)
 
@@ -175,6 +189,10 @@ class QLinear(Value):
         x = load(self.x, *outer, k).cast(DType.I32)
         total = Reduce("add", (k,), x * load(self.w, o, k).cast(DType.I32))
         acc = (total << self.fraction) + load(self.b, o)
+        acc = excepted(acc, self.exception, o)
+        if self.power:
+            value = averaged(acc, self.power, self.clamp, self.type)
+            return Loops((Nest((*outer, o), value),))
         value = requantized(
             acc, load(self.m, o), load(self.s, o), self.clamp, self.type,
             wide=self.wide, half=not self.fraction,

@@ -60,7 +60,8 @@ def reach(t: TensorType) -> int:
 
 @op("qadd")
 class QAdd(_QBinary):
-    """Equation (7): `clamp(zp + (((a-z_a)*ma + (b-z_b)*mb + 2^(shift-1)) >> shift))`, in i32.
+    """Equation (7): `clamp(zp + (((a-z_a)*ma + (b-z_b)*mb + half) >> shift))`, in i32, where half
+    is `2^(shift-1) + nudge`.
 
     A negative multiplier subtracts. An operand of 32 bits has zero point 0 and is clamped to
     `WIDEST` first.
@@ -72,7 +73,14 @@ class QAdd(_QBinary):
     clamp: Bounds
     dtype: DType
     quant: Quant
+    nudge: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+    flags: ClassVar[tuple[str, ...]] = ("nudge",)
+
+    @property
+    def half(self) -> int:
+        """What rounds the sum."""
+        return (1 << (self.shift - 1)) + self.nudge
 
     @classmethod
     def of(cls, a: Value, b: Value, result: TensorType, *, sign: int = 1) -> QAdd:
@@ -91,7 +99,7 @@ class QAdd(_QBinary):
         if any(t.dtype.bits > 16 and t.zero for t in (self.a.type, self.b.type)):
             raise TypeCheckError("operands of 32 bits must have zero point 0")
         largest = reach(self.a.type) * abs(self.ma) + reach(self.b.type) * abs(self.mb)
-        if largest + 2 ** (self.shift - 1) >= 2**31:
+        if largest + max(self.half, -self.half) >= 2**31:
             raise TypeCheckError(f"sums with multipliers {self.ma}, {self.mb} may leave 32 bits")
         return result
 
@@ -99,7 +107,7 @@ class QAdd(_QBinary):
         """Equation (7)."""
         wide = zip(self.wide(a, b), (self.a, self.b), strict=True)
         da, db = (np.clip(d, -reach(v.type), reach(v.type)) for d, v in wide)
-        total = (da * self.ma + db * self.mb + (1 << (self.shift - 1))) >> self.shift
+        total = (da * self.ma + db * self.mb + self.half) >> self.shift
         y = np.clip(total + self.type.zero, *self.clamp)
         return np.asarray(y, self.dtype.numpy)
 
@@ -109,7 +117,7 @@ class QAdd(_QBinary):
         def value(*i: Expr) -> Expr:
             found = zip(self.differences(i), (self.a, self.b), strict=True)
             da, db = (_reached(d, v.type) for d, v in found)
-            total = (da * self.ma + db * self.mb + (1 << (self.shift - 1))) >> self.shift
+            total = (da * self.ma + db * self.mb + self.half) >> self.shift
             # The sum is below 2^30 by now, so that the zero point can't overflow it.
             return clamp(total + self.type.zero, *self.clamp).cast(self.dtype)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
-from irc.loops import Expr, Int, Loops, MulShift, clamp, elementwise, load
+from irc.loops import Expr, Int, Loops, MulShift, Select, clamp, elementwise, lift, load
 from irc.ops.core import Const
 from irc.proofs import ACCUMULATOR_LIMIT, accumulator_bound, needs_wide
 from irc.types import Array, DType, Quant, TensorType
@@ -23,12 +23,19 @@ Bounds = tuple[int, int]
 
 @op("quantize")
 class Quantize(Value):
-    """Equation (2): reals to integers."""
+    """Equation (2): reals to integers.
+
+    `single`: the runtime that the program was made for, such as onnxruntime, computes these
+    integers in single precision from the sums of the layer before, `rint(float32(sum) *
+    float32(factor))`; in this type, whatever `dtype` has become since.
+    """
 
     x: Value
     dtype: DType
     quant: Quant
+    single: DType | None = None
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+    flags: ClassVar[tuple[str, ...]] = ("single",)
 
     def infer(self) -> TensorType:
         """The operand's shape; the operand must be float."""
@@ -141,6 +148,13 @@ def check_bounds(bounds: Bounds, dtype: DType) -> None:
         raise TypeCheckError(f"clamp {list(bounds)} is no range of {dtype.value}")
 
 
+def check_exception(channels: int, exception: Value | None) -> None:
+    """Raise `TypeCheckError` unless the channels' exceptions are i32[2, channels] or absent."""
+    wanted = (DType.I32, (2, channels))
+    if exception is not None and (exception.type.dtype, exception.shape) != wanted:
+        raise TypeCheckError(f"exception must be i32[2,{channels}], it is {exception.type}")
+
+
 def check_accumulator(channels: int, b: Value, m: Value, s: Value) -> None:
     """Raise `TypeCheckError` unless b, m, s are i32, i32, i8 vectors of one entry per channel."""
     for what, v, dtype in (("b", b, DType.I32), ("m", m, DType.I32), ("s", s, DType.I8)):
@@ -161,6 +175,20 @@ def requantized(
     bits if `wide`."""
     acc = acc.cast(DType.I64) if wide else acc
     return clamp(MulShift(acc, m, s, half) + result.zero, *bounds).cast(result.dtype)
+
+
+def excepted(acc: Expr, exception: Value | None, channel: Expr) -> Expr:
+    """Sums as equation (6) takes them: that of a channel which stands in row 0 of `exception`,
+    i32[2, channels], counts as many more as row 1 says."""
+    if exception is None:
+        return acc
+    listed = acc.equals(load(exception, 0, channel))
+    return acc + Select(listed, load(exception, 1, channel), lift(0, DType.I32))
+
+
+def excepted_sums(acc: Array, exception: Array | None) -> Array:
+    """The same of i64 sums [..., channels]."""
+    return acc if exception is None else acc + (acc == exception[0]) * exception[1]
 
 
 def magnitude(t: TensorType) -> int:

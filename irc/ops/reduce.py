@@ -226,8 +226,7 @@ class QReduceSum(_Reduction):
         total = np.sum(x, self.axes, dtype=np.int64, keepdims=self.keepdims)
         acc, zero = total - self.count * self.x.type.zero, self.type.zero
         if self.power:
-            mean = fixedpoint.halved(acc, self.power) + zero
-            return np.asarray(np.clip(mean, *self.clamp), self.dtype.numpy)
+            return fixedpoint.averaged(acc, self.power, self.type, self.clamp)
         return fixedpoint.requantize(acc, self.m, self.s, zero, self.clamp, self.dtype)
 
     def loops(self) -> Loops:

@@ -29,6 +29,7 @@ from tests.ops.sampling import (
     multipliers,
     pick,
     quant,
+    steps,
 )
 
 
@@ -155,7 +156,7 @@ def convolutions(draw: Draw) -> Sample:
     w, b, m, s = parameters(draw, (out, *kernel, channels), bits)
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, strides, pads, dilations, groups, clamp(draw, dtype), dtype,
-                quant(draw, dtype), fraction=bits)  # fmt: skip
+                quant(draw, dtype), fraction=bits, **steps(draw, b))  # fmt: skip
     return wrapped(draw, x, y)
 
 
@@ -176,7 +177,7 @@ def depthwise(draw: Draw, largest: int = 20) -> Sample:
     w, b, m, s = parameters(draw, (channels, *kernel, 1), bits)
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, strides, pads, dilations, channels, clamp(draw, dtype), dtype,
-                quant(draw, dtype), fraction=bits)  # fmt: skip
+                quant(draw, dtype), fraction=bits, **steps(draw, b))  # fmt: skip
     return wrapped(draw, x, y)
 
 
@@ -189,5 +190,5 @@ def linears(draw: Draw) -> Sample:
     w, b, m, s = parameters(draw, (integer(draw, 1, 70), rows.shape[-1]), bits)
     dtype = pick(draw, EIGHT_BITS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
-    y = QLinear(rows, w, b, m, s, bounds, dtype, q, fraction=bits)
+    y = QLinear(rows, w, b, m, s, bounds, dtype, q, fraction=bits, **steps(draw, b))
     return wrapped(draw, x, y)

@@ -32,7 +32,7 @@ from irc.value import Value
 from tests.backends.harness import agree, examples, run_library, same_bits, schedule
 from tests.backends.products import convolutions, linears, parameters, source, wrapped
 from tests.backends.test_gemm import check, extreme
-from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
+from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant, steps
 
 TARGET = "x86-64-v4+amx"
 has_avx512 = pytest.mark.skipif(
@@ -126,7 +126,7 @@ def first_layers(draw: Draw, *, wide: bool = False) -> Sample:
     w, b, m, s = parameters(draw, (out, *kernel, channels))
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, (2, 2), (pads[0], pads[1], pads[2], pads[3]), (1, 1), 1,
-                clamp(draw, dtype), dtype, quant(draw, dtype))  # fmt: skip
+                clamp(draw, dtype), dtype, quant(draw, dtype), **steps(draw, b))  # fmt: skip
     return wrapped(draw, x, y)
 
 
@@ -157,7 +157,7 @@ def strided(draw: Draw) -> Sample:
     w, b, m, s = parameters(draw, (out, 1, 1, channels))
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, strides, (0, 0, 0, 0), (1, 1), 1, clamp(draw, dtype), dtype,
-                quant(draw, dtype))  # fmt: skip
+                quant(draw, dtype), **steps(draw, b))  # fmt: skip
     return wrapped(draw, x, y)
 
 

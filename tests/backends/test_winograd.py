@@ -22,7 +22,7 @@ from irc.types import DType, Quant, Shape
 from tests.backends.harness import TARGETS, agree, examples, schedule
 from tests.backends.products import joined, parameters, source, wrapped
 from tests.backends.test_gemm import check
-from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant
+from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant, steps
 
 X86 = [t for t in TARGETS if t.startswith("x86") and "amx" not in t]
 
@@ -45,7 +45,7 @@ def convolutions(draw: Draw) -> Sample:
     w, b, m, s = parameters(draw, (integer(draw, 1, 40), 3, 3, channels))
     dtype = pick(draw, EIGHT_BITS)
     y = QConv2d(image, w, b, m, s, (1, 1), pads, (1, 1), 1, clamp(draw, dtype), dtype,
-                quant(draw, dtype))  # fmt: skip
+                quant(draw, dtype), **steps(draw, b))  # fmt: skip
     return wrapped(draw, x, y)
 
 

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from bench.dialects import FORMATS, KINDS, Row, cell, clear, dialects, markdown, measure, same_class
+from bench.dialects import (
+    FORMATS,
+    KINDS,
+    Row,
+    cell,
+    dialects,
+    markdown,
+    measure,
+    same_class,
+    same_scores,
+)
 from bench.models import Model, example
 from tests.frontends.test_onnx_quantized_models import images
 
@@ -13,9 +23,9 @@ def test_a_tie_may_go_either_way() -> None:
     assert same_class(np.array([[0.0, 5.0, 1.0], [0.0, 1.0, 9.0]]), wanted) == 0.5
 
 
-def test_clear_is_what_noise_does_not_decide() -> None:
+def test_scores_are_the_same_where_all_are() -> None:
     wanted = np.array([[1.0, 3.0, 0.0], [0.0, 2.0, 1.5]])
-    assert clear(wanted, 1.0).tolist() == [True, False]
+    assert same_scores(np.array([[1.0, 3.0, 0.0], [0.0, 2.0, 1.0]]), wanted) == 0.5
 
 
 @pytest.mark.slow
@@ -28,7 +38,7 @@ def test_every_dialect_of_a_small_network_is_compiled() -> None:
     assert len(rows) == sum(len(list(dialects(k, c))) for k in KINDS for c in (False, True))
     assert {row.dialect.split()[0] for row in rows} == set(FORMATS)
     assert not any(row.failed for row in rows)
-    assert all(row.ours == row.clear == 1.0 for row in rows)
+    assert all(row.ours == row.scores == 1.0 for row in rows)
 
 
 def test_what_is_missing_says_why() -> None:

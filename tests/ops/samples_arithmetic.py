@@ -36,6 +36,7 @@ from tests.ops.sampling import (
     sample_of,
     scale,
     shape,
+    steps,
     weights,
 )
 
@@ -50,7 +51,10 @@ def qlinear(draw: Draw) -> Sample:
     b = Const(array(draw, DType.I32, (out,), (-(2**24), 2**24)), name="b")
     m, s = multipliers(draw, out, 27, 50)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
-    return sample_of(QLinear(x.value, w, b, m, s, bounds, dtype, q, fraction=fraction(draw)), x)
+    node = QLinear(
+        x.value, w, b, m, s, bounds, dtype, q, fraction=fraction(draw), **steps(draw, b)
+    )
+    return sample_of(node, x)
 
 
 @sample("qmatmul")
@@ -94,7 +98,8 @@ def qadd(draw: Draw) -> Sample:
     (ma, mb), shift = fixedpoint.common_multipliers(
         factors, (reach(a.value.type), reach(b.value.type))
     )
-    return sample_of(QAdd(a.value, b.value, ma, mb, shift, clamp(draw, dtype), dtype, q), a, b)
+    bounds, nudge = clamp(draw, dtype), pick(draw, [0, 0, -1, -100])
+    return sample_of(QAdd(a.value, b.value, ma, mb, shift, bounds, dtype, q, nudge), a, b)
 
 
 @sample("qmul")

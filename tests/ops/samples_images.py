@@ -33,6 +33,7 @@ from tests.ops.sampling import (
     sample,
     sample_of,
     shape,
+    steps,
     weights,
 )
 
@@ -80,7 +81,7 @@ def qconv2d(draw: Draw) -> Sample:
     dtype = pick(draw, RESULTS)
     node = QConv2d(
         x.value, w, b, m, s, shape.strides, shape.pads, shape.dilations, count,
-        clamp(draw, dtype), dtype, quant(draw, dtype), fraction=fraction(draw),
+        clamp(draw, dtype), dtype, quant(draw, dtype), fraction=fraction(draw), **steps(draw, b),
     )  # fmt: skip
     return sample_of(node, x)
 

@@ -18,7 +18,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import hypothesis.strategies as st
 import numpy as np
@@ -188,6 +188,25 @@ def multipliers(draw: Draw, count: int, low: int, high: int) -> tuple[Const, Con
 def fraction(draw: Draw) -> int:
     """Bits below an accumulator's unit, for sums of products below 2^24."""
     return pick(draw, [0, 0, 3, 6])
+
+
+class Steps(TypedDict):
+    """How a layer departs from equation (6)."""
+
+    exception: Value | None
+    power: int
+
+
+def steps(draw: Draw, b: Const) -> Steps:
+    """Ordinary, by a power of two, or with an exception for each channel: of the sum that a u8
+    tensor of zeros gives, or a small change of one of its bytes."""
+    kind = pick(draw, ["ordinary", "ordinary", "power", "exception", "both"])
+    power = integer(draw, 1, 20) if kind in ("power", "both") else 0
+    if kind not in ("exception", "both"):
+        return {"exception": None, "power": power}
+    sums = b.array + array(draw, DType.I32, b.shape, (-2, 2))
+    by = array(draw, DType.I32, b.shape, (-1, 1))
+    return {"exception": Const(np.stack([sums, by]), name="exception"), "power": power}
 
 
 def broadcastable(draw: Draw, dims: Shape) -> Shape:

@@ -1,0 +1,139 @@
+"""Twins of programs that are run in single precision, against that arithmetic, sum by sum."""
+
+import numpy as np
+import pytest
+
+from irc.graph import Graph, evaluate
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add
+from irc.ops.linear import Linear, QLinear
+from irc.ops.qelementwise import QAdd
+from irc.ops.quantization import Dequantize, Quantize
+from irc.ops.reduce import QReduceSum, ReduceMean
+from irc.passes.integerize import integerize
+from irc.text import parse
+from irc.types import Array, DType, Quant
+from irc.value import Value
+
+F32 = np.float32
+SX, SY = (float(F32(s)) for s in (0.0231, 0.0474))
+
+
+def real(name: str, dims: tuple[int, ...], quant: Quant) -> tuple[Input, Value]:
+    x = Input(DType.U8, dims, quant, name=name)
+    return x, Dequantize(x)
+
+
+PAIRS = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).reshape(-1, 2).astype(np.uint8)
+"""Of bytes, [65536, 2]."""
+WEIGHTS = np.array([127, 1], np.int8)
+"""Each sum from -16,384 to 16,256 is one of such a pair around 128."""
+
+
+def layer(seed: int = 2, channels: int = 100) -> tuple[Graph, Array]:
+    """A linear layer in QDQ form, and the scales of its channels' weights, all alike."""
+    scales = np.random.default_rng(seed).uniform(0.016, 0.03, channels).astype(F32)
+    x, xs = real("x", PAIRS.shape, Quant(SX, 128))
+    quant = Quant(tuple(map(float, scales)), 0, 0)
+    w = Dequantize(Const(np.tile(WEIGHTS, (channels, 1)), quant))
+    y = Quantize(Linear(xs, w), DType.U8, Quant(SY, 120), single=DType.U8, name="y")
+    return Graph("layer", (x,), (Dequantize(y),), ("y",)), scales
+
+
+def expected(scales: Array) -> Array:
+    """As onnxruntime computes it."""
+    sums = ((PAIRS.astype(np.int64) - 128) @ WEIGHTS.astype(np.int64)).astype(F32)
+    results = np.rint(sums[:, None] * ((F32(SX) * scales) / F32(SY)))
+    return np.asarray(np.clip(results + 120, 0, 255))
+
+
+def wrong(graph: Graph, scales: Array) -> int:
+    found = evaluate(integerize(graph), {"x": PAIRS})["y"]
+    return int((found != expected(scales)).sum())
+
+
+def test_layers_give_the_integers_of_single_precision() -> None:
+    graph, scales = layer()
+    (y,) = graph.outputs[0].operands
+    exact = graph.with_outputs((Dequantize(y.replace(single=None)),))
+    assert wrong(exact, scales) > 20  # or the test shows nothing
+    assert wrong(graph, scales) <= 2
+
+
+def test_a_miss_that_is_left_is_an_exception() -> None:
+    graph = integerize(layer()[0])
+    (node,) = graph.outputs
+    assert isinstance(node, QLinear)
+    assert isinstance(node.exception, Const)
+    at, by = node.exception.array
+    assert by.any()
+    assert np.array_equal(by == 0, at == -(2**31))
+    without = graph.with_outputs((node.replace(exception=None),))
+    missed = evaluate(without, {"x": PAIRS})["y"] != evaluate(graph, {"x": PAIRS})["y"]
+    assert missed.any()
+    assert not missed.any(0)[by == 0].any()
+
+
+def test_powers_of_two_round_to_even() -> None:
+    x, xs = real("x", (256, 1), Quant(0.5, 0))
+    w = Dequantize(Const(np.array([[1], [-3]], np.int8), Quant(0.25)))
+    y = Quantize(Linear(xs, w), DType.I8, Quant(0.5, -3), single=DType.I8, name="y")
+    node = integerize(Graph("g", (x,), (Dequantize(y),), ("y",)))
+    assert isinstance(node.outputs[0], QLinear)
+    assert node.outputs[0].power == 2
+    q = np.arange(256, dtype=np.uint8)[:, None]
+    wanted = np.clip(np.rint(q * np.array([1, -3]) * 0.25) - 3, -128, 127)
+    assert np.array_equal(evaluate(node, {"x": q})["y"], wanted)
+
+
+def sum_of(a: Array, b: Array, scales: Array, zeros: Array) -> Array:
+    """onnxruntime's order of operations, for the third scale and zero point: `fma` is one step."""
+
+    def fma(x: Array, y: np.float32, z: Array) -> Array:
+        return np.asarray(x * np.float64(y) + np.float64(z)).astype(F32)
+
+    ra, rb = scales[:2] / scales[2]
+    fixed = F32(F32(zeros[2]) - fma(zeros[0], ra, rb * F32(zeros[1])))
+    return np.rint(fma(a, ra, fma(b, rb, fixed)))
+
+
+@pytest.mark.parametrize("single", [DType.U8, DType.I8])
+def test_all_sums_of_two_bytes(single: DType) -> None:
+    shift, changed = DType.U8.min - single.min, 0
+    a, b = PAIRS.T
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        scales, zeros = rng.uniform(0.02, 0.06, 3).astype(F32), rng.integers(90, 160, 3)
+        quants = [Quant(float(s), int(z)) for s, z in zip(scales, zeros, strict=True)]
+        (x, xs), (y, ys) = (real(n, a.shape, q) for n, q in zip("ab", quants, strict=False))
+        q = Quantize(Add(xs, ys), DType.U8, quants[2], single=single, name="y")
+        graph = integerize(Graph("sum", (x, y), (Dequantize(q),), ("y",)))
+        (made,) = graph.outputs
+        assert isinstance(made, QAdd)
+        wanted = sum_of(a.astype(float) - shift, b.astype(float) - shift, scales, zeros - shift)
+        found = evaluate(graph, {"a": a, "b": b})["y"]
+        assert np.array_equal(found, np.clip(wanted + shift, 0, 255))
+        changed += (made.ma, made.nudge) != (QAdd.of(made.a, made.b, made.type).ma, 0)
+    assert changed
+
+
+def test_means_divide_in_single_precision() -> None:
+    x, xs = real("x", (2000, 7, 7, 2), Quant(SX, 3))
+    mean = ReduceMean(xs, (1, 2), keepdims=False)
+    y = Quantize(mean, DType.U8, Quant(SY / 3, 9), single=DType.U8, name="y")
+    node = integerize(Graph("g", (x,), (Dequantize(y),), ("y",)))
+    assert isinstance(node.outputs[0], QReduceSum)
+    q = np.random.default_rng(0).integers(0, 256, (2000, 7, 7, 2)).astype(np.uint8)
+    sums = (q.astype(np.int64) - 3).sum((1, 2)).astype(F32)
+    factor = F32(SX) / (F32(SY / 3) * F32(49))
+    wanted = np.clip(np.rint(np.clip(sums * factor, -9, 246)) + 9, 0, 255)
+    assert np.array_equal(evaluate(node, {"x": q})["y"], wanted)
+
+
+def test_the_attribute_survives_as_text() -> None:
+    graph, _ = layer(channels=4)
+    text = str(graph)
+    assert "{single = u8}" in text
+    again = parse(text)
+    assert str(again) == text
+    assert isinstance(integerize(again).outputs[0], QLinear)
