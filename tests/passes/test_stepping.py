@@ -1,5 +1,7 @@
 """Twins of programs that are run in single precision, against that arithmetic, sum by sum."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,8 @@ from irc.ops.linear import Linear, QLinear
 from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.reduce import QReduceSum, ReduceMean
+from irc.parser import parse
 from irc.passes.integerize import integerize
-from irc.text import parse
 from irc.types import Array, DType, Quant
 from irc.value import Value
 
@@ -89,7 +91,7 @@ def test_powers_of_two_round_to_even() -> None:
 def sum_of(a: Array, b: Array, scales: Array, zeros: Array) -> Array:
     """onnxruntime's order of operations, for the third scale and zero point: `fma` is one step."""
 
-    def fma(x: Array, y: np.float32, z: Array) -> Array:
+    def fma(x: Any, y: np.float32, z: Any) -> Array:
         return np.asarray(x * np.float64(y) + np.float64(z)).astype(F32)
 
     ra, rb = scales[:2] / scales[2]
