@@ -19,6 +19,11 @@ def lacks_division(builder: Any, type_: Any) -> bool:
     return element.width == 64 and triple.startswith(("arm", "thumb"))
 
 
+def divided(builder: Any, a: Any, b: Any) -> Any:
+    """`a / b` for unsigned i64, by whichever way the CPU has."""
+    return divide_unsigned(builder, a, b) if lacks_division(builder, I64) else builder.udiv(a, b)
+
+
 def divide_unsigned(builder: Any, a: Any, b: Any) -> Any:
     """`a / b` for unsigned i64, scalar or lane by lane."""
     function = _function(builder.module)

@@ -82,6 +82,11 @@ def kept(builder: Any, factor: Any) -> Any:
     return _by_parts(builder, (factor,), opaque)
 
 
+def on_x86(builder: Any) -> bool:
+    """Whether code is for x86-64, whose products of 32 bits are of even lanes."""
+    return bool(builder.module.triple.startswith("x86_64"))
+
+
 def _on_wasm(builder: Any) -> bool:
     return bool(builder.module.triple.startswith("wasm"))
 
@@ -148,10 +153,11 @@ def _products(builder: Any, a: Any, m: Any, *, x86: bool) -> tuple[Any, Any]:
 
 
 def high_words(builder: Any, a: Any, b: Any) -> Any:
-    """The high words of the unsigned products of an even number of 32-bit lanes, on x86."""
-    pairs = zip(split(builder, a, signed=False), split(builder, b, signed=False), strict=True)
-    first, second = (builder.mul(x, y) for x, y in pairs)
-    return _words(builder, (first, second), None, x86=True)
+    """The high words of the unsigned products of an even number of 32-bit lanes."""
+    x86 = on_x86(builder)
+    sides = (split(builder, v, signed=False, x86=x86) for v in (a, kept(builder, b)))
+    first, second = (builder.mul(x, y) for x, y in zip(*sides, strict=True))
+    return _words(builder, (first, second), None, x86=x86)
 
 
 def _words(builder: Any, products: tuple[Any, Any], shifts: Any, *, x86: bool) -> Any:

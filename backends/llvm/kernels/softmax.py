@@ -16,12 +16,14 @@ import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
+from irc.backends.llvm.division import divided
 from irc.backends.llvm.kernels.dot import call
 from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.packs import packs
 from irc.backends.llvm.kernels.shuffle import byte_shuffle
 from irc.backends.llvm.kernels.softmax_bytes import SoftmaxBytes
 from irc.backends.llvm.loop import I32, I64, counted, splat
-from irc.backends.llvm.rescale import mul_shift_vector
+from irc.backends.llvm.rescale import mul_shift_vector, on_x86
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.ops.quantization import full_range
@@ -39,7 +41,7 @@ def softmax(work: Work, target: Target) -> MicroKernel | None:
     if len(nodes) != 1 or sum(bool(v.operands) for v in work.body.order) != 1:
         return None
     (node,) = nodes
-    if not target.is_x86 or target.vector_bytes < 16:
+    if not packs(target):
         return None
     inputs, rank = work.body.inputs, len(work.kernel.shape)
     if node.x not in inputs or node.axis != rank - 1 or 0 in node.shape:
@@ -128,7 +130,7 @@ class _Softmax:
         largest = self._largest(builder, x)
         total = self._exponentials(f, x, largest)
         one = ir.Constant(I64, 1 << fixedpoint.RECIPROCAL_BITS)
-        reciprocal = builder.trunc(builder.udiv(one, total), I32)
+        reciprocal = builder.trunc(divided(builder, one, total), I32)
         self._probabilities(f, reciprocal, f.result.address(builder, result))
 
     def _largest(self, builder: Any, x: Any) -> Any:
@@ -225,7 +227,7 @@ class _Softmax:
             return ir.Constant(p.type, [value] * count)
 
         if count > 1:
-            y = mul_shift_vector(builder, p, constant(m), constant(s), (s, s))
+            y = mul_shift_vector(builder, p, constant(m), constant(s), (s, s), x86=on_x86(builder))
         else:
             wide = ir.VectorType(I64, 1)
             product = builder.mul(builder.sext(p, wide), ir.Constant(wide, [m]))

@@ -30,6 +30,7 @@ import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
+from irc.backends.llvm.division import divided
 from irc.backends.llvm.kernels.dot import call
 from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.memory import at, times
@@ -38,7 +39,7 @@ from irc.backends.llvm.kernels.rows import row_blocks, row_offset
 from irc.backends.llvm.kernels.shuffle import ByteShuffle
 from irc.backends.llvm.kernels.tile import carrying
 from irc.backends.llvm.loop import I32, I64, counted, spanned, splat
-from irc.backends.llvm.rescale import high_words, mul_shift_vector
+from irc.backends.llvm.rescale import high_words, mul_shift_vector, on_x86
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Int
 from irc.ops.quantization import full_range
@@ -145,7 +146,7 @@ class _Emitter:
         sums = self._by_planes if self.plan.planes else self._one_by_one
         one = ir.Constant(I64, 1 << fixedpoint.RECIPROCAL_BITS)
         total = sums(self._source(row), largest, self._kept(place))
-        builder.store(builder.trunc(builder.udiv(one, total), I32), number, align=8)
+        builder.store(builder.trunc(divided(builder, one, total), I32), number, align=8)
 
     def _find_results(self, row: tuple[Any, ...], place: Any) -> None:
         builder = self.builder
@@ -319,7 +320,8 @@ class _Emitter:
         product = builder.mul(builder.zext(e, wide), builder.zext(r, wide))
         shift = ir.Constant(wide, [fixedpoint.PROBABILITY_SHIFT] * count)
         p = builder.trunc(builder.lshr(product, shift), words)
-        return mul_shift_vector(builder, p, constant(m), constant(s), (s, s))
+        x86 = on_x86(builder)
+        return mul_shift_vector(builder, p, constant(m), constant(s), (s, s), x86=x86)
 
 
 def _unpacked(builder: Any, planes: list[Any]) -> list[Any]:
