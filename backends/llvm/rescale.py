@@ -82,6 +82,13 @@ def kept(builder: Any, factor: Any) -> Any:
     return _by_parts(builder, (factor,), opaque)
 
 
+def low_words(builder: Any, halves: Sequence[Any]) -> Any:
+    """The low words of 64-bit lanes, those of both halves side by side."""
+    words = ir.VectorType(I32, 2 * halves[0].type.count)
+    first, second = (builder.bitcast(v, words) for v in halves)
+    return _take(builder, first, second, range(0, 2 * words.count, 2))
+
+
 def on_x86(builder: Any) -> bool:
     """Whether code is for x86-64, whose products of 32 bits are of even lanes."""
     return bool(builder.module.triple.startswith("x86_64"))

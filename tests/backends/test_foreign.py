@@ -24,6 +24,7 @@ from tests.backends.harness import examples
 from tests.backends.products import convolutions, depthwise, joined, linears
 from tests.backends.test_gemm import extreme
 from tests.backends.test_matmul import attention, products
+from tests.backends.test_norm import norms
 from tests.backends.test_softmax import softmaxes
 from tests.backends.test_table import every_byte, scaled_tables, tables
 from tests.ops.sampling import EIGHT_BITS, Sample
@@ -45,6 +46,7 @@ KINDS = {
     "qdepthwise_u8i8_": depthwise(),
     "qmatmul_i16_": products() | attention(),
     "qsoftmax_": softmaxes(),
+    "qnorm_": norms(),
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
+from irc.backends.llvm.division import divided
 from irc.backends.llvm.kernels.dot import call
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.loop import I32, I64, maximum
@@ -64,4 +65,4 @@ def reciprocal_root(builder: Any, table: Any, d: Any) -> tuple[Any, Any]:
     n = builder.lshr(builder.sub(zeros, ir.Constant(I64, 2)), ir.Constant(I64, 1))
     root = square_root(builder, table, builder.shl(d, builder.shl(n, ir.Constant(I64, 1))))
     one = ir.Constant(I64, (1 << fixedpoint.ROOT_BITS) - 1)
-    return n, builder.udiv(one, root)
+    return n, divided(builder, one, root)
