@@ -10,7 +10,7 @@ ten thousand; its constants have room to take most of the others, too.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,16 @@ from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const
 from irc.ops.linear import QLinear
 from irc.ops.qelementwise import QAdd
-from irc.ops.quantization import Folded, accumulator_units, channel_scales, constant, is_wide
+from irc.ops.quantization import (
+    Folded,
+    Lookup,
+    Requantize,
+    accumulator_units,
+    channel_scales,
+    constant,
+    is_wide,
+    magnitude,
+)
 from irc.ops.reduce import QReduceSum, ReduceMean
 from irc.passes.staircase import Line, Staircase, through_halves, through_sums
 from irc.proofs import ACCUMULATOR_LIMIT, accumulator_bound
@@ -51,6 +60,8 @@ def stepping(made: Value, v: Value, operands: Sequence[Value], *, single: DType 
             return _single_mean(made)
         case QAdd() if single is not None:
             return _single_sum(made, single)
+        case Requantize() if single is not None and made.x.type.dtype.bits == 8:
+            return _single_change(made)
     return made
 
 
@@ -101,6 +112,25 @@ def _single_mean(made: QReduceSum) -> Value:
     return made.replace(m=int(line.m[0]), s=int(line.s[0]))
 
 
+def _single_change(made: Requantize) -> Value:
+    """`(q - z) * s_x / s_y`: reals in between, and a division. A table where no line has it."""
+    source, t = made.x.type, made.type
+    sx, sy = _F32(source.scale), _F32(t.scale)
+
+    def rounded(sums: Array) -> Array:
+        return np.asarray(np.rint(sums.astype(_F32) * sx / sy))
+
+    each = np.arange(source.dtype.min, source.dtype.max + 1) - source.zero
+    wanted = np.clip(rounded(each) + t.zero, *made.clamp).astype(t.dtype.numpy)
+    units, bound = np.array([float(sy) / float(sx)]), np.array([2 * magnitude(source)])
+    found = _line(made, units, rounded, bound)
+    if found is not None:
+        turned = made.replace(m=int(found[0].m[0]), s=int(found[0].s[0]))
+        if np.array_equal(turned.evaluate(each + source.zero), wanted):
+            return turned
+    return Lookup(made.x, Const(wanted), made.quant, name=made.name)
+
+
 def _single_line(made: Value, factors: Array, bound: Array) -> tuple[Line, Staircase] | None:
     """Equation (6) for factors f32[channels], and their steps; None where one is out of range."""
     units = 1 / factors.astype(np.float64)
@@ -108,7 +138,14 @@ def _single_line(made: Value, factors: Array, bound: Array) -> tuple[Line, Stair
     def rounded(sums: Array) -> Array:
         return np.asarray(np.rint(sums.astype(_F32) * factors[:, None]))
 
-    if not np.all((factors > 0) & np.isfinite(units)):
+    return _line(made, units, rounded, bound)
+
+
+def _line(
+    made: Value, units: Array, rounded: Callable[[Array], Array], bound: Array
+) -> tuple[Line, Staircase] | None:
+    """The line that takes the steps of `rounded`, which is near `sums / units`."""
+    if not np.all((units > 0) & np.isfinite(units)):
         return None
     stairs = Staircase.of(rounded, units, np.zeros(len(units)), bound, made.type)
     try:

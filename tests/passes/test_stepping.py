@@ -139,3 +139,14 @@ def test_the_attribute_survives_as_text() -> None:
     again = parse(text)
     assert str(again) == text
     assert isinstance(integerize(again).outputs[0], QLinear)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5, 0.37, 3.1])
+def test_changes_of_scale_go_through_reals(ratio: float) -> None:
+    x, xs = real("x", (256,), Quant(SX, 100))
+    sy = float(F32(SX * ratio))
+    y = Quantize(xs, DType.U8, Quant(sy, 20), single=DType.U8, name="y")
+    q = np.arange(256, dtype=np.uint8)
+    found = evaluate(integerize(Graph("g", (x,), (Dequantize(y),), ("y",))), {"x": q})["y"]
+    reals = (q.astype(F32) - F32(100)) * F32(SX)
+    assert np.array_equal(found, np.clip(np.rint(reals / F32(sy)) + 20, 0, 255))
