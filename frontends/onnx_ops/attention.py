@@ -7,6 +7,7 @@ import numpy as np
 from irc.ops.cast import Cast
 from irc.ops.elementwise import Add
 from irc.ops.linear import MatMul
+from irc.ops.logic import Less
 from irc.ops.normalization import LayerNorm
 from irc.ops.reduce import ReduceSum
 from irc.ops.selection import Gather, Where
@@ -43,7 +44,7 @@ def attention(node: Node) -> Results:
         for i in range(3)
     )
     k, v, present = _with_past(node, k, v)
-    scores = _scores(node, q, k, size)
+    scores = masked_scores(node, q, k, mask=3, bias=5)
     weighed = build.add(MatMul(build.add(Softmax(scores, 3)), v))
     result = build.reshape(
         build.transpose(weighed, (0, 2, 1, 3)), (batch, steps, heads * size)
@@ -68,16 +69,17 @@ def _with_past(node: Node, k: Value, v: Value) -> tuple[Value, Value, Value]:
     return k, v, build.add(Concat(both, 0))
 
 
-def _scores(node: Node, q: Value, k: Value, size: int) -> Value:
-    """What the softmax is taken of: masked, and causal if the node says so."""
+def masked_scores(node: Node, q: Value, k: Value, mask: int, bias: int) -> Value:
+    """What the softmax is taken of, for queries and keys [B, N, S, D]: with a bias and a mask, by
+    the numbers of their inputs, and causal if the node says so."""
     build = node.builder
-    scale = node.real("scale") or size**-0.5
+    scale = node.real("scale") or q.shape[3] ** -0.5
     scores = build.add(MatMul(forms.scaled(build, q, scale), build.transpose(k, (0, 1, 3, 2))))
-    if node.has(5):
-        scores = build.add(Add(scores, node.x(5)))
+    if node.has(bias):
+        scores = build.add(Add(scores, node.x(bias)))
     low = build.const(np.asarray(node.real("mask_filter_value"), np.float32))
-    if node.has(3):
-        scores = build.add(Where(_seen(node, node.x(3), scores), scores, low))
+    if node.has(mask):
+        scores = build.add(Where(_seen(node, node.x(mask), scores), scores, low))
     steps, total = scores.shape[2:]
     if not node.integer("unidirectional"):
         return scores
@@ -87,8 +89,13 @@ def _scores(node: Node, q: Value, k: Value, size: int) -> Value:
 
 
 def _seen(node: Node, mask: Value, scores: Value) -> Value:
-    """A mask [B, T] or [B, S, T], 1 for what is seen, as it broadcasts to scores [B, N, S, T]."""
+    """A mask [B, T] or [B, S, T], 1 for what is seen, or how many are [B], as it broadcasts to
+    scores [B, N, S, T]."""
     batch, _, steps, total = scores.shape
+    if mask.shape == (batch,) and not mask.type.dtype.is_float:
+        counts = node.builder.reshape(mask, (batch, 1, 1, 1))
+        places = node.builder.const(np.arange(total, dtype=mask.type.dtype.numpy))
+        return node.builder.add(Less(places, counts))
     shapes: dict[Shape, Shape] = {(batch, total): (batch, 1, 1, total)}
     shapes[batch, steps, total] = (batch, 1, steps, total)
     if mask.shape not in shapes or mask.type.dtype.is_float:

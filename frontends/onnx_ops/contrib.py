@@ -94,6 +94,20 @@ _DECLARED = (
         num_heads=REQUIRED, unidirectional=0, mask_filter_value=-10000.0, scale=0.0, do_rotary=0,
         rotary_embedding_dim=0, past_present_share_buffer=0,
     ),
+    declare(
+        "MultiHeadAttention", (1, 10), 4,
+        num_heads=REQUIRED, mask_filter_value=-10000.0, scale=0.0, unidirectional=0,
+    ),
+    declare(
+        "GroupQueryAttention", (7, 14), 4,
+        num_heads=REQUIRED, kv_num_heads=REQUIRED, scale=0.0, softcap=0.0, local_window_size=-1,
+        do_rotary=0, rotary_interleaved=0, smooth_softmax=0, qk_output=0, k_quant_type="NONE",
+        v_quant_type="NONE", kv_cache_bit_width=0,
+    ),
+    declare(
+        "RotaryEmbedding", (4, 4),
+        interleaved=0, num_heads=0, rotary_embedding_dim=0, scale=1.0, is_packed_batching=0,
+    ),
     declare("EmbedLayerNormalization", (7, 9), 3, epsilon=1e-12, mask_index_type=0),
     declare(
         "DynamicQuantizeLSTM", (12, 12), 3, activations=STRINGS, activation_alpha=FLOATS,
@@ -105,6 +119,9 @@ _DECLARED = (
     declare(
         "MatMulNBits", (3, 6), K=REQUIRED, N=REQUIRED, bits=4, block_size=REQUIRED,
         accuracy_level=0,
+    ),
+    declare(
+        "GatherBlockQuantized", (3, 4), bits=4, block_size=128, gather_axis=0, quantize_axis=1
     ),
 )  # fmt: skip
 

@@ -1,10 +1,12 @@
-"""Weights of few bits in onnxruntime's own packing: MatMulNBits (domain com.microsoft)."""
+"""Weights of few bits in onnxruntime's own packing: MatMulNBits and GatherBlockQuantized (domain
+com.microsoft)."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from irc.ops.elementwise import Add
+from irc.ops.selection import Gather
 from irc.types import Array
 
 from .. import normal_forms as forms
@@ -49,6 +51,38 @@ def _zeros(node: Node, n: int, blocks: int, bits: int) -> Array:
         packed = _of_size(node, 3, "zero points", n * rows).reshape(n, rows)
         given = unpacked(packed, bits)[:, :blocks]
     return given.reshape(n, blocks, 1).astype(np.float32)
+
+
+@handles("com.microsoft.GatherBlockQuantized")
+def gather_few_bits(node: Node) -> Results:
+    """Rows of a table that lies in blocks along one axis, each with a scale and a zero point; its
+    reals are quantized anew."""
+    table = _table(node)
+    axis = node.axis(node.integer("gather_axis"), table.ndim)
+    return node.builder.add(Gather(node.builder.const(table), node.x(1), axis))
+
+
+def _table(node: Node) -> Array:
+    """The reals of a table of 4-bit integers, or of bytes that may hold several each."""
+    q, bits, block = node.constant(0, "table"), node.integer("bits"), node.integer("block_size")
+    if bits not in BITS or block < 16 or block & (block - 1):
+        node.fail(f"bits = {bits} and block_size = {block} are not supported")
+    # Bytes may hold several numbers; those of the model's 4-bit types were taken apart before.
+    several = bits < 8 and q.dtype == np.uint8 and node.proto.input[0] not in node.builder.kinds
+    axis = node.axis(node.integer("quantize_axis"), q.ndim)
+    scale = node.constant(2, "scales").astype(np.float32)
+    zero: Array = np.asarray(2 ** (bits - 1) if q.dtype == np.uint8 and several else 0)
+    if node.has(3):
+        zero = node.constant(3, "zero points")
+        zero = unpacked(zero, bits)[..., : scale.shape[-1]] if several else zero
+    q = unpacked(q, bits) if several else q
+    extent = q.shape[axis]
+    shape = (*q.shape[:axis], -(-extent // block), *q.shape[axis + 1 :])
+    if scale.shape != shape or zero.size not in (1, scale.size):
+        node.fail(f"scales {list(scale.shape)} do not fit {list(q.shape)} in blocks of {block}")
+    wide = [np.repeat(a, block, axis) if a.ndim else a for a in (scale, zero.astype(np.float32))]
+    cut = [a.take(range(extent), axis) if a.ndim else a for a in wide]
+    return np.asarray((q.astype(np.float32) - cut[1]) * cut[0], np.float32)
 
 
 def _of_size(node: Node, i: int, what: str, size: int) -> Array:

@@ -10,6 +10,7 @@ from irc.ops.selection import Gather, Where
 from irc.types import Shape
 from irc.value import Value
 
+from ..builder import Builder
 from ..indexing import (
     front,
     offsets,
@@ -76,16 +77,24 @@ def tensor_scatter(node: Node) -> Results:
         node.fail(f"updates {updates.type} do not fit {x.type}")
     if axis == 0 or mode not in ("linear", "circular") or not updates.shape[axis]:
         node.fail(f"axis = {axis} with mode = {mode!r} of {updates.type} is not supported")
+    starts = node.x(2) if node.has(2) else build.const(np.zeros(x.shape[0], np.int64))
+    return cached(build, x, updates, starts, axis, circular=mode == "circular")
+
+
+def cached(
+    build: Builder, x: Value, updates: Value, starts: Value, axis: int, *, circular: bool = False
+) -> Value:
+    """x, a cache, of which sequence b (axis 0) has its updates along an axis from i64 `starts[b]`
+    on; `circular` ones go on at the start."""
     batch, extent, length = x.shape[0], x.shape[axis], updates.shape[axis]
-    starts = node.x(2) if node.has(2) else build.const(np.zeros(batch, np.int64))
     since = build.add(Sub(build.const(np.arange(extent)), build.reshape(starts, (batch, 1))))
-    if mode == "circular":
+    if circular:
         since = build.add(Mod(since, build.const(np.asarray(extent, np.int64))))
     zero, last = (build.const(np.asarray(n, np.int64)) for n in (0, length - 1))
     new = build.add(And(build.add(LessOrEqual(zero, since)), build.add(LessOrEqual(since, last))))
     at = build.add(Minimum(build.add(Maximum(since, zero)), last))
     rows = build.add(Add(at, build.const(np.arange(batch)[:, np.newaxis] * length)))
-    order = (0, axis, *same[1:])
+    order = (0, axis, *(i for i in range(1, x.type.rank) if i != axis))
     moved = build.transpose(updates, order)
     new_rows = picked(build, moved, rows, moved.shape[2:])
     back = build.transpose(new_rows, tuple(int(i) for i in np.argsort(order)))

@@ -160,3 +160,28 @@ def test_products_with_weights_of_few_bits_that_are_refused() -> None:
     order = numpy_helper.from_array(np.zeros(K, np.int32), "order")
     with pytest.raises(ModelError, match="g_idx"):
         irc.load(matmul_few_bits(4, 4, (order,)))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.UINT4, TensorProto.INT4])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_gathered_from_blocks(kind: int, zeros: bool) -> None:
+    """Embeddings as onnxruntime's generators of decoders write them."""
+    several = kind == TensorProto.UINT8
+    low, high = (0, 255) if several else (-8, 7) if kind == TensorProto.INT4 else (0, 15)
+    width = 40 // 2 if several else 40
+    tensors = [
+        packed("t", kind, numbers(1, low, high, 6, width)),
+        real("s", np.linspace(0.1, 0.5, 18).reshape(6, 3)),
+        numpy_helper.from_array(np.asarray([[5, 0], [-1, 3]], np.int64), "at"),
+    ]
+    if zeros:
+        tensors.append(packed("z", kind, numbers(2, low, high, 6, 2 if several else 3)))
+    gather = node(
+        "GatherBlockQuantized", ["t", "at", "s", *(["z"] if zeros else [])], ["g"],
+        domain="com.microsoft", block_size=16, bits=4,
+    )  # fmt: skip
+    x = reals(1, 2, 2, 40)
+    proto = made([gather, node("Add", ["x", "g"])], x, tensors)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    found = irc.evaluate(irc.load(proto), {"x": x})["y"]
+    np.testing.assert_allclose(found, reference(proto, {"x": x})["y"], rtol=1e-5, atol=1e-5)
