@@ -15,6 +15,8 @@ from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import wide_values, widens
 from irc.passes.quantize.scales import (
+    HEADROOM,
+    OUTPUT_HEADROOM,
     asymmetric,
     choose_input,
     choose_quant,
@@ -35,6 +37,9 @@ NATURAL: Mapping[str, Quant] = {
 """Ops whose range is known: [0, 1), or [0, 1] where 1 itself is common."""
 FINEST = 8
 """Bits that a softmax's scale is finer than 1/256 at most."""
+KEPT, KEPT_OUTSIDE = 1, 3
+"""Bits above the largest probability that was measured: a classifier of a thousand classes may be
+surer of data that calibration did not see."""
 SHARED_RANGE = 0.5
 """A value that others read too gives up its own scale to a concat only if its range is at least
 this share of the concat's."""
@@ -118,7 +123,8 @@ class _Types:
     def widened(self, group: list[Value]) -> None:
         """A group has 16 bits, and 8 where kernels read no more."""
         fills = _fills(self.sites, group, self.statistics)
-        quant = choose_wide([self.statistics[p] for p in self.parts(group)], fills)
+        room = OUTPUT_HEADROOM if _only_outputs(self.sites, group) else HEADROOM
+        quant = choose_wide([self.statistics[p] for p in self.parts(group)], fills, room)
         self.give(group, TensorType(DType.I16, (), quant))
         self.narrow.update(self.byte(group))
 
@@ -172,8 +178,9 @@ def _natural(
 ) -> Quant | None:
     if to_float(v):
         return _numbers(v, statistics)
-    if v.op == "softmax" and _computed_with(sites, v):
-        return probabilities(statistics[v].high)
+    if v.op == "softmax":
+        kept = KEPT if _computed_with(sites, v) else KEPT_OUTSIDE
+        return probabilities(statistics[v].high, kept)
     return NATURAL.get(v.op)
 
 
@@ -189,11 +196,11 @@ def _within(s: Statistics, zero: int) -> bool:
     return -zero <= s.low and s.high <= DType.U8.max - zero
 
 
-def probabilities(largest: float) -> Quant:
+def probabilities(largest: float, kept: int = KEPT) -> Quant:
     """The scale of a softmax of which no probability was measured above `largest`: 1/256, or
-    finer by the bits that were never set, all but one. Over hundreds of keys the greatest weight
-    may be 0.05, where 1/256 is no more than four bits."""
-    spare = min(max(math.floor(-math.log2(max(largest, 1e-9))) - 1, 0), FINEST)
+    finer by the bits that were never set, all but those `kept`. Over hundreds of keys the greatest
+    weight may be 0.05, where 1/256 is no more than four bits."""
+    spare = min(max(math.floor(-math.log2(max(largest, 1e-9))) - kept, 0), FINEST)
     return Quant(2.0 ** (-8 - spare))
 
 

@@ -29,6 +29,9 @@ SMALL = 4096
 """Elements that are written and read in no time."""
 LOGIT_STEP = 1 / 32
 """A step that is small enough for what a softmax reads: 3 % of each probability."""
+FEW_LEVELS = 16
+"""Fewer steps of a joint scale than these are too few for a part of an output: of the boxes that
+a detector gives in pixels a step is larger than the probabilities beside them."""
 SUMS = frozenset({"add", "sub"})
 TAILS = SUMS | {"mul", "minimum", "maximum", "prelu"}
 """Elementwise ops that read 16 bits in the kernel of what they read."""
@@ -58,6 +61,8 @@ def wide_values(
             walk.ranked(v.x)
         elif walk.all and v.op in SUMS:
             walk.widen(v)
+    for v in sites.graph.outputs:
+        walk.joined(v)
     return frozenset(walk.found) | frozenset(passing(sites))
 
 
@@ -112,6 +117,15 @@ class _Walk:
         for part in self.sites.parts(x):
             if self.all or part.op in SUMS:
                 self.widen(part)
+
+    def joined(self, v: Value) -> None:
+        """An output made of parts, one of which would be lost in their joint range."""
+        if is_float(v) and self.sites.moving(v):
+            parts = [self.statistics[p] for p in self.sites.parts(v)]
+            extents = [max(s.high, 0.0) - min(s.low, 0.0) for s in parts]
+            step = max(extents, default=0.0) / LEVELS
+            if any(0 < extent < FEW_LEVELS * step for extent in extents):
+                self.found.add(v)
 
     def widen(self, v: Value) -> None:
         """Mark a value, and what it is the sum of."""

@@ -21,6 +21,8 @@ ROOM = 1 / 16
 """What an input's range is widened by on either side, of itself."""
 HEADROOM = 2.0
 """Ranges of 16 bits reach this much further than what was measured: a bit for data unlike it."""
+OUTPUT_HEADROOM = 1.25
+"""Those of outputs whose small parts need every bit."""
 
 Function = Callable[[Array], Array]
 """Of reals, elementwise."""
@@ -79,10 +81,12 @@ def choose_input(parts: Sequence[Statistics], fills: Sequence[float] = ()) -> Qu
     return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
 
 
-def choose_wide(parts: Sequence[Statistics], fills: Sequence[float] = ()) -> Quant:
+def choose_wide(
+    parts: Sequence[Statistics], fills: Sequence[float] = (), headroom: float = HEADROOM
+) -> Quant:
     """The i16 scale of such values, around zero: with 16 bits nothing needs to be clipped."""
     ends = [abs(end) for s in parts for end in (s.low, s.high)]
-    return symmetric(max([HEADROOM * max(ends, default=0.0), *map(abs, fills)]))
+    return symmetric(max([headroom * max(ends, default=0.0), *map(abs, fills)]))
 
 
 def symmetric(largest: float) -> Quant:

@@ -21,7 +21,7 @@ from irc.ops.ranking import ArgMax, ArgMin, TopK
 from irc.ops.reduce import ReduceMean, ReduceSum
 from irc.ops.resize import ResizeNearest
 from irc.ops.selection import Where
-from irc.ops.shape import Reshape, Transpose
+from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
 from irc.passes.quantize import quantize
 from irc.passes.quantize.assignment import probabilities
@@ -266,6 +266,34 @@ def test_a_softmax_of_many_keys_has_a_fine_scale() -> None:
     assert probabilities(1.0).scale == probabilities(0.3).scale == 1 / 256
     assert probabilities(0.06).scale == 2.0**-11
     assert probabilities(0.0).scale == 2.0**-16
+
+
+def test_an_output_of_many_classes_has_a_fine_scale() -> None:
+    """Unless one of them was likely: other data may make it more so."""
+    x = Input(DType.F32, (1, 500), name="x")
+    graph = Graph("classes", (x,), (Softmax(x, 1, name="p"),), ("p",))
+    flat, sure = np.zeros((1, 500), np.float32), np.zeros((1, 500), np.float32)
+    sure[0, 3] = 6.0
+    for feeds, scale in (([{"x": flat}], 2.0**-13), ([{"x": flat}, {"x": sure}], 1 / 256)):
+        made = driver.integerize(quantize(graph, feeds))
+        assert made.output_types["p"].scale == scale
+
+
+def test_parts_of_an_output_that_are_unlike() -> None:
+    """A detector's boxes in pixels and probabilities are one tensor: 8 bits hold the boxes alone."""
+    x = Input(DType.F32, (1, 32, 6), name="x")
+    boxes = Mul(Slice(x, (0, 0, 0), (1, 32, 4), (1, 1, 1)), const(np.float32(200.0), "stride"))
+    classes = Sigmoid(Slice(x, (0, 0, 4), (1, 32, 6), (1, 1, 1)), name="classes")
+    graph = Graph("detect", (x,), (Concat((boxes, classes), 2, name="y"),), ("y",))
+    feeds, (probe,) = samples(graph, 8), samples(graph, 1, 1)
+    quantized = quantize(graph, feeds)
+    assert driver.integerize(quantized).output_types["y"].dtype is DType.I16
+    real, found = (evaluate(g, probe)["y"] for g in (graph, quantized))
+    assert np.abs(found - real)[..., 4:].max() < 0.05
+    compiled = driver.compile(quantized)(probe)["y"]
+    np.testing.assert_allclose(compiled, found, atol=0.02)
+    narrow = driver.integerize(quantize(graph, feeds, activations=8))
+    assert narrow.output_types["y"].dtype is DType.I8
 
 
 def test_probabilities_that_are_moved_before_they_are_read() -> None:
