@@ -14,16 +14,17 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Maximum, Minimum, Mul
 from irc.ops.linear import MatMul
 from irc.ops.logic import Equal, Less
+from irc.ops.reduce import ReduceMax, ReduceMin
 from irc.ops.scatter import Scatter
 from irc.ops.selection import Gather, Where
-from irc.ops.shape import Concat
+from irc.ops.shape import Concat, Expand
 from irc.types import Array, DType, Shape
 from irc.value import Value
 
 from .builder import Builder
 
 MAX_PAIRS = 1 << 22
-"""How many pairs of an element and a place are compared where sums go to computed places."""
+"""How many pairs of an element and a place are compared where reductions go to computed places."""
 MAX_TIMES = 64
 """How often a scatter may name one element."""
 
@@ -126,13 +127,26 @@ def taken_at(b: Builder, x: Value, indices: Mapping[int, Value]) -> Value:
 # ---------------------------------------------------------------- putting
 
 
+def row_numbers(b: Builder, at: Value, axis: int, shape: Shape) -> Value | None:
+    """The vector that was expanded to indices `at` of whole slices of a tensor, as
+    `index.view(-1, 1).expand_as(…)`; None where they are something else."""
+    if not isinstance(at, Expand) or at.type.rank != len(shape):
+        return None
+    given = (1,) * (at.type.rank - at.x.type.rank) + at.x.shape
+    others = [a for a in range(len(shape)) if a != axis]
+    whole = all(at.shape[a] == shape[a] and given[a] == 1 for a in others)
+    if not whole or at.x.type.size != at.shape[axis]:
+        return None
+    return b.reshape(at.x, (at.x.type.size,))
+
+
 def scattered(
     b: Builder, x: Value, updates: Value, numbers: Value, row: Shape, how: str = "none", *,
     own: bool = True,
 ) -> Value:  # fmt: skip
     """Rows of x, of which those with the given numbers are replaced by, or joined with, updates;
     unless `own`, updates are joined with each other alone. Numbers that are computed take no
-    reduction but "add"."""
+    products."""
     count = x.type.size // max(1, prod(row))
     old = b.reshape(x, (count, *row))
     new = b.reshape(updates, (numbers.type.size, *row))
@@ -142,7 +156,7 @@ def scattered(
     if not isinstance(numbers, Const):
         if how == "none":
             return b.reshape(b.add(Scatter(old, new, numbers)), x.shape)
-        return b.reshape(_added(b, old, new, numbers, how, own=own), x.shape)
+        return b.reshape(_reduced(b, old, new, numbers, how, own=own), x.shape)
     for i, source in enumerate(_rounds(numbers.array, count, every=how != "none")):
         y = _replaced(b, old, new, source)
         if how != "none" and (i or own):
@@ -153,29 +167,54 @@ def scattered(
     return b.reshape(old, x.shape)
 
 
-def _added(b: Builder, old: Value, new: Value, numbers: Value, how: str, *, own: bool) -> Value:
-    """`old[numbers] += new`, by a product with a matrix that has a 1 where a row's number is."""
+def _reduced(b: Builder, old: Value, new: Value, numbers: Value, how: str, *, own: bool) -> Value:
+    """Rows [R, …] joined with updates [U, …] at computed numbers [U]: which update goes to which
+    row is a matrix of booleans."""
     count, size = old.shape[0], numbers.type.size
-    if how != "add" or not own or not new.type.dtype.is_float:
+    if how not in ("add", "max", "min") or not new.type.dtype.is_float:
         raise ModelError(
             f"reduction = {how!r} of {new.type} at places computed at run time is not supported,"
-            " only sums of reals, the old element among them"
+            " only sums and extremes of reals"
         )
-    if count * size > MAX_PAIRS:
+    width = new.type.size // size
+    if (pairs := count * size * (1 if how == "add" else width)) > MAX_PAIRS:
         raise ModelError(
-            f"{size} elements added to {count} at places computed at run time are too many: more"
-            f" than {MAX_PAIRS:,} pairs; make the places a constant of the model"
+            f"{size} elements joined with {count} at places computed at run time are too many:"
+            f" {pairs:,} pairs, more than {MAX_PAIRS:,}; make the places a constant of the model"
         )
     rows = b.const(np.arange(count, dtype=np.int64)[:, np.newaxis], name=f"{b.name}.rows")
     there = b.add(Equal(rows, b.reshape(numbers, (1, size))))
-    picks = b.add(Cast(there, new.type.dtype))
-    total = b.add(MatMul(picks, b.reshape(new, (size, new.type.size // size))))
-    return b.add(Add(old, b.reshape(total, old.shape)))
+    flat = b.reshape(new, (size, width))
+    total = _sums(b, there, flat) if how == "add" else _extremes(b, there, flat, how)
+    made = b.reshape(total, old.shape)
+    joined = b.add(REDUCTIONS[how](old, made)) if own else made
+    if how == "add" and own:
+        return joined
+    touched = b.add(ReduceMax(b.add(Cast(there, DType.I64)), (1,), False))
+    where = b.add(Less(b.const(np.zeros((), np.int64)), touched))
+    return b.add(Where(b.reshape(where, (count, *(1,) * (old.type.rank - 1))), joined, old))
+
+
+def _sums(b: Builder, there: Value, updates: Value) -> Value:
+    """The sum of each row's updates [U, K], by a product with a matrix of zeros and ones."""
+    return b.add(MatMul(b.add(Cast(there, updates.type.dtype)), updates))
+
+
+def _extremes(b: Builder, there: Value, updates: Value, how: str) -> Value:
+    """The largest, or least, of each row's updates [U, K]. In the place of others stands the least,
+    or largest, of all: it changes nothing, and no range grows by it."""
+    (count, size), width = there.shape, updates.shape[1]
+    reduce, other = (ReduceMax, ReduceMin) if how == "max" else (ReduceMin, ReduceMax)
+    each = b.reshape(updates, (1, size, width))
+    mask = b.reshape(there, (count, size, 1))
+    chosen = b.add(Where(mask, each, b.add(other(each, (1,), True))))
+    return b.add(reduce(chosen, (1,), False))
 
 
 def put_at(
-    b: Builder, x: Value, indices: Mapping[int, Value], values: Value, how: str = "none"
-) -> Value:
+    b: Builder, x: Value, indices: Mapping[int, Value], values: Value, how: str = "none", *,
+    own: bool = True,
+) -> Value:  # fmt: skip
     """`x[indices] = values`, or `+=`: integer tensors for neighbouring axes of x, which broadcast,
     as values do to what they choose."""
     axes = sorted(indices)
@@ -187,13 +226,13 @@ def put_at(
     moved = b.transpose(x, order)
     rows, row = moved.shape[: len(axes)], moved.shape[len(axes) :]
     at = places_at(b, {i: indices[a] for i, a in enumerate(axes)}, rows)
-    own = len(at.shape)
+    width = len(at.shape)
     chosen = (*x.shape[:first], *at.shape, *x.shape[end:])
     new = b.transpose(
         b.expand(values, chosen),
-        (*range(first, first + own), *range(first), *range(first + own, len(chosen))),
+        (*range(first, first + width), *range(first), *range(first + width, len(chosen))),
     )
-    made = scattered(b, moved, new, at, row, how)
+    made = scattered(b, moved, new, at, row, how, own=own)
     return b.transpose(made, tuple(order.index(a) for a in range(x.type.rank)))
 
 

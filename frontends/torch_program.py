@@ -24,7 +24,8 @@ from . import torch_versions
 from .torch_carried import join_aliases
 from .torch_freeze import frozen
 from .torch_ops import HANDLERS, OF_COMPLEX
-from .torch_reasons import cure, reason
+from .torch_reasons import cure, depends_on_data, reason
+from .torch_settings import known
 from .torch_state import remembers, watched
 
 UNSCRIPTED = "give the nn.Module it came from"
@@ -74,7 +75,7 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
         with _quiet(), torch_versions.masks_not_examined():
             frame = frozen(module)
             with watched(frame) as changed:
-                program = torch_versions.export(torch(), frame, args, kwargs, dynamic)
+                program = _program(frame, args, kwargs, dynamic)
             join_aliases(program)
             if changed and remembers(frame, args, kwargs):
                 raise ModelError(_state(changed))
@@ -85,6 +86,20 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
         raise ModelError(
             f"{type(module).__name__} can't be exported: {reason(error, module)}{cure(error)}"
         ) from error
+
+
+def _program(module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any:
+    """By torch.export; where data seem to decide, once more with the numbers known that the module
+    holds as buffers."""
+    try:
+        return torch_versions.export(torch(), module, args, kwargs, dynamic)
+    except Exception as error:
+        if not depends_on_data(error):
+            raise
+        with known(module) as any_known:
+            if not any_known:
+                raise
+            return torch_versions.export(torch(), module, args, kwargs, dynamic)
 
 
 def _state(changed: Sequence[str]) -> str:

@@ -57,6 +57,11 @@ def cure(error: BaseException) -> str:
     return next((f"; {text}" for text in found), "")
 
 
+def depends_on_data(error: BaseException) -> bool:
+    """Whether torch gave up because data would decide what is computed."""
+    return cure(error).endswith(NO_DATA)
+
+
 def reason(error: BaseException, module: Any = None) -> str:
     """The line of torch's message that says why, and where: the layer of the module, and the line
     of the user's code."""

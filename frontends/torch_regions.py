@@ -11,6 +11,7 @@ from irc.errors import ModelError
 
 from .torch_names import where
 from .torch_ops import FILLED, HANDLERS, KEPT, OF_COMPLEX
+from .torch_ops.table import DATA_SHAPED
 from .torch_program import is_random, operator_name
 from .torch_reasons import NO_DATA
 
@@ -73,8 +74,19 @@ def check_supported(fx: Any, inputs: set[Any]) -> None:
     _find_missing(fx, inputs, missing)
     if not missing:
         return
+    if (node := _shaped_by_data(fx)) is not None:
+        raise ModelError(f"{where(node)}: {DATA_SHAPED}")
     listed = "; ".join(f"{op} ({_shortened(at)})" for op, at in sorted(missing.items()))
     raise ModelError(f"operators that are not supported: {listed}; {_cure(missing)}")
+
+
+def _shaped_by_data(fx: Any) -> Any | None:
+    """The first node whose result has a size that torch knows by a name alone, as data decide."""
+    for node in needed(fx.graph):
+        shape = getattr(node.meta.get("val"), "shape", ())
+        if any(str(d).startswith("u") for d in shape):
+            return node
+    return None
 
 
 def _cure(missing: Mapping[str, list[str]]) -> str:

@@ -19,9 +19,10 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None))
 def watched(module: Any) -> Iterator[list[str]]:
     """Within, every call of a module adds to the list the names of the attributes that it leaves
     changed: `encoder.calls`. They are put back in the end, for torch.export leaves some that are
-    new. Parameters and buffers, which programs tell of, are not looked at."""
+    new, and so are hooks that a first call installs. Parameters and buffers, which programs tell
+    of, are not looked at."""
     changed: list[str] = []
-    held = [(child, dict(vars(child))) for child in module.modules()]
+    held = [(child, dict(vars(child)), _hooks(child)) for child in module.modules()]
     before: list[_Snapshot] = []
     buffers = _Buffers(module)
 
@@ -37,10 +38,19 @@ def watched(module: Any) -> Iterator[list[str]]:
     finally:
         for handle in handles:
             handle.remove()
-        for child, attributes in held:
+        for child, attributes, hooks in held:
             vars(child).clear()
             vars(child).update(attributes)
+            for name, entries in hooks.items():
+                attributes[name].clear()
+                attributes[name].update(entries)
         buffers.put_back()
+
+
+def _hooks(module: Any) -> dict[str, dict[Any, Any]]:
+    """What is called before and after a module, by the attribute that holds it."""
+    found = vars(module).items()
+    return {n: dict(held) for n, held in found if "_hooks" in n and isinstance(held, dict)}
 
 
 class _Buffers:

@@ -17,6 +17,8 @@ from ..indexing import (
     picked,
     placed,
     places_along,
+    put_at,
+    row_numbers,
     scattered,
     strides_of,
     taken_along,
@@ -104,9 +106,12 @@ def cached(
 
 @handles("ScatterElements", "Scatter")
 def scatter_elements(node: Node) -> Results:
-    """Into places along an axis; those that are computed take no reduction."""
+    """Into places along an axis; those that are computed take no products."""
     x, updates = node.x(0), node.x(2)
     axis = node.axis(node.integer("axis"), x.type.rank)
+    rows = row_numbers(node.builder, node.x(1), axis, x.shape)
+    if rows is not None and updates.shape == node.x(1).shape:
+        return put_at(node.builder, x, {axis: rows}, updates, _reduction(node))
     places = front(node.builder, node.x(1), x.shape[axis])
     shape = places.shape
     if shape != updates.shape or len(shape) != x.type.rank:
@@ -119,7 +124,7 @@ def scatter_elements(node: Node) -> Results:
 
 @handles("ScatterND")
 def scatter_nd(node: Node) -> Results:
-    """Slices into places; those that are computed take no reduction."""
+    """Slices into places; those that are computed take no products."""
     x, indices, updates = node.x(0), node.x(1), node.x(2)
     depth = indices.shape[-1] if indices.type.rank else 0
     rows, row = x.shape[:depth], x.shape[depth:]

@@ -15,6 +15,7 @@ from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import check_size
+from ..onnx_pinned import cure
 from .table import Node, Results, handles
 
 MAX_REPEATS = 1 << 16
@@ -85,7 +86,13 @@ def size(node: Node) -> Results:
 @handles("NonZero")
 def non_zero(node: Node) -> Results:
     """Of constants."""
-    array = node.constant(0, "input")
+    x = node.x()
+    if not isinstance(x, Const):
+        node.fail(
+            "the size of its result depends on data, as where a mask of booleans is an index:"
+            f" Where, or a product with the mask, keeps the shape{cure(x)}"
+        )
+    array = x.array
     return node.builder.const(np.asarray(np.nonzero(array), np.int64).reshape(array.ndim, -1))
 
 

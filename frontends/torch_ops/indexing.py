@@ -10,13 +10,20 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Mul
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from irc.ops.selection import Gather, Where
-from irc.ops.shape import Expand
 from irc.types import DType, Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
 from ..builder import check_size
-from ..indexing import front, places_along, put_at, scattered, taken_along, taken_at
+from ..indexing import (
+    front,
+    places_along,
+    put_at,
+    row_numbers,
+    scattered,
+    taken_along,
+    taken_at,
+)
 from .table import DATA_SHAPED, Node, Results, handles
 
 REDUCTIONS = {"sum": "add", "add": "add", "prod": "mul", "multiply": "mul", "amax": "max",
@@ -181,13 +188,16 @@ def unfold(node: Node) -> Results:
 
 @handles("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(node: Node) -> Results:
-    """Into places along an axis; those that are computed take no reduction but sums."""
+    """Into places along an axis; those that are computed take no products and means."""
     x, build, at = node.x(), node.builder, node.x("index")
     axis = node.axis("dim", x.type.rank)
     how, own = _reduction(node), node.flag("include_self") if node.has("include_self") else True
     node.ignore("include_self")
-    if how == "add" and own and (rows := _row_numbers(node, at, axis, x)):
-        return put_at(build, x, {axis: rows}, node.operand("src", x.type.dtype), how)
+    rows = row_numbers(build, at, axis, x.shape)
+    if rows is not None and how != "mean" and "src" in node.arguments:
+        new = node.operand("src", x.type.dtype)
+        if new.shape == at.shape:
+            return put_at(build, x, {axis: rows}, new, how, own=own)
     places = front(build, at, x.shape[axis])
     new = _updates(node, x, places.shape)
     numbers = places_along(build, places, axis, x.shape)
@@ -208,17 +218,6 @@ def _reduction(node: Node) -> str:
         return "add" if node.op == "aten.scatter_add" else "none"
     given = str(node.any("reduce"))
     return REDUCTIONS.get(given, given)
-
-
-def _row_numbers(node: Node, at: Value, axis: int, x: Value) -> Value | None:
-    """A vector that was expanded to whole slices of x, as `index.view(-1, 1).expand_as(…)`."""
-    if not isinstance(at, Expand) or at.type.rank != x.type.rank:
-        return None
-    others = [a for a in range(x.type.rank) if a != axis]
-    whole = all(at.shape[a] == x.shape[a] for a in others) and at.x.type.rank == x.type.rank
-    if not whole or at.x.type.size != at.shape[axis] or any(at.x.shape[a] != 1 for a in others):
-        return None
-    return node.builder.reshape(at.x, (at.x.type.size,))
 
 
 def _updates(node: Node, x: Value, shape: Shape) -> Value:

@@ -183,3 +183,20 @@ def test_short_time_spectra() -> None:
     window = np.hanning(8).astype(np.float32)
     constants = {"step": np.asarray(4), "window": window}
     check("STFT", {"x": reals(1, 2, 40, 1)}, constants, relative=1e-4)
+
+
+@pytest.mark.parametrize("reduction", ["add", "max", "min"])
+def test_reductions_at_run_time(reduction: str) -> None:
+    """Of edges into nodes: places are the same for a whole row, or each its own."""
+    x, updates = reals(1, 4, 3), reals(2, 5, 3)
+    inputs = {"x": x, "u": updates, "i": np.asarray([[2], [0], [2], [3], [0]], np.int64)}
+    wide = node("Expand", ["i", "shape"], ["at"])
+    scatter = node("ScatterElements", ["x", "at", "u"], axis=0, reduction=reduction)
+    proto = model([wide, scatter], inputs, {"shape": i64(5, 3)}, opset=18)
+    agree(proto, inputs)
+    each = inputs | {"i": np.asarray([[2, 0, 1], [0, 0, 1], [2, 3, 1], [3, 3, 1], [0, 2, 1]])}
+    alone = node("ScatterElements", ["x", "i", "u"], axis=0, reduction=reduction)
+    graph = agree(model([alone], each, opset=18), each)
+    quantized = irc.quantize(graph, calibration=[each])
+    compiled = irc.compile(quantized)(each)["y"]
+    np.testing.assert_allclose(compiled, irc.evaluate(graph, each)["y"], atol=0.08)

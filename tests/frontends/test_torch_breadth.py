@@ -202,6 +202,15 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "index_fill": lambda x: x.index_fill(1, places(0, 3), 5.0),
     "index_put": lambda x: x.index_put((places(0, 1),), torch.ones(4, 6)),
     "assigned": lambda x: assigned(x.clone()),
+    "scatter_extremes_at_run_time": lambda x: [
+        x.scatter_reduce(1, x.argmax(1, keepdim=True), x.flip(1), "amin"),
+        torch.zeros(5, 6).scatter_reduce(
+            0, (x[0].argmax(-1) % 5).view(-1, 1).expand(4, 6), x[1], "amax", include_self=False
+        ),
+        torch.zeros(5, 6).scatter_reduce(
+            0, (x[0].argmax(-1) % 5).view(-1, 1).expand(4, 6), x[1], "sum", include_self=False
+        ),
+    ],
     "slices": lambda x: x.slice_scatter(torch.zeros(3, 2, 6), 1, 0, 4, 2),
     "diagonal": lambda x: [x.diagonal(1, 1, 2), x.diagonal(-1), torch.diag_embed(x[0])],
     "windows": lambda x: x.unfold(2, 3, 2),
@@ -292,9 +301,9 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "values under a mask": (
         lambda x: x.index_put((x > 0,), torch.ones(30)), "values that differ"
     ),
-    "largest at run time": (
-        lambda x: x.scatter_reduce(1, x.argmax(1, keepdim=True), x, "amax"),
-        "'max' .* computed at run time is not supported, only sums",
+    "product at run time": (
+        lambda x: x.scatter_reduce(1, x.argmax(1, keepdim=True), x, "prod"),
+        "'mul' .* computed at run time is not supported, only sums",
     ),
     "added among too many": (
         lambda x: torch.zeros(50000).index_add(0, x.argmax(1).tile(20)[0, 0], x.tile(20)[0, 0, 0]),

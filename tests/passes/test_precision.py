@@ -280,7 +280,7 @@ def test_an_output_of_many_classes_has_a_fine_scale() -> None:
 
 
 def test_parts_of_an_output_that_are_unlike() -> None:
-    """A detector's boxes in pixels and probabilities are one tensor: 8 bits hold the boxes alone."""
+    """A detector's boxes and probabilities are one tensor: 8 bits hold the boxes alone."""
     x = Input(DType.F32, (1, 32, 6), name="x")
     boxes = Mul(Slice(x, (0, 0, 0), (1, 32, 4), (1, 1, 1)), const(np.float32(200.0), "stride"))
     classes = Sigmoid(Slice(x, (0, 0, 4), (1, 32, 6), (1, 1, 1)), name="classes")
