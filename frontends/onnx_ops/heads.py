@@ -24,7 +24,7 @@ from .attention import MICROSOFT, masked_scores
 from .gather import cached
 from .table import Node, Results, handles
 
-LOW = np.float32(-1e4)
+LOW = np.asarray(-1e4, np.float32)
 """In the place of scores that are not seen."""
 
 
@@ -261,9 +261,11 @@ class _Turn:
         width = 2 * self.cos.shape[3]
         if width > size:
             node.fail(f"{width} elements are to be turned, {x.type} has {size}")
-        pairs = np.arange(width).reshape(-1, 2) if self.interleaved else None
-        at = (np.arange(width).reshape(2, -1).T if pairs is None else pairs).T
-        one, two = (forms.gather_axis(build, x, part, 3) for part in at)
+        if self.interleaved:
+            firsts, seconds = range(0, width, 2), range(1, width, 2)
+        else:
+            firsts, seconds = range(width // 2), range(width // 2, width)
+        one, two = (forms.gather_axis(build, x, part, 3) for part in (firsts, seconds))
         parts = [
             build.add(Sub(build.add(Mul(one, self.cos)), build.add(Mul(two, self.sin)))),
             build.add(Add(build.add(Mul(one, self.sin)), build.add(Mul(two, self.cos)))),
@@ -271,7 +273,7 @@ class _Turn:
         if width < size:
             parts.append(forms.gather_axis(build, x, range(width, size), 3))
         y = build.add(Concat(tuple(parts), 3))
-        order = np.argsort(np.concatenate([*at, np.arange(width, size)]))
+        order = np.argsort([*firsts, *seconds, *range(width, size)])
         return forms.gather_axis(build, y, [int(i) for i in order], 3)
 
 
