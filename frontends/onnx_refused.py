@@ -11,6 +11,9 @@ _RANDOM = "random numbers have no place in inference"
 _TRAINING = "it is part of training; export the model for inference"
 _CODEC = "files are decoded outside of a net"
 _TREES = "trees and support vectors are no networks"
+_MISSING = (
+    "no integer stands for a missing value; fill in the columns before they go into the network"
+)
 _LABELS = "maps are not supported, only tensors; skl2onnx makes none with zipmap=False"
 _LAYOUT = (
     "onnxruntime wrote this for one kind of CPU; optimize to its extended level at most, or give"
@@ -33,6 +36,7 @@ REASONS: Mapping[str, str] = {
     ),
     **dict.fromkeys(("Adagrad", "Adam", "Gradient", "Momentum"), _TRAINING),
     "ImageDecoder": _CODEC,
+    "Imputer": _MISSING,
     "ZipMap": _LABELS,
     **dict.fromkeys(
         (

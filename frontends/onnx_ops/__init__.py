@@ -2,6 +2,7 @@
 
 from . import (
     attention,
+    categories,
     contrib,
     conv,
     einsum,
@@ -34,6 +35,7 @@ __all__ = [
     "HANDLERS",
     "Node",
     "attention",
+    "categories",
     "contrib",
     "conv",
     "einsum",

@@ -7,8 +7,10 @@ from math import prod
 
 import numpy as np
 
+from irc.ops.core import Const
 from irc.ops.elementwise import Mul
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
+from irc.ops.selection import Gather
 from irc.ops.unary import Abs, Exp, Log, Sqrt
 from irc.types import Shape
 from irc.value import Value
@@ -16,6 +18,9 @@ from irc.value import Value
 from .table import Node, Results, handles
 
 Reduction = Callable[[Value, Shape, bool], Value]
+
+FACTORS = 16
+"""Of a product at run time."""
 
 DIRECT: dict[str, Reduction] = {
     "ReduceMean": ReduceMean,
@@ -73,10 +78,28 @@ def reduce_norm(node: Node) -> Results:
 
 @handles("ReduceProd")
 def reduce_product(node: Node) -> Results:
-    """Of constants: part of shape arithmetic."""
-    array = node.constant(0, "input")
-    axes, keep = _axes(node)
-    return node.builder.const(np.prod(array, axis=axes, keepdims=keep, dtype=array.dtype))
+    """Of constants, as shape arithmetic has them, or of a few factors."""
+    x, (axes, keep) = node.x(), _axes(node)
+    if isinstance(x, Const):
+        product = np.prod(x.array, axis=axes, keepdims=keep, dtype=x.array.dtype)
+        return node.builder.const(product)
+    return _product(node, x, axes, keep)
+
+
+def _product(node: Node, x: Value, axes: Shape, keep: bool) -> Value:
+    """The products along axes, factor after factor."""
+    build, rest = node.builder, tuple(a for a in range(x.type.rank) if a not in axes)
+    count = prod(x.shape[a] for a in axes)
+    if not 1 <= count <= FACTORS:
+        node.fail(f"a product of {count} factors at run time is not supported, up to {FACTORS} are")
+    outer = tuple(x.shape[a] for a in rest)
+    flat = build.reshape(build.transpose(x, (*rest, *axes)), (*outer, count))
+    parts = [build.add(Gather(flat, build.const(np.asarray(i)), len(outer))) for i in range(count)]
+    y = parts[0]
+    for part in parts[1:]:
+        y = build.add(Mul(y, part))
+    kept = tuple(1 if a in axes else d for a, d in enumerate(x.shape))
+    return build.reshape(y, kept if keep else outer)
 
 
 @handles("ReduceLogSumExp")

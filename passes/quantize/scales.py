@@ -81,6 +81,17 @@ def choose_input(parts: Sequence[Statistics], fills: Sequence[float] = ()) -> Qu
     return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
 
 
+def whole_steps(quant: Quant) -> Quant:
+    """A u8 scale that is a power of two, so that whole numbers stay what they are, over the same
+    range; a range that 8 bits hold no whole numbers of stays as it is."""
+    low, high = (quant.tensor_scale * (end - quant.zero) for end in (0, LEVELS))
+    for step in (2.0**k for k in range(math.ceil(math.log2(quant.tensor_scale)), 1)):
+        zero = math.ceil(-low / step)
+        if step * (LEVELS - zero) >= high:
+            return Quant(step, zero)
+    return quant
+
+
 def choose_wide(
     parts: Sequence[Statistics], fills: Sequence[float] = (), headroom: float = HEADROOM
 ) -> Quant:

@@ -9,10 +9,12 @@ import onnx
 import pytest
 from onnx import helper
 
+import irc
+from irc.edge import to_reals
 from irc.errors import ModelError
 from irc.frontends.onnx import load
 from irc.types import Array
-from tests.frontends.single_op import agree, model, reals
+from tests.frontends.single_op import agree, check, model, reals
 
 X = {"x": reals(0, 3, 4)}
 
@@ -57,6 +59,54 @@ def test_linear_regressor() -> None:
     agree(traditional("LinearRegressor", X, targets=2, coefficients=coefficients), X)
 
 
+COLUMNS = np.asarray([[3, 1], [7, 2], [5, 9]], np.int64)
+
+
+def test_binarizer() -> None:
+    agree(traditional("Binarizer", X, threshold=0.3), X)
+
+
+def test_one_hot_encoder() -> None:
+    x = {"x": COLUMNS}
+    agree(traditional("OneHotEncoder", x, cats_int64s=[1, 3, 5, 7], zeros=1), x)
+
+
+@pytest.mark.parametrize(
+    "values", [{"values_int64s": [10, 20, 30]}, {"values_floats": [0.5, 2.0, -1.0]}], ids=str
+)
+def test_label_encoder(values: dict[str, Any]) -> None:
+    default = {"default_int64": -4} if "values_int64s" in values else {"default_float": -0.5}
+    x = {"x": COLUMNS}
+    proto = traditional("LabelEncoder", x, keys_int64s=[3, 1, 7], **values, **default)
+    proto.opset_import[-1].version = 2
+    graph = agree(proto, x)
+    if "values_floats" in values:
+        library = irc.compile(irc.quantize(graph, calibration=[x]))
+        found = to_reals(library.graph.output_types, library(x))["y"]
+        np.testing.assert_allclose(found, irc.evaluate(graph, x)["y"], atol=0.02)
+
+
+def test_categories_that_come_as_reals() -> None:
+    """Categories stay whole when their column is quantized, and thresholds between them."""
+    x = {"x": np.asarray([[0.0, 3.0, 16.0, 11.0]], np.float32)}
+    cast = helper.make_node("Cast", ["x"], ["whole"], to=onnx.TensorProto.INT64)
+    names = {"cats_int64s": list(range(17))}
+    one_hot = helper.make_node("OneHotEncoder", ["whole"], ["y"], domain="ai.onnx.ml", **names)
+    above = helper.make_node("Binarizer", ["x"], ["b"], domain="ai.onnx.ml", threshold=3.0)
+    proto = model([cast, one_hot, above], x, outputs=("y", "b"))
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    graph = agree(proto, x)
+    seen = [{"x": np.asarray([row], np.float32)} for row in ([0, 2, 13, 7], [16, 1, 5, 9])]
+    library = irc.compile(irc.quantize(graph, calibration=seen))
+    for name, real in irc.evaluate(graph, x).items():
+        np.testing.assert_allclose(library(x)[name], real, atol=0.01)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_products_of_a_few_factors(keepdims: int) -> None:
+    check("ReduceProd", {"x": reals(1, 3, 4, 2)}, opset=13, axes=[0, 2], keepdims=keepdims)
+
+
 @pytest.mark.parametrize(
     ("op", "attrs", "words"),
     [
@@ -64,6 +114,8 @@ def test_linear_regressor() -> None:
         ("LinearRegressor", {"targets": 1, "coefficients": [1.0]}, "1 coefficients and 0"),
         ("LinearClassifier", {"classlabels_strings": ["a", "b"]}, "classes are strings; train on"),
         ("ZipMap", {}, "zipmap=False"),
+        ("Imputer", {"imputed_value_floats": [1.0]}, "fill in the columns before"),
+        ("OneHotEncoder", {"cats_strings": ["a"]}, "categories are strings; encode them"),
         ("TreeEnsembleClassifier", {}, "trees and support vectors are no networks"),
     ],
 )
