@@ -83,7 +83,7 @@ Calibration = Annotated[
     ),
 ]
 MinSqnr = Annotated[
-    float,
+    float | None,
     typer.Option(
         metavar="DB", min=0.0, show_default=False,
         help="Accuracy that each output must have, in dB of signal to noise against float, measured"
@@ -203,7 +203,7 @@ def compile_(
     tune: Tune = False,
     data: Data = None,
     labels: Labels = None,
-    min_sqnr: MinSqnr = 0.0,
+    min_sqnr: MinSqnr = None,
 ) -> None:
     """Compile a model to a library, its header, manifest and report."""
     from irc.commands.compile import Request, compile_model

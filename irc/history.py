@@ -53,7 +53,7 @@ def history_of(graph: Graph) -> History:
 
 
 def chosen(graph: Graph, notes: Sequence[str]) -> None:
-    """Note what a frontend chose unasked."""
+    """Note what a frontend, or the quantizer, chose unasked or found."""
     _histories[graph] = replace(history_of(graph), notes=tuple(notes))
 
 
@@ -69,7 +69,10 @@ def derived(
     trace."""
     if result is origin:
         return
-    known = history_of(origin)
+    known, own = history_of(origin), history_of(result)
     _histories[result] = replace(
-        known, steps=(*known.steps, *steps), warnings=(*known.warnings, *warnings)
+        known,
+        steps=(*known.steps, *steps),
+        warnings=(*known.warnings, *warnings),
+        notes=(*known.notes, *own.notes),
     )

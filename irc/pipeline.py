@@ -145,11 +145,12 @@ def _option(cls: type[Pass], pair: str) -> tuple[str, Any]:
 
 
 def _read(text: str, default: object) -> Any:
-    """A value of an option's type; raises `ValueError` for any other."""
+    """A value of an option's type, a number for one that is none so far; raises `ValueError` for
+    any other."""
     if isinstance(default, bool):
         if text not in ("true", "false"):
             raise ValueError(text)
         return text == "true"
     if isinstance(default, int):
         return int(text)
-    return float(text) if isinstance(default, float) else text.strip("\"'")
+    return float(text) if isinstance(default, float | None) else text.strip("\"'")

@@ -17,6 +17,7 @@ from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
+from irc.ops.unary import Neg
 from irc.passes import norms
 from irc.passes.constants import channels, real
 from irc.passes.fold import RULES as FOLDING
@@ -64,6 +65,8 @@ def affine(v: Value) -> Affine | None:
             return Affine(x, found, np.zeros_like(found))
         case Sub(a=c, b=x) if (found := channels(c, x)) is not None:
             return Affine(x, -np.ones_like(found), found)
+        case Neg(x=x) if x.type.rank and x.type.dtype.is_float:
+            return Affine(x, -np.ones(x.shape[-1]), np.zeros(x.shape[-1]))
     return None
 
 

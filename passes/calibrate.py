@@ -26,6 +26,10 @@ from irc.types import Array
 from irc.value import Value
 
 BINS = 2048
+SMALLEST = 1e-30
+"""A magnitude that counts as nothing."""
+UNLIKE = 0.35
+"""How unlike samples are of which nothing is known, as a logarithm."""
 KEPT = 16
 """Samples that a profile holds."""
 Visible = Callable[[Array], Array]
@@ -40,7 +44,9 @@ class Statistics:
 
     `width` is a power of two and bins are anchored at zero, so growing the range merges
     neighbours exactly, and the result does not depend on the order of the samples once the
-    range is known. Moments are summed over all but the last axis.
+    range is known. Moments are summed over all but the last axis. `sizes` tells how unlike samples
+    are: their number, and the sums of the logarithm, and of its square, of each one's largest
+    magnitude.
     """
 
     low: float = math.inf
@@ -51,11 +57,14 @@ class Statistics:
     rows: int = 0
     total: Array = field(default_factory=lambda: np.zeros(1))
     squares: Array = field(default_factory=lambda: np.zeros(1))
+    sizes: Array = field(default_factory=lambda: np.zeros(3))
 
     def add(self, array: Array) -> None:
         """Take in one sample of the value; the array must be finite and not empty."""
-        self.low = min(self.low, float(array.min()))
-        self.high = max(self.high, float(array.max()))
+        low, high = float(array.min()), float(array.max())
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        size = math.log(max(-low, high, SMALLEST))
+        self.sizes = np.add(self.sizes, (1.0, size, size * size))
         self._cover(self.low, self.high)
         bins = np.floor(array.reshape(-1) * (1 / self.width)).astype(np.int64) - self.first
         self.counts += np.bincount(bins, minlength=BINS)
@@ -66,7 +75,7 @@ class Statistics:
 
     def _cover(self, low: float, high: float) -> None:
         if self.width == 0:
-            largest = max(abs(low), abs(high), 1e-30)
+            largest = max(abs(low), abs(high), SMALLEST)
             self.width = 2.0 ** (math.ceil(math.log2(largest)) - int(math.log2(BINS)))
         while not self._fits(low, high):
             if self._span(low, high) < BINS:
@@ -118,6 +127,16 @@ class Statistics:
         """Mean of squares per channel (last axis)."""
         return self.squares / max(self.rows, 1)
 
+    @property
+    def unlikeness(self) -> float:
+        """How far, as a logarithm, the sizes of samples deviate from each other, no more than
+        UNLIKE: as measured, and as one sample more that does, since few tell little."""
+        count, total, squares = (float(x) for x in self.sizes)
+        if not count:
+            return 0.0
+        measured = max(squares - total**2 / count, 0.0)
+        return min(math.sqrt((measured + UNLIKE**2) / count), UNLIKE)
+
     def quantile(self, fraction: float) -> float:
         """The value below which that fraction of the elements lies, to a bin's width."""
         cumulative = np.cumsum(self.counts)
@@ -162,6 +181,7 @@ class Profile:
             arrays[f"{i}.range"] = np.array([s.low, s.high, s.width])
             arrays[f"{i}.counts"] = np.array([s.first, s.rows, *s.counts])
             arrays[f"{i}.moments"] = np.stack([s.total, s.squares])
+            arrays[f"{i}.sizes"] = s.sizes
         for i, layer in enumerate(self.layers.values()):
             arrays |= {f"layer{i}.{k}": a for k, a in layer.arrays().items()}
         for i, feed in enumerate(self.feeds):
@@ -191,8 +211,9 @@ def _restore(archive: Mapping[str, Array], i: int) -> Statistics:
     low, high, width = (float(x) for x in archive[f"{i}.range"])
     counts, moments = archive[f"{i}.counts"], archive[f"{i}.moments"]
     return Statistics(
-        low, high, width, int(counts[0]), counts[2:].copy(), int(counts[1]), moments[0], moments[1]
-    )
+        low, high, width, int(counts[0]), counts[2:].copy(), int(counts[1]), moments[0], moments[1],
+        archive[f"{i}.sizes"],
+    )  # fmt: skip
 
 
 def _part(archive: Mapping[str, Array], prefix: str) -> dict[str, Array]:

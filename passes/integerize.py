@@ -29,7 +29,7 @@ from irc.loops import CompareKind
 from irc.ops.bytewise import convolved, multiplied
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
-from irc.ops.interpolate import interpolated
+from irc.ops.interpolate import followed
 from irc.ops.linear import Linear
 from irc.ops.logic import Relation
 from irc.ops.moving import in_type
@@ -305,7 +305,7 @@ class _Work:
     def table(self, v: Value, source: Value, target: TensorType) -> Value:
         """A chain of functions of one value, equation (8)."""
         root = self.root[v]
-        looked_up = interpolated if source.type.dtype is DType.I16 else tabulated
+        looked_up = followed if source.type.dtype is DType.I16 else tabulated
         made = looked_up(source, lambda real: apply(v, root, real), target, f"{v.op} %{v.name}")
         return made.replace(name=v.name)
 

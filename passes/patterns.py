@@ -17,6 +17,8 @@ from irc.ops.activation import (
     Tanh,
 )
 from irc.ops.elementwise import Add, Div, Mul, Pow
+from irc.ops.reduce import ReduceSum
+from irc.ops.shape import Reshape, Slice
 from irc.ops.spectrum import Magnitude
 from irc.ops.unary import Erf, Exp, Log, Neg, Reciprocal, Sqrt
 from irc.passes.constants import is_uniform, uniform
@@ -76,6 +78,35 @@ def magnitude(v: Value) -> Value | None:
             squares = a is also_a and b is also_b and a is not b
             return Magnitude(a, b) if squares and a.shape == b.shape else None
     return None
+
+
+def stacked_magnitude(v: Value) -> Value | None:
+    """The size of complex numbers whose parts lie beside each other.
+
+        (%x: f32[3,2])
+        %p = mul(%x, %x) : f32[3,2]
+        %s = reduce_sum(%p) {axes = [1], keepdims = false} : f32[3]
+        %y = sqrt(%s) : f32[3]
+        ->
+        %0 = slice(%x) {starts = [0, 0], stops = [3, 1], steps = [1, 1]} : f32[3,1]
+        %1 = reshape(%0) {dims = [3]} : f32[3]
+        %2 = slice(%x) {starts = [0, 1], stops = [3, 2], steps = [1, 1]} : f32[3,1]
+        %3 = reshape(%2) {dims = [3]} : f32[3]
+        %y = magnitude(%1, %3) : f32[3]
+    """
+    match v:
+        case Sqrt(x=ReduceSum(x=Mul(a=x, b=also_x), axes=(axis,))) if x is also_x:
+            if x.shape[axis] != 2 or not v.type.dtype.is_float:
+                return None
+            return Magnitude(*(Reshape(_at(x, axis, i), v.shape) for i in range(2)))
+    return None
+
+
+def _at(x: Value, axis: int, index: int) -> Value:
+    """One element along an axis, which stays."""
+    starts = [index if a == axis else 0 for a in range(x.type.rank)]
+    stops = [index + 1 if a == axis else n for a, n in enumerate(x.shape)]
+    return Slice(x, tuple(starts), tuple(stops), (1,) * x.type.rank)
 
 
 def gated(v: Value) -> Value | None:
@@ -247,4 +278,4 @@ def _negated(v: Value) -> Value | None:
     return None
 
 
-RULES = (magnitude, hard_sigmoid, softplus, sigmoid, gated)
+RULES = (magnitude, stacked_magnitude, hard_sigmoid, softplus, sigmoid, gated)

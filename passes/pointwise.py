@@ -56,11 +56,13 @@ def _is_scalar(v: Value) -> bool:
 
 def roots(order: Iterable[Value], stop: Callable[[Value], bool]) -> dict[Value, Value]:
     """For each value, the one value that it is a function of: itself unless it is pointwise and
-    all its operands (scalars aside) have one root. `stop(v)` keeps v its own root."""
+    all its operands (scalars aside) have one root. `stop(v)` keeps v its own root, unless what it
+    reads is a function already, of which it becomes a part."""
     root: dict[Value, Value] = {}
     for v in order:
         sources = {root[o] for o in v.operands if not _is_scalar(o)}
-        through = pointwise(v) and len(sources) == 1 and not stop(v)
+        inner = any(root[o] is not o for o in v.operands)
+        through = pointwise(v) and len(sources) == 1 and (inner or not stop(v))
         source = sources.pop() if through else v
         root[v] = source if source.type.dtype.is_float else v
     return root

@@ -52,7 +52,7 @@ class Request:
     tune: bool
     data: str | None
     labels: Path | None
-    min_sqnr: float
+    min_sqnr: float | None
 
     def check(self, graph: Graph) -> None:
         """Raise `IRCError` for what can't be done, before the long work begins."""

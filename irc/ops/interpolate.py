@@ -1,4 +1,5 @@
-"""Any function of one 16-bit value: results for every 64th, and straight lines between."""
+"""Any function of one 16-bit value: results for every 64th, and straight lines between; or, where
+these are too far off, a result for each."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from irc.value import Value, op
 INTERVAL = 6
 """An entry stands for every 2^6 steps of the value."""
 ENTRIES = (1 << 16 - INTERVAL) + 1
+VALUES = 1 << 16
 LARGEST = 1 << 22
 """Entries are held within this, far beyond any result, so that 32 bits hold all on the way."""
 NEAR = 2.0
@@ -102,6 +104,48 @@ def interpolated(
         raise IRCError(f"{what}: straight lines between the results for {ENTRIES} of the values of"
                        f" %{x.name} miss it by {off:.0f} steps of 8 bits")  # fmt: skip
     return made
+
+
+@op("lookup_wide")
+class WideLookup(Value):
+    """Equation (8) by a result for each value of 16 bits: `table[x - min]`."""
+
+    x: Value
+    table: Value
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("quant",)
+
+    def infer(self) -> TensorType:
+        """The operand's shape, the table's dtype; the table has 65,536 entries."""
+        if self.x.type.dtype is not DType.I16:
+            raise TypeCheckError(f"x must be i16, it is {self.x.type}")
+        if self.table.shape != (VALUES,):
+            raise TypeCheckError(f"the table must have {VALUES} entries, it is {self.table.type}")
+        return TensorType(self.table.type.dtype, self.x.shape, self.quant)
+
+    def evaluate(self, x: Array, table: Array) -> Array:
+        """Indexing."""
+        return table[x.astype(np.int64) - DType.I16.min]
+
+    def loops(self) -> Loops:
+        """One load per element."""
+        return elementwise(
+            self.shape,
+            lambda *i: load(self.table, load(self.x, *i).cast(DType.I64) - DType.I16.min),
+        )
+
+
+def followed(
+    x: Value, f: Callable[[Array], Array], result: TensorType, what: str
+) -> Interpolate | WideLookup:
+    """`f`, reals to reals, of the 16-bit `x`: by straight lines, or where these miss it, as a
+    logarithm near zero, by a table of all results."""
+    try:
+        return interpolated(x, f, result, what)
+    except IRCError:
+        reals = _at(f, x.type, np.arange(VALUES))
+        table = Const(fixedpoint.quantize(np.clip(reals, -1e30, 1e30), result))
+        return WideLookup(x, table, fixedpoint.quant_of(result))
 
 
 def straightness(f: Callable[[Array], Array], x: TensorType) -> float:

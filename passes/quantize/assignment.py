@@ -58,7 +58,7 @@ class Scales:
     signals: frozenset[Value] = frozenset()
     """Values of 16 bits that layers multiply as they are."""
     curved: frozenset[Value] = frozenset()
-    """Those of which functions are interpolated."""
+    """Those of which functions are followed in 16 bits."""
 
     def __getitem__(self, v: Value) -> TensorType:
         return self.types[v]
@@ -82,6 +82,7 @@ def assign(
     made = _Types(sites, statistics, options)
     wide = wide_values(sites, statistics, options)
     fed_back = feedback(sites)
+    asked = frozenset(fine)
     fine = {*fine, *fed_back}
     known = signals(sites, statistics, options, fine) | fed_back
     sounds, curved = set[Value](), set[Value]()
@@ -98,7 +99,9 @@ def assign(
             made.widened(group)
         else:
             made.types.update(made.byte(group))
-    curved = {v for v in curved if sites.straight(v, made.types[v])}
+    curved = {
+        v for v in curved if sites.follows(v) and (v in asked or sites.straight(v, made.types[v]))
+    }
     return Scales(made.types, made.narrow, frozenset(sounds), frozenset(curved))
 
 

@@ -24,8 +24,10 @@ class Options:
     those before it (see `irc.passes.quantize.rounding`). bias_correction: fold the mean error of
     rounded weights into the bias. equalize: even out a norm's channels before weights multiply
     them. min_sqnr: the signal-to-noise ratio in dB that every output must have, against float, on
-    the quarter of the samples that is then kept back from calibration; 0 asks for nothing. Values
-    get 16 bits until it is reached (see `irc.passes.quantize.refine`).
+    the quarter of the samples that is then kept back from calibration; values get 16 bits until it
+    is reached (see `irc.passes.quantize.refine`). 0 asks for nothing. None, the default, neither;
+    but where calibration shows an output to be poor, values get 16 bits as far as that costs little
+    (see `irc.passes.quantize.rescue`), unless activations=8 forbids it.
     """
 
     weights: int = 8
@@ -37,7 +39,7 @@ class Options:
     compensate: bool = True
     bias_correction: bool = True
     equalize: bool = True
-    min_sqnr: float = 0.0
+    min_sqnr: float | None = None
 
     def __post_init__(self) -> None:
         if self.weights != 8:

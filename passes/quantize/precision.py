@@ -19,7 +19,7 @@ from irc.ops.ranking import Ranking
 from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import LEVELS, choose_quant, signal_to_noise
+from irc.passes.quantize.scales import LEVELS, fitted, signal_to_noise
 from irc.passes.quantize.sites import Sites, given, is_float
 from irc.value import Value
 
@@ -146,4 +146,4 @@ class _Walk:
     def noise(self, v: Value) -> float:
         """The SQNR in dB of a value in 8 bits."""
         parts = [self.statistics[v]]
-        return signal_to_noise(parts, choose_quant(parts, self.options))
+        return signal_to_noise(parts, fitted(parts, self.options))

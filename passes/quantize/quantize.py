@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from irc import fixedpoint
 from irc.errors import DataError
 from irc.graph import Graph
+from irc.history import chosen as noted
 from irc.names import by_keyword
 from irc.ops.core import Const, Input
 from irc.ops.normalization import RowNorm
@@ -27,10 +28,12 @@ from irc.passes.moments import LayerMoments
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.coordinates import coordinates
+from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.means import Feeds, nearer
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.refine import Refinement
+from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.rounding import compensated
 from irc.passes.quantize.scales import asymmetric, stored_as, symmetric
 from irc.passes.quantize.signals import fine_inputs
@@ -64,31 +67,73 @@ def quantize(
     graph = _prepared(graph, chosen)
     sites = Sites(graph)
     sites.check()
+    noise = isinstance(data, str) and data.startswith("random:")
     samples = Samples(graph, () if isinstance(data, Profile) else data, bool(chosen.min_sqnr))
     if not isinstance(data, Profile):
         data = measured(sites, samples, chosen, progress)
     elif chosen.min_sqnr:
         raise DataError("min_sqnr is measured on samples: a calibration profile has none")
     data.check(graph)
-    names = keys(graph)
-    statistics = {v: data.values[names[v]] for v in sites.observed}
+    write = Writing(sites, data, chosen)
+    made, done = _made(write, samples, rescues=not noise)
+    doubtful = [] if noise else doubts(graph, data.samples, data.feeds)
+    noted(made, [*pixels(graph, data.feeds), *doubtful, *done])
+    return made
 
-    moments = {v: data.layers[names[v]] for v in graph.order if names[v] in data.layers}
 
-    def write(fine: Iterable[Value]) -> tuple[Scales, Graph]:
-        scales = assign(sites, statistics, chosen, frozenset(fine))
-        with bar("weights", len(moments)) as rounded:
-            writer = Writer(sites, statistics, scales, chosen, moments, rounded)
+def _made(write: Writing, samples: Samples, *, rescues: bool) -> tuple[Graph, list[str]]:
+    """The QDQ graph of the accuracy that is asked for, or one that is not poor where that costs
+    little; and what was done for it unasked."""
+    sites, options, fine = write.sites, write.options, write.fine
+    if options.min_sqnr:
+        unseen = samples.unseen or samples.first
+        with bar("refine") as tried:
+            return Refinement(sites, unseen, options.min_sqnr, write, tried).graph(fine), []
+    scales, made = write(fine)
+    if options.min_sqnr == 0 or str(options.activations) == "8" or not rescues:
+        return made, []
+    return Rescue(sites, write.profile.feeds, write).graph(fine, scales, made)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Writes the QDQ graph by what was measured, with any values in 16 bits."""
+
+    sites: Sites
+    profile: Profile
+    options: Options
+
+    @cached_property
+    def names(self) -> Mapping[Value, str]:
+        """What the profile calls values."""
+        return keys(self.sites.graph)
+
+    @cached_property
+    def statistics(self) -> Mapping[Value, Statistics]:
+        """What is known of values."""
+        return {v: self.profile.values[self.names[v]] for v in self.sites.observed}
+
+    @cached_property
+    def moments(self) -> Mapping[Value, LayerMoments]:
+        """What is known of layers."""
+        known, order = self.profile.layers, self.sites.graph.order
+        return {v: known[self.names[v]] for v in order if self.names[v] in known}
+
+    @property
+    def fine(self) -> list[Value]:
+        """What has 16 bits in any case."""
+        found = [v for v in self.sites.graph.inputs if self.names[v] in self.profile.fine]
+        return list(dict.fromkeys([*found, *coordinates(self.sites, self.options)]))
+
+    def __call__(self, fine: Iterable[Value]) -> tuple[Scales, Graph]:
+        """The graph, and the scales of its values."""
+        scales = assign(self.sites, self.statistics, self.options, frozenset(fine))
+        with bar("weights", len(self.moments)) as rounded:
+            writer = Writer(
+                self.sites, self.statistics, scales, self.options, self.moments, rounded
+            )
             made = writer.graph()
-        return scales, writer.recentred(made, data.feeds)
-
-    fine: list[Value] = [v for v in graph.inputs if names[v] in data.fine]
-    fine += [v for v in coordinates(sites, chosen) if v not in fine]
-    if not chosen.min_sqnr:
-        return write(fine)[1]
-    unseen = samples.unseen or samples.first
-    with bar("refine") as tried:
-        return Refinement(sites, unseen, chosen.min_sqnr, write, tried).graph(fine)
+        return scales, writer.recentred(made, self.profile.feeds)
 
 
 @dataclass

@@ -8,6 +8,7 @@ taken apart that cost more than any candidate that is known.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,12 +25,12 @@ from irc.passes.quantize.precision import TAILS
 from irc.passes.quantize.sensitivity import Trials, real_outputs, worst
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float
-from irc.types import Array
+from irc.types import Array, TensorType
 from irc.value import Value
 
 GROUP = 8
 """Candidates that are tried at once."""
-WIDENED = LAYERS | TAILS | {"clip", "relu", "layer_norm", "rms_norm"}
+WIDENED = LAYERS | TAILS | {"clip", "relu", "magnitude", "layer_norm", "rms_norm"}
 """Ops whose results may have 16 bits, besides inputs and functions of one value."""
 
 Feeds = Sequence[Mapping[str, Array]]
@@ -40,13 +41,15 @@ Write = Callable[[Iterable[Value]], tuple[Scales, Graph]]
 @dataclass(frozen=True)
 class Refinement:
     """What is refined: a float graph, samples of it that calibration did not see, and the SQNR in
-    dB that each of its outputs must have on them. `progress` is told how much was tried."""
+    dB that each of its outputs must have on them. `progress` is told how much was tried; `trials`
+    bounds how many values are tried by themselves."""
 
     sites: Sites
     feeds: Feeds
     wanted: float
     write: Write
     progress: Progress
+    trials: int = sys.maxsize
 
     def graph(self, fine: Iterable[Value]) -> Graph:
         """The QDQ graph that has the accuracy, beginning with the values `fine`.
@@ -58,7 +61,7 @@ class Refinement:
         ranked = self.ranked(scales)
         reached = self.reached(made)
         while reached < self.wanted:
-            more = list(_most(ranked, _power(reached) - _power(self.wanted)))
+            more = list(_most(ranked, power(reached) - power(self.wanted)))
             if not more:
                 raise CompileError(self.refusal(reached, len(chosen)))
             chosen += more
@@ -83,26 +86,49 @@ class Refinement:
 
         def cost(group: Sequence[Value]) -> float:
             self.progress(next(tried))
-            return _power(trials.worst({v: scales[v] for v in group}))
+            return power(trials.worst({v: narrow[v] for v in group}))
 
         known = list(self.candidates(scales))
+        narrow = {v: self.coarsest(v, v, scales) for v in known}
         starts = range(0, len(known), GROUP)
         heap = [(-cost(known[i : i + GROUP]), i, known[i : i + GROUP]) for i in starts]
         heapify(heap)
+        left = self.trials
         while heap:
             negative, first, group = heappop(heap)
             if len(group) == 1:
                 yield group[0], -negative
                 continue
+            left -= len(group)
+            if left < 0:
+                return
             for i, v in enumerate(group, first):
                 heappush(heap, (-cost([v]), i, [v]))
 
     def candidates(self, scales: Scales) -> Iterator[Value]:
-        """Values of 8 bits that could have 16, and are read by what would see it."""
+        """Values that could have 16 bits, are read in 8, and by what would see it."""
         for v in self.sites.own:
             kind = isinstance(v, Input | Unary) or v.op in WIDENED
-            if kind and scales[v].dtype in EIGHT_BITS and self.shows(v):
+            if kind and self.shows(v) and self.coarsest(v, v, scales).dtype in EIGHT_BITS:
                 yield v
+
+    def coarsest(self, v: Value, part: Value, scales: Scales) -> TensorType:
+        """The type in which a value is read, the narrow one if any op takes that of it or of a
+        `part` of what it was moved to."""
+        if v not in scales.narrow:
+            return scales[v]
+        for u in self.sites.graph.users[part]:
+            if self.sites.moving(u):
+                found = self.coarsest(v, u, scales)
+            else:
+                found = scales.read_by(u, part, self.sites)
+            if found.dtype in EIGHT_BITS:
+                return scales.narrow[v]
+        return scales[v]
+
+    def widens(self, v: Value) -> bool:
+        """Whether a value may have 16 bits, and any op would read them."""
+        return (isinstance(v, Input | Unary) or v.op in WIDENED) and self.shows(v)
 
     def shows(self, v: Value) -> bool:
         """Whether any op reads a value in 16 bits, moved or not."""
@@ -139,6 +165,6 @@ def _most(ranked: Iterator[tuple[Value, float]], excess: float) -> Iterator[Valu
             return
 
 
-def _power(decibels: float) -> float:
+def power(decibels: float) -> float:
     """Noise over signal."""
     return float(10 ** (-decibels / 10))

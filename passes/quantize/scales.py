@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.passes.calibrate import Statistics
+from irc.passes.calibrate import BINS, Statistics
 from irc.passes.quantize.options import Options
 from irc.types import Array, DType, Quant
 
@@ -19,6 +19,13 @@ SHRINK = np.concatenate([np.linspace(1.0, 0.2, 41), np.linspace(0.18, 0.0, 10)])
 most of it: those of which a function sees one end only."""
 ROOM = 1 / 16
 """What an input's range is widened by on either side, of itself."""
+DEVIATIONS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+NORMAL = np.exp(-(DEVIATIONS**2) / 2)
+"""Weights of samples that are larger and smaller by so many standard deviations."""
+NARROWING = -1 / 3
+"""The exponent by which what each of N samples stands for becomes narrower."""
+FEW = 48
+"""As many samples more than one speak for themselves."""
 HEADROOM = 2.0
 """Ranges of 16 bits reach this much further than what was measured: a bit for data unlike it."""
 OUTPUT_HEADROOM = 1.25
@@ -46,6 +53,20 @@ class Histogram:
         return count > max(2.0, float(self.counts.sum()) / 2000)
 
     @classmethod
+    def expected(cls, parts: Sequence[Statistics], seen: Sequence[Function] = ()) -> Histogram:
+        """What samples may hold that were not measured: each that was stands for others like it,
+        larger and smaller ones (a kernel density of their sizes). Bounds stay."""
+        if not any(map(_deviation, parts)):
+            return cls.merged(parts, seen)
+        spread = [_spread(s, cls.merged([s])) for s in parts]
+        low, high = min(float(x.min()) for x, _ in spread), max(float(x.max()) for x, _ in spread)
+        width = max((high - low) / BINS, MINIMAL_RANGE / BINS)
+        bins = np.concatenate([np.rint(x / width) for x, _ in spread]).astype(np.int64)
+        counts = np.bincount(bins - bins.min(), np.concatenate([n for _, n in spread]))
+        used = np.nonzero(counts)[0]
+        return cls((used + bins.min()) * width, counts[used], low, high, seen)
+
+    @classmethod
     def merged(cls, parts: Sequence[Statistics], seen: Sequence[Function] = ()) -> Histogram:
         """One histogram of values that share a scale."""
         used = [s.counts > 0 for s in parts]
@@ -58,6 +79,24 @@ class Histogram:
         )
 
 
+def _deviation(s: Statistics) -> float:
+    """The standard deviation of samples that each measured one stands for, of the logarithm of
+    their sizes; of a single element nothing is known."""
+    count = max(float(s.sizes[0]), 1.0)
+    if s.counts.sum() < 2:
+        return 0.0
+    return float(s.unlikeness * count**NARROWING * max(1 - (count - 1) / FEW, 0.0))
+
+
+def _spread(s: Statistics, h: Histogram) -> tuple[Array, Array]:
+    """Elements as they are measured and as larger and smaller samples would have them; how many."""
+    elements = np.outer(np.exp(_deviation(s) * DEVIATIONS), h.centres)
+    low = h.low if h.bounded(h.low) else -np.inf
+    high = h.high if h.bounded(h.high) else np.inf
+    counts = np.outer(NORMAL / NORMAL.sum(), h.counts)
+    return np.clip(elements, low, high).reshape(-1), counts.reshape(-1)
+
+
 def choose_quant(
     parts: Sequence[Statistics],
     options: Options,
@@ -66,8 +105,23 @@ def choose_quant(
 ) -> Quant:
     """The u8 scale and zero point of values that were measured as `parts`, and of constants
     `fills` among them, which are never clipped; `seen` as of `Histogram`."""
-    low, high = choose_range(parts, options, seen) if parts else (0.0, 0.0)
+    low, high = _outlook(parts, options, seen) if parts else (0.0, 0.0)
     return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
+
+
+def fitted(parts: Sequence[Statistics], options: Options) -> Quant:
+    """The u8 scale and zero point that suit what was measured, and nothing else."""
+    return asymmetric(*choose_range(parts, options))
+
+
+def _outlook(
+    parts: Sequence[Statistics], options: Options, seen: Sequence[Function]
+) -> tuple[float, float]:
+    """The range for samples that were measured and others; methods of literal meaning tell it
+    from those that were."""
+    if options.method != "mse":
+        return choose_range(parts, options, seen)
+    return mse_range(Histogram.expected(parts, seen))
 
 
 def choose_input(parts: Sequence[Statistics], fills: Sequence[float] = ()) -> Quant:

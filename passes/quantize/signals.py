@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from irc.ops.core import Input
 from irc.passes.calibrate import Statistics
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import choose_input, choose_quant, signal_to_noise
+from irc.passes.quantize.scales import choose_input, fitted, signal_to_noise
 from irc.passes.quantize.sensitivity import sensitivities
 from irc.passes.quantize.sites import Sites, from_outside, given, is_float
 from irc.types import Array, DType, TensorType
@@ -92,7 +92,7 @@ def _too_fine(v: Value, statistics: Mapping[Value, Statistics], options: Options
     if v not in statistics:
         return False
     parts = [statistics[v]]
-    return signal_to_noise(parts, choose_quant(parts, options)) < ENOUGH
+    return signal_to_noise(parts, fitted(parts, options)) < ENOUGH
 
 
 def reads_signal(reader: Value) -> bool:

@@ -118,13 +118,15 @@ class Sites:
             return ()
         return tuple(partial(apply, u, v) for u in self._functions.get(v, ()))
 
+    def follows(self, v: Value) -> bool:
+        """Whether there are functions of a value, and all may take 16 bits: comparisons take 8."""
+        of_it = [u for u in self.graph.order if self.root[u] is v and u is not v]
+        return bool(self._functions.get(v)) and all(is_float(u) for u in of_it)
+
     def straight(self, v: Value, type_: TensorType) -> bool:
         """Whether the functions of a value are known well enough by straight lines between some of
-        their results for a 16-bit type of it. Comparisons take 8 bits."""
+        their results for a 16-bit type of it."""
         found = self._functions.get(v, ())
-        of_it = [u for u in self.graph.order if self.root[u] is v and u is not v]
-        if not found or not all(is_float(u) for u in of_it):
-            return False
         return all(straightness(partial(apply, u, v), type_) < STRAIGHT for u in found)
 
     @cached_property

@@ -8,7 +8,7 @@ import numpy as np
 from irc import fixedpoint
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Maximum, Minimum
-from irc.ops.interpolate import ENTRIES, LARGEST, Interpolate
+from irc.ops.interpolate import ENTRIES, LARGEST, VALUES, Interpolate, WideLookup
 from irc.ops.linear import QLinear, QMatMul
 from irc.ops.prelu import QPRelu
 from irc.ops.qelementwise import QAdd, QDiv, QMul, reach
@@ -212,6 +212,14 @@ def interpolate(draw: Draw) -> Sample:
     dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(Interpolate(x.value, table, integer(draw, 0, 16), bounds, dtype, q), x)
+
+
+@sample("lookup_wide")
+def lookup_wide(draw: Draw) -> Sample:
+    x = operand(draw, "x", shape(draw, 0, 4), (DType.I16,))
+    dtype = pick(draw, RESULTS)
+    table = Const(array(draw, dtype, (VALUES,)), name="table")
+    return sample_of(WideLookup(x.value, table, quant(draw, dtype)), x)
 
 
 @sample("lookup")

@@ -13,6 +13,7 @@ from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
+from irc.ops.unary import Neg
 from irc.passes import batch_norm
 from irc.passes.batch_norm import FoldBatchNorm
 from irc.types import DType, Quant
@@ -78,6 +79,12 @@ def test_around_a_linear_map() -> None:
     rng = np.random.default_rng(0)
     linear = Linear(normalized(rng, image), const(rng, 3, 4))
     assert folded(image, Add(normalized(rng, linear), const(rng, 1))) == ["linear"]
+
+
+def test_a_negation_is_a_scale() -> None:
+    rng = np.random.default_rng(0)
+    conv = Conv2d(Neg(image), const(rng, 8, 3, 3, 4), const(rng, 8), pads=(1, 1, 1, 1))
+    assert folded(image, Neg(conv)) == ["conv2d"]
 
 
 def test_shared_convolution_is_not_computed_twice() -> None:

@@ -1,0 +1,161 @@
+"""What is done unasked where calibration shows a poor result: some values get 16 bits.
+
+As `irc.passes.quantize.refine` does where an accuracy is asked for, but within bounds: on few
+samples, in few rounds, and only as far as it adds half of the network's work at run time. What
+does not help enough is not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from irc.graph import Graph
+from irc.ops.core import Const
+from irc.passes.quantize.assignment import Scales
+from irc.passes.quantize.refine import Feeds, Refinement, Write, power
+from irc.passes.quantize.signals import LAYERS, reads_signal
+from irc.passes.quantize.sites import Sites
+from irc.progress import Advance, bar, silent
+from irc.summary import macs
+from irc.value import Value
+
+POOR = 17.0
+"""An SQNR in dB of an output below which something is done: of samples that calibration saw, which
+flatter it by some 2 dB."""
+GOOD = 22.0
+"""An SQNR in dB that is enough then."""
+WORTH = 2.0
+"""A gain in dB for which something is changed."""
+ROUNDS = 3
+"""How often weights are quantized anew."""
+SURE = 25.0
+"""An SQNR in dB on few samples that more won't bring below POOR."""
+FEW, MANY = 4, 8
+"""Samples on which values are tried and good results are seen to be so; on which others are."""
+MACS = 5 * 10**9
+"""Multiplications that these may take; one sample is seen in any case."""
+TRIALS = 16
+"""Values that are tried by themselves, beside groups of all."""
+LEAST = 1 / 20
+"""The share of the noise of a good result that a value makes alone, or it keeps 8 bits."""
+SHARE = 0.5
+"""The share of a network's work that 16 bits may add."""
+ELEMENT = 50
+"""Multiplications that take as long as an element that is written and read again."""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """A float graph, samples of it, and what writes its QDQ form."""
+
+    sites: Sites
+    feeds: Feeds
+    write: Write
+
+    def graph(self, fine: Iterable[Value], scales: Scales, made: Graph) -> tuple[Graph, list[str]]:
+        """The QDQ graph that was `made` with the values `fine` in 16 bits, or a better one; and
+        what was done to it, if anything."""
+        if not self.feeds:
+            return made, []
+        if self.judge(FEW).reached(made) >= SURE:
+            return made, []
+        before = self.judge(MANY).reached(made)
+        if not before < POOR:
+            return made, []
+        with bar("refine") as tried:
+            ranked = self.judge(FEW, tried).ranked(scales)
+            found = self.bettered(ranked, fine, before)
+        if found.reached < before + WORTH:
+            return made, []
+        return found.graph, [found.told(before)]
+
+    def judge(self, count: int, progress: Advance = silent) -> Refinement:
+        """What measures results on so many samples, spread over all, or on as many as take no
+        longer than they may."""
+        work = sum(map(macs, self.sites.graph.order))
+        count = max(1, min(count, MACS // max(work, 1)))
+        feeds = self.feeds[:: max(1, len(self.feeds) // count)][:count]
+        return Refinement(self.sites, feeds, GOOD, self.write, progress, TRIALS)
+
+    def bettered(
+        self, ranked: Iterator[tuple[Value, float]], fine: Iterable[Value], reached: float
+    ) -> Found:
+        """The best that a few rounds found."""
+        judge, purse, given = self.judge(MANY), Purse(self.sites), 0
+        chosen, best = list(fine), Found(self.sites.graph, reached, 0)
+        ranked = _telling(ranked)
+        for _ in range(ROUNDS):
+            if reached >= GOOD:
+                break
+            more = list(purse.affordable(ranked, power(reached) - power(GOOD)))
+            if not more:
+                break
+            chosen, given = [*chosen, *more], given + len(more)
+            made = self.write(chosen)[1]
+            reached = judge.reached(made)
+            best = max(best, Found(made, reached, given), key=lambda f: f.reached)
+        return best
+
+
+def _telling(ranked: Iterable[tuple[Value, float]]) -> Iterator[tuple[Value, float]]:
+    """Those that make a noise of any account."""
+    return takewhile(lambda found: found[1] > LEAST * power(GOOD), ranked)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A QDQ graph, the SQNR in dB of its worst output, and how many values got 16 bits."""
+
+    graph: Graph
+    reached: float
+    count: int
+
+    def told(self, before: float) -> str:
+        """What was done, in a line."""
+        values = "1 value has" if self.count == 1 else f"{self.count} values have"
+        return (
+            f"{values} 16 bits, since an output had {before:.1f} dB of signal to noise against"
+            f" float on calibration data and has {self.reached:.1f} now; --min-sqnr 0 leaves that"
+        )
+
+
+@dataclass
+class Purse:
+    """What 16 bits may still cost at run time, in multiplications."""
+
+    sites: Sites
+    left: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        order = [v for v in self.sites.graph.order if not isinstance(v, Const)]
+        elements = sum(v.type.size for v in self.sites.own)
+        self.left = SHARE * (sum(map(macs, order)) + ELEMENT * elements)
+
+    def affordable(
+        self, ranked: Iterable[tuple[Value, float]], excess: float
+    ) -> Iterator[Value]:
+        """The next values whose noise comes to as much as is too much, of those that can be had."""
+        for v, cost in ranked:
+            price = self.price(v)
+            if price > self.left:
+                continue
+            self.left -= price
+            yield v
+            excess -= cost
+            if excess <= 0:
+                return
+
+    def price(self, v: Value) -> float:
+        """What is added where a value has 16 bits: layers multiply twice and store two sums of 32
+        bits for each of their elements, all others read twice the bytes."""
+        total = 0.0
+        for u in self.sites.graph.users[v]:
+            if self.sites.moving(u):
+                total += ELEMENT / 2 * u.type.size + self.price(u)
+            elif u.op in LAYERS and reads_signal(u):
+                total += macs(u) + 4 * ELEMENT * u.type.size
+            else:
+                total += ELEMENT / 2 * u.type.size
+        return total + ELEMENT / 2 * v.type.size

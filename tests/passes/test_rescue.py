@@ -1,0 +1,136 @@
+"""What is done unasked where a result is poor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import irc
+from irc import driver, edge
+from irc.graph import Graph, evaluate
+from irc.history import history_of
+from irc.ops.activation import Clip, Relu
+from irc.ops.conv import Conv2d
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Mul
+from irc.ops.linear import Linear
+from irc.ops.pool import MaxPool2d
+from irc.ops.shape import Reshape, Slice
+from irc.ops.spectrum import Magnitude
+from irc.ops.unary import Log
+from irc.passes.quantize import rescue
+from irc.passes.quantize.refine import Refinement
+from irc.types import Array, DType
+from tests.backends.harness import agree
+from tests.passes.nets import sqnr
+
+Feeds = list[dict[str, Array]]
+
+
+def const(array: Any, name: str = "c") -> Const:
+    return Const(np.asarray(array, np.float32), name=name)
+
+
+def wasteful(factor: float = 1000.0) -> Graph:
+    """A channel that nothing reads takes nearly all of a range."""
+    x = Input(DType.F32, (1, 6, 6, 4), name="x")
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0, 0.3, (4, 1, 1, 4)), rng.normal(0, 0.3, (5, 3, 3, 4))
+    first[0] *= factor
+    second[..., 0] = 0
+    a = MaxPool2d(Relu(Conv2d(x, const(first)), name="a"), (2, 2), (2, 2), name="p")
+    return Graph("wasteful", (x,), (Conv2d(a, const(second), name="y"),), ("y",))
+
+
+def images(seed: int, count: int = 12) -> Feeds:
+    made = np.random.default_rng(seed).normal(0, 1, (count, 1, 6, 6, 4))
+    return [{"x": x.astype(np.float32)} for x in made]
+
+
+def logarithms() -> Graph:
+    """Powers of a spectrum in decibels, and a layer that reads them."""
+    x = Input(DType.F32, (1, 64), name="x")
+    angles = np.outer(np.arange(1, 17) / 6, np.arange(64))
+    basis = np.concatenate([np.cos(angles), np.sin(angles)])
+    parts = Linear(x, const(basis), name="parts")
+    a, b = (Slice(parts, (0, i), (1, i + 16), (1, 1)) for i in (0, 16))
+    size = Magnitude(a, b, name="size")
+    power = Clip(Mul(size, size), 1e-10, np.inf)
+    decibels = Reshape(Log(power, name="log"), (1, 16), name="r")
+    w = np.random.default_rng(0).normal(0, 1, (5, 16))
+    return Graph("decibels", (x,), (Linear(decibels, const(w - w.mean(1, keepdims=True))),), ("y",))
+
+
+def sounds(seed: int, count: int = 40) -> Feeds:
+    """Frames of a tone in faint noise, some loud, most quiet."""
+    rng = np.random.default_rng(seed)
+    tones = np.sin(np.outer(rng.uniform(0.1, 2.5, count), np.arange(64)))
+    heard = (tones + rng.normal(0, 0.05, tones.shape)) * 10 ** rng.uniform(-2, 0, (count, 1))
+    return [{"x": row[None].astype(np.float32)} for row in heard]
+
+
+def quality(graph: Graph, made: Graph, feeds: Feeds) -> float:
+    """The SQNR in dB of an integer graph's output."""
+    integer = driver.integerize(made)
+    found = [
+        edge.to_reals(
+            integer.output_types, evaluate(integer, edge.to_integers(integer.input_types, f)[0])
+        )["y"]
+        for f in feeds
+    ]
+    return sqnr(np.stack([evaluate(graph, f)["y"] for f in feeds]), np.stack(found))
+
+
+@pytest.mark.parametrize(
+    ("graph", "samples", "op"),
+    [(wasteful(), images, "join_bytes"), (logarithms(), sounds, "lookup_wide")],
+)
+def test_poor_results_are_bettered_unasked(graph: Graph, samples: Any, op: str) -> None:
+    plain = irc.quantize(graph, calibration=samples(0), min_sqnr=0)
+    made = irc.quantize(graph, calibration=samples(0))
+    assert quality(graph, plain, samples(1)) < rescue.POOR
+    assert quality(graph, made, samples(1)) > 18
+    assert not history_of(plain).notes
+    (note,) = history_of(made).notes
+    assert note.startswith("1 value has 16 bits, since an output had ")
+    assert note.endswith("--min-sqnr 0 leaves that")
+    integer = driver.integerize(made)
+    assert op in {v.op for v in integer.order}
+    agree(integer, edge.to_integers(integer.input_types, samples(2)[0])[0], ("host",), numba=True)
+
+
+def test_good_results_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(Refinement, "ranked", never)
+    graph = wasteful(1.0)
+    made = irc.quantize(graph, calibration=images(0))
+    assert str(made) == str(irc.quantize(graph, calibration=images(0), min_sqnr=0))
+    assert not history_of(made).notes
+
+
+@pytest.mark.parametrize("given", [{"calibration": "random:4"}, {"activations": 8}])
+def test_noise_and_eight_bits_are_taken_as_they_are(given: dict[str, Any]) -> None:
+    made = irc.quantize(wasteful(), **{"calibration": images(0), **given})
+    assert str(made) == str(
+        irc.quantize(wasteful(), **{"calibration": images(0), **given, "min_sqnr": 0})
+    )
+    assert not history_of(made).notes
+
+
+@pytest.mark.parametrize(("name", "value"), [("SHARE", 0.0), ("WORTH", 90.0), ("TRIALS", 0)])
+def test_what_costs_too_much_or_gains_too_little_is_left(
+    name: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, name, value)
+    made = irc.quantize(wasteful(), calibration=images(0))
+    assert str(made) == str(irc.quantize(wasteful(), calibration=images(0), min_sqnr=0))
+
+
+def test_a_pass_takes_the_option() -> None:
+    graph = driver.simplify(wasteful(1.0))
+    made = driver.run_passes(graph, "quantize{calibration=random:4,min_sqnr=0}")
+    assert str(made) == str(driver.run_passes(graph, "quantize{calibration=random:4}"))
