@@ -95,5 +95,7 @@ def test_same_classes(
     chosen = expected[np.arange(IMAGES), found.argmax(1)]
     assert np.array_equal(chosen, expected.max(1))  # ties aside, the same class
     assert (found.argmax(1) == expected.argmax(1)).mean() > 0.99
+    # The very numbers; but onnxruntime computes some layers over i8 in reals.
+    assert (found == expected).all(1).mean() >= (0.95 if kinds == "s8s8" else 0.99)
     with np.load(EXAMPLES / "data" / "fashion_test.npz") as data:
         assert (found.argmax(1) == data["labels"][:IMAGES]).mean() > 0.8
