@@ -15,6 +15,7 @@
 
 `%3` is a nameless value; `%y#2` is the second value that is called y. An input that is a state
 comes from an output of the run before, and begins with the list, or with its one number everywhere.
+Absent operands are "-"; at the end they are left out, as are flags that are not set.
 Long arrays print as content hashes; `parse` finds them in the constants it is given, or among those
 still alive.
 """
