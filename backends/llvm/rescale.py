@@ -44,9 +44,7 @@ def mul_shift_vector(
     if low > 32:
         word = _words(builder, products, None, x86=x86)
         if half:
-            # Not 1 << (s - 33): before AVX2 LLVM makes that power of two in floating point.
-            added = builder.lshr(const(2**30), builder.sub(const(63), s))
-            word = builder.add(word, added)
+            word = builder.add(word, _power(builder, builder.sub(s, const(33))))
         if bits is not None and low < high <= 62 - bits:
             return _shifted_alike(builder, word, builder.sub(s, const(32)), high - 32, bits)
         return builder.ashr(word, builder.sub(s, const(32)))
@@ -113,14 +111,22 @@ def _shifted_alike(builder: Any, word: Any, s: Any, most: int, bits: int) -> Any
     """`word >> s`, lane by lane, `most` the largest: clamped first to what `bits` hold behind it,
     so that all can be multiplied by powers of two and shifted by `most`."""
 
-    def scaled(number: int, by: Any) -> Any:
-        return builder.shl(ir.Constant(s.type, [number] * s.type.count), by)
+    def const(value: int) -> Any:
+        return ir.Constant(s.type, [value] * s.type.count)
 
-    for limit, test in ((scaled(-(2**bits), s), "<"), (scaled(2**bits, s), ">")):
+    largest = _power(builder, builder.add(s, const(bits)))
+    for limit, test in ((builder.neg(largest), "<"), (largest, ">")):
         word = builder.select(builder.icmp_signed(test, word, limit), limit, word)
-    same = ir.Constant(s.type, [most] * s.type.count)
-    word = builder.mul(word, kept(builder, scaled(1, builder.sub(same, s))))
-    return builder.ashr(word, same)
+    word = builder.mul(word, kept(builder, _power(builder, builder.sub(const(most), s))))
+    return builder.ashr(word, const(most))
+
+
+def _power(builder: Any, exponent: Any) -> Any:
+    """2^exponent, lane by lane, up to 2^30. Not a shift to the left: before AVX2 LLVM makes that
+    power of two in floating point."""
+    top = ir.Constant(exponent.type, [30] * exponent.type.count)
+    one = ir.Constant(exponent.type, [2**30] * exponent.type.count)
+    return builder.lshr(one, builder.sub(top, exponent))
 
 
 def _add_half(builder: Any, product: Any, s: Any) -> Any:

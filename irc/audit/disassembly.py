@@ -85,7 +85,11 @@ def _shown(binary: Binary, machine: Machine) -> str:
             command = [tool, "-d", "--no-show-raw-insn", *options, str(path)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0 and "can't disassemble" not in done.stderr + done.stdout:
-                return done.stdout
+                if binary.arch != "wasm32" or "<unknown>" not in done.stdout:
+                    return done.stdout
+                # There are no data in its code, and what follows is misread.
+                reasons.append(f"{tool} is too old to know all of its instructions")
+                continue
             said = " ".join(done.stderr.split()).replace(str(path), str(binary.path))
             reasons.append(f"{tool} can't disassemble it: {said or 'it knows no such code'}")
     raise ToolError(f"{binary.path}: {'; '.join(reasons)}; install {_wanted(binary.arch)}")
