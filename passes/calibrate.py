@@ -73,6 +73,12 @@ class Statistics:
         self.total = self.total + channels.sum(0, dtype=np.float64)
         self.squares = self.squares + np.einsum("nc,nc->c", channels, channels, dtype=np.float64)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that was measured lies in bins that begin with a whole number."""
+        starts = (np.flatnonzero(self.counts) + self.first) * self.width
+        return 0 < self.width < 1 and bool(np.all(starts == np.rint(starts)))
+
     def _cover(self, low: float, high: float) -> None:
         if self.width == 0:
             largest = max(abs(low), abs(high), SMALLEST)

@@ -227,3 +227,15 @@ def test_overflow_inside_the_model_is_named() -> None:
     data = np.array([[1, 2], [3, 1000]], np.float32)
     with pytest.raises(DataError, match="exp %e becomes NaN or infinite in sample 1"):
         calibrate(graph, batches(graph, data))
+
+
+def test_whole_numbers_are_known_as_such() -> None:
+    def of(*values: float) -> Statistics:
+        made = Statistics()
+        made.add(np.array(values, np.float32))
+        return made
+
+    assert of(0, 3, 16).whole
+    assert of(-2, 5).whole
+    assert not of(0, 3.5, 16).whole
+    assert not Statistics().whole
