@@ -266,7 +266,8 @@ class _Work:
     def _compute(self, v: Value, target: TensorType, single: DType | None) -> Value:
         form = self.forms.get(v)
         if form is not None:
-            return stepping(converted(form, target), v, (form,), single=single)
+            made = converted(form, target)
+            return made if made is form else stepping(made, v, (form,), single=single)
         source = self.forms.get(self.root[v])
         if source is not None and not isinstance(v, Const) and not _only_clamps(v, self.root[v]):
             return self.table(v, source, target)

@@ -150,3 +150,14 @@ def test_changes_of_scale_go_through_reals(ratio: float) -> None:
     found = evaluate(integerize(Graph("g", (x,), (Dequantize(y),), ("y",))), {"x": q})["y"]
     reals = (q.astype(F32) - F32(100)) * F32(SX)
     assert np.array_equal(found, np.clip(np.rint(reals / F32(sy)) + 20, 0, 255))
+
+
+@pytest.mark.parametrize("single", [DType.U8, None])
+def test_integers_that_are_read_and_written_again_stay(single: DType | None) -> None:
+    """What is quantized twice alike is computed once, and steps once."""
+    graph, _ = layer(channels=4)
+    (y,) = graph.outputs[0].operands
+    again = Quantize(Dequantize(y), DType.U8, y.type.quant or Quant(1.0), single=single, name="z")
+    twice = graph.with_outputs((Dequantize(again),))
+    found, once = (evaluate(integerize(g), {"x": PAIRS})["y"] for g in (twice, graph))
+    assert np.array_equal(found, once)
