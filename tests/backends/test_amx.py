@@ -131,7 +131,7 @@ def first_layers(draw: Draw, *, wide: bool = False) -> Sample:
 
 
 @needs_amx
-@pytest.mark.parametrize("count", [6, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("wide", [False, True])
 def test_pairs_of_rows(wide: bool, count: int) -> None:
     """Wherever they are possible: all but a whole image of words, which needs no copy."""
@@ -162,7 +162,7 @@ def strided(draw: Draw) -> Sample:
 
 
 @needs_amx
-@pytest.mark.parametrize("count", [6, pytest.param(15, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(15, marks=pytest.mark.slow)])
 def test_pixels_that_are_gathered(count: int) -> None:
     @examples(count)
     @given(strided(), st.integers(0, 3))

@@ -52,6 +52,7 @@ def x86() -> Any:
 
 
 QUANTIZERS = {"xnnpack": xnnpack, "x86": x86}
+NAMES = ["xnnpack", pytest.param("x86", marks=pytest.mark.slow)]
 
 
 def flow() -> Any:
@@ -120,7 +121,7 @@ def _stored_as(array: Array | None, v: Value) -> Array | None:
     return (array.astype(int) + shift).astype(v.type.dtype.numpy).reshape(v.shape)
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_program_agrees_layer_by_layer_and_as_a_whole(name: str) -> None:
     samples = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     program = quantized(net(), QUANTIZERS[name](), samples)
@@ -154,7 +155,7 @@ class Separable(Module):
         return self.head(F.relu(x + y).mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_rounded_but_where_the_program_says(name: str) -> None:
     samples = torch.randn(5, 3, 33, 33, generator=torch.Generator().manual_seed(0))
     program = quantized(Separable().eval(), QUANTIZERS[name](), samples[:4])
@@ -177,7 +178,7 @@ class Averaged(Module):
         return self.head(torch.relu(y + self.conv(y)).mean((2, 3)))
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_mean_of_a_sum_that_nobody_quantized(name: str) -> None:
     samples = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     program = quantized(Averaged().eval(), QUANTIZERS[name](), samples)
