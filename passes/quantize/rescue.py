@@ -21,7 +21,7 @@ from irc.progress import Advance, bar, silent
 from irc.summary import macs
 from irc.value import Value
 
-POOR = 12.0
+POOR = 15.0
 """An SQNR in dB of an output below which something is done: of samples that calibration saw, which
 flatter it by some 2 dB."""
 GOOD = 22.0

@@ -39,10 +39,14 @@ class Energy:
 
     @property
     def decibels(self) -> float:
-        """The SQNR; infinite where nothing is off or nothing was there."""
+        """The SQNR; infinite where nothing is off or nothing was there, or where what was there is
+        infinite or no number."""
         if not (self.noise and self.signal):
             return math.inf
-        return 10 * math.log10(self.signal / self.noise)
+        ratio = self.signal / self.noise
+        if math.isnan(ratio):
+            return math.inf
+        return 10 * math.log10(ratio) if ratio else -math.inf
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from irc.passes.calibrate import Profile
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.quantize import profile, quantize
 from irc.passes.quantize.refine import Refinement
-from irc.passes.quantize.sensitivity import sensitivities
+from irc.passes.quantize.sensitivity import Energy, sensitivities
 from irc.passes.quantize.sites import Sites
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
@@ -223,3 +224,15 @@ def test_groups_are_taken_apart_as_far_as_asked(monkeypatch: pytest.MonkeyPatch)
     rest = [v.name for v, _ in ranked]
     assert sorted(rest) == sorted(v.name for v in values[:17])
     assert len(tried) == 3 + 20
+
+
+@pytest.mark.parametrize(
+    ("real", "found", "decibels"),
+    [(1.0, 1.0, math.inf), (0.0, 1.0, math.inf), (np.inf, 1.0, math.inf), (np.nan, 1.0, math.inf),
+     (1.0, np.inf, -math.inf), (10.0, 9.0, 20.0)],
+)  # fmt: skip
+def test_energies_of_what_is_no_number(real: float, found: float, decibels: float) -> None:
+    energy = Energy()
+    with np.errstate(all="ignore"):
+        energy.add(np.array([real]), np.array([found]))
+    assert energy.decibels == pytest.approx(decibels)
