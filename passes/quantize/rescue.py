@@ -67,7 +67,7 @@ class Rescue:
         with bar("refine") as tried:
             ranked = self.judge(FEW, tried).ranked(scales)
             found = self.bettered(ranked, fine, before)
-        if found.reached < before + WORTH:
+        if not found.count or found.reached < before + WORTH:
             return made, []
         return found.graph, [found.told(before)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from irc.ops.spectrum import Magnitude
 from irc.ops.unary import Log
 from irc.passes.quantize import rescue
 from irc.passes.quantize.refine import Refinement
+from irc.properties import is_qdq
 from irc.types import Array, DType
 from tests.backends.harness import agree
 from tests.passes.nets import sqnr
@@ -134,3 +136,11 @@ def test_a_pass_takes_the_option() -> None:
     graph = driver.simplify(wasteful(1.0))
     made = driver.run_passes(graph, "quantize{calibration=random:4,min_sqnr=0}")
     assert str(made) == str(driver.run_passes(graph, "quantize{calibration=random:4}"))
+
+
+def test_what_was_quantized_stays_where_nothing_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results that can't be told apart, as infinitely far ones, leave the graph as it was."""
+    monkeypatch.setattr(Refinement, "reached", lambda *_: -math.inf)
+    made = irc.quantize(wasteful(), images(0))
+    assert is_qdq(made)
+    assert not any("16 bits" in note for note in history_of(made).notes)
