@@ -33,9 +33,11 @@ _RARE = 1e-3
 _FREE = 1 - 1e-6
 """Of the weightiest miss of a channel that can be made good so much counts nothing."""
 _TRIED = 16
+"""Places between the ends of intervals that are tried."""
 _SPREAD = 2.0**-7
 """How far u may lie from the real factor's inverse, relatively."""
 _CUTS = 12
+"""Steps of the cutting planes at most."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,15 @@ class Line:
     fraction: int = 0
 
     @classmethod
-    def through_halves(cls, units: Array) -> Line:
+    def of_factors(cls, units: Array) -> Line:
         """Equation (5) for each of the factors `1 / units`."""
         m, s = fixedpoint.multipliers(1 / units)
         return cls(m, s, np.zeros(len(m), np.int64))
+
+    def where(self, chosen: Array, other: Line) -> Line:
+        """`other`, of as many bits, for the channels that are chosen."""
+        m, s = np.where(chosen, other.m, self.m), np.where(chosen, other.s, self.s)
+        return Line(m, s, np.where(chosen, other.h, self.h), self.fraction)
 
     def late(self, stairs: Staircase) -> Array:
         """Which steps it takes at a later sum, b1[channels, n]."""
@@ -113,13 +120,13 @@ class Line:
 def through_halves(stairs: Staircase, units: Array) -> Line:
     """The line with the half of equation (6) that takes most steps, those near zero first, one miss
     being free; the factors `1 / units` themselves for channels whose steps these all take."""
-    line = Line.through_halves(units)
+    line = Line.of_factors(units)
     missing = np.flatnonzero(line.misses(stairs))
     if not missing.size:
         return line
     better = units.copy()
     better[missing] = _best(stairs.of_channels(missing), units[missing])
-    return Line.through_halves(better)
+    return Line.of_factors(better)
 
 
 def _best(stairs: Staircase, units: Array) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from irc.errors import IRCError, TypeCheckError
 from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const
+from irc.ops.elementwise import Add
 from irc.ops.linear import QLinear
 from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import (
@@ -58,7 +59,7 @@ def stepping(made: Value, v: Value, operands: Sequence[Value], *, single: DType 
             return _single_layer(made, operands)
         case QReduceSum() if single is not None and isinstance(v, ReduceMean) and not made.power:
             return _single_mean(made)
-        case QAdd() if single is not None:
+        case QAdd() if single is not None and isinstance(v, Add):
             return _single_sum(made, single)
         case Requantize() if single is not None and made.x.type.dtype.bits == 8:
             return _single_change(made)
@@ -184,7 +185,6 @@ def _near_ties(made: QAdd, single: DType) -> tuple[Array, Array]:
     each = np.arange(single.min, single.max + 1, dtype=np.int64)
     a, b = (grid.reshape(-1) for grid in np.meshgrid(each, each))
     ra, rb = (_F32(t.scale) / _F32(made.type.scale) for t in types[:2])
-    rb = rb if made.mb > 0 else -rb
     fixed = _F32(_F32(zero) - _fma(ra, za, _F32(rb * _F32(zb))))
     total = _fma(ra, a, _fma(rb, b, fixed))
     exact = (a - za) * made.ma + (b - zb) * made.mb
@@ -212,17 +212,18 @@ def _exact_layer(made: Layer, operands: Sequence[Value]) -> Value:
 
     bound = accumulator_bound(w.array, -zero, made.x.type.dtype)
     stairs = Staircase.of(rounded, units, offset, bound, made.type)
-    line = through_sums(stairs, units, made.fraction)
     before = Line(_array(made.m), _array(made.s), _array(made.b) + (zero << made.fraction),
                   made.fraction)  # fmt: skip
-    if line.misses(stairs).sum() >= before.misses(stairs).sum():
-        return made
+    after = through_sums(stairs, units, made.fraction)
+    # A channel whose sums come to no step, as one of zeros, has a result all the same: by its bias.
+    line = before.where(after.misses(stairs) < before.misses(stairs), after)
     b = Const((line.h - (zero << made.fraction)).astype(np.int32), name=made.b.name)
     return _with(made, w, b, line)
 
 
 def _with(made: Layer, w: Const, b: Value, line: Line) -> Value:
-    m, s = Const(line.m, name=made.m.name), Const(line.s, name=made.s.name)
+    m = Const(line.m.astype(np.int32), name=made.m.name)
+    s = Const(line.s.astype(np.int8), name=made.s.name)
     folded = Folded(constant(b, "a bias"), m, s, made.fraction)
     return made.replace(b=b, m=m, s=s, wide=is_wide(made.x, w.array, folded, made.type))
 

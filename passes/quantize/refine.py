@@ -126,10 +126,6 @@ class Refinement:
                 return scales.narrow[v]
         return scales[v]
 
-    def widens(self, v: Value) -> bool:
-        """Whether a value may have 16 bits, and any op would read them."""
-        return (isinstance(v, Input | Unary) or v.op in WIDENED) and self.shows(v)
-
     def shows(self, v: Value) -> bool:
         """Whether any op reads a value in 16 bits, moved or not."""
         return any(self.reads(u, v) for u in self.sites.graph.users[v])

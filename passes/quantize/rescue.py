@@ -61,15 +61,16 @@ class Rescue:
             return made, []
         if self.judge(FEW).reached(made) >= SURE:
             return made, []
-        before = self.judge(MANY).reached(made)
-        if not before < POOR:
+        judge = self.judge(MANY)
+        before = Found(made, judge.reached(made))
+        if not before.reached < POOR:
             return made, []
         with bar("refine") as tried:
-            ranked = self.judge(FEW, tried).ranked(scales)
-            found = self.bettered(ranked, fine, before)
-        if not found.count or found.reached < before + WORTH:
+            ranked = _telling(self.judge(FEW, tried).ranked(scales))
+            found = self.bettered(judge, ranked, fine, before)
+        if found is before or found.reached < before.reached + WORTH:
             return made, []
-        return found.graph, [found.told(before)]
+        return found.graph, [found.told(before.reached)]
 
     def judge(self, count: int, progress: Advance = silent) -> Refinement:
         """What measures results on so many samples, spread over all, or on as many as take no
@@ -80,22 +81,22 @@ class Rescue:
         return Refinement(self.sites, feeds, GOOD, self.write, progress, TRIALS)
 
     def bettered(
-        self, ranked: Iterator[tuple[Value, float]], fine: Iterable[Value], reached: float
-    ) -> Found:
-        """The best that a few rounds found."""
-        judge, purse, given = self.judge(MANY), Purse(self.sites), 0
-        chosen, best = list(fine), Found(self.sites.graph, reached, 0)
-        ranked = _telling(ranked)
+        self, judge: Refinement, ranked: Iterator[tuple[Value, float]], fine: Iterable[Value],
+        before: Found,
+    ) -> Found:  # fmt: skip
+        """The best that a few rounds found; `before` where none is better."""
+        purse, chosen = Purse(self.sites), list(fine)
+        best = found = before
         for _ in range(ROUNDS):
-            if reached >= GOOD:
+            if found.reached >= GOOD:
                 break
-            more = list(purse.affordable(ranked, power(reached) - power(GOOD)))
+            more = list(purse.affordable(ranked, power(found.reached) - power(GOOD)))
             if not more:
                 break
-            chosen, given = [*chosen, *more], given + len(more)
+            chosen += more
             made = self.write(chosen)[1]
-            reached = judge.reached(made)
-            best = max(best, Found(made, reached, given), key=lambda f: f.reached)
+            found = Found(made, judge.reached(made), found.count + len(more))
+            best = max(best, found, key=lambda f: f.reached)
         return best
 
 
@@ -110,7 +111,7 @@ class Found:
 
     graph: Graph
     reached: float
-    count: int
+    count: int = 0
 
     def told(self, before: float) -> str:
         """What was done, in a line."""

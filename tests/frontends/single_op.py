@@ -44,6 +44,17 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
 
+def fused(
+    op: str, inputs: list[str], x: dict[str, Array], constants: dict[str, Array],
+    outputs: tuple[str, ...] = ("y",), **attributes: Any,
+) -> onnx.ModelProto:  # fmt: skip
+    """A model of one of onnxruntime's own operators."""
+    made = node(op, inputs, outputs, domain="com.microsoft", **attributes)
+    proto = model([made], x, constants, outputs=outputs)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return proto
+
+
 def reference(proto: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """What onnxruntime makes of it, without its optimizations, with its exact kernels."""
     options = onnxruntime.SessionOptions()

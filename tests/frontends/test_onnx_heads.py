@@ -7,27 +7,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 import irc
 from irc.errors import ModelError
 from irc.types import Array
-from tests.frontends.single_op import agree, model, node, reals
+from tests.frontends.single_op import agree, fused, reals
 
 HEADS, GROUPS, SIZE, STEPS, BEFORE, MOST = 4, 2, 16, 3, 5, 16
 ANGLES = reals(7, MOST, SIZE // 2, low=0.0, high=3.0)
 TABLES = {"cos": np.cos(ANGLES), "sin": np.sin(ANGLES)}
 PLAIN = ["q", "k", "v", "pk", "pv", "lens", "total"]
-
-
-def fused(
-    op: str, inputs: list[str], x: dict[str, Array], constants: dict[str, Array],
-    outputs: tuple[str, ...] = ("y",), **attributes: Any,
-) -> onnx.ModelProto:  # fmt: skip
-    made = node(op, inputs, outputs, domain="com.microsoft", **attributes)
-    proto = model([made], x, constants, outputs=outputs)
-    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    return proto
 
 
 def decoder(batch: int = 1, steps: int = STEPS, before: int = BEFORE) -> dict[str, Array]:

@@ -5,26 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from onnx import helper
 
 import irc
 from irc.types import Array
-from tests.frontends.single_op import agree, model, node, reals
+from tests.frontends.single_op import agree, fused, model, node, reals
 
 WIDTH, HEADS, STEPS = 12, 3, 5
 WEIGHTS = {"w": reals(2, WIDTH, 3 * WIDTH, low=-0.5, high=0.5), "b": reals(3, 3 * WIDTH)}
-
-
-def fused(
-    op: str, inputs: list[str], x: dict[str, Array], constants: dict[str, Array],
-    outputs: tuple[str, ...] = ("y",), **attributes: Any,
-) -> onnx.ModelProto:  # fmt: skip
-    made = node(op, inputs, outputs, domain="com.microsoft", **attributes)
-    proto = model([made], x, constants, outputs=outputs)
-    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    return proto
 
 
 def attention(inputs: list[str], x: dict[str, Array], outputs: tuple[str, ...] = ("y",),

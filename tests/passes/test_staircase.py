@@ -44,7 +44,7 @@ def test_factors_that_take_all_steps_stay(seed: int, signed: bool) -> None:
     factors = (2.0 ** rng.uniform(-12, -7, 40)).astype(np.float32)
     stairs = single(factors, result(DType.U8, 120 if signed else 0))
     units = 1 / factors.astype(np.float64)
-    before, after = Line.through_halves(units), through_halves(stairs, units)
+    before, after = Line.of_factors(units), through_halves(stairs, units)
     same = before.misses(stairs) == 0
     assert same.any()
     assert np.array_equal(after.m[same], before.m[same])
@@ -55,7 +55,7 @@ def test_most_channels_miss_one_step_at_most() -> None:
     rng = np.random.default_rng(0)
     factors = (2.0 ** rng.uniform(-10, -8, 64)).astype(np.float32)
     stairs, units = single(factors, result(DType.U8, 0)), 1 / factors.astype(np.float64)
-    before, after = Line.through_halves(units), through_halves(stairs, units)
+    before, after = Line.of_factors(units), through_halves(stairs, units)
     assert (before.misses(stairs) > 0).sum() > 30
     assert (after.misses(stairs) > 0).sum() < 25
     assert (after.misses(stairs) > 1).sum() <= 2
@@ -81,7 +81,7 @@ def test_late_and_early_steps_tell_by_what_sum_they_miss() -> None:
     units = np.array([16.0])
     stairs = Staircase.of(lambda s: np.rint(s / 16.0 - 0.01), units, np.zeros(1),
                           np.array([2**12]), result(DType.U8, 0))  # fmt: skip
-    ahead, behind = (Line.through_halves(units * by) for by in (0.98, 1.02))
+    ahead, behind = (Line.of_factors(units * by) for by in (0.98, 1.02))
     assert ahead.early(stairs).any()
     assert not ahead.late(stairs).any()
     assert behind.late(stairs).any()
@@ -94,4 +94,4 @@ def test_steps_out_of_reach_bind_nothing() -> None:
     nothing = single(np.full(3, 0.01), result(DType.U8, 0), bound=1)
     units = np.full(3, 100.0)
     assert not nothing.reached.any()
-    assert np.array_equal(through_halves(nothing, units).m, Line.through_halves(units).m)
+    assert np.array_equal(through_halves(nothing, units).m, Line.of_factors(units).m)

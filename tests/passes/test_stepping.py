@@ -161,3 +161,21 @@ def test_integers_that_are_read_and_written_again_stay(single: DType | None) -> 
     twice = graph.with_outputs((Dequantize(again),))
     found, once = (evaluate(integerize(g), {"x": PAIRS})["y"] for g in (twice, graph))
     assert np.array_equal(found, once)
+
+
+def test_channels_that_come_to_no_step_keep_their_bias() -> None:
+    """Real biases, as PyTorch's programs have them: of no weights, and far beyond the range."""
+    rng = np.random.default_rng(0)
+    w, scales = rng.integers(-127, 128, (40, 64)).astype(np.int8), rng.uniform(0.001, 0.01, 40)
+    b = rng.normal(0, 0.5, 40).astype(np.float32)
+    w[3], b[3], w[7], b[7] = 0, 1.3, 1, -50
+    x, xs = real("x", (500, 64), Quant(0.03, 120))
+    weights = Dequantize(Const(w, Quant(tuple(map(float, scales)), 0, 0)))
+    y = Quantize(Linear(xs, weights, Const(b)), DType.U8, Quant(0.08, 100), name="y")
+    graph = integerize(Graph("g", (x,), (Dequantize(y),), ("y",)))
+    assert isinstance(graph.outputs[0], QLinear)
+    assert graph.outputs[0].fraction
+    q = rng.integers(0, 256, (500, 64)).astype(np.uint8)
+    reals = ((q.astype(np.float64) - 120) * 0.03) @ (w * scales[:, None]).T + b
+    wanted = np.clip(np.rint(reals / 0.08) + 100, 0, 255)
+    assert np.array_equal(evaluate(graph, {"x": q})["y"], wanted)
