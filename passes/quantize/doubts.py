@@ -56,6 +56,6 @@ def pixels(graph: Graph, feeds: Feeds) -> Iterator[str]:
 
 
 def _raw(array: Array) -> bool:
-    """Whether an array holds whole numbers of 8 bits, and many of them."""
-    whole = bool(np.all(array == np.rint(array)))
-    return whole and array.min() >= 0 and 2 < array.max() <= PIXEL
+    """Whether an array holds whole numbers of 8 bits, and not the same or two or three of them."""
+    whole, low, high = bool(np.all(array == np.rint(array))), array.min(), array.max()
+    return whole and low >= 0 and high <= PIXEL and high - low > 2

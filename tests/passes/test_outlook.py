@@ -11,9 +11,11 @@ import irc
 from irc import driver, edge
 from irc.graph import Graph, evaluate
 from irc.history import history_of
+from irc.ops.activation import Relu
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.passes.calibrate import Profile, Statistics
+from irc.passes.quantize.doubts import pixels
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import profile, quantize
 from irc.passes.quantize.scales import LEVELS, choose_quant, fitted
@@ -122,3 +124,11 @@ def test_pixels_that_are_not_normalised_are_noted() -> None:
     (note,) = history_of(irc.quantize(graph, calibration=pixels)).notes
     assert note.startswith("input x holds whole numbers from 0 to 25")
     assert not history_of(irc.quantize(graph, calibration=pixels / 255)).notes
+
+
+def test_pictures_of_one_number_are_no_pixels() -> None:
+    x = Input(DType.F32, (1, 4, 4, 3), name="x")
+    graph = Graph("g", (x,), (Relu(x),), ("y",))
+    same, mixed = np.full(x.shape, 7.0), np.arange(48.0).reshape(x.shape)
+    assert not list(pixels(graph, [{"x": same}]))
+    assert len(list(pixels(graph, [{"x": mixed}]))) == 1
