@@ -28,7 +28,6 @@ from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.assignment import NATURAL, Scales
 from irc.passes.quantize.masks import finite, masked
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.quantize import Writer, pair
 from irc.passes.quantize.scales import choose_quant, stored_as
 from irc.passes.quantize.sites import (
     Sites,
@@ -38,6 +37,7 @@ from irc.passes.quantize.sites import (
     refuse,
     weighted,
 )
+from irc.passes.quantize.writer import Writer, pair
 from irc.progress import bar
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
