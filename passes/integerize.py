@@ -17,7 +17,6 @@ its author saw as one kernel, is computed in 16 bits where these are proved to b
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,32 +25,20 @@ from irc import fixedpoint
 from irc.errors import CompileError, IRCError
 from irc.graph import Graph
 from irc.loops import CompareKind
-from irc.ops.bytewise import convolved, multiplied
-from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
-from irc.ops.interpolate import followed
-from irc.ops.linear import Linear
 from irc.ops.logic import Relation
-from irc.ops.moving import in_type
-from irc.ops.quantization import Dequantize, Quantize, constant, tabulated
+from irc.ops.quantization import Dequantize, Quantize, constant
 from irc.ops.ranking import Ranking
 from irc.ops.truth import QCompare, Truth
-from irc.passes.conversions import as_tensor, centred, clamped, converted, moved_constant
-from irc.passes.fitting import fitted
-from irc.passes.intervals import inner_type, output_type
-from irc.passes.pointwise import apply, is_clamp, roots, scaling
+from irc.passes.computing import Computing, over, placeholder
+from irc.passes.conversions import as_tensor, moved_constant
+from irc.passes.intervals import output_type
+from irc.passes.pointwise import apply, is_clamp, roots
 from irc.passes.quantize.complete import Islands
-from irc.passes.roomy import with_room
-from irc.passes.stepping import stepping
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
 from irc.types import Array, DType, Quant, TensorType
-from irc.value import Value, differs, operand_fields
-
-PARAMETERS = frozenset(
-    {"w", "b", "scale", "bias", "slope", "row_weights", "column_weights"}
-)
-"""Operands that a twin takes as they are: weights, and reals that it makes its own integers of."""
+from irc.value import Value, differs
 
 
 @dataclass(frozen=True)
@@ -83,8 +70,8 @@ def integerize(graph: Graph) -> Graph:
             "calibration quantizes them too: irc.quantize(graph, calibration=...) in Python, or"
             " --calibration DATA on the command line"
         )
-    if work.narrow:
-        count, first = len(work.narrow), ", ".join(work.narrow[:3])
+    if narrow := work.computing.narrow:
+        count, first = len(narrow), ", ".join(narrow[:3])
         warnings.warn(
             f"{graph.name}: {count} nodes read values of 16 bits, of which 8 are taken, as their"
             f" products need more than the integers that there are: {first}"
@@ -124,22 +111,17 @@ def _share_dequantize(graph: Graph) -> Graph:
     return rebuild(graph, first)
 
 
-Key = tuple[Value, DType, Quant | None]
-
-
 @dataclass
 class _Work:
-    """The rewriting of one graph. `forms` are integers that stand for float values; `made` are
-    float values computed in a quantization that was asked for."""
+    """The rewriting of one graph. `forms` are integers that stand for float values."""
 
     source: Graph
     problems: list[str] = field(default_factory=list)
-    narrow: list[str] = field(default_factory=list)
     forms: dict[Value, Value | None] = field(default_factory=dict)
-    made: dict[Key, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = roots(self.source.order, lambda v: False)
+        self.computing = Computing(self.root, self.forms, self.problems)
 
     def graph(self) -> Graph:
         inputs = tuple(self.input(v) for v in self.source.inputs)
@@ -180,10 +162,10 @@ class _Work:
         if form is not None:
             return form
         try:
-            return self.compute(v, output_type(v, self.forms.__getitem__, self.root))
+            return self.computing.compute(v, output_type(v, self.forms.__getitem__, self.root))
         except IRCError as error:
             self.problems.append(str(error))
-            return _placeholder(v.type)
+            return placeholder(v.type)
 
     def form(self, v: Value) -> Value | None:
         """What a node becomes: itself over integers, the integers behind a dequantize, or None
@@ -206,7 +188,7 @@ class _Work:
         if all(isinstance(o, Const) for o in known):
             return moved_constant(v, [constant(o, "a moved operand") for o in known])
         agreed = {(o.type.dtype, o.type.quant) for o in known if o.type.quant is not None}
-        return _over(v, known) if len(agreed) == 1 else None
+        return over(v, known) if len(agreed) == 1 else None
 
     def plain(self, v: Value) -> Value:
         """A node over plain integers (indices, booleans), or of the order of reals alone."""
@@ -216,9 +198,9 @@ class _Work:
         if isinstance(v, Relation) and v.kind is not None and real:
             return self.comparison(v, v.kind)
         if len(known) == len(operands) and (isinstance(v, Ranking) or not real):
-            return _over(v, known)
+            return over(v, known)
         self.problems.append(f"{v.op} %{v.name}: makes {v.type} from floats")
-        return _placeholder(v.type)
+        return placeholder(v.type)
 
     def predicate(self, v: Value) -> Value | None:
         """A function of one 8-bit value that gives booleans or whole numbers, a table; None where
@@ -235,7 +217,7 @@ class _Work:
         if source.type.dtype.bits != 8:
             self.problems.append(f"{v.op} %{v.name}: a table needs an 8-bit operand, %{root.name}"
                                  f" is {source.type}")  # fmt: skip
-            return _placeholder(v.type)
+            return placeholder(v.type)
         return Truth(source, Const(predicate_table(v, root, source.type)), name=v.name)
 
     def comparison(self, v: Relation, kind: CompareKind) -> Value:
@@ -245,7 +227,7 @@ class _Work:
         if unknown:
             self.problems.append(f"{v.op} %{v.name}: compares %{unknown[0].name}, which has no"
                                  " scale")  # fmt: skip
-            return _placeholder(v.type)
+            return placeholder(v.type)
         if (a.type.dtype, a.type.quant) == (b.type.dtype, b.type.quant):
             return v.replace(a=a, b=b)
         return QCompare.of(kind, a, b, name=v.name)
@@ -254,113 +236,7 @@ class _Work:
         """The integers of a quantize node."""
         if isinstance(q.x, Const):
             return Const(q.evaluate(q.x.array), q.quant, name=q.x.name)
-        return self.compute(q.x, q.type, single=q.single)
-
-    def compute(self, v: Value, target: TensorType, *, single: DType | None = None) -> Value:
-        """The float value `v` in the quantization `target`; `single` as a quantize has it."""
-        key = (v, target.dtype, target.quant)
-        if key not in self.made:
-            self.made[key] = self._compute(v, target, single)
-        return self.made[key]
-
-    def _compute(self, v: Value, target: TensorType, single: DType | None) -> Value:
-        form = self.forms.get(v)
-        if form is not None:
-            made = converted(form, target)
-            return made if made is form else stepping(made, v, (form,), single=single)
-        source = self.forms.get(self.root[v])
-        if source is not None and not isinstance(v, Const) and not _only_clamps(v, self.root[v]):
-            return self.table(v, source, target)
-        if is_clamp(v):
-            (inner,) = v.operands
-            return clamped(self.compute(inner, target, single=single), v, target)
-        if (factor := scaling(v)) is not None and self.rescales(v):
-            return self.scaled(v, factor, target)
-        if v.moves:
-            return _over(v, [self.part(o, target, single) for o in v.operands])
-        return self.twin(v, target, single)
-
-    def rescales(self, v: Value) -> bool:
-        """Whether a factor can be a matter of its operand's scale: that is computed for it."""
-        inner = v.operands[0]
-        return self.forms.get(inner) is None and not inner.moves and not is_clamp(inner)
-
-    def scaled(self, v: Value, factor: float, target: TensorType) -> Value:
-        """The operand in a scale that makes its integers the result's."""
-        quant = fixedpoint.quant_of(target)
-        before = Quant(quant.tensor_scale / factor, quant.zero)
-        made = self.compute(v.operands[0], TensorType(target.dtype, v.shape, before))
-        if not hasattr(made, "quant") or isinstance(made, Const):
-            return in_type(made, target)
-        return made.replace(quant=quant, name=v.name)
-
-    def part(self, o: Value, target: TensorType, single: DType | None) -> Value:
-        """An operand of a moving op, computed straight into the result's quantization."""
-        if not o.type.dtype.is_float:
-            return self.forms[o] or o
-        wanted = TensorType(target.dtype, o.shape, target.quant)
-        if isinstance(o, Const):
-            return Const(fixedpoint.quantize(o.array, wanted), wanted.quant, name=o.name)
-        return self.compute(o, wanted, single=single)
-
-    def table(self, v: Value, source: Value, target: TensorType) -> Value:
-        """A chain of functions of one value, equation (8)."""
-        root = self.root[v]
-        looked_up = followed if source.type.dtype is DType.I16 else tabulated
-        made = looked_up(source, lambda real: apply(v, root, real), target, f"{v.op} %{v.name}")
-        return made.replace(name=v.name)
-
-    def twin(self, v: Value, target: TensorType, single: DType | None) -> Value:
-        """The op's integer twin over the integers of its operands."""
-        known = self.read(v, target)
-        if known is None:
-            return _placeholder(target)
-        operands = tuple(self.operands(v, known))
-        try:
-            twin = _twin(v, operands, target).replace(name=v.name)
-            return stepping(twin, v, operands, single=single)
-        except IRCError as error:
-            made = self.fitted(v, operands, target)
-            if made is None:
-                self.problems.append(f"{v.op} %{v.name}: {error}")
-            return made or _placeholder(target)
-
-    def fitted(self, v: Value, operands: tuple[Value, ...], target: TensorType) -> Value | None:
-        """The twin over other operands; noted where they don't say the same. None if none does."""
-        for made, exact in fitted(v, operands, target):
-            try:
-                twin = _twin(v, made, target).replace(name=v.name)
-            except IRCError:
-                continue
-            if not exact:
-                self.narrow.append(f"{v.op} %{v.name}")
-            return twin
-        return None
-
-    def read(self, v: Value, target: TensorType) -> dict[Value, Value] | None:
-        """The integers of a twin's operands, computed in 16 bits where the model quantizes none;
-        None where one can't be had, which is entered as a problem."""
-        known, lacking = {o: self.forms[o] or o for o in v.operands}, False
-        for o in known:
-            if self.forms[o] is not None or isinstance(o, Const):
-                continue
-            type_ = inner_type(v, o, target, self.forms.__getitem__, self.root)
-            if type_ is None:
-                self.problems.append(f"{o.op} %{o.name}: {v.op} %{v.name} reads it unquantized")
-                lacking = True
-                continue
-            known[o] = self.compute(o, type_)
-        return None if lacking else known
-
-    def operands(self, v: Value, known: dict[Value, Value]) -> Iterable[Value]:
-        """The integer operands of a twin, weights as i8 around zero."""
-        fields = [f for f in operand_fields(type(v)) if getattr(v, f) is not None]
-        found = {f: known[getattr(v, f)] for f in fields}
-        if "w" in found:
-            x, w = centred(v, found["x"], constant(found["w"], "weights"))
-            found["x"], found["w"] = x, with_room(x.type, w, found.get("b"))
-        return [v if f in PARAMETERS else as_tensor(v) for f, v in found.items()]
-
+        return self.computing.compute(q.x, q.type, single=q.single)
 
 def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
     """Equation (8) for a function to booleans or whole numbers: its 256 results."""
@@ -374,17 +250,6 @@ def _uniform(table: Array) -> bool:
     return bool((table == table[0]).all())
 
 
-def _twin(v: Value, operands: tuple[Value, ...], target: TensorType) -> Value:
-    """The integer twin; layers over 16 bits multiply their bytes."""
-    if not isinstance(v, Conv2d | Linear) or operands[0].type.dtype is not DType.I16:
-        return v.quantized(operands, target)
-    x, w, *bias = operands
-    b = bias[0] if bias else None
-    if isinstance(v, Conv2d):
-        return convolved(v, x, constant(w, "weights"), b, target)
-    return multiplied(x, constant(w, "weights"), b, None, target, v.name)
-
-
 def _first_quantize(graph: Graph, v: Value) -> TensorType | None:
     """The type of the first quantize that reads a value, directly, clamped or moved."""
     for user in graph.users[v]:
@@ -393,21 +258,3 @@ def _first_quantize(graph: Graph, v: Value) -> TensorType | None:
     through = (u for u in graph.users[v] if u.moves or is_clamp(u))
     moved = (_first_quantize(graph, u) for u in through)
     return next((t for t in moved if t is not None), None)
-
-
-def _over(v: Value, operands: list[Value]) -> Value:
-    given = iter(operands)
-    return v.map_operands(lambda _: next(given))
-
-
-def _placeholder(t: TensorType) -> Value:
-    """Stands in for what could not be made, so that all problems are found at once."""
-    dtype = DType.I8 if t.dtype.is_float else t.dtype
-    quant = None if dtype is DType.BOOL else t.quant or Quant(1.0)
-    return Const(np.zeros(t.shape, dtype.numpy), quant)
-
-
-def _only_clamps(v: Value, root: Value) -> bool:
-    while v is not root and is_clamp(v):
-        (v,) = v.operands
-    return v is root
