@@ -100,7 +100,6 @@ def test_products_by_tiles(drawn: Sample, threads: int) -> None:
         agree(drawn.graph, drawn.feeds, ["x86-64-v4+amx"], threads=threads)
 
 
-@needs_amx
 @pytest.mark.parametrize(
     "target", ["wasm32-unknown-unknown:generic:", "armv7-unknown-linux-gnueabihf:generic:"]
 )
@@ -113,6 +112,7 @@ def test_without_vectors_there_is_no_kernel(target: str) -> None:
     assert [k["kernel"] for k in code.manifest["kernels"]] == ["generic loops"]
 
 
+@needs_amx
 @pytest.mark.parametrize("k", [64, 197, 641])
 def test_tiles_are_chosen(k: int) -> None:
     """The last run of k and the last tile of rows reach back."""

@@ -15,9 +15,8 @@ from irc.ops.core import Const, Input
 from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Bounds
 from irc.types import Array, DType, Quant
-from tests.backends.harness import agree, schedule
+from tests.backends.harness import TARGETS, agree, schedule
 
-TARGETS = ("host", "x86-64-v4+avx512vnni", "x86-64-v3+avxvnni", "x86-64-v3", "x86-64-v2")
 WORD = (-(2**15), 2**15 - 1)
 LARGEST = 2**23 - 1
 

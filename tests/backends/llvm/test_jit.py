@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from irc.backends import reference
-from irc.backends.llvm.jit import compile_graph
-from irc.backends.llvm.target import NAMED, host, refusal
+from irc.backends.llvm.jit import compile_graph, foreign
+from irc.backends.llvm.target import NAMED, host
 from irc.errors import CompileError, DataError, GraphError
 from irc.graph import Graph, evaluate
 from tests.backends.harness import each
 from tests.backends.llvm.nets import conv, random_inputs, scheduled, small_net
 
 LEVELS = [t for t in NAMED.values() if t.is_x86]
-TARGETS = ["host", *(t.name for t in LEVELS if not refusal(t.triple, t.cpu, t.features))]
+TARGETS = ["host", *(t.name for t in LEVELS if not foreign(t))]
 
 
 def assert_same(graph: Graph, inputs: dict[str, Any], target: str = "host") -> None:
