@@ -16,14 +16,16 @@ MOVES = re.compile(
     rf"v(mov|ldr|str|dup|sel|rev\d*|ext|trn|zip|uzp|tbl|swp|and|orr|eor|bic|orn|bsl|bif|bit|ins)"
     rf"({CONDITION})?(\..*)?"
 )
+WIDTH = re.compile(r"\.[nw]$")
+"""Which of two encodings it is, in GNU's words always, in LLVM's where there are both."""
 BRANCH = re.compile(rf"(b({CONDITION})|cbn?z|le|letp|wlstp|wls)(\.\w+)?")
-CALL = re.compile(rf"bl(x|{CONDITION}|x({CONDITION}))?(\.w)?")
+CALL = re.compile(rf"bl(x|{CONDITION}|x({CONDITION}))?")
 CONDITIONAL = re.compile(rf"(pop|ldm(ia)?|ldr|bx|mov|add|sub|push|stm(db)?)({CONDITION})(\.w)?")
-STOPS = frozenset(("udf", "udf.w", "bkpt", "hlt", "trap"))
+STOPS = frozenset(("udf", "bkpt", "hlt", "trap"))
 SYSTEM = frozenset(("svc", "hvc", "smc"))
 READS = ("push", "vpush", "st", "vst", "cmp", "cmn", "tst")
 """What writes no register but sp, and that only as `sp!` or `[sp…]` says."""
-DATA = frozenset((".word", ".short", ".hword", ".byte", ".long", ".inst", ".inst.n", ".inst.w"))
+DATA = frozenset((".word", ".short", ".hword", ".byte", ".long", ".inst"))
 
 
 class Arm:
@@ -36,7 +38,7 @@ class Arm:
 
     def kind(self, i: Instruction) -> str:
         """Where it goes next. What returns only on a condition may go on: `next`."""
-        name = i.mnemonic
+        name = WIDTH.sub("", i.mnemonic)
         if name in DATA or name == "(bad)":
             return "bad"
         if CALL.fullmatch(name):
@@ -45,7 +47,7 @@ class Arm:
             return "branch"
         if self._leaves(i):
             return "next" if CONDITIONAL.fullmatch(name) else "return"
-        if name in ("b", "b.w", "bx", "tbb", "tbh") or _writes_pc(i):
+        if name in ("b", "bx", "tbb", "tbh") or _writes_pc(i):
             return "jump"
         if name in STOPS:
             return "stop"

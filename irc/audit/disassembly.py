@@ -29,6 +29,9 @@ OWN = {
 """GNU's tools by the architecture that they are for."""
 DISASSEMBLERS = ("objdump", *OWN.values(), "llvm-objdump")
 """All that may be of use."""
+UNREAD = {"wasm32": ("<unknown>",), "arm": ("<UNDEFINED> instruction",)}
+"""What disassemblers write of instructions that they don't know, where code never holds any: what
+follows is misread, or where it goes is."""
 GOES = ("call", "jump", "branch")
 """Kinds of instructions that name where they go on."""
 LINE = re.compile(
@@ -85,9 +88,8 @@ def _shown(binary: Binary, machine: Machine) -> str:
             command = [tool, "-d", "--no-show-raw-insn", *options, str(path)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0 and "can't disassemble" not in done.stderr + done.stdout:
-                if binary.arch != "wasm32" or "<unknown>" not in done.stdout:
+                if not any(mark in done.stdout for mark in UNREAD.get(binary.arch, ())):
                     return done.stdout
-                # There are no data in its code, and what follows is misread.
                 reasons.append(f"{tool} is too old to know all of its instructions")
                 continue
             said = " ".join(done.stderr.split()).replace(str(path), str(binary.path))

@@ -79,7 +79,8 @@ def _address(i: Instruction, frame: Frame) -> int | None:
         return None
     if i.mnemonic == "andi" and is_alignment(-number):
         return start - number
-    return start - number if i.mnemonic == "addi" else None
+    # GNU's aliases have no `addi`.
+    return start - number if i.mnemonic in ("addi", "add") else None
 
 
 def far_target(upper: Instruction, jump: Instruction) -> int | None:

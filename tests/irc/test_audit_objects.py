@@ -234,7 +234,8 @@ def test_what_computes_with_floats(arch: str) -> None:
 def test_arm_goes_where_it_says() -> None:
     kinds = {
         "bl 0x10": "call", "blx r3": "call", "bleq 0x10": "call", "b 0x10": "jump",
-        "b.w 0x10": "jump", "bls 0x10": "branch", "ble.w 0x10": "branch", "cbnz r0;0x10": "branch",
+        "b.w 0x10": "jump", "b.n 0x10": "jump", "bcs.n 0x10": "branch", "udf.w #0": "stop",
+        "bls 0x10": "branch", "ble.w 0x10": "branch", "cbnz r0;0x10": "branch",
         "le lr;0x10": "branch", "bx lr": "return", "bxeq lr": "next", "bx r3": "jump",
         "pop {r4, pc}": "return", "pop.w {r4, lr}": "next", "pophs {r4, pc}": "next",
         "ldr pc;[sp];#4": "return", "mov pc;lr": "return", "mov pc;r3": "jump",
@@ -252,7 +253,7 @@ STACKS = {
             ("pop {r4, r5, r7, lr}", 4), ("stm.w sp;{r2, r3}", 4), ("ldm sp;{r1, r12}", 4)],
     "riscv": [("addi sp;sp;-64", 64), ("addi s0;sp;64", 64), ("sd ra;56(sp)", 64),
               ("andi sp;sp;-32", 96), ("addi sp;s0;-64", 64), ("mv a0;sp", 64),
-              ("addi sp;sp;64", 0)],
+              ("addi sp;sp;64", 0), ("add sp;sp;-16", 16)],
 }  # fmt: skip
 UNKNOWN = {
     "arm": ("sub sp;sp;r3", "mov sp;r3", "subne sp;#8", "pushne {r4}", "ldm sp;{r1, sp}"),
