@@ -140,6 +140,9 @@ class Emitter:
         label = micro.name if micro.in_place else "_".join(ops)[:40]
         name = f"{self.prefix}_k{len(self.functions)}_{label}"
         function = declare(self.module, name, [PTR] * pointers + bounds, self.target)
+        if self.target.is_x86 and self.target.vector_bytes > 16:
+            # Else what registers leave on the stack lies across lines of the cache.
+            function.attributes.add('"stackrealign"')
         if not work.aliased:
             for own in function.args[:3]:
                 own.add_attribute("noalias")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,23 @@ def test_sums_of_few_channels(channels: int) -> None:
 def test_their_instructions(target: str, instructions: tuple[str, ...]) -> None:
     text = generate_library(schedule(summed(64, *SUMS["ordinary"])), aim(target), "net").text
     assert [i for i in instructions if i not in text] == []
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4+avx512vnni"])
+def test_registers_on_the_stack_lie_within_lines(target: str) -> None:
+    """A sum leaves many there; all at multiples of their size, or they would be moved unaligned."""
+    aimed = aim(target)
+    module, machine = generate_library(
+        schedule(summed(64, *SUMS["ordinary"])), aimed, "net"
+    ).optimized()
+    kernel = machine.emit_assembly(module).partition("\nnet_k0_")[2].partition(".Lfunc_end")[0]
+    letter = {32: "y", 64: "z"}[aimed.vector_bytes]
+    moved = re.findall(
+        rf"(vmov\w+)\t(?:%{letter}mm\d+, -?\d*\(%rsp\)|-?\d*\(%rsp\), %{letter}mm)",
+        kernel,
+    )
+    assert moved
+    assert {name for name in moved if not name.startswith(("vmovdqa", "vmovaps"))} == set()
 
 
 def test_factors_too_large_for_them() -> None:
