@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import binding
 
 from irc.backends.llvm.permission import tiles_permitted
-from irc.backends.llvm.target_names import ALIASES, CPUS, EXAMPLES, LEAST, SYSTEMS, X86_CPUS
+from irc.backends.llvm.target_names import ALIASES, CPUS, EXAMPLES, HALVES, LEAST, SYSTEMS, X86_CPUS
 from irc.errors import CompileError
 from irc.names import there_are
 
@@ -109,6 +109,11 @@ class Target:
     def shifts_lanes(self) -> bool:
         """Whether each lane of a vector is shifted by an amount of its own."""
         return not self.is_wasm and (not self.is_x86 or self.vector_bytes >= 32)
+
+    @property
+    def halves(self) -> bool:
+        """Whether the widest vectors are done in two turns, each half of them."""
+        return self.vector_bytes == 64 and self.cpu in HALVES
 
     @property
     def system(self) -> str:

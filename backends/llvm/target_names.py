@@ -35,6 +35,10 @@ X86_CPUS: Mapping[str, str] = {
 """x86-64 CPUs by LLVM's names, and the named target whose abilities they have at least."""
 
 
+HALVES = ("znver4",)
+"""CPUs that do vectors of 512 bits in two turns, on units of 256."""
+
+
 def _cpus(triple: str, names: Iterable[str], features: str = "") -> dict[str, str]:
     return {name: f"{triple}:{name}{features and ':'}{features}" for name in names}
 

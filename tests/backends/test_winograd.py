@@ -139,6 +139,8 @@ def test_results_at_the_limit(more: int, sign: int) -> None:
         ((14, 14, 256), 256, "x86-64-v3", True),
         ((28, 28, 4), 8, "x86-64-v3", False),
         ((14, 14, 256), 256, "x86-64-v4+avx512vnni", False),
+        ((14, 14, 256), 256, "znver4", True),
+        ((7, 7, 512), 512, "znver4", False),
     ],
 )
 def test_the_cheaper_kernel_is_chosen(image: Shape, out: int, target: str, chosen: bool) -> None:

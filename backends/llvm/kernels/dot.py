@@ -67,6 +67,13 @@ class DotProduct:
 
     kind: str
     nbytes: int
+    halves: bool = False
+    """Whether vectors of 64 bytes are done in two turns (`Target.halves`)."""
+
+    @property
+    def turns(self) -> int:
+        """In how many a vector is loaded, and multiplied."""
+        return 2 if self.halves and self.nbytes == 64 else 1
 
     @property
     def lanes(self) -> int:
@@ -81,7 +88,7 @@ class DotProduct:
     @property
     def cycles(self) -> float:
         """Per vector of products."""
-        return _COSTS[self.kind].cycles
+        return _COSTS[self.kind].cycles * self.turns
 
     @property
     def instructions(self) -> int:
@@ -270,7 +277,8 @@ def choose(target: Target, packed: Array) -> tuple[DotProduct, str] | None:
     if target.dot is Dot.SMLAL:
         return None if least else (DotProduct("smlal", 16), "two products fit 16 bits")
     if target.dot is Dot.VPDPBUSD:
-        return DotProduct("vpdpbusd", target.vector_bytes), "vpdpbusd wraps in 32 bits: exact"
+        dot = DotProduct("vpdpbusd", target.vector_bytes, target.halves)
+        return dot, "vpdpbusd wraps in 32 bits: exact"
     if target.dot is not Dot.MADDUBS:
         return None
     if broken == 0:

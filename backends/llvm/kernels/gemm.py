@@ -137,8 +137,8 @@ def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct) -> float:
     loads = rows + vectors * dot.streams
     issue = (rows * vectors * dot.instructions + loads + 3) / 4
     latency = 5.0 if dot.kind == "vpdpbusd" else 1.0
-    exposed = 0.2 * loads if dot.temporaries else 0
-    word = max(multiply, loads / 2, issue, latency) + exposed
+    exposed = loads * (0.2 if dot.temporaries else 0.1 * (dot.turns - 1))
+    word = max(multiply, loads * dot.turns / 2, issue, latency) + exposed
     return depth * word + rows * vectors * EPILOGUE_CYCLES + 5
 
 

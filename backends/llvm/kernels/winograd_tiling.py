@@ -95,7 +95,8 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
     """How to cut up a convolution, and its estimated cycles."""
     node: Any = anchor.node
     _, height, width, outputs = node.shape
-    dot = DotProduct("vpdpwssd" if target.dot is Dot.VPDPBUSD else "maddwd", target.vector_bytes)
+    kind = "vpdpwssd" if target.dot is Dot.VPDPBUSD else "maddwd"
+    dot = DotProduct(kind, target.vector_bytes, target.halves)
     step = target.vector_bytes // 2
     channels = aligned(node.x.shape[3], step)
     tiles = ceil(height / f.m), ceil(width / f.m)

@@ -36,6 +36,14 @@ def test_abilities_of_custom_targets(text: str, vector_bytes: int, dot: Dot) -> 
     assert target.name == text
 
 
+@pytest.mark.parametrize(
+    ("name", "halves"),
+    [("znver4", True), ("znver5", False), ("sapphirerapids", False), ("znver3", False)],
+)
+def test_wide_vectors_in_two_turns(name: str, *, halves: bool) -> None:
+    assert parse_target(name).halves is halves
+
+
 @pytest.mark.parametrize("name", sorted(ALIASES))
 def test_other_words_mean_a_target(name: str) -> None:
     assert name not in NAMED
