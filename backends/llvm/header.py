@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import jinja2
 
 import irc
 from irc.backends.llvm.edge import crosses
-from irc.backends.llvm.interface import ALIGN, Interface, Port
+from irc.backends.llvm.interface import ALIGN, Interface, Port, fresh
 
 templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -74,9 +75,8 @@ def _macros(interface: Interface, ports: Sequence[Port]) -> list[Macros]:
     for index, port in enumerate(ports):
         prefix = f"{interface.name}_{port.kind}".upper()
         label = re.sub(r"\W", "_", port.name, flags=re.ASCII).strip("_").upper()
-        if not label or label in taken:
-            label = f"{label}{index}"
-        taken.add(label)
+        numbered = (f"{label}{n}" for n in count(index))
+        label = fresh(chain([label] if label else [], numbered), taken)
         if len(ports) == 1:
             found.append(Macros(prefix, port))
         found.append(Macros(f"{prefix}_{label}", port))

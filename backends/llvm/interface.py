@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 
 from irc.errors import CompileError
 from irc.graph import Graph
@@ -29,6 +30,10 @@ _KEYWORDS = """alignas alignof and and_eq asm auto bitand bitor bool break case 
     volatile wchar_t while xor xor_eq"""
 KEYWORDS = frozenset(_KEYWORDS.split())
 """Words that are no identifiers in C or C++."""
+RESERVED = frozenset({
+    *KEYWORDS, *C_TYPES.values(), "workspace", "executor", "NULL", "errno", "linux", "unix",
+})
+"""Words that no parameter can be called: other parameters, types, macros of compilers and libc."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Interface:
     def of(cls, graph: Graph, name: str) -> Interface:
         """The interface of a graph under a name; raises `CompileError` where C has none for it."""
         check_name(name)
-        taken = {"workspace", *KEYWORDS}
+        taken = set(RESERVED)
         coming = {s.input: s for s in graph.states}
         going = {s.output: s for s in graph.states}
         inputs = _ports("input", graph.input_types.items(), taken, coming)
@@ -122,11 +127,19 @@ def _ports(
         word = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_")
         if len(listed) == 1:
             word = kind
-        elif not word or word[0].isdigit() or word in taken:
-            word = f"{kind}_{word}" if word and f"{kind}_{word}" not in taken else f"{kind}{index}"
-        taken.add(word)
+        else:
+            whole = [] if not word or word[0].isdigit() else [word]
+            joined = [f"{kind}_{word}"] if word else []
+            word = fresh(chain(whole, joined, (f"{kind}{n}" for n in count(index))), taken)
         ports.append(Port(kind, name, word, type_, states.get(name)))
     return tuple(ports)
+
+
+def fresh(words: Iterable[str], taken: set[str]) -> str:
+    """The first of some words that is not taken; from now on it is."""
+    word = next(w for w in words if w not in taken)
+    taken.add(word)
+    return word
 
 
 def check_name(name: str) -> None:

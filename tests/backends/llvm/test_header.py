@@ -1,5 +1,6 @@
 """The C interface: names, macros, and files that other build systems read."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def interface(inputs: list[str], outputs: list[str]) -> Interface:
 @pytest.mark.parametrize("compiler", ["gcc -std=c99 -x c", "g++ -std=c++11 -x c++"])
 @pytest.mark.parametrize("float_io", [True, False])
 def test_compilers_take_the_header(tmp_path: Path, compiler: str, float_io: bool) -> None:
-    text = header(interface(["a", "int", "a-b", "a.b"], ["x", "2"]), float_io=float_io)
+    inputs = ["a", "int", "a-b", "a.b", "executor", "uint8_t", "linux", "A_B", "a9", "input9", "a."]
+    text = header(interface(inputs, ["x", "2"]), float_io=float_io)
+    macros = re.findall(r"#define (\w+)", text)
+    assert len(macros) == len(set(macros))
     (tmp_path / "net.h").write_text(text)
     (tmp_path / "use.c").write_text('#include "net.h"\n#include "net.h"\nint x = NET_OK;\n')
     flags = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-fsyntax-only"]
