@@ -6,7 +6,7 @@ if __name__ != "irc.passes":
         "a second copy would mean a second op registry; import it by its full name"
     )
 
-from irc.passes.batch_norm import FoldBatchNorm
+from irc.passes.batch_norm import FuseBatchNorm
 from irc.passes.canonicalize import Canonicalize
 from irc.passes.fold import Fold
 from irc.passes.fuse_kernels import FuseKernels
@@ -25,7 +25,7 @@ PIPELINES: dict[str, list[Pass]] = {
         Fold(),  # what can be computed now is; duplicates and no-ops go
         Canonicalize(),  # one spelling for each meaning, what exporters took apart put together
         Layout(),  # NHWC inside: the frontends' transposes cancel, and neighbours meet
-        FoldBatchNorm(),  # scales and offsets into the weights beside them
+        FuseBatchNorm(),  # scales and offsets into the weights beside them
         Canonicalize(),  # what the transposes had hidden
         Fold(),  # what the others left behind
     ],

@@ -31,10 +31,10 @@ Weighted = Conv2d | ConvTranspose2d | Linear
 
 
 @dataclass(frozen=True)
-class FoldBatchNorm(Pass):
+class FuseBatchNorm(Pass):
     """Batch norms, scales and offsets vanish into the convolutions and linear maps around them."""
 
-    name: ClassVar[str] = "fold_batch_norm"
+    name: ClassVar[str] = "fuse"
 
     def run(self, graph: Graph) -> Graph:
         """What can't be folded into weights stays as at most one mul and one add, or goes into the

@@ -29,7 +29,7 @@ def report(names: list[str], sqnr: float = 30.0) -> Report:
     ]  # fmt: skip
     return Report(
         name="net", target="x86-64-v3", version="0.1.0", model="m.onnx", digest="ab" * 32,
-        steps=[Step("import", 0.5, 0, 12), Step("fold_batch_norm", 0.001, 12, 9)], rows=rows,
+        steps=[Step("import", 0.5, 0, 12), Step("fuse", 0.001, 12, 9)], rows=rows,
         functions=1, sizes=[Size("model file", 5_000_000), Size("weights", 3000)], errors=errors,
         accuracy=Accuracy(1000, 0.917, 0.915, 0.99), warnings=["mind <this>"],
     )  # fmt: skip
@@ -72,7 +72,7 @@ def checked(text: str) -> str:
 def test_everything_known_is_told() -> None:
     text = checked(page(report(["stem/conv", "block.1/conv"])))
     for fact in ("net", "x86-64-v3", "m.onnx", "91.70 %", "91.50 %", "99.00 %", "1,000 images",
-                 "fold batch norm", "12 → 9 nodes", "500.0 ms", "gemm_8x8", "fits 32 bits",
+                 "fuse", "12 → 9 nodes", "500.0 ms", "gemm_8x8", "fits 32 bits",
                  "2 M", "30.0 dB", "4.8 MiB", "2.9 KiB"):  # fmt: skip
         assert fact in text, fact
 

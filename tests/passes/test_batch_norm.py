@@ -15,7 +15,7 @@ from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
 from irc.ops.unary import Neg
 from irc.passes import batch_norm
-from irc.passes.batch_norm import FoldBatchNorm
+from irc.passes.batch_norm import FuseBatchNorm
 from irc.types import DType, Quant
 from irc.value import Value
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
@@ -39,9 +39,9 @@ def normalized(rng: np.random.Generator, x: Value) -> BatchNorm:
 
 def folded(x: Input, y: Value) -> list[str]:
     before = Graph("g", (x,), (y,), ("y",))
-    after = FoldBatchNorm()(before)
+    after = FuseBatchNorm()(before)
     check_equal(before, after)
-    assert str(FoldBatchNorm()(after)) == str(after)
+    assert str(FuseBatchNorm()(after)) == str(after)
     return [v.op for v in after.order if v.op not in ("input", "const")]
 
 
