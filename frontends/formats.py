@@ -10,6 +10,7 @@ _KERAS = "convert it with tf2onnx: python -m tf2onnx.convert --keras"
 _TORCH = "give the nn.Module to irc.from_torch, or export it to ONNX"
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (rb"....TFL3", "a TensorFlow Lite model: convert it with tf2onnx (--tflite)"),
+    (rb"\x7fELF|!<arch>\n", "compiled code: irc run, audit and bench take a libNAME.so"),
     (rb"....ORTM", "in onnxruntime's own format: give the .onnx file that it was made from"),
     (rb"\x89HDF\r\n", f"an HDF5 file, as Keras writes them: {_KERAS}"),
     (rb".{7}\x00\{", f"weights alone (safetensors): {_TORCH}"),

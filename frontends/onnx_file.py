@@ -77,6 +77,9 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx
         return _checked(source, "the given model")
     if isinstance(source, bytes | bytearray | memoryview):
         return _checked(_parse(bytes(source), "the given bytes"), "the given bytes")
+    if not isinstance(source, str | Path):
+        raise ModelError(f"a path, bytes or an onnx.ModelProto is wanted, not a"
+                         f" {type(source).__name__}; irc.from_torch takes PyTorch's")  # fmt: skip
     path = Path(source)
     try:
         data = path.read_bytes()

@@ -23,6 +23,12 @@ class Accuracy:
     integer: float
     agreement: float
 
+    def __str__(self) -> str:
+        return (
+            f"top-1 accuracy on {self.count} samples: float {self.real:.2%}, integer"
+            f" {self.integer:.2%}, the same class on {self.agreement:.2%}"
+        )
+
 
 def accuracy(
     graph: Graph,

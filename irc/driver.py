@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from irc.report import Findings
 
 BACKENDS = ("llvm", "numba", "reference")
+SAVED = ("emit", "float_io", "choose", "findings", "report")
+"""Options of saving."""
 NOISE_WARNING = (
     "calibrated on random noise: good for a first try, not for use; calibrate with real inputs"
 )
@@ -51,13 +54,26 @@ def load(
     `ModelError` for whatever can't be read or is not supported, all unsupported ops at once.
     """
     start = time.perf_counter()
-    graph = _read(model, dict(shapes or {}), dict(values or {}))
+    graph = _read(model, _pinned(shapes), dict(values or {}))
     imported(graph, Source.of(model), Step.since(start, "import", graph))
     if not states:
         return graph
     result = linked(graph, states)
     derived(result, graph, [])
     return result
+
+
+def _pinned(shapes: Mapping[str, Shape] | None) -> dict[str, Shape]:
+    """Shapes by input name; raises `ModelError` for what is none."""
+    found = shapes or {}
+    if not isinstance(found, Mapping):
+        raise ModelError(f"shapes={found!r}: they are given by input name, as in"
+                         " {'x': (1, 3, 224, 224)}")  # fmt: skip
+    for name, shape in found.items():
+        if not isinstance(shape, Sequence) or not all(isinstance(d, Integral) for d in shape):
+            raise ModelError(f"input {name!r}: shape {shape!r} is given; numbers are wanted, as in"
+                             " (1, 3, 224, 224)")  # fmt: skip
+    return {name: tuple(map(int, shape)) for name, shape in found.items()}
 
 
 def _read(
@@ -285,8 +301,10 @@ def compile(
     """
     if backend not in BACKENDS:
         raise CompileError(f"backend {backend!r} does not exist; {there_are(backend, BACKENDS)}")
-    if threads < 1:
-        raise CompileError(f"threads must be at least 1, not {threads}")
+    if not isinstance(threads, int) or threads < 1:
+        raise CompileError(f"threads must be at least 1, a whole number, not {threads!r}")
+    if not isinstance(target, str):
+        raise CompileError(f"target must be a text, as 'host', not {target!r}")
     _check_target(target, backend, threads, optimize, tune=tune)
     scheduled = schedule(integerize(the_graph(graph)))
     chosen = {"choose": _tuned(scheduled, target, optimize)} if tune else {}
@@ -342,6 +360,8 @@ def _save(
     from irc.passes.prove import prove
     from irc.report import Findings, report_file, write_report
 
+    if unknown := [name for name in options if name not in SAVED]:
+        raise CompileError(f"save has no option {unknown[0]!r}; {there_are(unknown[0], SAVED)}")
     history = history_of(graph)
     arena, least = arena_bounds(graph)
     notes: dict[str, Any] = {

@@ -12,6 +12,7 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.errors import DataError
+from irc.graph import check_mapping
 from irc.types import Array, TensorType
 
 
@@ -23,14 +24,17 @@ def to_integers(
     Float arrays are quantized by equation (2), integer arrays must have the tensor's own dtype.
     Raises `DataError` for wrong names, shapes or dtypes.
     """
-    if not isinstance(inputs, Mapping):
-        raise DataError(f"inputs are given by name, as {{{', '.join(types)}: …}}, not as one"
-                        f" {type(inputs).__name__}")  # fmt: skip
-    if set(inputs) != set(types):
-        raise DataError(f"inputs {sorted(inputs)} given, the model takes {sorted(types)}")
+    check_named(types, inputs)
     arrays = {name: np.asarray(inputs[name]) for name in types}
     real = {name for name, a in arrays.items() if _is_real(a, types[name])}
     return {n: _integers(n, a, types[n]) for n, a in arrays.items()}, bool(real)
+
+
+def check_named(types: Mapping[str, TensorType], inputs: Mapping[str, Any]) -> None:
+    """Raise `DataError` unless there is one of each input, by name."""
+    check_mapping(types, inputs)
+    if set(inputs) != set(types):
+        raise DataError(f"inputs {sorted(inputs)} given, the model takes {sorted(types)}")
 
 
 def _is_real(array: Array, t: TensorType) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -149,6 +149,7 @@ def evaluate(
     their own dtype, floats are converted. `observe(value, array)` sees every node's result once.
     Memory is freed after the last use. Raises `DataError` for inputs that don't fit.
     """
+    the_graph(graph)
     arrays: dict[Value, Array] = dict(zip(graph.inputs, check_inputs(graph, inputs), strict=True))
     left = {v: graph.uses(v) for v in graph.order}
     for v in graph.order:
@@ -173,6 +174,7 @@ def _call(v: Value, arrays: Mapping[Value, Array]) -> Array:
 
 def check_inputs(graph: Graph, inputs: Mapping[str, Any]) -> list[Array]:
     """The input arrays in the graph's order; raises `DataError` where one does not fit."""
+    check_mapping(graph.input_types, inputs)
     expected = {v.name for v in graph.inputs}
     if set(inputs) != expected:
         cure = STATES_LACK if any(s.input not in inputs for s in graph.states) else ""
@@ -180,6 +182,13 @@ def check_inputs(graph: Graph, inputs: Mapping[str, Any]) -> list[Array]:
             f"inputs {sorted(inputs)} given, {graph.name} takes {sorted(expected)}{cure}"
         )
     return [_fit(v, np.asarray(inputs[v.name])) for v in graph.inputs]
+
+
+def check_mapping(names: Iterable[str], inputs: object) -> None:
+    """Raise `DataError` for what is no mapping of inputs by name, an array perhaps."""
+    if not isinstance(inputs, Mapping):
+        raise DataError(f"inputs are given by name, as {{{', '.join(names)}: …}}, not as one"
+                        f" {type(inputs).__name__}")  # fmt: skip
 
 
 def _fit(v: Input, array: Array) -> Array:

@@ -123,7 +123,7 @@ class CompiledModel:
 
     def save(self, directory: str | Path, name: str | None = None, **options: Any) -> list[Path]:
         """Write the library, header, manifest and report into `directory`, whole or not at all;
-        returns the paths. `options`: `emit`, a tuple of kinds (so, a, o, ll, s, irc); `float_io`;
+        returns the paths. `options`: `emit`, kinds of files (of so, a, o, ll, s, irc); `float_io`;
         `findings`, what was measured, for the report; `report`, its file's name."""
         name = name or identifier(self.graph.name)
         return self.saver(self.graph, Path(directory), name, **options)

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from irc.errors import IRCError
 
@@ -35,9 +38,21 @@ def there_are(word: str, known: Iterable[str], also: Iterable[str] = ()) -> str:
 
 def by_keyword(options: type[Options], what: str, given: Mapping[str, Any]) -> Options:
     """Options made of a caller's keywords; raises `IRCError` for one that is no field, naming the
-    nearest and all there are."""
-    known = [f.name for f in fields(options)]
-    for name in given:
-        if name not in known:
-            raise IRCError(f"{what} has no option {name!r}; {there_are(name, known)}")
+    nearest and all there are, and for one that is no number or truth value where one must be."""
+    kinds = {f.name: str(f.type) for f in fields(options)}
+    for name, value in given.items():
+        if name not in kinds:
+            raise IRCError(f"{what} has no option {name!r}; {there_are(name, kinds)}")
+        if not _fits(value, kinds[name]):
+            wanted = "true or false" if kinds[name] == "bool" else "a number"
+            raise IRCError(f"{what}: {name}={value!r} must be {wanted}")
     return options(**given)
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a value suits a field's annotation, as far as that is a number or a truth value."""
+    if kind == "bool":
+        return isinstance(value, bool | np.bool_)
+    if kind in ("int", "float") or (kind == "float | None" and value is not None):
+        return isinstance(value, Real) and not isinstance(value, bool)
+    return True

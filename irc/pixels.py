@@ -27,6 +27,8 @@ from irc.value import Value
 CHANNELS = (1, 3, 4)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm")
 LARGEST_WEIGHT = 127
+FARTHEST = 2.0
+"""No mean of pixels lies as far out, in units of 0..1."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -41,6 +43,11 @@ class Pixels:
         finite = all(np.isfinite(x) for x in (*self.mean, *self.std))
         if not self.mean or not self.std or not finite or min(self.std) <= 0:
             raise DataError("pixels: mean must be finite, std positive and finite")
+        if (largest := max(map(abs, self.mean))) > FARTHEST:
+            raise DataError(
+                f"pixels: mean={largest:g} seems to be of pixels 0..255; mean and std are in units"
+                " of 0..1, a 255th of that"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Pixels:

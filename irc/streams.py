@@ -118,6 +118,8 @@ class Stream:
     def __init__(self, model: Graph | CompiledModel | Library) -> None:
         from irc.graph import Graph, evaluate
 
+        if not callable(model) and not isinstance(model, Graph):
+            raise GraphError(f"a graph, model or library is wanted, not a {type(model).__name__}")
         run = partial(evaluate, model) if isinstance(model, Graph) else model
         self._run: Callable[[Mapping[str, Any]], dict[str, Array]] = run
         self._states = model.states

@@ -154,8 +154,18 @@ def _samples(v: Input, array: Array) -> Array:
         return array[: count * batch].reshape(count, *v.shape)
     raise DataError(
         f"input {v.name}: calibration data of shape {list(array.shape)} given; samples on the first"
-        f" axis of {v.type} are wanted"
+        f" axis of {v.type} are wanted{_cure(v, array)}"
     )
+
+
+def _cure(v: Input, array: Array) -> str:
+    """What may be the matter with data of another shape."""
+    if v.type.dtype.is_float and array.dtype == np.uint8:
+        return "; --input-u8 mean=..,std=.. takes pixels [samples,H,W,C]"
+    wanted = sorted(v.shape), sorted(v.shape[1:])
+    if sorted(array.shape) == wanted[0] or sorted(array.shape[1:]) in wanted:
+        return "; the axes seem to stand in another order"
+    return ""
 
 
 def _items(graph: Graph, items: Iterable[Any]) -> Iterator[Batch]:

@@ -31,7 +31,7 @@ def save(
     name: str,
     target: str = "host",
     *,
-    emit: Sequence[str] | None = None,
+    emit: Sequence[str] | str | None = None,
     float_io: bool = True,
     threads: int = 1,
     optimize: str = "speed",
@@ -57,10 +57,12 @@ def save(
     return [Path(directory) / n for n in names]
 
 
-def check(name: str, target: Target, emit: Sequence[str] | None) -> tuple[str, ...]:
+def check(name: str, target: Target, emit: Sequence[str] | str | None) -> tuple[str, ...]:
     """The kinds of files that `save` will write. Raises `CompileError` or `ToolError` for what it
     would refuse of any graph: names that C can't have, kinds that don't exist, no linker."""
     check_name(name)
+    if isinstance(emit, str):
+        emit = [kind.strip() for kind in emit.split(",")]
     kinds = tuple(emit) if emit is not None else DEFAULT[target.system != "linux" :]
     unknown = [k for k in kinds if k not in KINDS]
     if unknown:

@@ -16,7 +16,7 @@ import numpy as np
 from irc.backends.llvm.edge import has_edge
 from irc.backends.llvm.invoke import Entry, Workspaces
 from irc.backends.llvm.target import refusal
-from irc.edge import to_integers, to_reals
+from irc.edge import check_named, to_integers, to_reals
 from irc.errors import DataError, ToolError
 from irc.graph import Graph, check_inputs
 from irc.ops.core import Input
@@ -75,12 +75,11 @@ class Library:
         `ToolError` if it was left out."""
         if not self.manifest["float_io"]:
             raise ToolError(f"{self.path} was compiled without run_f32")
+        check_named(self.input_types, inputs)
         entry = self._floats or self._entry("run_f32", edge=True)
         return entry.run(self._reals(n, inputs, dtype) for n, _, dtype in entry.inputs)
 
     def _reals(self, name: str, inputs: Mapping[str, Any], dtype: Any) -> Array:
-        if name not in inputs:
-            raise DataError(f"inputs {sorted(inputs)} given, {self.name} takes {name} too")
         array, shape = np.asarray(inputs[name], dtype), self.input_types[name].shape
         if array.size != prod(shape):
             raise DataError(f"input {name}: shape {list(array.shape)} given, {list(shape)} wanted")
@@ -131,11 +130,19 @@ def _open(path: Path) -> ctypes.CDLL:
         raise ToolError(f"{path} is a folder: libNAME.so is wanted")
     if not path.is_file():
         raise ToolError(f"there is no library {path}")
+    # A copy of its own: the system's loader would give back what it once loaded by this name, even
+    # if the file was compiled anew since.
+    with tempfile.TemporaryDirectory(prefix="irc-") as folder:
+        try:
+            copy = shutil.copy(path, folder)
+        except OSError as error:
+            raise ToolError(f"can't copy {path} to {folder}: {error.strerror or error}") from None
+        return _loaded(copy, path)
+
+
+def _loaded(copy: str, path: Path) -> ctypes.CDLL:
     try:
-        # A copy of its own: the system's loader would give back what it once loaded by this
-        # name, even if the file was compiled anew since.
-        with tempfile.TemporaryDirectory(prefix="irc-") as folder:
-            return ctypes.CDLL(shutil.copy(path, folder))
+        return ctypes.CDLL(copy)
     except OSError as error:
         why = str(error).rpartition(": ")[2]  # what stands before names the copy
         cure = "" if path.suffix == ".so" else "; libNAME.so is wanted"

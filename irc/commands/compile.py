@@ -58,6 +58,8 @@ class Request:
         """Raise `IRCError` for what can't be done, before the long work begins."""
         if self.labels is not None and self.data is None:
             raise DataError("--labels needs --data, the inputs that they are the classes of")
+        if self.kinds == ():
+            raise DataError("--emit names no kind of file: write some of so,a,o,ll,s,irc")
         for target in self.targets:
             driver.check_request(
                 self.directory, self.library(graph), target, threads=self.threads,
@@ -86,6 +88,8 @@ def compile_model(request: Request) -> None:
         note(message)
     for message in history_of(quantized).warnings:
         warn(message)
+    if findings.accuracy is not None:
+        note(str(findings.accuracy))
     public = quantized if pixels is None else driver.camera(quantized, pixels)
     options = {"float_io": request.float_io, "findings": findings, "emit": request.kinds}
     name = request.library(graph)

@@ -121,7 +121,9 @@ def read_labels(path: Path) -> Array:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             array = loaded if isinstance(loaded, np.ndarray) else loaded[LABELS]
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except OSError as error:
+        raise DataError(f"can't read labels {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, KeyError) as error:
         raise DataError(f"can't read labels {path}: {error}") from None
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(f"labels {path}: integers on one axis are wanted, not {array.dtype}"

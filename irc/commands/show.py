@@ -12,6 +12,7 @@ from irc.commands.console import out, table
 from irc.commands.inputs import Pins, load_model, read_data
 from irc.errors import DataError, GraphError
 from irc.graph import Graph
+from irc.names import there_are
 from irc.outputs import whole
 from irc.summary import Layer, layers
 from irc.text import write
@@ -60,8 +61,8 @@ def _after(graph: Graph, wanted: str, calibration: str | None) -> Graph:
             found = each
     if found is None:
         cure = "" if data is not None else "; with --calibration DATA more are run"
-        listed = ", ".join(dict.fromkeys(names))
-        raise GraphError(f"no pass {wanted!r} is run; there are {listed}{cure}")
+        known = there_are(wanted, dict.fromkeys(names))
+        raise GraphError(f"no pass {wanted!r} is run; {known}{cure}")
     return found
 
 

@@ -180,8 +180,9 @@ def test_accuracy_stands_in_the_report(model: Path, data: Path, tmp_path: Path) 
     x = np.load(data)["x"]
     labels = [int(irc.evaluate(graph, {"x": v[np.newaxis]})["y"].argmax()) for v in x]
     np.save(tmp_path / "labels.npy", np.array(labels))
-    succeeded(cli("compile", model, "-o", tmp_path / "b", "--calibration", data, "--data", data,
-                  "--labels", tmp_path / "labels.npy"))  # fmt: skip
+    said = succeeded(cli("compile", model, "-o", tmp_path / "b", "--calibration", data,
+                         "--data", data, "--labels", tmp_path / "labels.npy"))  # fmt: skip
+    assert "top-1 accuracy on 6 samples: float 100.00%, integer 100.00%" in said.stderr
     assert "100.00 %" in (tmp_path / "b" / "report.html").read_text()
 
 
@@ -214,7 +215,7 @@ def test_show(model: Path, data: Path) -> None:
     assert "6,912" in table  # 8 * 8 * 4 * 27
     after = succeeded(cli("show", model, "--after", "integerize", "--calibration", data)).stdout
     assert "qconv2d(" in after
-    refused(cli("show", model, "--after", "nothing"), "nothing", "fold")
+    refused(cli("show", model, "--after", "layou"), "layou", "did you mean layout?", "fold")
     refused(cli("show", model, "--after", "integerize"), "--calibration")
 
 
@@ -223,6 +224,8 @@ def test_opt(model: Path, tmp_path: Path) -> None:
 
     path = tmp_path / "small.irc"
     write(irc.load(model), path)
+    made = succeeded(cli("opt", path, "--passes", "fold,fuse,quantize{method=minmax}")).stdout
+    assert "dequantize(" in made
     assert "clip(" in succeeded(cli("opt", path, "--passes", "fold,canonicalize,layout")).stdout
     refused(cli("opt", path, "--passes", "nonsense"), "nonsense", "fold")
     refused(cli("opt", path, "--passes", "fold{"), "braces")
@@ -350,6 +353,7 @@ def test_compile_refuses_what_it_cannot_do(model: Path, data: Path, tmp_path: Pa
     refused(cli(*base, "--optimize", "taste"), "taste")
     refused(cli(*base, "--tune", "--target", "cortex-m4"), "cortex-m4", "tune on a machine")
     refused(cli(*base, "--emit", "exe"), "exe")
+    refused(cli(*base, "--emit", ""), "--emit")
     refused(cli(*base, "--target", "z80"), "z80")
     refused(cli(*base, "--name", "class"), "class")
     assert not (tmp_path / "b").exists()
@@ -373,12 +377,15 @@ def test_compile_refuses_bad_calibration(model: Path, tmp_path: Path) -> None:
     refused(cli(*base, "--calibration", text), "text.npz")
     refused(cli(*base, "--calibration", "random:none"), "random:16")
     refused(cli(*base, "--calibration", tmp_path), "--input-u8")
+    np.savez(tmp_path / "pixels.npz", x=np.zeros((2, 8, 8, 3), np.uint8))
+    refused(cli(*base, "--calibration", tmp_path / "pixels.npz"), "--input-u8")
     assert not (tmp_path / "b").exists()
 
 
 def test_compile_refuses_bad_pixels(model: Path, data: Path, tmp_path: Path) -> None:
     base: list[str | Path] = ["compile", model, "-o", tmp_path / "b", "--calibration"]
-    for said in ("mean", "mean=a", "mean=0.5,std=0", "gain=1", "mean=0.1,0.2,std=1"):
+    wrong = ("mean", "mean=a", "mean=0.5,std=0", "gain=1", "mean=0.1,0.2,std=1", "mean=123,std=58")
+    for said in wrong:
         refused(cli(*base, data if "0.2" not in said else tmp_path, "--input-u8", said), "pixels")
     (tmp_path / "empty").mkdir()
     refused(cli(*base, tmp_path / "empty", "--input-u8", "mean=0,std=1"), "no image")

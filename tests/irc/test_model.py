@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 
 import irc
 from irc.backends import reference
-from irc.errors import CompileError, DataError, GraphError
+from irc.errors import CompileError, DataError, GraphError, ModelError
 from irc.graph import Graph
 from irc.model import CompiledModel
 from irc.ops.core import Const, Input
@@ -40,6 +41,10 @@ def test_inputs_that_do_not_fit(backend: str) -> None:
     for wrong in ({}, {"x": np.zeros((4,))}, {"x": np.zeros((1, 4), np.int8)}):
         with pytest.raises(DataError):
             model(wrong)
+    unnamed: Any = np.zeros((1, 4))
+    for call in (model, partial(irc.evaluate, negated())):
+        with pytest.raises(DataError, match="by name"):
+            call(unnamed)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -84,7 +89,9 @@ def test_save_is_the_savers() -> None:
     [
         ({"backend": "gpu"}, "backend 'gpu' does not exist; there are llvm, numba, reference"),
         ({"threads": 0}, "threads must be at least 1"),
+        ({"threads": "2"}, "a whole number"),
         ({"target": "z80"}, "target 'z80' does not exist"),
+        ({"target": None}, "target must be a text"),
         ({"target": "aarch64", "backend": "numba"}, "backend numba runs on this machine only"),
     ],
 )
@@ -104,7 +111,26 @@ def test_a_float_graph_must_be_quantized_first() -> None:
     lambda given: irc.quantize(given, "random:1"),
     lambda given: irc.prune(given, 0.5),
     lambda given: irc.to_onnx(given, "out.onnx"),
-], ids=["compile", "quantize", "prune", "to_onnx"])  # fmt: skip
+    lambda given: irc.evaluate(given, {}),
+], ids=["compile", "quantize", "prune", "to_onnx", "evaluate"])  # fmt: skip
 def test_what_is_no_graph(call: Any) -> None:
     with pytest.raises(GraphError, match=r"not a str: irc\.load"):
         call("net.onnx")
+
+
+def test_saving_has_no_other_options(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="no option 'emits'; did you mean emit"):
+        irc.compile(negated()).save(tmp_path, "net", emits=("o",))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shapes", [[1, 4], {"x": "1,4"}, {"x": 4}, {"x": (None, 4)}])
+def test_what_is_no_shape(shapes: Any) -> None:
+    with pytest.raises(ModelError, match="1, 3, 224, 224"):
+        irc.load("absent.onnx", shapes=shapes)
+
+
+def test_what_is_no_model() -> None:
+    wrong: Any = 3
+    with pytest.raises(ModelError, match="not a int"):
+        irc.load(wrong)

@@ -1,5 +1,7 @@
 """Names that are made of others, options by keyword."""
 
+from typing import Any
+
 import pytest
 
 import irc
@@ -21,3 +23,14 @@ def test_options_that_do_not_exist_are_named_beside_those_that_do() -> None:
         irc.quantize(graph, "random:2", activation=16)
     with pytest.raises(irc.IRCError, match="prune has no option 'zzz'; there are ratio, multiple"):
         irc.prune(graph, 0.5, zzz=1)
+
+
+def test_options_of_another_kind_are_refused() -> None:
+    graph, wrong = irc.parse(TEXT), pytest.raises(irc.IRCError, match="must be")
+    options: dict[str, Any]
+    for options in ({"min_sqnr": "20"}, {"percentile": True}, {"pair_safe": "no"}):
+        with wrong:
+            irc.quantize(graph, "random:2", **options)
+    half: Any = "half"
+    with wrong:
+        irc.prune(graph, half)

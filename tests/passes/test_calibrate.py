@@ -198,6 +198,7 @@ def spoiled(value: float) -> Any:
         ({"z": np.zeros((1, 8, 8, 3))}, r"for \['z'\], net takes \['x'\]"),
         ({}, "net takes"),
         (np.zeros((2, 9, 8, 3)), r"shape \[2, 9, 8, 3\]"),
+        (np.zeros((2, 3, 8, 8)), "another order"),
         (np.zeros((2, 8, 8, 3), bool), "dtype bool"),
         (np.array([["a"] * 3] * 2), "shape"),
         ("random:0", "positive number"),

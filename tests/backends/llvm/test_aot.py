@@ -258,6 +258,11 @@ def test_what_is_not_asked_for_is_not_there(graph: Graph, tmp_path: Path) -> Non
     assert not any(word in code for word in ("float", "double"))
 
 
+def test_kinds_may_be_one_text(graph: Graph, tmp_path: Path) -> None:
+    save(graph, tmp_path, "net", emit="so, o")
+    assert {p.suffix for p in tmp_path.iterdir()} == {".so", ".o", ".h", ".json", ".pc", ".cmake"}
+
+
 @pytest.mark.parametrize(
     "options",
     [{"name": "int"}, {"emit": ["exe"]}, {"target": "z80"}, {"target": "wasm32", "emit": ["so"]}],
