@@ -72,6 +72,8 @@ class X86:
                 return frame.holding(register, frame.depth)
         if first == "rsp" and i.mnemonic not in X86_READS:
             return frame.moved(self._depth(i, frame))
+        if (place := _loaded_address(i, frame)) is not None:
+            return frame.holding(first, place)
         if i.mnemonic in ("leave", "enter") or (i.mnemonic == "xchg" and "rsp" in i.operands):
             raise UnknownStack
         return frame if i.mnemonic in X86_READS else frame.without(first)
@@ -86,8 +88,14 @@ class X86:
             return frame.depth - number
         if i.mnemonic == "mov" and second in frame.saved:
             return frame.saved[second]
-        if i.mnemonic == "lea" and (m := re.fullmatch(r"\[(\w+)([+-]\w+)?\]", second)):
-            start = frame.depth if m[1] == "rsp" else frame.saved.get(m[1])
-            if start is not None:
-                return start - int(m[2] or "0", 0)
-        raise UnknownStack
+        place = _loaded_address(i, frame)
+        if place is None:
+            raise UnknownStack
+        return place
+
+
+def _loaded_address(i: Instruction, frame: Frame) -> int | None:
+    """Bytes in use at the address that `lea` computes from rsp, or from what holds such a one."""
+    m = re.fullmatch(r"\[(\w+)([+-]\w+)?\]", i.operands[-1]) if i.mnemonic == "lea" else None
+    start = None if m is None else {**frame.saved, "rsp": frame.depth}.get(m[1])
+    return None if m is None or start is None else start - int(m[2] or "0", 0)

@@ -232,7 +232,8 @@ def test_x86_stack_arithmetic() -> None:
     for text, depth in [
         ("push rbp", 8), ("mov rbp,rsp", 8), ("sub rsp,0x40", 72),
         ("and rsp,0xffffffffffffffc0", 136), ("lea rsp,[rbp-0x8]", 16), ("add rsp,0x8", 8),
-        ("pop rbp", 0),
+        ("pop rbp", 0), ("sub rsp,0x60", 96), ("lea rbp,[rsp+0x20]", 96),
+        ("and rsp,0xffffffffffffffe0", 128), ("mov rsp,rbp", 64), ("lea rsp,[rbp+0x40]", 0),
     ]:  # fmt: skip
         frame = machine.stack(instruction(text), frame)
         assert frame.depth == depth, text
