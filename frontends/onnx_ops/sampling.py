@@ -13,6 +13,7 @@ from irc.value import Value
 
 from .. import patches
 from ..builder import check_size
+from ..deformable import Deformable
 from .conv import per_axis, positive
 from .table import Node, Results, handles
 
@@ -42,6 +43,27 @@ def affine_grid(node: Node) -> Results:
     return patches.affine_grid(
         node.builder, theta, tuple(sizes), align_corners=bool(node.integer("align_corners"))
     )
+
+
+@handles("DeformConv")
+def deformable_convolution(node: Node) -> Results:
+    """A convolution whose taps look where offsets say, each with a factor of its own perhaps."""
+    w = node.x(1)
+    kernel = per_axis(node, "kernel_shape", 2, 0)
+    if any(kernel) and kernel != w.shape[2:]:
+        node.fail(f"kernel_shape {list(kernel)}, but the weights are {w.type}")
+    strides, dilations = (
+        positive(node, name, per_axis(node, name, 2, 1)) for name in ("strides", "dilations")
+    )
+    pads = node.integers("pads") or (0,) * 4
+    if len(pads) != 4 or min(pads) < 0:
+        node.fail(f"pads {list(pads)}: two sizes for each of 2 spatial axes are needed")
+    layer = Deformable(
+        positive(node, "kernel_shape", w.shape[2:]), strides, pads, dilations,
+        node.integer("group"), node.integer("offset_group"),
+    )  # fmt: skip
+    b, bias, mask = node.builder, node.optional(3), node.optional(4)
+    return layer(b, node.x(0), w, node.x(2), bias, mask)
 
 
 # ---------------------------------------------------------------- regions
@@ -95,17 +117,13 @@ def _bins(
     if prod(size) * prod(points) > MAX_SAMPLES:
         node.fail(f"a region is sampled at {points} points a bin; give a sampling_ratio")
     # [oh, ow, sh, sw, 2, 2]: bins, points in each, the four neighbours of each point
-    (py, wy), (px, wx) = (
-        (p.reshape(len(p), -1, 2), w.reshape(len(w), -1, 2)) for p, w in taps
-    )
+    (py, wy), (px, wx) = ((p.reshape(len(p), -1, 2), w.reshape(len(w), -1, 2)) for p, w in taps)
     places = py[:, None, :, None, :, None] * sizes[1] + px[None, :, None, :, None, :]
     weights = wy[:, None, :, None, :, None] * wx[None, :, None, :, None, :]
     b, channels, bins = node.builder, image.shape[2], prod(size)
     if node.text("mode") == "avg":
         share = weights / prod(points)
-        y = patches.at_points(
-            b, image, places.reshape(bins, -1), share.reshape(bins, -1)
-        )
+        y = patches.at_points(b, image, places.reshape(bins, -1), share.reshape(bins, -1))
         return b.reshape(y, (1, *size, channels))
     # The largest of the weighted neighbours, which are not summed up: so ONNX says.
     each = bins * prod(points) * 4

@@ -6,6 +6,7 @@ from irc.types import Shape
 from irc.value import Value
 
 from .. import patches
+from ..deformable import Deformable
 from .table import Node, Results, handles
 
 MODES = ("linear", "nearest", "cubic")
@@ -48,3 +49,21 @@ def col2im(node: Node) -> Results:
     x, size = node.x(), node.per_axis("output_size", 2)
     y = patches.joined(node.builder, _in_batch(node, x, 3), size, *_window(node))
     return y if x.type.rank == 3 else node.builder.reshape(y, y.shape[1:])
+
+
+@handles("torchvision.deform_conv2d")
+def deformable_convolution(node: Node) -> Results:
+    """A convolution whose taps look where offsets say, each with a factor of its own perhaps."""
+    weight = node.x("weight")
+    strides, pads, dilations = (
+        (node.integer(f"{name}_h"), node.integer(f"{name}_w"))
+        for name in ("stride", "pad", "dilation")
+    )
+    layer = Deformable(
+        weight.shape[2:], strides, pads * 2, dilations,
+        node.integer("groups"), node.integer("offset_groups"),
+    )  # fmt: skip
+    mask = node.x("mask") if node.flag("use_mask") else None
+    node.ignore("mask")
+    b, bias = node.builder, node.x("bias")
+    return layer(b, node.x("input"), weight, node.x("offset"), bias, mask)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import irc
+from irc.errors import ModelError
 from irc.types import Array
 from tests.frontends.single_op import agree, check, i64, model, node, reals
 
@@ -62,6 +63,54 @@ def test_points_moved_by_what_is_computed(align: int, batch: int) -> None:
         n = len(sizes)
         theta = {"t": reals(2, batch, n, n + 1)}
         check("AffineGrid", theta, {"size": i64(batch, 1, *sizes)}, opset=20, align_corners=align)
+
+
+DEFORMABLE = {
+    "plain": ((1, 4, 7, 9), (6, 4, 3, 3), 1, {"pads": [1, 1, 1, 1]}),
+    "groups": (
+        (2, 8, 9, 8), (4, 4, 3, 2), 2,
+        {"pads": [1, 0, 0, 1], "strides": [2, 1], "dilations": [1, 2], "group": 2},
+    ),
+    "a row": ((1, 2, 1, 5), (3, 2, 1, 3), 1, {"pads": [0, 1, 0, 1]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("factors", [False, True])
+@pytest.mark.parametrize("case", DEFORMABLE)
+def test_deformable_convolution(case: str, factors: bool) -> None:
+    """Taps that look where offsets say."""
+    shape, weights, groups, given = DEFORMABLE[case]
+    n, _, h, w = shape
+    kh, kw = weights[2:]
+    pads, strides = given["pads"], given.get("strides", [1, 1])
+    dilations = given.get("dilations", [1, 1])
+    oh = (h + pads[0] + pads[2] - dilations[0] * (kh - 1) - 1) // strides[0] + 1
+    ow = (w + pads[1] + pads[3] - dilations[1] * (kw - 1) - 1) // strides[1] + 1
+    taps = groups * kh * kw
+    image = smooth(*shape)
+    x = {"x": image, "o": reals(2, n, 2 * taps, oh, ow, low=-1, high=1)}
+    constants = {"w": reals(3, *weights), "b": reals(4, weights[0])}
+    order = ["x", "w", "o", "b"]
+    if factors:
+        x["m"] = reals(5, n, taps, oh, ow, low=0, high=1)
+        order.append("m")
+    layer = node("DeformConv", order, offset_group=groups, **given)
+    graph = agree(model([layer], x, constants, opset=19), x, relative=1e-5)
+    if factors:
+        same_bits(graph, x)
+
+
+def test_deformable_convolutions_that_do_not_fit() -> None:
+    x = {"x": reals(1, 1, 4, 7, 9), "o": reals(2, 1, 18, 7, 9)}
+    weights = {"w": reals(3, 6, 4, 3, 3)}
+    for given, message in (
+        ({}, r"offsets f32\[1,18,7,9\]: \[1, 18, 5, 7\] is needed"),
+        ({"pads": [1, 1, 1, 1], "offset_group": 3}, "in 1 groups, 3 of offsets"),
+        ({"pads": [1, 1]}, "two sizes for each of 2"),
+    ):
+        layer = node("DeformConv", ["x", "w", "o"], **given)
+        with pytest.raises(ModelError, match=rf"DeformConv_y.*{message}"):
+            irc.load(model([layer], x, weights, opset=19))
 
 
 def test_nearest_elements_of_volumes_at_run_time() -> None:

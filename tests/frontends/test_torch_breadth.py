@@ -12,6 +12,8 @@ import pytest
 
 import irc
 from irc.errors import ModelError
+from tests.frontends.single_op import model as onnx_model
+from tests.frontends.single_op import node as onnx_node
 from tests.frontends.torch_peer import F, Function, Module, agree, nn, reals, torch
 
 IMAGE, ROW, VOLUME = (1, 4, 6, 8), (1, 4, 9), (1, 2, 5, 6, 7)
@@ -242,6 +244,42 @@ def assigned(x: Any) -> Any:
     x[x > 1.5] = -1
     x[:, [3, 0]] = torch.ones(6)
     return x
+
+
+def deformed(x: Any) -> Any:
+    """torchvision's operator, whose kernels need not be there to import it."""
+    w, offset, mask = (torch.linspace(-1, 1, n) for n in (4 * 3 * 9, 18 * 48, 9 * 48))
+    return torch.ops.torchvision.deform_conv2d(
+        x, w.view(4, 3, 3, 3), offset.view(1, 18, 6, 8) * 2, mask.view(1, 9, 6, 8), torch.ones(4),
+        1, 1, 1, 1, 1, 1, 1, 1, True,
+    )  # fmt: skip
+
+
+def test_deformable_convolution_of_torchvision() -> None:
+    """As from ONNX, which is compared with onnxruntime."""
+    schema = (
+        "deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias,"
+        " SymInt stride_h, SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h,"
+        " SymInt dilation_w, SymInt groups, SymInt offset_groups, bool use_mask) -> Tensor"
+    )
+    x = reals(1, 3, 6, 8)
+    with torch.library._scoped_library("torchvision", "FRAGMENT") as library:
+        if not hasattr(torch.ops.torchvision, "deform_conv2d"):
+            library.define(schema)
+            library.impl("deform_conv2d", lambda x, w, *_: x.new_empty(1, 4, 6, 8), "Meta")
+        graph = irc.from_torch(Function(deformed), x)
+    w, offset, mask = (
+        np.linspace(-1, 1, n, dtype=np.float32) for n in (4 * 3 * 9, 18 * 48, 9 * 48)
+    )
+    constants = {
+        "w": w.reshape(4, 3, 3, 3), "o": offset.reshape(1, 18, 6, 8) * 2,
+        "b": np.ones(4, np.float32), "m": mask.reshape(1, 9, 6, 8),
+    }  # fmt: skip
+    layer = onnx_node("DeformConv", ["x", "w", "o", "b", "m"], pads=[1, 1, 1, 1])
+    feeds = {"x": x.numpy()}
+    wanted = irc.evaluate(irc.load(onnx_model([layer], feeds, constants, 19)), feeds)["y"]
+    found = next(iter(irc.evaluate(graph, {graph.inputs[0].name: x.numpy()}).values()))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 class Several(Module):
