@@ -11,12 +11,15 @@ from typing import ClassVar
 import numpy as np
 
 from irc.graph import Graph
+from irc.ops.activation import Clip
 from irc.ops.conv import Conv2d, ConvTranspose2d
-from irc.ops.core import Const
+from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
+from irc.ops.selection import Gather
+from irc.ops.shape import Concat
 from irc.ops.unary import Neg
 from irc.passes import norms
 from irc.passes.constants import channels, real
@@ -41,6 +44,7 @@ class FuseBatchNorm(Pass):
         norm before it."""
         folded = rewrite(graph, FOLDING, USE_RULES)
         folded = rewrite(folded, (*FOLDING, *RULES), USE_RULES)
+        folded = rewrite(folded, FOLDING, (*USE_RULES, *PART_RULES))
         return share(rewrite(folded, FOLDING, norms.USE_RULES))
 
 
@@ -257,5 +261,88 @@ def batch_norm_is_affine(v: Value) -> Value | None:
     return Add(scaled, offset.replace(name=f"{v.name}.offset"))
 
 
+# ---------------------------------------------------------------- what was put together
+
+
+def affine_of_parts(v: Value, uses: Uses) -> Value | None:
+    """A scale and offset of channels that are put together: each part takes its own, and what
+    makes it may absorb them. Parts that a norm makes alike have no scale in common before it.
+
+        (%x: f32[1,1], %z: f32[1,2])
+        %t = const [2.0, 3.0, 4.0] : f32[3]
+        %c = concat([%x, %z]) {axis = 1} : f32[1,3]
+        %y = mul(%c, %t) : f32[1,3]
+        ->
+        %x.scale = const [2.0] : f32[]
+        %x#2 = mul(%x, %x.scale) : f32[1,1]
+        %z.scale = const [3.0, 4.0] : f32[2]
+        %z#2 = mul(%z, %z.scale) : f32[1,2]
+        %y = concat([%x#2, %z#2]) {axis = 1} : f32[1,3]
+    """
+    found = affine(v)
+    if found is None or found.x.shape != v.shape or not isinstance(c := found.x, Concat):
+        return None
+    if not _apart(c, uses):
+        return None
+    ends = np.cumsum([x.shape[-1] for x in c.xs])[:-1]
+    each = zip(c.xs, np.split(found.scale, ends), np.split(found.offset, ends), strict=True)
+    parts = [(_as_nodes(Affine(x, s, t), x), x) for x, s, t in each]
+    named = (y if y is x else y.replace(name=x.name) for y, x in parts)
+    return c.replace(xs=tuple(named), name=v.name)
+
+
+def clip_of_parts(v: Value, uses: Uses) -> Value | None:
+    """A clamp of channels that are put together, which what makes the parts does for nothing.
+
+        (%x: f32[1,1], %z: f32[1,2])
+        %a = tanh(%x) : f32[1,1]
+        %b = tanh(%z) : f32[1,2]
+        %c = concat([%a, %b]) {axis = 1} : f32[1,3]
+        %y = clip(%c) {lo = 0.0, hi = inf} : f32[1,3]
+        ->
+        %a = tanh(%x) : f32[1,1]
+        %a#2 = clip(%a) {lo = 0.0, hi = inf} : f32[1,1]
+        %b = tanh(%z) : f32[1,2]
+        %b#2 = clip(%b) {lo = 0.0, hi = inf} : f32[1,2]
+        %y = concat([%a#2, %b#2]) {axis = 1} : f32[1,3]
+    """
+    if not isinstance(v, Clip) or not isinstance(c := v.x, Concat) or not _apart(c, uses):
+        return None
+    if any(isinstance(x, Input | Const) or not uses.single(x) for x in c.xs):
+        return None
+    return c.replace(xs=tuple(v.replace(x=x, name=x.name) for x in c.xs), name=v.name)
+
+
+def _apart(c: Concat, uses: Uses) -> bool:
+    """Whether channels are put together for one reader, and none of them came quantized."""
+    along = c.axis == c.type.rank - 1 and uses.single(c)
+    return along and not any(isinstance(x, Dequantize) for x in c.xs)
+
+
+def affine_of_table(v: Value, uses: Uses) -> Value | None:
+    """A scale and offset of rows of a table.
+
+        (%i: i64[1])
+        %w = const [1.0, 2.0, 3.0, 4.0] : f32[2,2]
+        %t = const [2.0, 3.0] : f32[2]
+        %g = gather(%w, %i) {axis = 0} : f32[1,2]
+        %y = mul(%g, %t) : f32[1,2]
+        ->
+        %w = const [2.0, 6.0, 6.0, 12.0] : f32[2,2]
+        %y = gather(%w, %i) {axis = 0} : f32[1,2]
+    """
+    found = affine(v)
+    if found is None or found.x.shape != v.shape or not isinstance(g := found.x, Gather):
+        return None
+    table = g.x
+    if not isinstance(table, Const) or not uses.single(table) or not uses.single(g):
+        return None
+    if g.axis == table.type.rank - 1:
+        return None
+    made = table.evaluate().astype(np.float64) * found.scale + found.offset
+    return g.replace(x=real(made, v.type.dtype, table.name), name=v.name)
+
+
 RULES = (batch_norm_is_affine,)
 USE_RULES = (after_weights, before_weights, merge)
+PART_RULES = (affine_of_parts, clip_of_parts, affine_of_table)

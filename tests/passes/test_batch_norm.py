@@ -6,13 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irc.graph import Graph
-from irc.ops.activation import Relu
+from irc.ops.activation import Clip, Relu, Tanh
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
+from irc.ops.ranking import ArgMax
+from irc.ops.selection import Gather
+from irc.ops.shape import Concat
 from irc.ops.unary import Neg
 from irc.passes import batch_norm
 from irc.passes.batch_norm import FuseBatchNorm
@@ -21,7 +24,7 @@ from irc.value import Value
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 
-@parametrize((*batch_norm.RULES, *batch_norm.USE_RULES))
+@parametrize((*batch_norm.RULES, *batch_norm.USE_RULES, *batch_norm.PART_RULES))
 def test_rule(rule: AnyRule) -> None:
     check_rule(rule)
 
@@ -121,6 +124,27 @@ def test_varying_along_another_axis_stays() -> None:
     rng = np.random.default_rng(0)
     conv = Conv2d(image, const(rng, 4, 1, 1, 4))
     assert folded(image, Mul(conv, const(rng, 5, 1))) == ["conv2d", "mul"]
+
+
+def test_what_was_put_together() -> None:
+    """Convolutions take their channels' part of a norm, tables theirs; clamps go along.
+    Convolutions that others read stay, and so does what the next layer takes whole."""
+    rng = np.random.default_rng(0)
+    a, b = (Conv2d(image, const(rng, c, 3, 3, 4), name=f"c{c}") for c in (2, 3))
+    joined = Concat((a, b), 3)
+    clamped = Clip(normalized(rng, joined), 0, 6)
+    assert folded(image, clamped) == ["conv2d", "clip", "conv2d", "clip", "concat"]
+    both = Concat((normalized(rng, joined), a), 3)
+    assert folded(image, both) == ["conv2d", "mul", "add", "conv2d", "concat"]
+    places = ArgMax(image, 3, False, False)
+    rows = Gather(const(rng, 4, 6), places, 0)
+    mixed = Concat((rows, Tanh(image)), 3)
+    assert folded(image, normalized(rng, mixed)) == (
+        ["argmax", "gather", "tanh", "mul", "add", "concat"]
+    )
+    halves = Concat((Tanh(image), Relu(image)), 3)
+    whole = Conv2d(normalized(rng, halves), const(rng, 2, 1, 1, 8))
+    assert folded(image, whole) == ["tanh", "relu", "concat", "conv2d"]
 
 
 @given(seed=st.integers(0, 1000), length=st.integers(1, 5))
