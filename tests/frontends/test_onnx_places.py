@@ -65,7 +65,7 @@ def test_points_moved_by_what_is_computed(align: int, batch: int) -> None:
         check("AffineGrid", theta, {"size": i64(batch, 1, *sizes)}, opset=20, align_corners=align)
 
 
-DEFORMABLE = {
+DEFORMABLE: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]] = {
     "plain": ((1, 4, 7, 9), (6, 4, 3, 3), 1, {"pads": [1, 1, 1, 1]}),
     "groups": (
         (2, 8, 9, 8), (4, 4, 3, 2), 2,
@@ -103,11 +103,12 @@ def test_deformable_convolution(case: str, factors: bool) -> None:
 def test_deformable_convolutions_that_do_not_fit() -> None:
     x = {"x": reals(1, 1, 4, 7, 9), "o": reals(2, 1, 18, 7, 9)}
     weights = {"w": reals(3, 6, 4, 3, 3)}
-    for given, message in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, r"offsets f32\[1,18,7,9\]: \[1, 18, 5, 7\] is needed"),
         ({"pads": [1, 1, 1, 1], "offset_group": 3}, "in 1 groups, 3 of offsets"),
         ({"pads": [1, 1]}, "two sizes for each of 2"),
-    ):
+    )
+    for given, message in cases:
         layer = node("DeformConv", ["x", "w", "o"], **given)
         with pytest.raises(ModelError, match=rf"DeformConv_y.*{message}"):
             irc.load(model([layer], x, weights, opset=19))
