@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from math import prod
 
 from irc.ops.activation import Clip
@@ -138,7 +139,7 @@ def pad_into_window(v: Value) -> Value | None:
             pass
         case AvgPool2d(x=Pad(value=0.0) as pad) if v.count_include_pad or not any(v.pads):
             pass
-        case MaxPool2d(x=Pad() as pad) if pad.value == -math.inf or _harmless(v, pad):
+        case MaxPool2d(x=Pad() as pad) if pad.value == -math.inf or _harmless(pad):
             pass
         case _:
             return None
@@ -151,18 +152,21 @@ def _padded(v: Conv2d | AvgPool2d | MaxPool2d, pad: Pad) -> Value | None:
     (top, bottom), (left, right) = pad.pads[1:3]
     extra: Pads = (top, left, bottom, right)
     a, b, c, d = (old + new for old, new in zip(v.pads, extra, strict=True))
+    if isinstance(v, AvgPool2d | MaxPool2d) and not _sees((a, b, c, d), v, pad.x):
+        return None
     if isinstance(v, AvgPool2d):
         return v.replace(x=pad.x, pads=(a, b, c, d), count_include_pad=True)
     return v.replace(x=pad.x, pads=(a, b, c, d))
 
 
-def _harmless(v: MaxPool2d, pad: Pad) -> bool:
-    """Whether zeros around x never win: x is not negative, and each window sees some of it."""
-    positive = isinstance(pad.x, Clip) and pad.x.range[0] >= 0
-    rows = max(pad.pads[1]) + max(v.pads[::2])
-    columns = max(pad.pads[2]) + max(v.pads[1::2])
-    small = rows < v.kernel[0] and columns < v.kernel[1] and v.dilations == (1, 1)
-    return pad.value == 0.0 and positive and small
+def _sees(pads: Pads, v: AvgPool2d | MaxPool2d, x: Value) -> bool:
+    """Whether each window of a pool that pads `x` so would see some of it."""
+    return bool(replace(v.window, pads=pads).counts(*x.shape[1:3]).min() > 0)
+
+
+def _harmless(pad: Pad) -> bool:
+    """Whether zeros around x never win where a window sees some of it: x is not negative."""
+    return pad.value == 0.0 and isinstance(pad.x, Clip) and pad.x.range[0] >= 0
 
 
 RULES = (global_pool, reduce_twice, reduce_merged, sum_over_count, pad_into_window)
