@@ -53,6 +53,13 @@ def test_threads(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=3)
 
 
+def test_steps_too_fine_for_32_bits() -> None:
+    x = Input(DType.U8, (2, 5), Quant(0.1, 0), name="x")
+    graph = Graph("s", (x,), (rows(x, DType.I16, 2.0**-32, 0),), ("y",))
+    feed: Array = np.array([[0, 255, 30, 7, 200], [9, 9, 9, 9, 9]], np.uint8)
+    agree(graph, {"x": feed}, VECTORS)
+
+
 @pytest.mark.parametrize("dtype", WIDE)
 def test_equal_elements(dtype: DType) -> None:
     """The sums of rows of one value are as large as they get, of one element as small."""

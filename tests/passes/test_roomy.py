@@ -76,3 +76,12 @@ def test_weights_with_room_are_the_same_object() -> None:
     w = Const(np.ones((2, 8), np.int8), Quant(0.01, 0), name="w")
     assert with_room(X, w, Const(np.ones(2, np.float32))) is w
     assert with_room(X, w, None) is w
+
+
+def test_the_zero_point_needs_room_beside_the_products() -> None:
+    w = Const(np.full((1, 8), -127, np.int8), Quant((0.01,), 0, 0), name="w")
+    products = 127 * 8 * (255 + 155)
+    for missing, room in ((-(2**10), True), (2**10, False)):
+        units = 2**31 - products + missing
+        b = Const(np.array([units * 0.01 * X.scale], np.float64), name="b")
+        assert (with_room(X, w, b) is w) == room

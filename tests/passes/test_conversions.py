@@ -1,0 +1,31 @@
+"""Weights around zero are the same weights, in as many parts as eight bits need."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irc.ops.core import Const, Input
+from irc.passes.conversions import centred
+from irc.passes.quantize.scales import symmetric
+from irc.types import DType, Quant
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero", "parts"),
+    [(np.int8, 0, 1), (np.int8, 1, 2), (np.int8, -1, 2), (np.uint8, 128, 1), (np.uint8, 127, 2),
+     (np.uint8, 0, 3)],
+)  # fmt: skip
+def test_weights_around_zero(dtype: type, zero: int, parts: int) -> None:
+    ends = np.iinfo(dtype)
+    array = np.arange(ends.min, ends.max + 1).astype(dtype).reshape(2, 128)
+    x = Input(DType.U8, (1, 128), Quant(0.1, 3), name="x")
+    taken, w = centred(x, x, Const(array, Quant(0.5, zero), name="w"))
+    assert (w.type.dtype, w.shape, taken.shape) == (DType.I8, (2, parts * 128), (1, parts * 128))
+    total = w.array.astype(int).reshape(2, parts, 128).sum(1)
+    np.testing.assert_array_equal(total, array.astype(int) - zero)
+
+
+@pytest.mark.parametrize("largest", [0.1, 1.0, 5.0, 3e8])
+def test_the_largest_of_sixteen_bits_is_the_last(largest: float) -> None:
+    assert round(largest / symmetric(largest).tensor_scale) == DType.I16.max
