@@ -8,7 +8,7 @@ import pytest
 from irc.ops.core import Const, Input
 from irc.passes.conversions import centred
 from irc.passes.quantize.scales import symmetric
-from irc.types import DType, Quant
+from irc.types import Array, DType, Quant
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from irc.types import DType, Quant
 )  # fmt: skip
 def test_weights_around_zero(dtype: type, zero: int, parts: int) -> None:
     ends = np.iinfo(dtype)
-    array = np.arange(ends.min, ends.max + 1).astype(dtype).reshape(2, 128)
+    array: Array = np.arange(ends.min, ends.max + 1).astype(dtype).reshape(2, 128)
     x = Input(DType.U8, (1, 128), Quant(0.1, 3), name="x")
     taken, w = centred(x, x, Const(array, Quant(0.5, zero), name="w"))
     assert (w.type.dtype, w.shape, taken.shape) == (DType.I8, (2, parts * 128), (1, parts * 128))
