@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 
 from irc.backends.llvm import kernels
+from irc.backends.llvm.emit import works
+from irc.backends.llvm.kernels.anchor import find_anchor
 from irc.backends.llvm.kernels.minimal import F2, F4, proved, result_bound
 from irc.backends.llvm.kernels.winograd import winograd
+from irc.backends.llvm.kernels.winograd_tiling import best_cut, tiling
 from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
@@ -98,12 +101,29 @@ def extreme(kind: str, byte: int, zero: int) -> Sample:
 
 
 @pytest.mark.usefixtures("wherever_possible")
-@pytest.mark.parametrize("image", [(20, 20, 384), (56, 56, 16)], ids=["chunks", "blocks"])
-def test_weights_in_chunks_and_images_in_blocks(image: Shape) -> None:
+@pytest.mark.parametrize(
+    ("image", "out"), [((20, 20, 384), 40), ((40, 40, 96), 72)], ids=["chunks", "blocks"]
+)
+def test_weights_in_chunks_and_images_in_blocks(image: Shape, out: int) -> None:
     rng = np.random.default_rng(3)
-    weights = rng.integers(-64, 65, (40, 3, 3, image[2])).astype(np.int8)
+    weights = rng.integers(-64, 65, (out, 3, 3, image[2])).astype(np.int8)
     x = rng.integers(0, 256, (1, *image)).astype(np.uint8)
     assert names(convolution(image, weights, x), "x86-64-v3")
+
+
+@pytest.mark.usefixtures("wherever_possible")
+@pytest.mark.parametrize(("cut", "image"), [("blocks", (56, 56, 16)), ("channels", (40, 40, 16))])
+def test_weights_that_are_transformed_once(cut: str, image: Shape) -> None:
+    """Blocks of images find those of all channels, also where threads share either."""
+    rng = np.random.default_rng(5)
+    weights = rng.integers(-64, 65, (40, 3, 3, image[2])).astype(np.int8)
+    drawn = convolution(image, weights, rng.integers(0, 256, (1, *image)).astype(np.uint8))
+    (anchor,) = map(find_anchor, works(schedule(drawn.graph)))
+    assert anchor is not None
+    assert all(tiling(anchor, F4, parse_target(target)).kept for target in X86)
+    assert names(drawn, "host")
+    assert best_cut(tiling(anchor, F4, parse_target("x86-64-v3")), 40)[0] == cut
+    agree(drawn.graph, drawn.feeds, ["x86-64-v3"], threads=3)
 
 
 def weights_of(total: int) -> np.ndarray:

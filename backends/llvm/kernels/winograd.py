@@ -3,7 +3,8 @@
 An image's tiles of m x m results, and the weights, are transformed to (m + 2)^2 products each,
 which are matrix products of i16 over the channels (`minimal` says why that is exact). Weights are
 stored as they are and transformed at run time, a block of channels at a time: so the library does
-not grow, and memory brings 9 bytes where the products take 72.
+not grow, and memory brings 9 bytes where the products take 72. Where all of them, transformed,
+stay in the cache, that is done once, before the images.
 
     for each image, block of rows of tiles          (its inputs, transformed, stay in the cache)
         for each tile, for each block of inputs:    V[q][tile] = transformed inputs
@@ -44,7 +45,7 @@ from irc.backends.llvm.kernels.winograd_tiling import (
     tiling,
 )
 from irc.backends.llvm.kernels.winograd_transforms import Transforms
-from irc.backends.llvm.loop import I32, I64, counted, spanned
+from irc.backends.llvm.loop import I32, I64, counted, i64, spanned
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
@@ -139,25 +140,36 @@ class _Winograd:
         begin, end = (f.begin, f.end) if split == "blocks" else (0, blocks)
         if split == "blocks":
             rows = read_rows(f, t.copy, blocks, t.block * t.f.m)
+        if t.kept:
+            for channels in self._blocks():
+                self.transforms.of_block(channels).weights(i64(0), channels)
         with counted(self.builder, self.node.shape[0], label="n") as image:
             copy_rows(self.builder, t.copy, source, image.index, f.scratch,
                       f.target.vector_bytes, *rows)  # fmt: skip
             with counted(self.builder, end, begin=begin, label="block") as number:
                 block = times(self.builder, number.index, t.block)
                 self.transforms.inputs(f.scratch, block)
-                for channels in channel_blocks(
-                    self.builder, self.product, f.arrays[0], t.channels * 9, VECTORS, t.dot.lanes,
-                    blocks=(f.begin, f.end) if split == "channels" else None,
-                ):  # fmt: skip
+                for channels in self._blocks():
                     self._channels(image.index, block, channels)
+
+    def _blocks(self) -> Iterator[ChannelBlock]:
+        """The blocks of output channels that are asked for."""
+        t, asked = self.t, self.cut == "channels" and self.f.split
+        return channel_blocks(
+            self.builder, self.product, self.f.arrays[0], t.channels * 9, VECTORS, t.dot.lanes,
+            blocks=(self.f.begin, self.f.end) if asked else None,
+        )  # fmt: skip
 
     def _channels(self, image: Any, block: Any, channels: ChannelBlock) -> None:
         builder, t = self.builder, self.t
+        transforms = self.transforms.of_block(channels)
         with counted(builder, t.channels, step=t.chunk, label="chunk") as chunk:
-            self.transforms.weights(chunk.index, channels)
+            if not t.kept:
+                transforms.weights(chunk.index, channels)
             with counted(builder, t.q, label="q") as q:
-                self._fetch(q.index, chunk.index, channels)
-                self._products(q.index, chunk.index, channels)
+                if not t.kept:
+                    self._fetch(q.index, chunk.index, channels)
+                self._products(transforms.u, q.index, chunk.index, channels)
         width = min(channels.channels, channels.vectors * t.dot.lanes)
         known = fixed(self.f, self.ranges, self.anchor.reduce, channels.first, width)
         with counted(builder, t.block, label="ty") as row:
@@ -179,12 +191,12 @@ class _Winograd:
         for line in range(lines):
             prefetch(builder, start, t.chunk * column + line * LINE)
 
-    def _products(self, q: Any, chunk: Any, channels: ChannelBlock) -> None:
-        """M of one product for all tiles of a block."""
+    def _products(self, u: Any, q: Any, chunk: Any, channels: ChannelBlock) -> None:
+        """M of one product for all tiles of a block; weights lie from `u` on."""
         builder, t = self.builder, self.t
         x = at(builder, self.transforms.v, times(builder, q, t.v_step))
         x = at(builder, x, times(builder, chunk, 2))
-        w = at(builder, self.transforms.u, times(builder, q, t.u_step))
+        w = at(builder, u, times(builder, q, t.u_step))
         m = at(builder, self.transforms.m, times(builder, q, t.width))
         whole = t.count // t.rows * t.rows
 

@@ -24,6 +24,9 @@ INPUT_BYTES, WEIGHT_BYTES = 512 * 1024, 160 * 1024
 """Transformed inputs of a block and weights of a chunk: parts of the second-level cache."""
 FEW_TILES, FEW_WEIGHT_BYTES = 8, 40 * 1024
 """With so few tiles in a block weights are read once only: from the first-level cache."""
+KEPT_BYTES = 320 * 1024
+"""Transformed weights of a whole layer that are kept for all blocks of tiles: a part of the
+second-level cache."""
 TILES = 64
 """Tiles of a block at most, where a row of tiles is not more."""
 VECTORS = 2
@@ -47,6 +50,9 @@ class Tiling:
     channels: int
     chunk: int
     rows: int
+    kept: int
+    """Blocks of outputs whose weights are transformed before all images; 0: each where it is
+    used."""
     cycles: float
 
     @property
@@ -75,10 +81,16 @@ class Tiling:
         return self.chunk // 2 * self.width + LINE
 
     @property
+    def u_bytes(self) -> int:
+        """Bytes of U of a block of outputs."""
+        return self.q * self.u_step
+
+    @property
     def offsets(self) -> tuple[int, int, int, int, int]:
         """Where V, U, M and Y begin in scratch, behind the copied image; and the end."""
         row = self.tiles[1] * self.f.m**2 * self.width
-        sizes = (self.q * self.v_step, self.q * self.u_step, self.q * self.count * self.width, row)
+        weights, sums = max(1, self.kept) * self.u_bytes, self.q * self.count * self.width
+        sizes = (self.q * self.v_step, weights, sums, row)
         starts = [aligned(self.copy.nbytes, LINE)]
         for size in sizes:
             starts.append(aligned(starts[-1] + size, LINE))
@@ -114,9 +126,14 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
     _, rows_in, columns_in, depth = node.x.shape
     pads = (top, left, tiles[0] * f.m + 2 - rows_in - top, tiles[1] * f.m + 2 - columns_in - left)
     copy = Copy((rows_in, columns_in, depth), anchor.strides[:3], pads, node.x.type.zero)
-    cycles = node.shape[0] * _cycles(f, tiles, block, channels, outputs, dot)
+    outer, kept = ceil(outputs / (VECTORS * dot.lanes)), 0
+    kept_bytes = f.size**2 * (chunk // 2 * VECTORS * dot.nbytes + LINE) * outer
+    if chunk == channels and block < tiles[0] and kept_bytes <= KEPT_BYTES:
+        kept = outer
+    turns = 1 if kept else tiles[0] // block
+    cycles = node.shape[0] * _cycles(f, tiles, turns, channels, outputs, dot)
     cycles += node.shape[0] * height * width * ceil(outputs / dot.lanes) * EPILOGUE_CYCLES
-    return Tiling(f, dot, copy, tiles, block, channels, chunk, rows, cycles)
+    return Tiling(f, dot, copy, tiles, block, channels, chunk, rows, kept, cycles)
 
 
 def _row_cycles(tiles: int, rows: int, dot: DotProduct) -> float:
@@ -126,13 +143,13 @@ def _row_cycles(tiles: int, rows: int, dot: DotProduct) -> float:
 
 
 def _cycles(
-    f: Filter, tiles: tuple[int, int], block: int, channels: int, outputs: int, dot: DotProduct
+    f: Filter, tiles: tuple[int, int], turns: int, channels: int, outputs: int, dot: DotProduct
 ) -> float:
-    """Estimated cycles of an image but for its epilogue."""
+    """Estimated cycles of an image but for its epilogue; weights are transformed `turns` times."""
     count, vectors, q = prod(tiles), ceil(outputs / dot.lanes), f.size**2
     products = count * q * (channels // 2) * vectors * dot.cycles
     inputs = count * channels / dot.lanes / 2 * 3 * q
-    weights = tiles[0] // block * (channels // 2) * vectors * WEIGHT_CYCLES[dot.kind] * q
+    weights = turns * (channels // 2) * vectors * WEIGHT_CYCLES[dot.kind] * q
     results = count * vectors * 3.5 * q
     return products + inputs + weights + results
 

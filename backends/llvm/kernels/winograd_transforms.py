@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
@@ -13,7 +13,7 @@ from llvmlite import ir
 from irc.backends.llvm.kernels.gemm_loops import ChannelBlock
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.minimal import both_ways
-from irc.backends.llvm.kernels.winograd_tiling import Tiling
+from irc.backends.llvm.kernels.winograd_tiling import VECTORS, Tiling
 from irc.backends.llvm.loop import I32, counted
 from irc.plan import dense_strides
 
@@ -53,6 +53,14 @@ class Transforms:
     def of(cls, builder: Any, t: Tiling, scratch: Any) -> Transforms:
         """With all that they need in `scratch`."""
         return cls(builder, t, *(at(builder, scratch, offset) for offset in t.offsets[:4]))
+
+    def of_block(self, channels: ChannelBlock) -> Transforms:
+        """With U of a block of outputs, if those of all are kept."""
+        if not self.t.kept:
+            return self
+        each = self.t.u_bytes // (VECTORS * self.t.dot.lanes)
+        start = times(self.builder, channels.first, each)
+        return replace(self, u=at(self.builder, self.u, start))
 
     def inputs(self, image: Any, block: Any) -> None:
         """V of a block of rows of tiles of the padded `image`."""
