@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
 from irc.ops.conv import QConv2d
@@ -14,7 +15,7 @@ from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
 from irc.ops.quantization import Lookup
 from irc.types import DType, Quant
-from tests.backends.harness import TARGETS, each, examples, kernels_agree
+from tests.backends.harness import TARGETS, each, examples, kernels_agree, schedule
 from tests.backends.products import convolutions, joined, linears
 from tests.ops.sampling import Sample
 
@@ -82,6 +83,17 @@ def test_pairs_at_the_edge_of_saturation(zero: int, target: str) -> None:
     assert all(name.startswith("qgemm_u8i8_") for name in names), names
     if parse_target(target).dot.value == "maddubs":
         assert ["split" in name for name in names] == [False] * len(safe) + [True] * len(unsafe)
+
+
+@pytest.mark.parametrize(
+    ("target", "out", "bits"),
+    [("znver4", 24, 256), ("znver4", 64, 512), ("x86-64-v4+avx512vnni", 24, 512)],
+)
+def test_half_the_width_where_lanes_would_be_empty(target: str, out: int, bits: int) -> None:
+    """On a CPU that does wide vectors in two turns, which loses nothing by it."""
+    graph = schedule(extreme(255, [1, 2, 3], 7, out=out, depth=64).graph)
+    (kernel,) = generate_library(graph, parse_target(target), "net").manifest["kernels"]
+    assert kernel["kernel"].endswith(f"_vpdpbusd_{bits}")
 
 
 @pytest.mark.parametrize("target", each(TARGETS))

@@ -32,8 +32,9 @@ def gemm(work: Work, target: Target) -> MicroKernel | None:
 
 
 def gemms(work: Work, target: Target) -> Iterator[MicroKernel]:
-    """Kernels for it, by tiles of any width, the one of fewest estimated cycles first; then one on
-    vectors half as wide, which some CPUs run at a higher clock."""
+    """Kernels for it, by tiles of any width, the one of fewest estimated cycles first, on vectors
+    half as wide too where these are as fast; then one on those, which some CPUs run at a higher
+    clock."""
     product = match(work)
     chosen = None if product is None else choose(target, product.packed)
     if product is None or chosen is None:
@@ -43,11 +44,13 @@ def gemms(work: Work, target: Target) -> Iterator[MicroKernel]:
     product = flatten(work, product)
     if dot.widens:
         product = widened(work, product)
-    for tile, cycles in best_tiles(product, dot, target.registers):
-        yield _kernel(product, dot, tile, cycles, proof)
-    if dot.nbytes > 16:
-        dot = dataclasses.replace(dot, nbytes=dot.nbytes // 2)
-        yield _kernel(product, dot, *best_tile(product, dot, target.registers), proof)
+    half = dataclasses.replace(dot, nbytes=dot.nbytes // 2)
+    found = [(d, *t) for d in ((dot, half) if dot.turns > 1 else (dot,))
+             for t in best_tiles(product, d, target.registers)]  # fmt: skip
+    for d, tile, cycles in sorted(found, key=lambda way: way[2]):
+        yield _kernel(product, d, tile, cycles, proof)
+    if half.nbytes >= 16:
+        yield _kernel(product, half, *best_tile(product, half, target.registers), proof)
 
 
 def _kernel(
@@ -137,9 +140,10 @@ def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct) -> float:
     loads = rows + vectors * dot.streams
     issue = (rows * vectors * dot.instructions + loads + 3) / 4
     latency = 5.0 if dot.kind == "vpdpbusd" else 1.0
-    exposed = loads * (0.2 if dot.temporaries else 0.1 * (dot.turns - 1))
+    exposed = loads * (0.2 if dot.temporaries else 0.1 * dot.halves)
     word = max(multiply, loads * dot.turns / 2, issue, latency) + exposed
-    return depth * word + rows * vectors * EPILOGUE_CYCLES + 5
+    epilogue = EPILOGUE_CYCLES * (dot.turns / 2 if dot.halves else 1)
+    return depth * word + rows * vectors * epilogue + 5
 
 
 def _split(extent: int, step: int) -> list[tuple[int, int]]:
