@@ -135,13 +135,15 @@ def cost(p: Product, dot: DotProduct, tile: Tile) -> float:
 
 def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct) -> float:
     """Two multiply ports, two load ports, four instructions a cycle, and the latency of a chain of
-    dot products; some of the loads are not hidden, and so is some of every tile."""
+    dot products; some of the loads are not hidden, and so is some of every tile. What is done in
+    two turns takes twice a port, also in the epilogue, which is quicker where there are halves."""
     multiply = rows * vectors * dot.cycles
     loads = rows + vectors * dot.streams
     issue = (rows * vectors * dot.instructions + loads + 3) / 4
     latency = 5.0 if dot.kind == "vpdpbusd" else 1.0
     exposed = loads * (0.2 if dot.temporaries else 0.1 * dot.halves)
-    word = max(multiply, loads * dot.turns / 2, issue, latency) + exposed
+    loading = (rows + vectors * dot.streams * dot.turns) / 2
+    word = max(multiply, loading, issue, latency) + exposed
     epilogue = EPILOGUE_CYCLES * (dot.turns / 2 if dot.halves else 1)
     return depth * word + rows * vectors * epilogue + 5
 
