@@ -21,7 +21,7 @@ from irc.backends.llvm import open_library, save
 from irc.backends.llvm.invoke import workspace_array
 from irc.backends.llvm.link import zig_triple
 from irc.backends.llvm.selftest import checksum
-from irc.backends.llvm.target import NAMED, host
+from irc.backends.llvm.target import NAMED
 from irc.errors import DataError, IRCError, ToolError
 from irc.graph import Graph, evaluate
 from tests.backends.llvm.nets import random_inputs, small_net, tiny_net
@@ -70,13 +70,13 @@ def test_ties_round_to_even(tmp_path: Path) -> None:
 @pytest.mark.parametrize("make", [small_net, tiny_net])
 def test_self_test_sees_wrong_constants(make: Any, tmp_path: Path) -> None:
     graph = make()
-    plain = "x86-64" if host().is_x86 else "host"  # shuffles of bytes take tables in other forms
-    save(graph, tmp_path, "net", plain, emit=["so"])
+    save(graph, tmp_path, "net", emit=["so"])
     path = tmp_path / "libnet.so"
     assert open_library(path).self_test()
     content = bytearray(path.read_bytes())
     biases_or_table = [v.array for v in graph.constants if v.array.ndim == 1]
-    at = content.find(biases_or_table[0].tobytes())
+    first = biases_or_table[0].tobytes()[:16]  # the other rows of a table may be differences
+    at = content.find(first)
     assert at > 0
     for i in range(0, biases_or_table[0].nbytes, 4):  # of a table not every entry is looked up
         content[at + i + 2] ^= 0x40
