@@ -171,7 +171,7 @@ def test_the_librarys_own_edge_checks_too(tmp_path: Path) -> None:
     library = open_library(tmp_path / "libnet.so")
     x = np.linspace(-1, 5, 37)
     np.testing.assert_array_equal(library.run_f32({"x": x})["y"], library({"x": x})["y"])
-    with pytest.raises(DataError, match="net takes x too"):
+    with pytest.raises(DataError, match=r"inputs \[\] given, the model takes \['x'\]"):
         library.run_f32({})
     with pytest.raises(DataError, match=r"shape \[36\] given, \[37\] wanted"):
         library.run_f32({"x": x[1:]})
