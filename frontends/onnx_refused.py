@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _SIZE = "the size of its result depends on data"
+_BOXES = (
+    "how many boxes it leaves depends on data; cut the model before it, as by"
+    " onnx.utils.extract_model, and choose boxes outside of the network"
+)
 _TEXT = "strings are not supported"
 _OPTIONAL = "optional values are not supported, only tensors"
 _RANDOM = "random numbers have no place in inference"
@@ -21,7 +25,8 @@ _LAYOUT = (
 )
 
 REASONS: Mapping[str, str] = {
-    **dict.fromkeys(("NonMaxSuppression", "Unique"), _SIZE),
+    "NonMaxSuppression": _BOXES,
+    "Unique": _SIZE,
     **dict.fromkeys(
         ("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch", "TfIdfVectorizer"),
         _TEXT,

@@ -33,7 +33,7 @@ CURES = {
         "the module changes its weights when it is called: if it does so at its first call only,"
         " call it once before"
     ),
-    ("is on the meta device", "cpu and meta", "cpu, meta"): (
+    ("is on the meta device", "is on meta", "cpu and meta", "cpu, meta"): (
         "load the weights: a meta device holds none"
     ),
     ("not linked with support", "not compiled with CUDA", "NVIDIA driver"): (
