@@ -28,6 +28,8 @@ _AROUND = 2
 _DEVIATION = 32
 """Where not all steps can be taken, those near zero count more, as results of this standard
 deviation make them: an eighth of the range."""
+_ANYWHERE = 1 / 5
+"""The share of results that may lie anywhere, where it matters how many those far from zero are."""
 _RARE = 1e-3
 """What a step far from zero counts at least."""
 _FREE = 1 - 1e-6
@@ -43,11 +45,13 @@ _CUTS = 12
 @dataclass(frozen=True)
 class Staircase:
     """`least[c, i]`, i64: the least sum of channel c whose result is `results[i]`, i64, above the
-    zero point, or more; `reached`, b1: whether its sums come there at all."""
+    zero point, or more; `reached`, b1: whether its sums come there at all; `units`, f64: sums for
+    each result of a channel."""
 
     results: Array
     least: Array
     reached: Array
+    units: Array
 
     @classmethod
     def of(
@@ -64,7 +68,15 @@ class Staircase:
         below = np.zeros_like(start)
         for i in range(2 * _AROUND):
             below += rounded(start + i) < results
-        return cls(results, start + below, reached)
+        return cls(results, start + below, reached, units)
+
+    @property
+    def likelihood(self) -> Array:
+        """How likely a sum is the one at a step, of the channels' sums [channels, n]: some results
+        lie anywhere, most are normally distributed."""
+        normal = np.exp(-((self.results / _DEVIATION) ** 2) / 2) / (_DEVIATION * np.sqrt(2 * np.pi))
+        density = (1 - _ANYWHERE) * normal + _ANYWHERE / len(self.results)
+        return np.asarray(density / self.units[:, None])
 
     def within(self, results: Array) -> Staircase:
         """Its steps up to `results`, [channels], away from zero."""
@@ -73,7 +85,9 @@ class Staircase:
 
     def of_channels(self, chosen: Array) -> Staircase:
         """That of some channels."""
-        return replace(self, least=self.least[chosen], reached=self.reached[chosen])
+        return replace(
+            self, least=self.least[chosen], reached=self.reached[chosen], units=self.units[chosen]
+        )
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ Layer = QConv2d | QConvTranspose2d | QLinear
 _F32 = np.float32
 _NEVER = -(2**31)
 """A sum that no layer comes to."""
+_SELDOM = 1 / 20
+"""Elements of a layer, in each run, that may step wrongly."""
+_MOST = 16
+"""Exceptions of a channel: each costs two or three instructions for a vector of results."""
 _TURNS = range(-3, 4)
 _NUDGES = (0, *(sign << power for power in range(9) for sign in (-1, 1)))
 """What is added to the multipliers of a sum and to its half, to try."""
@@ -78,7 +82,7 @@ def _single_layer(made: QConv2d | QLinear, operands: Sequence[Value]) -> Value:
     if found is None:
         return made
     line, stairs = found
-    return _with(made, w, made.b, line).replace(exception=_exception(made, line, stairs))
+    return _with(made, w, made.b, line).replace(exception=_exceptions(made, line, stairs))
 
 
 def _power(factors: Array, bound: Array) -> int:
@@ -90,18 +94,30 @@ def _power(factors: Array, bound: Array) -> int:
     return power if alike and power > 0 and bound.max() + 2**power < ACCUMULATOR_LIMIT else 0
 
 
-def _exception(made: Layer, line: Line, stairs: Staircase) -> Const | None:
-    """For each channel the sum nearest to zero that would step wrongly, and by how much that is to
-    count more; None where there is none in any."""
+def _exceptions(made: Layer, line: Line, stairs: Staircase) -> Const | None:
+    """For each channel the sums that would step wrongly, those nearest to zero, and by how much
+    each is to count more, in rows by turns: as many as it takes until the others occur in few runs
+    only. None where there is none in any."""
     late, early = line.late(stairs), line.early(stairs)
     missed = late | early
-    if not missed.any():
+    count = _worthwhile(missed, stairs, made.type.size // len(missed))
+    if not count:
         return None
-    nearest = np.where(missed, np.abs(stairs.results), np.inf).argmin(1)
+    order = np.where(missed, np.abs(stairs.results), np.inf).argsort(1, kind="stable")[:, :count]
     sums, by = np.where(late, stairs.least, stairs.least - 1), np.where(late, 1, -1)
-    some, each = missed.any(1), np.arange(len(missed))
-    rows = np.where(some, sums[each, nearest], _NEVER), np.where(some, by[each, nearest], 0)
-    return Const(np.stack(rows).astype(np.int32), name=f"{made.name}.exception")
+    some = np.take_along_axis(missed, order, 1)
+    sums = np.where(some, np.take_along_axis(sums, order, 1), _NEVER)
+    by = np.where(some, np.take_along_axis(by, order, 1), 0)
+    rows = np.stack([sums, by], 2).reshape(len(missed), -1).T
+    return Const(np.ascontiguousarray(rows, np.int32), name=f"{made.name}.exception")
+
+
+def _worthwhile(missed: Array, stairs: Staircase, elements: int) -> int:
+    """How many exceptions each channel of so many elements is to have."""
+    sums = elements * stairs.likelihood * missed
+    left = sums.sum() - np.sort(sums, 1)[:, ::-1].cumsum(1).sum(0)
+    enough = np.flatnonzero(np.concatenate([left, [0.0]]) < _SELDOM)[0] + 1
+    return int(min(enough, missed.sum(1).max(), _MOST))
 
 
 def _single_mean(made: QReduceSum) -> Value:

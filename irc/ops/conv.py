@@ -196,7 +196,7 @@ class QConv2d(Value):
     m i32, s i8 per output channel, b with `-zp_x * sum(w)` folded in. `wide`: equation (6) is
     computed in 64 bits, because 32 could overflow before the clamp. b, and the sum that it is
     added to, have `fraction` bits below the unit of the products; if any, b holds the half, too.
-    The sum that `exception`, i32[2,O], names for a channel counts as many more as it says. If
+    The sums that `exception`, i32[2n,O], names for a channel count as many more as it says. If
     `power` is set, the factor of all channels is 2^-power, and ties go to the even integer.
     """
 

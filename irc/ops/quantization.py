@@ -149,10 +149,12 @@ def check_bounds(bounds: Bounds, dtype: DType) -> None:
 
 
 def check_exception(channels: int, exception: Value | None) -> None:
-    """Raise `TypeCheckError` unless the channels' exceptions are i32[2, channels] or absent."""
-    wanted = (DType.I32, (2, channels))
-    if exception is not None and (exception.type.dtype, exception.shape) != wanted:
-        raise TypeCheckError(f"exception must be i32[2,{channels}], it is {exception.type}")
+    """Raise `TypeCheckError` unless the channels' exceptions are i32[2n, channels] or absent."""
+    if exception is None:
+        return
+    t = exception.type
+    if t.dtype is not DType.I32 or t.rank != 2 or t.shape[0] % 2 or t.shape[1] != channels:
+        raise TypeCheckError(f"exception must be i32[2n,{channels}], it is {t}")
 
 
 def check_accumulator(channels: int, b: Value, m: Value, s: Value) -> None:
@@ -178,17 +180,23 @@ def requantized(
 
 
 def excepted(acc: Expr, exception: Value | None, channel: Expr) -> Expr:
-    """Sums as equation (6) takes them: that of a channel which stands in row 0 of `exception`,
-    i32[2, channels], counts as many more as row 1 says."""
+    """Sums as equation (6) takes them: those of a channel which stand in the even rows of
+    `exception`, i32[2n, channels], count as many more as the rows behind them say."""
     if exception is None:
         return acc
-    listed = acc.equals(load(exception, 0, channel))
-    return acc + Select(listed, load(exception, 1, channel), lift(0, DType.I32))
+    total = acc
+    for row in range(0, exception.shape[0], 2):
+        listed = acc.equals(load(exception, row, channel))
+        total += Select(listed, load(exception, row + 1, channel), lift(0, DType.I32))
+    return total
 
 
 def excepted_sums(acc: Array, exception: Array | None) -> Array:
     """The same of i64 sums [..., channels]."""
-    return acc if exception is None else acc + (acc == exception[0]) * exception[1]
+    total = acc
+    for at, by in () if exception is None else exception.reshape(-1, 2, acc.shape[-1]):
+        total = total + (acc == at) * by
+    return total
 
 
 def magnitude(t: TensorType) -> int:

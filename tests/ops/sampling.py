@@ -198,15 +198,17 @@ class Steps(TypedDict):
 
 
 def steps(draw: Draw, b: Const) -> Steps:
-    """Ordinary, by a power of two, or with an exception for each channel: of the sum that a u8
-    tensor of zeros gives, or a small change of one of its bytes."""
+    """Ordinary, by a power of two, or with one to three exceptions for each channel: of the sum
+    that a u8 tensor of zeros gives, or a small change of one of its bytes."""
     kind = pick(draw, ["ordinary", "ordinary", "power", "exception", "both"])
     power = integer(draw, 1, 20) if kind in ("power", "both") else 0
     if kind not in ("exception", "both"):
         return {"exception": None, "power": power}
-    sums = b.array + array(draw, DType.I32, b.shape, (-2, 2))
-    by = array(draw, DType.I32, b.shape, (-1, 1))
-    return {"exception": Const(np.stack([sums, by]), name="exception"), "power": power}
+    rows = list[Array]()
+    for _ in range(integer(draw, 1, 3)):
+        rows.append(b.array + array(draw, DType.I32, b.shape, (-2, 2)))
+        rows.append(array(draw, DType.I32, b.shape, (-1, 1)))
+    return {"exception": Const(np.stack(rows), name="exception"), "power": power}
 
 
 def broadcastable(draw: Draw, dims: Shape) -> Shape:

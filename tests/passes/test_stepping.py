@@ -62,18 +62,32 @@ def test_layers_give_the_integers_of_single_precision() -> None:
     assert wrong(graph, scales) <= 2
 
 
-def test_a_miss_that_is_left_is_an_exception() -> None:
+def test_misses_that_are_left_are_exceptions() -> None:
     graph = integerize(layer()[0])
     (node,) = graph.outputs
     assert isinstance(node, QLinear)
     assert isinstance(node.exception, Const)
-    at, by = node.exception.array
+    at, by = node.exception.array[::2], node.exception.array[1::2]
     assert by.any()
     assert np.array_equal(by == 0, at == -(2**31))
     without = graph.with_outputs((node.replace(exception=None),))
     missed = evaluate(without, {"x": PAIRS})["y"] != evaluate(graph, {"x": PAIRS})["y"]
     assert missed.any()
-    assert not missed.any(0)[by == 0].any()
+    assert not missed.any(0)[~by.any(0)].any()
+
+
+def test_ties_at_every_few_results_are_as_many_exceptions() -> None:
+    """9 results are 2930 sums: every second tie steps where no line does."""
+    scale = F32(9 / 2930 * SY / SX)
+    x, xs = real("x", (500, *PAIRS.shape), Quant(SX, 128))
+    w = Dequantize(Const(WEIGHTS[None], Quant(float(scale))))
+    y = Quantize(Linear(xs, w), DType.U8, Quant(SY, 120), single=DType.U8, name="y")
+    graph = integerize(Graph("layer", (x,), (Dequantize(y),), ("y",)))
+    node: Any = graph.outputs[0]
+    assert len(node.exception.array) > 2
+    constants = [c.array for c in (node.w, node.b, node.m, node.s, node.exception)]
+    found = node.evaluate(PAIRS, *constants)
+    assert np.array_equal(found, expected(np.array([scale])))
 
 
 def test_powers_of_two_round_to_even() -> None:
