@@ -23,7 +23,7 @@ from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, weighted
-from irc.passes.quantize.writer import Writer
+from irc.passes.quantize.writer import Rounded, Writer
 from irc.pipeline import Pass
 from irc.progress import bar
 from irc.value import Value
@@ -81,11 +81,13 @@ def _made(write: Writing, samples: Samples, *, rescues: bool) -> tuple[Graph, li
 
 @dataclass(frozen=True)
 class Writing:
-    """Writes the QDQ graph by what was measured, with any values in 16 bits."""
+    """Writes the QDQ graph by what was measured, with any values in 16 bits; weights that do not
+    depend on these are rounded once."""
 
     sites: Sites
     profile: Profile
     options: Options
+    known: dict[Value, Rounded] = field(default_factory=dict)
 
     @cached_property
     def names(self) -> Mapping[Value, str]:
@@ -114,8 +116,9 @@ class Writing:
         scales = assign(self.sites, self.statistics, self.options, frozenset(fine))
         with bar("weights", len(self.moments)) as rounded:
             writer = Writer(
-                self.sites, self.statistics, scales, self.options, self.moments, rounded
-            )
+                self.sites, self.statistics, scales, self.options, self.moments, rounded,
+                known=self.known,
+            )  # fmt: skip
             made = writer.graph()
         return scales, writer.recentred(made, self.profile.feeds)
 

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 from itertools import count
 
 from irc.errors import CompileError
-from irc.graph import Graph, evaluate
+from irc.graph import Graph
 from irc.ops.core import Input
 from irc.ops.unary import Unary
 from irc.passes.calibrate import Progress
@@ -34,6 +34,7 @@ WIDENED = LAYERS | TAILS | {"clip", "relu", "magnitude", "layer_norm", "rms_norm
 """Ops whose results may have 16 bits, besides inputs and functions of one value."""
 
 Feeds = Sequence[Mapping[str, Array]]
+Run = Callable[[Graph, Mapping[str, Array]], Mapping[str, Array]]
 Write = Callable[[Iterable[Value]], tuple[Scales, Graph]]
 """Writes the QDQ graph in which some values have 16 bits."""
 
@@ -42,7 +43,8 @@ Write = Callable[[Iterable[Value]], tuple[Scales, Graph]]
 class Refinement:
     """What is refined: a float graph, samples of it that calibration did not see, and the SQNR in
     dB that each of its outputs must have on them. `progress` is told how much was tried; `trials`
-    bounds how many values are tried by themselves."""
+    bounds how many values are tried by themselves, and none is where all of these can't make a
+    noise of `worth`. `run` makes a graph's outputs of a sample."""
 
     sites: Sites
     feeds: Feeds
@@ -50,6 +52,8 @@ class Refinement:
     write: Write
     progress: Progress
     trials: int = sys.maxsize
+    worth: float = 0.0
+    run: Run = real_outputs
 
     def graph(self, fine: Iterable[Value]) -> Graph:
         """The QDQ graph that has the accuracy, beginning with the values `fine`.
@@ -72,11 +76,11 @@ class Refinement:
     @cached_property
     def real(self) -> Sequence[Mapping[str, Array]]:
         """The outputs of the float graph that are reals."""
-        return [real_outputs(self.sites.graph, feed) for feed in self.feeds]
+        return [self.run(self.sites.graph, feed) for feed in self.feeds]
 
     def reached(self, made: Graph) -> float:
         """The SQNR in dB of a QDQ graph's worst output."""
-        return worst(self.real, (evaluate(made, feed) for feed in self.feeds))
+        return worst(self.real, (self.run(made, feed) for feed in self.feeds))
 
     def ranked(self, scales: Scales) -> Iterator[tuple[Value, float]]:
         """The candidates and what they cost in 8 bits, as noise over signal, those that cost most
@@ -93,6 +97,8 @@ class Refinement:
         starts = range(0, len(known), GROUP)
         heap = [(-cost(known[i : i + GROUP]), i, known[i : i + GROUP]) for i in starts]
         heapify(heap)
+        if sum(-entry[0] for entry in nsmallest(-(-self.trials // GROUP), heap)) < self.worth:
+            return
         left = self.trials
         while heap:
             negative, first, group = heappop(heap)

@@ -7,7 +7,7 @@ does not help enough is not done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -15,10 +15,12 @@ from irc.graph import Graph
 from irc.ops.core import Const
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.refine import Feeds, Refinement, Write, power
+from irc.passes.quantize.sensitivity import real_outputs
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import Sites
 from irc.progress import Advance, bar, silent
 from irc.summary import macs
+from irc.types import Array
 from irc.value import Value
 
 POOR = 15.0
@@ -28,6 +30,8 @@ GOOD = 22.0
 """An SQNR in dB that is enough then."""
 WORTH = 2.0
 """A gain in dB for which something is changed."""
+HOPE = 1.0
+"""A gain in dB that must be foreseen for anything to be tried: less comes of it as a rule."""
 ROUNDS = 3
 """How often weights are quantized anew."""
 SURE = 25.0
@@ -53,6 +57,8 @@ class Rescue:
     sites: Sites
     feeds: Feeds
     write: Write
+    known: dict[tuple[int, int], tuple[Graph, Mapping[str, Array]]] = field(default_factory=dict)
+    """What graphs made of samples, by their identities."""
 
     def graph(self, fine: Iterable[Value], scales: Scales, made: Graph) -> tuple[Graph, list[str]]:
         """The QDQ graph that was `made` with the values `fine` in 16 bits, or a better one; and
@@ -66,19 +72,27 @@ class Rescue:
         if not before.reached < POOR:
             return made, []
         with bar("refine") as tried:
-            ranked = _telling(self.judge(FEW, tried).ranked(scales))
+            least = power(before.reached) - power(before.reached + HOPE)
+            ranked = _telling(self.judge(FEW, tried, least).ranked(scales))
             found = self.bettered(judge, ranked, fine, before)
         if found is before or found.reached < before.reached + WORTH:
             return made, []
         return found.graph, [found.told(before.reached)]
 
-    def judge(self, count: int, progress: Advance = silent) -> Refinement:
+    def judge(self, count: int, progress: Advance = silent, worth: float = 0.0) -> Refinement:
         """What measures results on so many samples, spread over all, or on as many as take no
-        longer than they may."""
+        longer than they may; and ranks values that together make a noise of `worth`."""
         work = sum(map(macs, self.sites.graph.order))
         count = max(1, min(count, MACS // max(work, 1)))
         feeds = self.feeds[:: max(1, len(self.feeds) // count)][:count]
-        return Refinement(self.sites, feeds, GOOD, self.write, progress, TRIALS)
+        return Refinement(self.sites, feeds, GOOD, self.write, progress, TRIALS, worth, self.run)
+
+    def run(self, graph: Graph, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What a graph makes of a sample, computed once."""
+        key = id(graph), id(feed)
+        if key not in self.known:
+            self.known[key] = graph, real_outputs(graph, feed)
+        return self.known[key][1]
 
     def bettered(
         self, judge: Refinement, ranked: Iterator[tuple[Value, float]], fine: Iterable[Value],
@@ -90,8 +104,9 @@ class Rescue:
         for _ in range(ROUNDS):
             if found.reached >= GOOD:
                 break
-            more = list(purse.affordable(ranked, power(found.reached) - power(GOOD)))
-            if not more:
+            more = dict(purse.affordable(ranked, power(found.reached) - power(GOOD)))
+            hoped = power(found.reached) - power(found.reached + HOPE)
+            if sum(more.values()) < hoped or not more:
                 break
             chosen += more
             made = self.write(chosen)[1]
@@ -136,14 +151,15 @@ class Purse:
 
     def affordable(
         self, ranked: Iterable[tuple[Value, float]], excess: float
-    ) -> Iterator[Value]:
-        """The next values whose noise comes to as much as is too much, of those that can be had."""
+    ) -> Iterator[tuple[Value, float]]:
+        """The next values, and their noise, whose noise comes to as much as is too much, of those
+        that can be had."""
         for v, cost in ranked:
             price = self.price(v)
             if price > self.left:
                 continue
             self.left -= price
-            yield v
+            yield v, cost
             excess -= cost
             if excess <= 0:
                 return

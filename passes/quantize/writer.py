@@ -35,6 +35,19 @@ from irc.value import Value, operand_fields
 
 
 @dataclass(frozen=True)
+class Rounded:
+    """A layer's quantized weights, and the least scales that they might have."""
+
+    smallest: Array
+    weights: weighting.Weights
+
+    def suits(self, smallest: Array) -> bool:
+        """Whether other least scales make the same weights: none comes near to what is tried."""
+        lowest = self.weights.scales * weighting.SHARES.min() / 2
+        return all(np.all(ends < lowest) for ends in (self.smallest, smallest))
+
+
+@dataclass(frozen=True)
 class Writer:
     """Writes the QDQ form of a float graph: which values are quantized (`sites`), how (`scales`),
     and what was measured of them."""
@@ -55,6 +68,8 @@ class Writer:
     """Quantized weights and biases by the real ones."""
     written: dict[Value, Value] = field(default_factory=dict)
     """Layers by what they were."""
+    known: dict[Value, Rounded] = field(default_factory=dict)
+    """The weights of layers that other writers of the same graph rounded, and these."""
 
     def graph(self) -> Graph:
         """The whole graph, its interface kept."""
@@ -193,14 +208,15 @@ class Writer:
         real, x_scale = w.array.astype(np.float64), self.scales.read_by(v, x, self.sites).scale
         offset = np.zeros(len(real)) if bias is None else bias.array.astype(np.float64)
         statistics = merged([self.statistics[s] for s in self.sites.states.shared(v)])
-        q = weighting.quantize_weights(
-            real,
-            weighting.importance(statistics, real.shape, groups),
-            np.abs(offset) / (x_scale * weighting.BIAS_LIMIT),
-            self.options,
-        )
-        if self.options.compensate and v in self.moments:
-            q = compensated(real, q, self.multiplied(v), self.options.pair_safe)
+        smallest = np.abs(offset) / (x_scale * weighting.BIAS_LIMIT)
+        if v not in self.known or not self.known[v].suits(smallest):
+            q = weighting.quantize_weights(
+                real, weighting.importance(statistics, real.shape, groups), smallest, self.options
+            )
+            if self.options.compensate and v in self.moments:
+                q = compensated(real, q, self.multiplied(v), self.options.pair_safe)
+            self.known[v] = Rounded(smallest, q)
+        q = self.known[v].weights
         if self.options.bias_correction and v.op in ("conv2d", "linear"):
             offset = weighting.corrected_bias(offset, real, q.real, statistics, groups)
         made = None

@@ -22,6 +22,7 @@ from irc.ops.shape import Reshape, Slice
 from irc.ops.spectrum import Magnitude
 from irc.ops.unary import Log
 from irc.passes.quantize import rescue
+from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.refine import Refinement
 from irc.properties import is_qdq
 from irc.types import Array, DType
@@ -101,6 +102,20 @@ def test_poor_results_are_bettered_unasked(graph: Graph, samples: Any, op: str) 
     integer = driver.integerize(made)
     assert op in {v.op for v in integer.order}
     agree(integer, edge.to_integers(integer.input_types, samples(2)[0])[0], ("host",), numba=True)
+
+
+def test_weights_are_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, rounded = wasteful(), list[Any]()
+    plainly = weighting.quantize_weights
+
+    def counted(*given: Any) -> Any:
+        rounded.append(given)
+        return plainly(*given)
+
+    monkeypatch.setattr(weighting, "quantize_weights", counted)
+    made = irc.quantize(graph, calibration=images(0))
+    assert history_of(made).notes
+    assert len(rounded) == 2, "two layers"
 
 
 def test_good_results_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

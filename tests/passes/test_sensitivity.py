@@ -224,6 +224,10 @@ def test_groups_are_taken_apart_as_far_as_asked(monkeypatch: pytest.MonkeyPatch)
     rest = [v.name for v, _ in ranked]
     assert sorted(rest) == sorted(v.name for v in values[:17])
     assert len(tried) == 3 + 20
+    tried.clear()
+    refinement = Refinement(Sites(graph), feeds, 90.0, never, tried.append, trials=8, worth=1.0)
+    assert not list(refinement.ranked(scales)), "eight values can't make as much noise as signal"
+    assert len(tried) == 3
 
 
 @pytest.mark.parametrize(
