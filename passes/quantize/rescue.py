@@ -31,7 +31,8 @@ GOOD = 22.0
 WORTH = 2.0
 """A gain in dB for which something is changed."""
 HOPE = 1.0
-"""A gain in dB that must be foreseen for anything to be tried: less comes of it as a rule."""
+"""A gain in dB that must be foreseen for anything to be tried: less comes of it as a rule. Once
+something was, what is left shows anew what others cost."""
 ROUNDS = 3
 """How often weights are quantized anew."""
 SURE = 25.0
@@ -105,8 +106,8 @@ class Rescue:
             if found.reached >= GOOD:
                 break
             more = dict(purse.affordable(ranked, power(found.reached) - power(GOOD)))
-            hoped = power(found.reached) - power(found.reached + HOPE)
-            if sum(more.values()) < hoped or not more:
+            hoped = power(before.reached) - power(before.reached + HOPE)
+            if not more or (found is before and sum(more.values()) < hoped):
                 break
             chosen += more
             made = self.write(chosen)[1]
