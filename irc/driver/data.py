@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from irc.graph import Graph
 from irc.types import Array
-
-if TYPE_CHECKING:
-    pass
 
 
 def samples(graph: Graph, data: Any) -> Iterator[dict[str, Array]]:
