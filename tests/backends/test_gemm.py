@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from irc.backends.llvm.kernels import gemm_loops
 from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
@@ -59,18 +60,19 @@ def test_rows_in_front_of_a_table_are_one_row() -> None:
 
 
 def extreme(
-    x: int, w: list[int], zero: int, *, out: int = 33, depth: int = 37, shift: int = 44
-) -> Sample:
+    x: int, w: list[int], zero: int, *, rows: int = 5, out: int = 33, depth: int = 37,
+    shift: int = 44,
+) -> Sample:  # fmt: skip
     """A linear layer of constant bytes and weights that repeat a pattern."""
     pattern = np.resize(np.array(w, np.int8), (out, depth))
     b = -zero * pattern.sum(1, dtype=np.int32)
     m, s = np.full(out, 2**30 + 1, np.int32), np.full(out, shift, np.int8)
     quant = Quant(0.5, zero)
-    given_x = Input(DType.U8, (5, depth), quant, name="x")
+    given_x = Input(DType.U8, (rows, depth), quant, name="x")
     y = QLinear(given_x, Const(pattern), Const(b), Const(m), Const(s), (0, 255), DType.U8,
                 Quant(0.5, 128))  # fmt: skip
     graph = Graph("extreme", (given_x,), (y,), ("y",))
-    return Sample(graph, {"x": np.full((5, depth), x, np.uint8)})
+    return Sample(graph, {"x": np.full((rows, depth), x, np.uint8)})
 
 
 @pytest.mark.parametrize("target", each(TARGETS))
@@ -83,6 +85,33 @@ def test_pairs_at_the_edge_of_saturation(zero: int, target: str) -> None:
     assert all(name.startswith("qgemm_u8i8_") for name in names), names
     if parse_target(target).dot.value == "maddubs":
         assert ["split" in name for name in names] == [False] * len(safe) + [True] * len(unsafe)
+
+
+@examples(20)
+@given(convolutions() | linears(), st.sampled_from(TARGETS))
+def test_blocks_that_ask_for_the_next_ones_weights(drawn: Sample, target: str) -> None:
+    """As only large ones do, so that here all do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gemm_loops, "AHEAD_BYTES", 1)
+        check(drawn, target)
+
+
+@pytest.mark.parametrize(
+    ("target", "rows", "depth", "asked"),
+    [
+        ("x86-64-v3", 40, 512, True),
+        ("x86-64-v4+avx512vnni", 40, 512, True),
+        ("x86-64-v4+avx512vnni", 40, 32, False),
+        ("x86-64-v4+avx512vnni", 1, 512, False),
+        ("wasm32", 40, 512, False),
+    ],
+)
+def test_weights_are_asked_for_where_others_are_used_more_than_once(
+    target: str, rows: int, depth: int, asked: bool
+) -> None:
+    graph = schedule(extreme(255, [1, 2, 3], 7, rows=rows, out=128, depth=depth).graph)
+    text = generate_library(graph, parse_target(target), "net", float_io=False).text
+    assert ("call void @\"llvm.prefetch" in text) == asked
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@
             for each tile of pixels
                 for each tap, for each word:  acc[r][v] += dot(broadcast(x[r]), w[v])
                 epilogue: the expression around the reduction, on vectors, and a store
+
+While a block's weights are used, the next block's are asked for, a part by each tile.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.epilogue import column_groups, finish
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.lanes import join
-from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.memory import at, beyond, times
 from irc.backends.llvm.kernels.product import Product
-from irc.backends.llvm.kernels.tile import RegisterTile, carrying
+from irc.backends.llvm.kernels.tile import Ahead, RegisterTile, carrying
 from irc.backends.llvm.loop import I64, counted, i64, minimum, only_if, within
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.work import KernelFunction
@@ -31,6 +33,8 @@ BLOCK_BYTES = 128 * 1024
 """Activations of a block of pixel rows: a part of the second-level cache."""
 PIECE_BYTES = 32 * 1024
 """Activations of pixels that are copied together: a part of the first-level cache."""
+AHEAD_BYTES = 8 * 1024
+"""Weights of a block from which on those of the next one are asked for ahead of time."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,19 @@ class Tile:
 
     rows: int
     vectors: int
+
+
+@dataclass(frozen=True)
+class Use:
+    """One of the times that a block's weights are used: its number (an i64), and of how many."""
+
+    number: Any
+    times: int
+
+    def part(self, builder: Any, index: Any, count: int) -> Use:
+        """One of `count` that this one consists of."""
+        first = times(builder, self.number, count)
+        return Use(builder.add(first, index), self.times * count)
 
 
 def vectors_of(p: Product, dot: DotProduct) -> int:
@@ -141,7 +158,8 @@ class Gemm:
                 end = block.end(self.builder, last, height)
                 for channels in self._blocks():
                     with counted(self.builder, end, begin=block.index, label="y") as row:
-                        self._row(base, image.index, row.index, channels)
+                        use = Use(self.builder.sub(row.index, block.index), height)
+                        self._row(base, image.index, row.index, channels, use)
 
     def _pieces(self, source: Any) -> None:
         """The pixels of the only row, as many at a time as are copied together: whole tiles."""
@@ -157,8 +175,9 @@ class Gemm:
             copy_rows(builder, copy, start, 0, self.f.scratch, self.f.target.vector_bytes,
                       0, builder.sub(last, i64(first)))  # fmt: skip
             zero = i64(0)
+            once, tiles = Use(zero, 1), (piece.index, stop)
             for channels in self._blocks():
-                self._row(self.f.scratch, zero, zero, channels, (piece.index, stop), first)
+                self._row(self.f.scratch, zero, zero, channels, once, tiles, first)
 
     def _piece_tiles(self, copy: Copy) -> int:
         """Tiles of a piece."""
@@ -189,8 +208,8 @@ class Gemm:
         )  # fmt: skip
 
     def _row(
-        self, base: Any, n: Any, y: Any, block: ChannelBlock, tiles: tuple[Any, Any] | None = None,
-        origin: Any = 0,
+        self, base: Any, n: Any, y: Any, block: ChannelBlock, use: Use,
+        tiles: tuple[Any, Any] | None = None, origin: Any = 0,
     ) -> None:  # fmt: skip
         """One row of pixels: whole tiles, then a narrower one; of these only `tiles`, where some
         are asked for. What is read begins with the pixel `origin`."""
@@ -200,15 +219,18 @@ class Gemm:
         start = at(builder, start, times(builder, block.group, p.group_bytes))
         height = self.tile.rows
         whole, rest = divmod(p.pixels[2], height)
-        begin, end = tiles or self._bounds("tiles", whole + (rest > 0))
+        count = whole + (rest > 0)
+        begin, end = tiles or self._bounds("tiles", count)
         if whole:
             with within(builder, whole, begin, end, label="x") as tile:
                 x = times(builder, tile.index, height)
-                self._tile(self._shifted(start, x, origin), (n, y, x), height, block)
+                each = use.part(builder, tile.index, count)
+                self._tile(self._shifted(start, x, origin), (n, y, x), height, block, each)
         if rest:
-            with only_if(builder, end, whole + 1):
+            with only_if(builder, end, count):
                 x = ir.Constant(I64, whole * height)
-                self._tile(self._shifted(start, x, origin), (n, y, x), rest, block)
+                last = use.part(builder, i64(whole), count)
+                self._tile(self._shifted(start, x, origin), (n, y, x), rest, block, last)
 
     def _shifted(self, start: Any, x: Any, origin: Any) -> Any:
         """Where a pixel's bytes begin."""
@@ -216,23 +238,36 @@ class Gemm:
         return at(self.builder, start, times(self.builder, x, self.p.pixel[2]))
 
     def _tile(
-        self, first: Any, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock
+        self, first: Any, pixel: tuple[Any, Any, Any], rows: int, block: ChannelBlock, use: Use
     ) -> None:
         tile = RegisterTile(self.dot, rows, block.vectors, self.p.pixel[2])
-        self._epilogue(pixel, rows, block, self.sums(first, block, tile))
+        self._epilogue(pixel, rows, block, self.sums(first, block, tile, use))
 
-    def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile) -> list[Any]:
+    def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile, use: Use) -> list[Any]:
         """The accumulators of a tile whose first pixel's bytes begin at `first`."""
         begin = tile.zeros()
         if self.dot.signed:
             begin = tile.repeated(self.builder, block.weights)
         weights = at(self.builder, block.weights, self.header)
-        return self._taps(0, first, weights, tile, begin)
+        return self._taps(0, first, weights, tile, begin, self.ahead(weights, tile, use))
 
-    def _taps(self, level: int, x: Any, w: Any, tile: RegisterTile, sums: list[Any]) -> list[Any]:
+    def ahead(self, weights: Any, tile: RegisterTile, use: Use) -> Ahead | None:
+        """The part of the next block's weights that is due while these are used once: they lie
+        behind these. None where they are few, or used once only."""
+        nbytes = self.p.depth * tile.step
+        if not self.f.target.is_x86 or nbytes < AHEAD_BYTES or use.times == 1:
+            return None
+        step = 1 << (ceil(tile.step / use.times) - 1).bit_length()
+        part = times(self.builder, use.number, self.p.depth * step)
+        return Ahead(beyond(self.builder, at(self.builder, weights, nbytes), part), step)
+
+    def _taps(
+        self, level: int, x: Any, w: Any, tile: RegisterTile, sums: list[Any],
+        ahead: Ahead | None,
+    ) -> list[Any]:  # fmt: skip
         """The loops over taps, outermost first; then the words of a run."""
         if level == len(self.p.taps):
-            return tile.run(self.builder, x, w, self.p.words, sums)
+            return tile.run(self.builder, x, w, self.p.words, sums, ahead)
         extent, step = self.p.taps[level]
         inner = self.p.words
         for count, _ in self.p.taps[level + 1 :]:
@@ -241,7 +276,8 @@ class Gemm:
         def body(index: Any, carried: list[Any]) -> list[Any]:
             source = at(self.builder, x, times(self.builder, index, step))
             weights = at(self.builder, w, times(self.builder, index, inner * tile.step))
-            return self._taps(level + 1, source, weights, tile, carried)
+            left = ahead and ahead.after(self.builder, times(self.builder, index, inner))
+            return self._taps(level + 1, source, weights, tile, carried, left)
 
         return carrying(self.builder, extent, 1, sums, body)
 

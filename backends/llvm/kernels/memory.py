@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.functions import I8, I64
-from irc.backends.llvm.loop import counted
+from irc.backends.llvm.loop import counted, i64
 
 I16 = ir.IntType(16)
 
@@ -28,6 +28,11 @@ def times(builder: Any, index: Any, factor: int) -> Any:
     return builder.mul(index, ir.Constant(I64, factor), flags=("nsw",))
 
 
+def beyond(builder: Any, pointer: Any, offset: Any) -> Any:
+    """`pointer` moved by bytes (an i64), maybe out of its array: to ask for, not to read."""
+    return builder.gep(pointer, [i64(offset)], source_etype=I8)
+
+
 def prefetch(builder: Any, pointer: Any, offset: int, *, near: bool = False) -> None:
     """Ask for a line that will be read, of the second-level cache, or of the first (`near`); it
     may lie outside of any array."""
@@ -37,8 +42,7 @@ def prefetch(builder: Any, pointer: Any, offset: int, *, near: bool = False) -> 
         kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), *[ir.IntType(32)] * 3])
         declared = ir.Function(builder.module, kind, name)
     read, level, data = (ir.Constant(ir.IntType(32), v) for v in (0, 2 + near, 1))
-    address = builder.gep(pointer, [ir.Constant(I64, offset)], source_etype=I8)
-    builder.call(declared, [address, read, level, data])
+    builder.call(declared, [beyond(builder, pointer, offset), read, level, data])
 
 
 def copy(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.kernels.tile import RegisterTile, carrying
+from irc.backends.llvm.kernels.tile import Ahead, RegisterTile, carrying
 from irc.backends.llvm.loop import I32, I64, splat
 from irc.plan import aligned
 from irc.types import Array
@@ -106,29 +106,35 @@ class OrderedTile:
 
     tile: RegisterTile
 
-    def run(self, builder: Any, x: Any, block: Any, depth: int) -> list[Any]:
+    def run(
+        self, builder: Any, x: Any, block: Any, depth: int, ahead: Ahead | None = None
+    ) -> list[Any]:
         """The accumulators of pixels from `x` on, after all words of a block, whose table and
         weights lie at `block`."""
         pairs, others = (self._count(builder, block, i) for i in range(2))
         offsets, weights = at(builder, block, 8), at(builder, block, table_bytes(depth))
-        sums = self._loop(builder, x, (offsets, weights), pairs, 2, self.tile.zeros())
+        sums = self._loop(builder, x, (offsets, weights), pairs, 2, self.tile.zeros(), ahead)
         done = builder.shl(pairs, ir.Constant(I64, 1))
         offsets = at(builder, offsets, times(builder, done, 4))
         weights = at(builder, weights, times(builder, done, self.tile.step))
-        return self._loop(builder, x, (offsets, weights), others, 1, sums)
+        left = ahead and ahead.after(builder, done)
+        return self._loop(builder, x, (offsets, weights), others, 1, sums, left)
 
     def _count(self, builder: Any, block: Any, index: int) -> Any:
         return builder.zext(builder.load(at(builder, block, 4 * index), typ=I32, align=4), I64)
 
     def _loop(
-        self, builder: Any, x: Any, rest: tuple[Any, Any], count: Any, words: int, sums: list[Any]
-    ) -> list[Any]:
+        self, builder: Any, x: Any, rest: tuple[Any, Any], count: Any, words: int, sums: list[Any],
+        ahead: Ahead | None,
+    ) -> list[Any]:  # fmt: skip
         """So many rounds of one word or two."""
         offsets, weights = rest
 
         def body(index: Any, carried: list[Any]) -> list[Any]:
             table = at(builder, offsets, times(builder, index, 4 * words))
             packed = at(builder, weights, times(builder, index, self.tile.step * words))
+            if ahead is not None:
+                ahead.after(builder, times(builder, index, words)).fetch(builder, words)
             return self._words(builder, x, table, packed, words, carried)
 
         return carrying(builder, count, 1, sums, body)

@@ -18,7 +18,8 @@ from irc.backends.llvm.kernels.gemm import (
     narrowed,
     products_cycles,
 )
-from irc.backends.llvm.kernels.gemm_loops import ChannelBlock, Gemm, Tile
+from irc.backends.llvm.kernels.gemm_loops import ChannelBlock, Gemm, Tile, Use
+from irc.backends.llvm.kernels.memory import at
 from irc.backends.llvm.kernels.order import SAVED, OrderedTile, best_order, table, table_bytes
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile
@@ -133,6 +134,7 @@ class _Ordered(Gemm):
         """Bytes of the table."""
         return table_bytes(self.p.depth)
 
-    def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile) -> list[Any]:
+    def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile, use: Use) -> list[Any]:
         """By the block's table."""
-        return OrderedTile(tile).run(self.builder, first, block.weights, self.p.depth)
+        ahead = self.ahead(at(self.builder, block.weights, self.header), tile, use)
+        return OrderedTile(tile).run(self.builder, first, block.weights, self.p.depth, ahead)

@@ -14,12 +14,32 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.lanes import part
-from irc.backends.llvm.kernels.memory import at, times
+from irc.backends.llvm.kernels.memory import at, beyond, prefetch, times
 from irc.backends.llvm.loop import I32, I64, i64, splat
 
 I8 = ir.IntType(8)
+LINE = 64
+"""Bytes of a line of the cache."""
 BUSY = 6
 """Accumulators whose products outweigh a loop's own instructions."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What is asked for, of the second-level cache, while words are multiplied: for each of them
+    `step` bytes more from `pointer` on."""
+
+    pointer: Any
+    step: int
+
+    def after(self, builder: Any, words: Any) -> Ahead:
+        """What is left when so many words are done."""
+        return Ahead(beyond(builder, self.pointer, times(builder, words, self.step)), self.step)
+
+    def fetch(self, builder: Any, words: int) -> None:
+        """Ask for what is due in so many words; more often than once for lines that take longer."""
+        for offset in range(0, words * self.step, LINE):
+            prefetch(builder, self.pointer, offset)
 
 
 @dataclass(frozen=True)
@@ -49,13 +69,18 @@ class RegisterTile:
         loaded = [builder.load(place, typ=vector, align=16) for place in places]
         return [self.dot.begun(builder, value) for value in loaded] * self.rows
 
-    def run(self, builder: Any, x: Any, w: Any, words: int, sums: list[Any]) -> list[Any]:
+    def run(
+        self, builder: Any, x: Any, w: Any, words: int, sums: list[Any],
+        ahead: Ahead | None = None,
+    ) -> list[Any]:  # fmt: skip
         """The accumulators after `words` words that lie side by side from `x` and `w` on."""
         unroll = self._unroll(words)
 
         def body(index: Any, carried: list[Any]) -> list[Any]:
             source = at(builder, x, times(builder, index, 4))
             weights = at(builder, w, times(builder, index, self.step))
+            if ahead is not None:
+                ahead.after(builder, index).fetch(builder, unroll)
             if self.dot.by_lane and unroll == self.dot.lanes:
                 return self._lanes(builder, source, weights, carried)
             for word in range(unroll):
