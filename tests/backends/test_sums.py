@@ -99,6 +99,15 @@ def test_their_instructions(target: str, instructions: tuple[str, ...]) -> None:
     assert [i for i in instructions if i not in text] == []
 
 
+def test_bytes_with_a_zero_point_of_their_own() -> None:
+    """Whose factor is no operand, for something else is out of the ordinary."""
+    graph = schedule(summed(64, *SUMS["a zero point between"]))
+    text = generate_library(graph, aim("x86-64-v4+avx512vnni"), "net").text
+    assert "vpdpwssd.512" in text
+    assert "mul <16 x i32>" not in text
+    assert "mul <32 x i32>" not in text
+
+
 @pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4+avx512vnni"])
 def test_registers_on_the_stack_lie_within_lines(target: str) -> None:
     """A sum leaves many there; all at multiples of their size, or they would be moved unaligned."""

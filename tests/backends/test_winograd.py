@@ -126,6 +126,21 @@ def test_weights_that_are_transformed_once(cut: str, image: Shape) -> None:
     agree(drawn.graph, drawn.feeds, ["x86-64-v3"], threads=3)
 
 
+@pytest.mark.usefixtures("wherever_possible")
+@pytest.mark.parametrize(
+    ("image", "rows"), [((14, 14, 64), 8), ((28, 28, 64), 13), ((56, 56, 64), 14), ((7, 11, 32), 6)]
+)
+def test_register_tiles_are_as_large_as_takes_few_passes(image: Shape, rows: int) -> None:
+    rng = np.random.default_rng(6)
+    weights = rng.integers(-64, 65, (32, 3, 3, image[2])).astype(np.int8)
+    drawn = convolution(image, weights, rng.integers(0, 256, (1, *image)).astype(np.uint8))
+    (anchor,) = map(find_anchor, works(schedule(drawn.graph)))
+    assert anchor is not None
+    assert tiling(anchor, F4, parse_target("x86-64-v4+avx512vnni")).rows == rows
+    assert tiling(anchor, F4, parse_target("x86-64-v3")).rows <= 6
+    assert names(drawn, "host")
+
+
 def weights_of(total: int) -> np.ndarray:
     """One channel whose weights are 127 or 0, and sum up to about `total`."""
     made = np.zeros((1, 3, 3, 256), np.int8)

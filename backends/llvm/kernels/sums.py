@@ -5,7 +5,8 @@
 
 1. A value clamped to 16 bits. A pack saturates two vectors at once; unpacked with itself, a
    vector's lanes hold their value twice, in order: `v*f = v*(f >> 1) + v*(f - (f >> 1))`.
-2. A loaded byte, where there is `vpdpwssd`: `both_ends`.
+2. A loaded byte, where there is `vpdpwssd`: `both_ends`. What its zero point brings in is added
+   once: `(x - z)*f = x*f - z*f`.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ class _Word:
 
 @dataclass(frozen=True)
 class _Byte:
-    """`load * factor`, neighbouring bytes."""
+    """`(load - zero) * factor`, neighbouring bytes."""
 
     load: Load
     factor: Expr
+    zero: Expr | None = None
 
 
 def bind_sums(renderer: Renderer, target: Target, root: Expr) -> None:
@@ -74,6 +76,13 @@ def _terms(e: Expr) -> Iterator[Expr]:
         yield e
 
 
+def _uncast(e: Expr) -> Expr:
+    """What is widened."""
+    while isinstance(e, Cast):
+        e = e.a
+    return e
+
+
 def _fits(factor: Expr, limit: int) -> bool:
     """Whether a factor is below a limit; a number is below that of what it multiplies."""
     return is_number(factor) or (isinstance(factor, Int) and abs(factor.value) < limit)
@@ -98,17 +107,22 @@ class _Sums:
         """A term as a product that they compute; None for others."""
         match e:
             case Binary(kind="mul", a=a, b=(Int() | Load()) as factor):
-                while isinstance(a, Cast):
-                    a = a.a
+                a = _uncast(a)
             case _:
                 return None
+        zero = None
         match a:
-            case Binary(kind="min", a=Binary(kind="max", a=x, b=Int(value=low)), b=Int(value=high)):
+            case Binary(kind="sub", a=x, b=z) if isinstance(z, Int) or is_number(z):
+                a, zero = _uncast(x), z
+        match a:
+            case Binary(
+                kind="min", a=Binary(kind="max", a=x, b=Int(value=low)), b=Int(value=high)
+            ) if zero is None:
                 words = DType.I16.min <= low <= high <= DType.I16.max and x.dtype is DType.I32
                 words = words and not is_small((low, high)) and _fits(factor, LARGEST_OF_WORDS)
                 return _Word(x, low, high, factor) if words else None
             case Load() if self.dot is Dot.VPDPBUSD and _fits(factor, LARGEST) and self._near(a):
-                return _Byte(a, factor)
+                return _Byte(a, factor, zero)
         return None
 
     def _near(self, e: Load) -> bool:
@@ -141,7 +155,11 @@ class _Sums:
         """What a product lacks, a scalar."""
         if isinstance(p, _Word):
             return self._number(0)
-        return factor_halves(self.renderer.builder, self.renderer.render(p.factor), p.load.dtype)[1]
+        builder, factor = self.renderer.builder, self.renderer.render(p.factor)
+        missing = factor_halves(builder, factor, p.load.dtype)[1]
+        if p.zero is None:
+            return missing
+        return builder.sub(missing, builder.mul(self.renderer.render(p.zero), factor))
 
     def _pairs(self, p: _Word | _Byte) -> Any:
         """The factor in two parts, in the halves of each lane."""

@@ -120,8 +120,9 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
                 if channels % c == 0
                 and (c == step or f.size**2 * c // 2 * VECTORS * dot.nbytes <= weight_bytes)
                 )  # fmt: skip
-    most = min((target.registers - VECTORS - 1 - dot.temporaries) // VECTORS, 6)
-    rows = min(range(3, most + 1), key=lambda r: (_row_cycles(block * tiles[1], r, dot), -r))
+    most = (target.registers - VECTORS - 1 - dot.temporaries) // VECTORS
+    count = block * tiles[1]
+    rows = min(range(3, most + 1), key=lambda r: (_row_cycles(count, r, dot), ceil(count / r), r))
     top, left, _, _ = node.pads
     _, rows_in, columns_in, depth = node.x.shape
     pads = (top, left, tiles[0] * f.m + 2 - rows_in - top, tiles[1] * f.m + 2 - columns_in - left)
@@ -137,9 +138,11 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
 
 
 def _row_cycles(tiles: int, rows: int, dot: DotProduct) -> float:
-    """Cycles of one word of so many tiles, by register tiles of so many rows."""
+    """Cycles of one word of so many tiles, by register tiles of so many rows: on two multiply ports
+    and two load ports, and at least the latency of a product."""
+    latency = 5.0 if dot.kind == "vpdpwssd" else 1.0
     parts = [rows] * (tiles // rows) + [tiles % rows] * (tiles % rows > 0)
-    return sum(max(r * VECTORS * dot.cycles, (r + VECTORS) / 2, 1.0) for r in parts)
+    return sum(max(r * VECTORS * dot.cycles, (r + VECTORS) / 2, latency) for r in parts)
 
 
 def _cycles(
