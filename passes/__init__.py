@@ -12,6 +12,7 @@ from irc.passes.fold import Fold
 from irc.passes.fuse_kernels import FuseKernels
 from irc.passes.integerize import Integerize
 from irc.passes.layout import Layout
+from irc.passes.lifting import LiftWeights
 from irc.passes.plan import PlanMemory
 from irc.passes.prove import Prove
 from irc.passes.quantize import Quantize
@@ -36,6 +37,7 @@ PIPELINES: dict[str, list[Pass]] = {
         SplitTransposed(),  # transposed convolutions by plain ones
         Fold(),  # equal tables and weights once
         Prove(),  # no accumulator overflows, or the layer is refused by name
+        LiftWeights(),  # nine bits of u8 weights as eight, which kernels multiply
     ],
     # Integers to kernels in memory.
     "schedule": [

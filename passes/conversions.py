@@ -9,7 +9,9 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.errors import IRCError
+from irc.ops.conv import Convolution
 from irc.ops.core import Const
+from irc.ops.linear import Linear
 from irc.ops.moving import in_type
 from irc.ops.quantization import Lookup, Requantize, constant
 from irc.ops.shape import Concat, Reshape
@@ -88,10 +90,10 @@ def _picked(quant: Quant, index: Array, axis: int) -> Quant:
 
 
 def centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
-    """Weights as i8 with zero point 0, and the x to go with them.
+    """Weights with zero point 0, and the x to go with them.
 
-    Weights with a zero point may need nine bits: then they are the sum of two i8 tensors (three, if
-    one is 255), side by side over channels that are given as often. This is exact.
+    Weights with a zero point may need nine bits: layers over 8 bits take them as i16 (what becomes
+    of these is told in `lifting`), those over 16 as parts of i8.
     """
     if w.quant is None:
         raise IRCError("its weights are not quantized")
@@ -100,14 +102,24 @@ def centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
         return x, w
     _, zero = fixedpoint.along_axis(w.quant, w.type.rank)
     wide = w.array.astype(np.int64) - np.asarray(zero, np.int64)
-    if wide.min(initial=0) >= -128 and wide.max(initial=0) <= 127:
+    if wide.min(initial=0) >= DType.I8.min and wide.max(initial=0) <= DType.I8.max:
         return x, Const(wide.astype(np.int8), quant, name=w.name)
+    if x.type.dtype.bits == 8 and isinstance(v, Convolution | Linear):
+        return x, Const(wide.astype(np.int16), quant, name=w.name)
+    x, array = in_parts(x, wide, getattr(v, "groups", 1))
+    return x, Const(array, quant, name=w.name)
+
+
+def in_parts(x: Value, wide: Array, groups: int) -> tuple[Value, Array]:
+    """Weights of nine bits as the sum of two i8 tensors (three, if one is 255), side by side over
+    channels of x that are given as often. This is exact."""
     parts = []
-    while wide.any():
-        parts.append(np.clip(wide, -127, 127))
-        wide = wide - parts[-1]
+    left = wide.astype(np.int64)
+    while left.any():
+        parts.append(np.clip(left, -DType.I8.max, DType.I8.max))
+        left = left - parts[-1]
     array = np.concatenate(parts, axis=-1).astype(np.int8)
-    return _repeated(x, len(parts), getattr(v, "groups", 1)), Const(array, quant, name=w.name)
+    return _repeated(x, len(parts), groups), array
 
 
 def _repeated(x: Value, times: int, groups: int) -> Value:

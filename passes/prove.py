@@ -140,7 +140,9 @@ def _limit(op: str, bound: int) -> int:
 def _weighted_once(v: Value, given: Constants, known: Known) -> Proof:
     node: Any = v
     constants = (given.get(f, f) for f in (node.w, node.b, node.m, node.s))
-    key = (v.op, *constants, node.x.type.dtype, v.type.zero, node.wide, node.fraction)
+    share = getattr(v, "share", None)
+    lifts = getattr(v, "lift", 0), share and given.get(share, share)
+    key = (v.op, *constants, *lifts, node.x.type.dtype, v.type.zero, node.wide, node.fraction)
     if key not in known:
         known[key] = _weighted(v, given)
     return replace(known[key], name=v.name)
@@ -149,13 +151,20 @@ def _weighted_once(v: Value, given: Constants, known: Known) -> Proof:
 def _weighted(v: Value, given: Constants) -> Proof:
     node: Any = v
     w, b, m, s = (_array(f, given) for f in (node.w, node.b, node.m, node.s))
-    bounds = accumulator_bound(w, b, node.x.type.dtype, node.fraction)
+    lifted = w.astype(np.int64) + _lifts(v, given).reshape(-1, *[1] * (w.ndim - 1))
+    bounds = accumulator_bound(lifted, b, node.x.type.dtype, node.fraction)
     pairs = neighbours(w).shape[1] * len(w) if uses_pairs(w) else 0
     return Proof(
         v.name, v.op, int(bounds.max(initial=0)), ACCUMULATOR_LIMIT, pairs,
         int(broken_pairs(w).sum()), _range(s), bool(np.all(high_half(bounds, s))),
         0 if node.wide else rescaled_bound(bounds, m, s, v.type.zero),
     )  # fmt: skip
+
+
+def _lifts(v: Value, given: Constants) -> Array:
+    """What the weights of a layer's channels have in common besides: i64, one or one each."""
+    share: Value | None = getattr(v, "share", None)
+    return np.array([getattr(v, "lift", 0)]) if share is None else _array(share, given)
 
 
 def _array(v: Value, given: Constants) -> Array:

@@ -18,7 +18,7 @@ from irc.value import Value
 
 
 def with_room(x: TensorType, w: Const, bias: Value | None) -> Const:
-    """The i8 weights, output channels on axis 0, of a layer over `x`: in coarser units where the
+    """The weights, output channels on axis 0, of a layer over `x`: in coarser units where the
     bias, with what the zero point of x adds, would leave the products no room in 32 bits."""
     if not isinstance(bias, Const) or w.quant is None or w.quant.axis not in (None, 0):
         return w
@@ -34,7 +34,7 @@ def with_room(x: TensorType, w: Const, bias: Value | None) -> Const:
     excess = np.where(lacking, units / (ACCUMULATOR_LIMIT / 4), 1.0)
     units_as_large = 2.0 ** np.ceil(np.log2(excess))
     shown = units_as_large.reshape(-1, *[1] * (w.array.ndim - 1))
-    array = np.rint(w.array / shown).astype(np.int8)
+    array = np.rint(w.array / shown).astype(w.array.dtype)
     return Const(array, Quant(tuple(map(float, scales * units_as_large)), 0, 0), name=w.name)
 
 

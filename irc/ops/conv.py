@@ -19,7 +19,10 @@ from irc.ops.quantization import (
     averaged,
     check_accumulator,
     check_bounds,
+    check_common,
     check_exception,
+    check_weights,
+    common_sums,
     constant,
     excepted,
     excepted_sums,
@@ -28,6 +31,7 @@ from irc.ops.quantization import (
     is_wide,
     need_quantized,
     requantized,
+    with_common,
 )
 from irc.ops.windows import (
     Pads,
@@ -81,8 +85,7 @@ def integer_result(
     """Shape of an integer convolution; raises `TypeCheckError` where operands don't fit."""
     shape = conv_shape(x.type, w.type, window, groups)
     need_quantized("x", x.type)
-    if w.type.dtype is not DType.I8:
-        raise TypeCheckError(f"w must be i8, it is {w.type}")
+    check_weights(w)
     check_accumulator(shape[3], b, m, s)
     return shape
 
@@ -97,7 +100,10 @@ def accumulation(v: QConv2d | QConvTranspose2d, n: Expr, y: Expr, x: Expr, o: Ex
     fill = v.x.type.zero if v.window.padded else None
     pixel = load(v.x, n, *v.window.source(y, x, ky, kx), channel, fill=fill)
     product = pixel.cast(DType.I32) * load(v.w, o, ky, kx, c).cast(DType.I32)
-    return (Reduce("add", (ky, kx, c), product) << v.fraction) + load(v.b, o)
+    total: Expr = Reduce("add", (ky, kx, c), product)
+    if isinstance(v, QConv2d):
+        total = with_common(total, v.common, v.share, (n, y, x, o))
+    return (total << v.fraction) + load(v.b, o)
 
 
 def convolution_loops(v: QConv2d | QConvTranspose2d) -> Loops:
@@ -192,12 +198,15 @@ class Conv2d(Convolution):
 class QConv2d(Value):
     """Integer convolution, equations (4) and (6).
 
-    x [N,H,W,C] quantized per tensor, padded with its zero point; w i8 [O,kh,kw,C/groups]; b i32,
-    m i32, s i8 per output channel, b with `-zp_x * sum(w)` folded in. `wide`: equation (6) is
-    computed in 64 bits, because 32 could overflow before the clamp. b, and the sum that it is
+    x [N,H,W,C] quantized per tensor, padded with its zero point; w i8 or i16 [O,kh,kw,C/groups];
+    b i32, m i32, s i8 per output channel, b with `-zp_x * sum(w)` folded in. `wide`: equation (6)
+    is computed in 64 bits, because 32 could overflow before the clamp. b, and the sum that it is
     added to, have `fraction` bits below the unit of the products; if any, b holds the half, too.
     The sums that `exception`, i32[2n,O], names for a channel count as many more as it says. If
     `power` is set, the factor of all channels is 2^-power, and ties go to the even integer.
+    `common`, i32[N,Ho,Wo,1], is added to the sum of products of each channel: `lift` times the sum
+    of the window, so that the weights are w + lift; or that sum itself, as often as `share`,
+    i32[O], says for the channel.
     """
 
     x: Value
@@ -216,8 +225,11 @@ class QConv2d(Value):
     fraction: int = 0
     exception: Value | None = None
     power: int = 0
+    common: Value | None = None
+    share: Value | None = None
+    lift: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
-    flags: ClassVar[tuple[str, ...]] = ("power",)
+    flags: ClassVar[tuple[str, ...]] = ("power", "lift")
 
     @property
     def window(self) -> Window:
@@ -232,17 +244,20 @@ class QConv2d(Value):
         operands = self.x, self.w, self.b, self.m, self.s
         shape = integer_result(*operands, self.window, self.groups)
         check_exception(shape[3], self.exception)
+        check_common(shape, self.common, self.share)
         return TensorType(self.dtype, shape, self.quant)
 
     def evaluate(
-        self, x: Array, w: Array, b: Array, m: Array, s: Array, exception: Array | None
-    ) -> Array:
+        self, x: Array, w: Array, b: Array, m: Array, s: Array, exception: Array | None,
+        common: Array | None, share: Array | None,
+    ) -> Array:  # fmt: skip
         """In float64 by BLAS, exact below 2^53."""
-        acc = correlate(
+        products = correlate(
             x.astype(np.float64), w.astype(np.float64), self.window, self.groups,
             fill=self.x.type.zero,
         )  # fmt: skip
-        total = excepted_sums((acc.astype(np.int64) << self.fraction) + b, exception)
+        acc = products.astype(np.int64) + common_sums(common, share)
+        total = excepted_sums((acc << self.fraction) + b, exception)
         if self.power:
             return fixedpoint.averaged(total, self.power, self.type, self.clamp)
         zero, half = self.type.zero, not self.fraction

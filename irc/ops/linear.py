@@ -18,8 +18,11 @@ from irc.ops.quantization import (
     averaged,
     check_accumulator,
     check_bounds,
+    check_common,
     check_exception,
     check_product,
+    check_weights,
+    common_sums,
     constant,
     difference,
     excepted,
@@ -31,6 +34,7 @@ from irc.ops.quantization import (
     need_quantized,
     requantized,
     rescaled,
+    with_common,
 )
 from irc.types import Array, DType, Quant, Shape, TensorType, broadcast_shapes
 from irc.value import Value, op
@@ -139,9 +143,9 @@ def linear_shape(x: Shape, w: Shape) -> Shape:
 class QLinear(Value):
     """Integer linear map, equations (4) and (6).
 
-    x [..., K] quantized per tensor; w i8 [O, K]; b i32, m i32, s i8 per output, b with
-    `-zp_x * sum(w)` folded in. `wide`, `fraction`, `exception` and `power` as in
-    `qconv2d`.
+    x [..., K] quantized per tensor; w i8 or i16 [O, K]; b i32, m i32, s i8 per output, b with
+    `-zp_x * sum(w)` folded in. `wide`, `fraction`, `exception`, `power`, `common` (i32 [..., 1]),
+    `lift` and `share` as in `qconv2d`.
     """
 
     x: Value
@@ -156,25 +160,30 @@ class QLinear(Value):
     fraction: int = 0
     exception: Value | None = None
     power: int = 0
+    common: Value | None = None
+    share: Value | None = None
+    lift: int = 0
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
-    flags: ClassVar[tuple[str, ...]] = ("power",)
+    flags: ClassVar[tuple[str, ...]] = ("power", "lift")
 
     def infer(self) -> TensorType:
         """Operands that fit each other; x and the result quantized per tensor."""
         shape = linear_shape(self.x.shape, self.w.shape)
         need_quantized("x", self.x.type)
-        if self.w.type.dtype is not DType.I8:
-            raise TypeCheckError(f"w must be i8, it is {self.w.type}")
+        check_weights(self.w)
         check_accumulator(shape[-1], self.b, self.m, self.s)
         check_exception(shape[-1], self.exception)
+        check_common(shape, self.common, self.share)
         check_bounds(self.clamp, self.dtype)
         return TensorType(self.dtype, shape, self.quant)
 
     def evaluate(
-        self, x: Array, w: Array, b: Array, m: Array, s: Array, exception: Array | None
-    ) -> Array:
+        self, x: Array, w: Array, b: Array, m: Array, s: Array, exception: Array | None,
+        common: Array | None, share: Array | None,
+    ) -> Array:  # fmt: skip
         """In float64 by BLAS, exact below 2^53."""
-        acc = (x.astype(np.float64) @ w.T.astype(np.float64)).astype(np.int64)
+        products = x.astype(np.float64) @ w.T.astype(np.float64)
+        acc = products.astype(np.int64) + common_sums(common, share)
         acc, half = (acc << self.fraction) + b, not self.fraction
         acc = excepted_sums(acc, exception)
         if self.power:
@@ -187,7 +196,8 @@ class QLinear(Value):
         *outer, o = axes(self.shape)
         k = Var("k", self.w.shape[1])
         x = load(self.x, *outer, k).cast(DType.I32)
-        total = Reduce("add", (k,), x * load(self.w, o, k).cast(DType.I32))
+        total: Expr = Reduce("add", (k,), x * load(self.w, o, k).cast(DType.I32))
+        total = with_common(total, self.common, self.share, (*outer, o))
         acc = (total << self.fraction) + load(self.b, o)
         acc = excepted(acc, self.exception, o)
         if self.power:

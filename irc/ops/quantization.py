@@ -4,7 +4,7 @@ lookup. What other families share of equation (6) stands here too."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Int, Loops, MulShift, Select, clamp, elementwise, lift, load
 from irc.ops.core import Const
 from irc.proofs import ACCUMULATOR_LIMIT, accumulator_bound, needs_wide
-from irc.types import Array, DType, Quant, TensorType
+from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op
 
 Bounds = tuple[int, int]
@@ -157,6 +157,23 @@ def check_exception(channels: int, exception: Value | None) -> None:
         raise TypeCheckError(f"exception must be i32[2n,{channels}], it is {t}")
 
 
+def check_weights(w: Value) -> None:
+    """Raise `TypeCheckError` unless weights are i8, or i16."""
+    if w.type.dtype not in (DType.I8, DType.I16):
+        raise TypeCheckError(f"w must be i8 or i16, it is {w.type}")
+
+
+def check_common(shape: Shape, common: Value | None, share: Value | None) -> None:
+    """Raise `TypeCheckError` unless what a result's channels have in common is i32 [..., 1], and
+    their shares of it i32, one each."""
+    wanted = {"common": (common, (*shape[:-1], 1)), "share": (share, shape[-1:])}
+    for what, (v, fitting) in wanted.items():
+        if v is not None and (v.type.dtype is not DType.I32 or v.shape != fitting):
+            raise TypeCheckError(f"{what} must be i32{list(fitting)}, it is {v.type}")
+    if common is None and share is not None:
+        raise TypeCheckError("there is a share of nothing")
+
+
 def check_accumulator(channels: int, b: Value, m: Value, s: Value) -> None:
     """Raise `TypeCheckError` unless b, m, s are i32, i32, i8 vectors of one entry per channel."""
     for what, v, dtype in (("b", b, DType.I32), ("m", m, DType.I32), ("s", s, DType.I8)):
@@ -177,6 +194,22 @@ def requantized(
     bits if `wide`."""
     acc = acc.cast(DType.I64) if wide else acc
     return clamp(MulShift(acc, m, s, half) + result.zero, *bounds).cast(result.dtype)
+
+
+def with_common(
+    acc: Expr, common: Value | None, share: Value | None, place: Sequence[Expr]
+) -> Expr:
+    """The sum of products at a place of the result, with what its channels have in common."""
+    if common is None:
+        return acc
+    more: Expr = load(common, *place[:-1], 0)
+    return acc + (more if share is None else more * load(share, place[-1]))
+
+
+def common_sums(common: Array | None, share: Array | None) -> Array:
+    """What it adds, i64, to be broadcast over the result."""
+    more = np.zeros((), np.int64) if common is None else common.astype(np.int64)
+    return more if share is None else more * share
 
 
 def excepted(acc: Expr, exception: Value | None, channel: Expr) -> Expr:

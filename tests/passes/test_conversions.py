@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from irc.ops.core import Const, Input
+from irc.ops.linear import Linear
+from irc.ops.quantization import Dequantize
 from irc.passes.conversions import centred
 from irc.passes.quantize.scales import symmetric
 from irc.types import Array, DType, Quant
@@ -16,11 +18,17 @@ from irc.types import Array, DType, Quant
     [(np.int8, 0, 1), (np.int8, 1, 2), (np.int8, -1, 2), (np.uint8, 128, 1), (np.uint8, 127, 2),
      (np.uint8, 0, 3)],
 )  # fmt: skip
-def test_weights_around_zero(dtype: type, zero: int, parts: int) -> None:
+@pytest.mark.parametrize("bits", [DType.U8, DType.I16])
+def test_weights_around_zero(bits: DType, dtype: type, zero: int, parts: int) -> None:
     ends = np.iinfo(dtype)
     array: Array = np.arange(ends.min, ends.max + 1).astype(dtype).reshape(2, 128)
-    x = Input(DType.U8, (1, 128), Quant(0.1, 3), name="x")
-    taken, w = centred(x, x, Const(array, Quant(0.5, zero), name="w"))
+    x = Input(bits, (1, 128), Quant(0.1, 0), name="x")
+    weights = Const(array, Quant(0.5, zero), name="w")
+    taken, w = centred(Linear(Dequantize(x), Dequantize(weights)), x, weights)
+    if bits is DType.U8:
+        assert (w.type.dtype, taken) == (DType.I8 if parts == 1 else DType.I16, x)
+        np.testing.assert_array_equal(w.array, array.astype(int) - zero)
+        return
     assert (w.type.dtype, w.shape, taken.shape) == (DType.I8, (2, parts * 128), (1, parts * 128))
     total = w.array.astype(int).reshape(2, parts, 128).sum(1)
     np.testing.assert_array_equal(total, array.astype(int) - zero)

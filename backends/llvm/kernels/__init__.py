@@ -21,12 +21,14 @@ from irc.backends.llvm.kernels.ordered import ordered, ordereds
 from irc.backends.llvm.kernels.rowpairs import depthwise_pairs, rowpairs
 from irc.backends.llvm.kernels.softmax import softmax
 from irc.backends.llvm.kernels.table import tables
+from irc.backends.llvm.kernels.window_sums import window_sums
 from irc.backends.llvm.kernels.winograd import winograd, winograds
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 
 CANDIDATES: tuple[Callable[[Work, Target], MicroKernel | None], ...] = (
-    depthwise_pairs, depthwise, amx, winograd, ordered, gemm, matmul, softmax, norm, gate,
+    window_sums, depthwise_pairs, depthwise, amx, winograd, ordered, gemm, matmul, softmax, norm,
+    gate,
 )  # fmt: skip
 """The best of each kind that pays; the first that fits is the cost model's choice."""
 ALTERNATIVES: tuple[Callable[[Work, Target], Iterator[MicroKernel]], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -47,7 +48,7 @@ def prefetch(builder: Any, pointer: Any, offset: int, *, near: bool = False) -> 
 
 def copy(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:
     """Copy bytes with vectors of up to `width`; the last one may overlap the one before."""
-    _pieces(builder, nbytes, width, lambda offset, size: _move(builder, to, source, offset, size))
+    pieces(builder, nbytes, width, lambda offset, size: _move(builder, to, source, offset, size))
 
 
 def widen(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:
@@ -58,7 +59,7 @@ def widen(builder: Any, to: Any, source: Any, nbytes: int, width: int) -> None:
         value = builder.zext(value, ir.VectorType(I16, size))
         builder.store(value, at(builder, to, times(builder, offset, 2)), align=1)
 
-    _pieces(builder, nbytes, width, move)
+    pieces(builder, nbytes, width, move)
 
 
 def fill(
@@ -72,7 +73,7 @@ def fill(
         offset = offset if size == 1 else times(builder, offset, size)
         builder.store(vector, at(builder, to, offset), align=1)
 
-    _pieces(builder, count, width // size, store)
+    pieces(builder, count, width // size, store)
 
 
 def _move(builder: Any, to: Any, source: Any, offset: Any, size: int) -> None:
@@ -81,13 +82,14 @@ def _move(builder: Any, to: Any, source: Any, offset: Any, size: int) -> None:
     builder.store(value, at(builder, to, offset), align=1)
 
 
-def _pieces(builder: Any, nbytes: int, width: int, piece: Any) -> None:
-    """Call `piece(offset, size)` so that the pieces cover the bytes."""
-    if nbytes <= 0:
+def pieces(builder: Any, count: int, width: int, piece: Callable[[Any, int], None]) -> None:
+    """Call `piece(offset, size)` so that pieces of up to `width` cover so many bytes, or elements;
+    the last one may overlap the one before."""
+    if count <= 0:
         return
-    size = min(width, 1 << (nbytes.bit_length() - 1))
-    whole = nbytes // size * size
+    size = min(width, 1 << (count.bit_length() - 1))
+    whole = count // size * size
     with counted(builder, whole, step=size, label="byte") as loop:
         piece(loop.index, size)
-    if whole != nbytes:
-        piece(nbytes - size, size)
+    if whole != count:
+        piece(count - size, size)

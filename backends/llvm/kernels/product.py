@@ -17,7 +17,7 @@ from irc.ops.conv import QConv2d
 from irc.ops.linear import QLinear
 from irc.ops.windows import Pair, Window
 from irc.plan import dense_strides
-from irc.types import Array, Shape
+from irc.types import Array, DType, Shape
 from irc.value import Value
 
 
@@ -100,7 +100,7 @@ def match(work: Work, *, copied: bool = False) -> Product | None:
     """The work as a product, where it is one: a convolution or linear layer with its tail; over a
     copy of what is read where it must be, or `copied`."""
     anchor = find_anchor(work)
-    if anchor is None:
+    if anchor is None or anchor.node.w.type.dtype is not DType.I8:
         return None
     if isinstance(anchor.node, QConv2d):
         return _conv(work, anchor.node, anchor, copied=copied)
