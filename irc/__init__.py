@@ -5,6 +5,7 @@
     model.save("build/", name="net")
 """
 
+import irc.interrupt as _interrupt  # before all that takes time
 import irc.ops as _ops  # registers every op
 from irc.driver import compile, from_torch, load, open_library, prune, quantize, to_onnx
 from irc.errors import IRCError
@@ -18,4 +19,4 @@ __all__ = [
     "CompiledModel", "Graph", "IRCError", "Library", "Stream", "compile", "evaluate",
     "from_torch", "load", "open_library", "parse", "prune", "quantize", "to_onnx",
 ]  # fmt: skip
-del _ops
+del _interrupt, _ops

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 import irc
+from irc import interrupt
 from irc.commands.inputs import Pins
 from irc.errors import IRCError
 
@@ -367,4 +368,5 @@ def unwind(number: int, frame: object) -> None:
 def main() -> None:
     """Entry point."""
     signal.signal(signal.SIGTERM, unwind)
+    interrupt.allow()
     app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,10 +52,26 @@ def save(
     code = generate_library(
         graph, aimed, name, float_io=float_io, threads=threads, choose=choose, notes=notes
     )
-    with whole(Path(directory)) as folder:
+    with whole(Path(directory), leftovers(Path(directory), name)) as folder:
         write_files(folder, graph, code, kinds)
         names = sorted(p.name for p in folder.iterdir())
     return [Path(directory) / n for n in names]
+
+
+def leftovers(directory: Path, name: str) -> list[Path]:
+    """What an earlier `save` under the name may have left in a folder, relative to it: none of
+    that may stand beside another header. Nothing where there is no manifest of ours."""
+    try:
+        known = json.loads((directory / f"{name}.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    if not isinstance(known, dict) or known.get("name") != name or "irc" not in known:
+        return []
+    endings = ("h", "json", "pc", "ll", "s", "o", "irc")
+    names = [f"{name}.{ending}" for ending in endings]
+    if (directory / f"{name}.irc").exists():
+        names.append(f"{name}.npz")
+    return [Path(n) for n in (*names, f"{name}Config.cmake", f"lib{name}.a", f"lib{name}.so")]
 
 
 def check(name: str, target: Target, emit: Sequence[str] | str | None) -> tuple[str, ...]:

@@ -93,7 +93,9 @@ def compile_model(request: Request) -> None:
     public = quantized if pixels is None else driver.camera(quantized, pixels)
     options = {"float_io": request.float_io, "findings": findings, "emit": request.kinds}
     name = request.library(graph)
-    with whole(request.directory) as staging:
+    folders = [Path(_folder(target, request.targets)) for target in request.targets]
+    stale = [f / p for f in folders for p in driver.leftovers(request.directory / f, name)]
+    with whole(request.directory, stale) as staging:
         for target in request.targets:
             folder = staging / _folder(target, request.targets)
             with python_warnings():

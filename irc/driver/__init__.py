@@ -7,6 +7,7 @@ from irc.driver.compiling import (
     check_here,
     check_request,
     compile,
+    leftovers,
     open_library,
 )
 from irc.driver.data import read_npz, samples
@@ -29,7 +30,7 @@ from irc.driver.measuring import compare, host_target, linker, profile
 
 __all__ = [
     "BACKENDS", "NOISE_WARNING", "arena_bounds", "as_float", "camera", "check_here",
-    "check_request", "compare", "compile", "from_torch", "host_target", "integerize", "linker",
-    "load", "open_library", "profile", "prune", "quantize", "read_npz", "run_passes", "samples",
-    "schedule", "simplify", "stages", "to_onnx", "unquantized",
+    "check_request", "compare", "compile", "from_torch", "host_target", "integerize", "leftovers",
+    "linker", "load", "open_library", "profile", "prune", "quantize", "read_npz", "run_passes",
+    "samples", "schedule", "simplify", "stages", "to_onnx", "unquantized",
 ]  # fmt: skip

@@ -116,7 +116,7 @@ def _save(
     }
     if history.source is not None:
         notes["model"] = {"name": history.source.name, "sha256": history.source.sha256}
-    with whole(directory) as folder:
+    with whole(directory, leftovers(directory, name)) as folder:
         save(
             graph, folder, name, target, threads=threads, optimize=optimize, notes=notes, **options
         )
@@ -124,6 +124,13 @@ def _save(
         write_report(path, graph, history, findings or Findings())
         names = sorted(p.name for p in folder.iterdir())
     return [directory / n for n in names]
+
+
+def leftovers(directory: Path, name: str) -> list[Path]:
+    """What a library saved earlier under that name left in a folder, relative to it."""
+    from irc.backends.llvm.aot import leftovers as of_library
+
+    return of_library(directory, name)
 
 
 def open_library(path: str | Path) -> Library:

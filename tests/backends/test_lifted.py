@@ -113,8 +113,9 @@ def layer(w: Array, size: Shape = (9, 20), groups: int = 1, pad: int = 1) -> Sam
     x = Input(DType.U8, (1, *size, w.shape[3] * groups), Quant(0.5, 77), name="x")
     b = rng.integers(-9999, 9999, out).astype(np.int32)
     m, s = np.full(out, 2**30 + 3, np.int32), np.full(out, 43, np.int8)
-    y = QConv2d(x, Const(w), Const(b), Const(m), Const(s), (1, 1), (pad, pad, pad, pad), (1, 1), groups,
-                (0, 255), DType.U8, Quant(0.5, 128))  # fmt: skip
+    pads = (pad, pad, pad, pad)
+    y = QConv2d(x, Const(w), Const(b), Const(m), Const(s), (1, 1), pads, (1, 1), groups, (0, 255),
+                DType.U8, Quant(0.5, 128))  # fmt: skip
     image = rng.integers(0, 256, x.shape).astype(np.uint8)
     return Sample(Graph("layer", (x,), (y,), ("y",)), {"x": image})
 

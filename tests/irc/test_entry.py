@@ -1,6 +1,9 @@
 """The program as systems and shells meet it."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,30 @@ def test_shells_complete_commands() -> None:
     asked = {"_IRC_COMPLETE": "complete_bash", "COMP_WORDS": "irc co", "COMP_CWORD": "1"}
     result = CliRunner().invoke(app, [], prog_name="irc", env=asked)
     assert result.stdout.split() == ["compile", "compare"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["-m", "irc", "doctor"], 130, "Aborted.\n"),
+        (["irc", "doctor"], 130, "Aborted.\n"),
+        (["-c", "import irc"], -signal.SIGINT, "Traceback"),
+        (["app.py"], -signal.SIGINT, "Traceback"),
+    ],
+    ids=["-m", "command", "-c", "program"],
+)
+def test_an_interrupted_import(
+    arguments: list[str], status: int, said: str, tmp_path: Path
+) -> None:
+    """By a numpy that is interrupted when it is imported; only a command is quiet about it."""
+    (tmp_path / "numpy.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    (tmp_path / "irc").write_text("from irc.cli import main; main()")
+    (tmp_path / "app.py").write_text("import irc")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(said)
+    assert ("Traceback" in done.stderr) == (said == "Traceback")

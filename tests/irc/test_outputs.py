@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,40 @@ def test_a_temporary_folder_is_not_named(tmp_path: Path) -> None:
     with pytest.raises(ToolError) as caught, whole(tmp_path / "a") as outer, whole(outer / "b"):
         raise OSError(28, "No space left on device")
     assert str(caught.value) == f"can't write to {tmp_path / 'a'}: No space left on device"
+
+
+def test_stale_files_go_with_what_takes_their_place(tmp_path: Path) -> None:
+    for name in ("net.h", "libnet.a", "mine.c"):
+        (tmp_path / name).write_text("old")
+    with whole(tmp_path, [Path("net.h"), Path("libnet.a"), Path("net.o")]) as folder:
+        (folder / "net.h").write_text("new")
+        assert (tmp_path / "libnet.a").exists()
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"net.h": "new", "mine.c": "old"}
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_move_that_fails_midway_changes_nothing(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "stale"):
+        (tmp_path / name).write_text("old")
+    replace, calls = os.replace, list[Path]()
+
+    def failing(source: Path, to: Path) -> None:
+        calls.append(to)
+        if len(calls) == at + 1:
+            raise KeyboardInterrupt
+        replace(source, to)
+
+    def write_all() -> None:
+        with whole(tmp_path, [Path("stale")]) as folder:
+            for name in ("a", "b", "c", "d"):
+                (folder / name).write_text("new")
+            monkeypatch.setattr(os, "replace", failing)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_all()
+    monkeypatch.undo()
+    left = {p.name: p.read_text() for p in tmp_path.iterdir()}
+    assert len(calls) > at
+    assert left == {"a": "old", "b": "old", "stale": "old"}

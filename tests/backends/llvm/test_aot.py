@@ -67,6 +67,22 @@ def test_ties_round_to_even(tmp_path: Path) -> None:
     np.testing.assert_array_equal(library.run_f32({"x": x})["y"], library({"x": x})["y"])
 
 
+def test_what_an_earlier_library_of_the_name_left_goes(tmp_path: Path) -> None:
+    (tmp_path / "net.npz").write_text("calibration")
+    (tmp_path / "libother.a").write_text("")
+    save(small_net(), tmp_path, "net", "x86-64-v3", emit=["a", "s", "ll"])
+    save(tiny_net(), tmp_path, "net", "x86-64-v3", emit=["o"])
+    left = {p.name for p in tmp_path.iterdir()} - {"net.npz", "libother.a"}
+    assert left == {"net.h", "net.json", "net.o", "net.pc", "netConfig.cmake"}
+
+
+def test_files_of_others_under_the_name_stay(tmp_path: Path) -> None:
+    (tmp_path / "libnet.a").write_text("")
+    (tmp_path / "net.json").write_text('{"name": "net"}')
+    save(tiny_net(), tmp_path, "net", "x86-64-v3", emit=["o"])
+    assert (tmp_path / "libnet.a").exists()
+
+
 @pytest.mark.parametrize("make", [small_net, tiny_net])
 def test_self_test_sees_wrong_constants(make: Any, tmp_path: Path) -> None:
     graph = make()
