@@ -50,6 +50,8 @@ def _grid_sample(w: Writer, v: GridSample) -> str:
     rank = v.type.rank
     if rank not in (4, 5):
         raise GraphError(f"grid_sample %{v.name} of {rank - 2} axes has no ONNX form")
+    if v.padding == "region":
+        raise GraphError(f"grid_sample %{v.name} in regions that are computed has no ONNX form")
     perm = [0, rank - 1, *range(1, rank - 1)]
     x = w.read(v.x, Layout.PLANAR) if rank == 4 else w.emit("Transpose", [w.read(v.x)], perm=perm)
     y = w.emit(

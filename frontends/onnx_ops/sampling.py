@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from irc.ops.core import Const
 from irc.ops.reduce import ReduceMax
 from irc.ops.shape import Concat
 from irc.types import Array, Shape
@@ -14,6 +15,7 @@ from irc.value import Value
 from .. import patches
 from ..builder import check_size
 from ..deformable import Deformable
+from ..regions import Regions
 from .conv import per_axis, positive
 from .table import Node, Results, handles
 
@@ -71,8 +73,10 @@ def deformable_convolution(node: Node) -> Results:
 
 @handles("RoiAlign")
 def roi_align(node: Node) -> Results:
-    """Of constant regions: the mean, or the largest, of points within each bin."""
+    """The mean, or of constant regions the largest, of points within each bin."""
     x = patches.last(node.builder, node.x(0))
+    if not isinstance(node.x(1), Const):
+        return patches.first(node.builder, _computed(node, x, node.x(1)))
     regions = node.constant(1, "regions").astype(np.float64)
     images = node.constant(2, "batch indices").reshape(-1)
     if x.type.rank != 4 or regions.ndim != 2 or regions.shape[1:] != (4,):
@@ -81,10 +85,7 @@ def roi_align(node: Node) -> Results:
     fits = len(images) == len(regions) and np.all((images >= 0) & (images < count))
     if not fits or not np.all(np.isfinite(regions)):
         node.fail("each region needs four numbers and the number of its image")
-    found = node.attribute("coordinate_transformation_mode")
-    shift = 0.5 if found is not None and found.s == b"half_pixel" else 0.0
-    size = (node.integer("output_height"), node.integer("output_width"))
-    positive(node, "output size", size)
+    shift, size = 0.5 if _aligned(node) else 0.0, _bin_counts(node)
     ratio, mode = node.integer("sampling_ratio"), node.text("mode")
     if mode not in ("avg", "max") or ratio < 0:
         node.fail(f"mode = {mode!r} with sampling_ratio = {ratio} is not supported")
@@ -98,6 +99,34 @@ def roi_align(node: Node) -> Results:
         return node.builder.const(np.zeros((0, x.shape[3], *size), x.type.dtype.numpy))
     y = made[0] if len(made) == 1 else node.builder.add(Concat(tuple(made), 0))
     return patches.first(node.builder, y)
+
+
+def _aligned(node: Node) -> bool:
+    """Whether pixels lie around their centres."""
+    found = node.attribute("coordinate_transformation_mode")
+    return found is not None and found.s == b"half_pixel"
+
+
+def _bin_counts(node: Node) -> tuple[int, int]:
+    size = (node.integer("output_height"), node.integer("output_width"))
+    positive(node, "output size", size)
+    return size
+
+
+def _computed(node: Node, x: Value, regions: Value) -> Value:
+    """Of regions that are computed, all of one image."""
+    if x.type.rank != 4 or regions.type.rank != 2 or regions.shape[1:] != (4,):
+        node.fail(f"regions {regions.type} of {x.type} are not supported")
+    if x.shape[0] != 1:
+        node.fail("regions that are computed are those of one image: pin the batch to 1")
+    if node.text("mode") != "avg":
+        node.fail("of regions that are computed the mean is supported, mode = 'avg', not the"
+                  " largest")  # fmt: skip
+    sampled = Regions(
+        node.real("spatial_scale"), _bin_counts(node), node.integer("sampling_ratio"),
+        _aligned(node),
+    )  # fmt: skip
+    return sampled(node.builder, x, regions)
 
 
 def _bins(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from irc.types import Shape
 from irc.value import Value
 
+from .. import normal_forms as forms
 from .. import patches
 from ..deformable import Deformable
+from ..regions import Regions
 from .table import Node, Results, handles
 
 MODES = ("linear", "nearest", "cubic")
@@ -67,3 +69,18 @@ def deformable_convolution(node: Node) -> Results:
     node.ignore("mask")
     b, bias = node.builder, node.x("bias")
     return layer(b, node.x("input"), weight, node.x("offset"), bias, mask)
+
+
+@handles("torchvision.roi_align")
+def roi_align(node: Node) -> Results:
+    """The means of points in regions of one image: rows of its number, 0, and two corners."""
+    x, regions, b = node.x("input"), node.x("rois"), node.builder
+    if x.shape[0] != 1:
+        node.fail(f"regions of {x.shape[0]} images: which region is of which is computed; call it"
+                  " for one image at a time")  # fmt: skip
+    sampled = Regions(
+        node.number("spatial_scale"), (node.integer("pooled_height"), node.integer("pooled_width")),
+        node.integer("sampling_ratio"), node.flag("aligned"),
+    )  # fmt: skip
+    corners = forms.gather_axis(b, regions, [1, 2, 3, 4], 1)
+    return patches.first(b, sampled(b, patches.last(b, x), corners))

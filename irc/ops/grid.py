@@ -12,7 +12,20 @@ import numpy as np
 from irc import fixedpoint
 from irc.channels import Tie, tie
 from irc.errors import IRCError, TypeCheckError
-from irc.loops import Expr, Int, Loops, Nest, Reduce, Var, axes, clamp, load, minimum
+from irc.loops import (
+    Expr,
+    Int,
+    Loops,
+    Nest,
+    Reduce,
+    Select,
+    Var,
+    axes,
+    clamp,
+    lift,
+    load,
+    minimum,
+)
 from irc.ops.core import Const
 from irc.ops.moving import in_type
 from irc.ops.quantization import (
@@ -30,7 +43,9 @@ from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, op
 
 MODES = ("nearest", "linear", "cubic")
-PADDINGS = ("zeros", "border", "reflection")
+PADDINGS = ("zeros", "border", "reflection", "region")
+"""What lies outside: 0, the edge, the image mirrored; or as RoiAlign has it, the edge up to one
+element outside and 0 beyond."""
 CUBIC = -0.75
 TAPS = {"nearest": (0, 1), "linear": (0, 2), "cubic": (-1, 3)}
 """The neighbours along each axis that a point looks at: from and up to, the last one excluded."""
@@ -51,7 +66,11 @@ def grid_taps(
         g = np.nan_to_num(grid[..., len(sizes) - 1 - axis].astype(np.float64))
         slope, start = _along(extent, align_corners)
         at = np.clip(g, -(2.0**30), 2.0**30) * slope + start
-        found.append(_axis_taps(at, mode))
+        within = np.clip(at, 0, extent - 1) if padding == "region" else at
+        places, weights = _axis_taps(within, mode)
+        if padding == "region":
+            weights = np.where(((at < -1) | (at > extent))[..., np.newaxis], 0, weights)
+        found.append((places, weights))
     return _combined(found, sizes, padding, align_corners)
 
 
@@ -265,9 +284,15 @@ class QGridSample(_Sampling):
         for at, start, axis in zip(self.at, self.start, reversed(range(len(sizes))), strict=True):
             g = grid[..., axis].astype(np.int64) - self.grid.type.zero
             p = (g * at + start) >> self.over
-            low, part = p // len(weights), p % len(weights)
+            rows, extent = len(weights), sizes[len(found)]
+            far = np.zeros(p.shape, bool)
+            if self.padding == "region":
+                far = (p < -rows) | (p > extent * rows)
+                p = np.clip(p, 0, (extent - 1) * rows)
+            low, part = p // rows, p % rows
             places = low[..., np.newaxis] + np.arange(*TAPS[self.mode])
-            found.append((places, weights[part].astype(np.int64)))
+            along = weights[part].astype(np.int64)
+            found.append((places, np.where(far[..., np.newaxis], 0, along)))
         acc = self.sampled(d, *_combined(found, sizes, self.padding, self.align_corners))
         return fixedpoint.requantize(acc, self.m, self.s, self.type.zero, self.clamp, self.dtype)
 
@@ -280,10 +305,16 @@ class QGridSample(_Sampling):
         for n, extent in enumerate(self.x.shape[1:-1]):
             tap = Var(f"t{n}", self.weights.shape[1])
             taps.append(tap)
-            p = self._coordinate(n, outer)
+            p = at = self._coordinate(n, outer)
             rows = self.weights.shape[0]
+            if self.padding == "region":
+                p = clamp(at, 0, (extent - 1) * rows)
             index.append(self._place((p // rows) + tap + TAPS[self.mode][0], extent))
-            weight = weight * load(self.weights, p % rows, tap).cast(wide)
+            along = load(self.weights, p % rows, tap).cast(wide)
+            if self.padding == "region":
+                none = lift(0, wide)
+                along = Select(at < -rows, none, Select(at > extent * rows, none, along))
+            weight = weight * along
         fill = self.x.type.zero if self.padding == "zeros" else None
         d = difference(load(self.x, *index, outer[-1], fill=fill), self.x.type, wide)
         acc = Reduce("add", tuple(taps), d * weight)

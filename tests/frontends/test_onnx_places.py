@@ -10,6 +10,7 @@ import pytest
 
 import irc
 from irc.errors import ModelError
+from irc.frontends.onnx import load
 from irc.types import Array
 from tests.frontends.single_op import agree, check, i64, model, node, reals
 
@@ -141,6 +142,45 @@ def test_regions(mode: str, ratio: int, how: str) -> None:
         mode=mode, sampling_ratio=ratio, output_height=3, output_width=2, spatial_scale=0.8,
         coordinate_transformation_mode=how, relative=1e-4,
     )  # fmt: skip
+
+
+def boxes(seed: int, low: float, high: float) -> Array:
+    """Six regions with corners between bounds."""
+    points = np.sort(np.random.default_rng(seed).uniform(low, high, (6, 2, 2)), axis=1)
+    return points.reshape(6, 4).astype(np.float32)
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+@pytest.mark.parametrize("how", ["half_pixel", "output_half_pixel"])
+def test_regions_at_run_time(ratio: int, how: str) -> None:
+    """In reals wherever they lie, in integers where they lie in the image: a point that lies one
+    element outside is as good as beyond."""
+    x = {"x": smooth(1, 3, 24, 32), "rois": boxes(0, -20, 110)}
+    regions = node(
+        "RoiAlign", ["x", "rois", "batch"], sampling_ratio=ratio, output_height=3, output_width=2,
+        spatial_scale=0.3, coordinate_transformation_mode=how,
+    )  # fmt: skip
+    given = model([regions], x, {"batch": i64(*[0] * 6)})
+    graph = agree(given, x, relative=1e-4)
+    same_bits(graph, {**x, "rois": boxes(1, 4, 76)})
+
+
+@pytest.mark.parametrize(
+    ("batch", "attributes", "message"),
+    [
+        (1, {}, "depends on data: give a sampling_ratio, as 2"),
+        (2, {"sampling_ratio": 2}, "pin the batch to 1"),
+        (1, {"sampling_ratio": 2, "mode": "max"}, "the mean is supported"),
+    ],
+)
+def test_regions_at_run_time_that_are_refused(
+    batch: int, attributes: dict[str, Any], message: str
+) -> None:
+    x = {"x": smooth(batch, 3, 8, 9), "rois": boxes(0, 0, 8)}
+    names = ["x", "rois", "batch"]
+    regions = node("RoiAlign", names, output_height=2, output_width=2, **attributes)
+    with pytest.raises(ModelError, match=message):
+        load(model([regions], x, {"batch": i64(*[0] * 6)}))
 
 
 @pytest.mark.parametrize("attributes", [

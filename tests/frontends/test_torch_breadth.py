@@ -282,6 +282,42 @@ def test_deformable_convolution_of_torchvision() -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+def regions(x: Any, boxes: Any) -> Any:
+    """torchvision's operator, as its `roi_align` calls it."""
+    return torch.ops.torchvision.roi_align(x, boxes, 0.5, 3, 2, 2, True)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_regions_of_torchvision(batch: int) -> None:
+    """As from ONNX, which is compared with onnxruntime; of one image."""
+    schema = (
+        "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height,"
+        " SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor"
+    )
+    corners = np.asarray([[1, 2, 9, 8], [0, 0, 15, 11], [4, 1, 5, 10]], np.float32)
+    x, boxes = reals(batch, 3, 6, 8), torch.tensor(np.pad(corners, ((0, 0), (1, 0))))
+    with torch.library._scoped_library("torchvision", "FRAGMENT") as library:
+        if not hasattr(torch.ops.torchvision, "roi_align"):
+            library.define(schema)
+            library.impl("roi_align", lambda x, *_: x.new_empty(3, 3, 3, 2), "Meta")
+        if batch > 1:
+            with pytest.raises(ModelError, match="one image at a time"):
+                irc.from_torch(Function(regions), (x, boxes))
+            return
+        graph = irc.from_torch(Function(regions), (x, boxes))
+    layer = onnx_node(
+        "RoiAlign", ["x", "boxes", "images"], sampling_ratio=2, output_height=3, output_width=2,
+        spatial_scale=0.5, coordinate_transformation_mode="half_pixel",
+    )  # fmt: skip
+    feeds = {"x": x.numpy(), "boxes": corners}
+    constants = {"images": np.zeros(3, np.int64)}
+    wanted = irc.evaluate(irc.load(onnx_model([layer], feeds, constants, 19)), feeds)["y"]
+    names = [v.name for v in graph.inputs]
+    given = dict(zip(names, (x.numpy(), boxes.numpy()), strict=True))
+    found = next(iter(irc.evaluate(graph, given).values()))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 class Several(Module):
     """Modules side by side, each with an input of its own; the results of all."""
 
