@@ -106,7 +106,11 @@ class Computing:
         known = self.read(v, target)
         if known is None:
             return placeholder(target)
-        operands = tuple(self.operands(v, known))
+        try:
+            operands = tuple(self.operands(v, known))
+        except IRCError as error:
+            self.problems.append(f"{v.op} %{v.name}: {error}")
+            return placeholder(target)
         try:
             twin = _twin(v, operands, target).replace(name=v.name)
             return stepping(twin, v, operands, single=single)

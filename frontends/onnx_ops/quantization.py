@@ -110,7 +110,18 @@ def integers(
     if dtype not in QUANTIZED:
         node.fail(f"quantizing to {dtype.value} is not supported")
     quant = stated(node, (0, scale, zero), y.shape, axis)
+    if isinstance(y, Const) and y.type.dtype is DType.F32:
+        y = _in_steps(node, y, quant)
     return node.builder.add(Quantize(_limited(node, y, zero, quant), dtype, quant, single=dtype))
+
+
+def _in_steps(node: Node, c: Const, quant: Quant) -> Value:
+    """Constant reals as the multiples of their scale that a division in single precision finds, as
+    runtimes divide: weights that a symmetric range of 255 steps ends with are ties."""
+    scale, _ = along_axis(quant, c.type.rank)
+    with np.errstate(all="ignore"):  # no number, or more than single precision holds
+        steps = np.rint(c.array / np.asarray(scale, np.float32)).astype(np.float64)
+        return node.builder.const((steps * scale).astype(np.float32), name=c.name)
 
 
 def _limited(node: Node, y: Value, zero: int, quant: Quant) -> Value:

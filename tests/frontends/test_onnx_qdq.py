@@ -113,6 +113,21 @@ def test_float_weights_that_are_quantized_become_constants() -> None:
     assert [v.op for v in graph.order] == ["input", "const", "dequantize", "linear"]
 
 
+def test_float_weights_are_divided_as_runtimes_divide() -> None:
+    """The largest of a symmetric range of 255 steps is a tie, in single precision or nearly one."""
+    w = reals(1, 64, 20, low=-1, high=1)
+    largest = np.abs(w).max(1).astype(np.float32)
+    constants: dict[str, Array] = {
+        "w": w, "s": largest / np.float32(127.5), "z": np.full(64, 128, np.uint8),
+    }  # fmt: skip
+    x = {"x": np.zeros(64, np.float32)[:, None]}
+    nodes = [
+        node("QuantizeLinear", ["w", "s", "z"], ["q"], axis=0),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"], axis=0), node("Add", ["d", "x"]),
+    ]  # fmt: skip
+    agree(model(nodes, x, constants), x, relative=1e-6)
+
+
 def test_moving_ops_keep_the_scale() -> None:
     x = {"x": reals(0, 1, 2, 6, 6)}
     constants: dict[str, Array] = {

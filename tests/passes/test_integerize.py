@@ -394,6 +394,13 @@ def test_layers_whose_weights_are_reals_are_listed() -> None:
         assert line in str(caught.value)
 
 
+def test_one_layer_whose_weights_are_reals_is_named() -> None:
+    plain = Const(np.ones((4, 1, 1, 4), np.float32), name="w")
+    y = quantized(Conv2d(image(), plain, name="only"), 0.1)
+    with pytest.raises(CompileError, match=r"conv2d %only: .* not quantized\ncalibration"):
+        integerize(graph_of(y))
+
+
 def test_an_unquantized_input_is_named() -> None:
     x = Input(DType.F32, (1, 4), name="x")
     y = quantized(Add(image("a", (1, 4)), Relu(x, name="r")), 0.1)
