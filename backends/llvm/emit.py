@@ -15,8 +15,9 @@ from irc.backends.llvm.call import Address, Call, Calls, most_tasks, products
 from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.numbers import Numbers, lifted
+from irc.backends.llvm.ranges import Range
 from irc.backends.llvm.target import Target
-from irc.backends.llvm.work import Chooser, KernelFunction, MicroKernel, Work
+from irc.backends.llvm.work import Chooser, KernelFunction, MicroKernel, Work, shift_classes
 from irc.compose import compose, describe
 from irc.errors import CompileError
 from irc.graph import Graph
@@ -217,7 +218,7 @@ class _Caller:
 
     def kernel(self, v: Kernel, temps: int | None) -> Iterator[Call]:
         """The calls that do one kernel, their functions emitted if they are new."""
-        e, work = self.emitter, work_of(v, self.buffers, alike=not self.emitter.target.shifts_lanes)
+        e, work = self.emitter, work_of(v, self.buffers, shift_classes(self.emitter.target))
         micro = e.choose(work, e.target)
         tasks = most_tasks(work, micro)
         first = self.call(work, micro, temps, tasks, products(work))
@@ -273,16 +274,16 @@ def places(graph: Graph) -> Mapping[Value, Buffer | None]:
     return dict(zip(graph.order, planned(graph).buffers, strict=True))
 
 
-def works(graph: Graph, *, alike: bool = False) -> list[Work]:
-    """The kernels of a scheduled graph, in the order in which they run; `alike` as in `Work`."""
+def works(graph: Graph, classes: tuple[Range, ...] = ()) -> list[Work]:
+    """The kernels of a scheduled graph, in the order in which they run; `classes` as in `Work`."""
     buffers = places(graph)
-    return [work_of(v, buffers, alike=alike) for v in graph.order if isinstance(v, Kernel)]
+    return [work_of(v, buffers, classes) for v in graph.order if isinstance(v, Kernel)]
 
 
 def work_of(
-    v: Kernel, buffers: Mapping[Value, Buffer | None], *, alike: bool = False
+    v: Kernel, buffers: Mapping[Value, Buffer | None], classes: tuple[Range, ...] = ()
 ) -> Work:
-    """The kernel with what the plan says of its operands and result; `alike` as in `Work`."""
+    """The kernel with what the plan says of its operands and result; `classes` as in `Work`."""
     result = buffers[v]
     assert result is not None, "a kernel's result has a place"
     operands = [buffers[a] for a in v.args]
@@ -295,7 +296,7 @@ def work_of(
         for a, p in zip(v.args, operands, strict=True)
     )
     loops, numbers = lifted(compose(v.body))
-    return Work(v, loops, strides, result.strides, aliased, alike, numbers)
+    return Work(v, loops, strides, result.strides, aliased, classes, numbers)
 
 
 def _overlap(a: Buffer, v: Value, b: Buffer, w: Value) -> bool:

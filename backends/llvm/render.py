@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Any
@@ -19,7 +20,7 @@ from irc.backends.llvm.address import Place, flat_index, slope
 from irc.backends.llvm.division import divide_signed, divide_unsigned, lacks_division
 from irc.backends.llvm.loop import counted, splat
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.rescale import kept, mul_shift_vector
+from irc.backends.llvm.rescale import high_pairs, in_pairs, kept, mul_shift_vector
 from irc.backends.llvm.target import Target
 from irc.errors import CompileError
 from irc.loops import (
@@ -53,6 +54,15 @@ def int_type(dtype: DType) -> Any:
 def is_vector(value: Any) -> bool:
     """Whether an LLVM value is a vector."""
     return isinstance(value.type, ir.VectorType)
+
+
+@dataclass(frozen=True)
+class High:
+    """High words of products, i32, the shifts that end them, and the largest that these can be."""
+
+    words: Any
+    shifts: Any
+    most: int
 
 
 class Renderer:
@@ -287,14 +297,37 @@ class Renderer:
             power = self.builder.shl(one, self.builder.sub(same, s))
             a = self.builder.mul(a, kept(self.builder, power))
             return mul_shift_vector(self.builder, a, m, same, (top, top), x86=x86, half=e.half)
+        a, s, (low, high) = self._raised(e, a, s)
+        return mul_shift_vector(
+            self.builder, a, m, s, (low, high), x86=x86, half=e.half, bits=bits if alike else None
+        )
+
+    def _raised(self, e: MulShift, a: Any, s: Any) -> tuple[Any, Any, tuple[int, int]]:
+        """a shifted left where its interval allows it, so that every shift is above 32; the
+        shifts, and their bounds."""
+        low, high = self.ranges.of(e.s)
         left = max(33 - low, 0)
         if left and high + left <= 63 and self._has_room(e, left):
             a = self.builder.shl(a, self.constant(left, a.type), flags=("nsw",))
             s = self.builder.add(s, self.constant(left, s.type))
             low, high = low + left, high + left
-        return mul_shift_vector(
-            self.builder, a, m, s, (low, high), x86=x86, half=e.half, bits=bits if alike else None
-        )
+        return a, s, (low, high)
+
+    def render_high(self, e: Expr) -> High | None:
+        """Of equation (6), on vectors of x86-64, the high words of the products and how far they
+        are still to be shifted and rounded, both in the order of `rescale.paired`; None where it is
+        something else, or shifts may be 32 or less."""
+        whole = isinstance(e, MulShift) and e.half and e.a.dtype is DType.I32 and e not in self.memo
+        if not whole or self.lanes % 4 or not self.varies(e):
+            return None
+        assert isinstance(e, MulShift)
+        a, m, s = (self.render_vector(x) for x in (e.a, e.m, e.s))
+        s = self._cast(s, e.s.dtype, DType.I32)
+        a, s, (low, high) = self._raised(e, a, s)
+        if low <= 32:
+            return None
+        shifts = self.builder.sub(s, self.constant(32, s.type))
+        return High(high_pairs(self.builder, a, m), in_pairs(self.builder, shifts), high - 32)
 
     def _has_room(self, e: MulShift, bits: int) -> bool:
         """Whether a, shifted left, fits 32 bits."""

@@ -61,6 +61,28 @@ def mul_shift_vector(
     return word if high <= 32 else builder.ashr(word, builder.sub(s, first))
 
 
+PAIRED = (0, 2, 1, 3)
+"""The order of every four lanes that `high_pairs` leaves."""
+
+
+def high_pairs(builder: Any, a: Any, m: Any) -> Any:
+    """The high words of the products of i32 lanes on x86-64, `in_pairs`: one shuffle takes them."""
+    first, second = (builder.bitcast(p, a.type) for p in _products(builder, a, m, x86=True))
+    count = a.type.count
+    odd = [g + i for g in range(0, count, 4) for i in (1, 3, count + 1, count + 3)]
+    return _take(builder, first, second, odd)
+
+
+def in_pairs(builder: Any, v: Any) -> Any:
+    """A vector in the order of `paired`."""
+    return _take(builder, v, v, paired(v.type.count))
+
+
+def paired(count: int) -> list[int]:
+    """Of every four lanes the even ones, then the odd ones."""
+    return [g + i for g in range(0, count, 4) for i in PAIRED]
+
+
 def kept(builder: Any, factor: Any) -> Any:
     """A factor that, on WebAssembly, LLVM takes as it is: knowing more of it, it would shift lane
     by lane what is to be multiplied by a power of two; extend it before a loop, and then no longer

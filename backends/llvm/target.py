@@ -111,6 +111,12 @@ class Target:
         return not self.is_wasm and (not self.is_x86 or self.vector_bytes >= 32)
 
     @property
+    def rounds_words(self) -> bool:
+        """Whether results are rounded when they are words of 16 bits (`kernels.late`): that is
+        quicker where no shuffle can leave some lanes as they are."""
+        return self.is_x86 and self.vector_bytes == 32
+
+    @property
     def halves(self) -> bool:
         """Whether the widest vectors are done in two turns, each half of them."""
         return self.vector_bytes == 64 and self.cpu in HALVES

@@ -29,7 +29,7 @@ from irc.backends.llvm.jit import foreign
 from irc.backends.llvm.profile import TimedNetwork, check_clock
 from irc.backends.llvm.selftest import golden_inputs
 from irc.backends.llvm.target import Target, aim
-from irc.backends.llvm.work import MicroKernel, Work
+from irc.backends.llvm.work import MicroKernel, Work, shift_classes
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.types import Array
@@ -82,7 +82,7 @@ def check_timeable(target: Target) -> None:
 def _unknown(graph: Graph, target: Target, known: Mapping[str, Measured]) -> dict[str, int]:
     """The works that no time is known of and that can be done in several ways: how many."""
     found: dict[str, int] = {}
-    for work in works(graph, alike=not target.shifts_lanes):
+    for work in works(graph, shift_classes(target)):
         ways = options(work, target)
         if len(ways) > 1:
             found[work_key(work, target, ways)] = len(ways)

@@ -38,8 +38,8 @@ class Work:
     strides: tuple[Shape, ...]
     result_strides: Shape
     aliased: bool = False
-    alike: bool = False
-    """Whether all lanes of a vector are shifted by one amount: then `facts` tell more of shifts."""
+    classes: tuple[Range, ...] = ()
+    """Of shifts, which a target does better than others (`shift_classes`): `facts` tell of them."""
     numbers: Numbers | None = None
 
     @property
@@ -63,8 +63,7 @@ class Work:
         so that few kernels differ by them."""
         found: dict[Source, Range] = {}
         for e in _rescalings(self.loops):
-            classes = (*NEAR_SHIFTS, *SHIFT_CLASSES) if self.alike else SHIFT_CLASSES
-            shifts = self._interval(e.s, classes)
+            shifts = self._interval(e.s, (*self.classes, *SHIFT_CLASSES))
             found |= shifts
             if any(low <= HIGH_HALF for low, _ in shifts.values()):
                 for addend in _addends(e.a):
@@ -91,10 +90,19 @@ NEAR_SHIFTS: tuple[Range, ...] = tuple(
     (low, low + 12) for low in (33, 39, 45, *range(32, 24, -1))
 )
 """Shifts that can be brought to one, where that is all that CPUs shift lanes by."""
+SMALL_SHIFTS: tuple[Range, ...] = ((33, 39),)
+"""Shifts that a product of 16 bits does, where results are rounded so."""
 HIGH_HALF = 32
 """A larger shift takes the high half of the product without shifting the accumulator first."""
 ADDEND_CLASSES: tuple[Range, ...] = tuple((-(2**k), 2**k) for k in (20, 24, 27, 31))
 """By how far an accumulator may at least be shifted left, its products being small enough."""
+
+
+def shift_classes(target: Target) -> tuple[Range, ...]:
+    """Those that a target does better than others."""
+    if not target.shifts_lanes:
+        return NEAR_SHIFTS
+    return SMALL_SHIFTS if target.rounds_words else ()
 
 
 def _rescalings(loops: Loops) -> list[MulShift]:

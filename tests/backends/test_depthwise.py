@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from irc.backends.llvm.kernels.rowpairs import best_tiles
+from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
@@ -81,3 +83,14 @@ def test_rows_of_padding(
     feed = rng.integers(0, 256, x.shape).astype(np.uint8)
     (name,) = kernels_agree(Graph("padded", (x,), (y,), ("y",)), {"x": feed}, target)
     assert "rowpairs" in name
+
+
+@pytest.mark.parametrize(
+    ("target", "width", "tile"),
+    [
+        ("x86-64-v3", 112, 4), ("x86-64-v3", 28, 4), ("x86-64-v3", 3, 3),
+        ("x86-64-v4+avx512vnni", 112, 8), ("x86-64-v4+avx512vnni", 28, 7), ("wasm32", 28, 7),
+    ],
+)  # fmt: skip
+def test_sums_of_a_tile_stay_in_registers(target: str, width: int, tile: int) -> None:
+    assert best_tiles(width, parse_target(target))[0] == tile

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from irc.backends.llvm import kernels
 from irc.backends.llvm.kernels import gemm_loops
+from irc.backends.llvm.kernels.gemm import gemms
 from irc.backends.llvm.module import generate_library
-from irc.backends.llvm.target import parse_target
+from irc.backends.llvm.target import Dot, Target, parse_target
+from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import Graph
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
@@ -84,7 +87,42 @@ def test_pairs_at_the_edge_of_saturation(zero: int, target: str) -> None:
     assert len(names) == len(safe) + len(unsafe)
     assert all(name.startswith("qgemm_u8i8_") for name in names), names
     if parse_target(target).dot.value == "maddubs":
-        assert ["split" in name for name in names] == [False] * len(safe) + [True] * len(unsafe)
+        apart = ["_split_" in name or "_maddwd_" in name for name in names]
+        assert apart == [False] * len(safe) + [True] * len(unsafe)
+
+
+MADDUBS = [t for t in TARGETS if parse_target(t).dot is Dot.MADDUBS]
+
+
+@pytest.fixture(params=["split", "maddwd"])
+def one_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the two that multiply pairs which could saturate, wherever there are any."""
+
+    def chosen(work: Work, target: Target) -> MicroKernel | None:
+        return next((k for k in gemms(work, target) if f"_{request.param}_" in k.name), None)
+
+    monkeypatch.setattr(kernels, "CANDIDATES", (chosen, *kernels.CANDIDATES))
+
+
+@pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
+@pytest.mark.usefixtures("one_kind")
+@examples(20)
+@given(convolutions(), st.sampled_from(MADDUBS))
+def test_pairs_that_could_saturate(drawn: Sample, target: str) -> None:
+    assert_selected(check(drawn, target), drawn)
+
+
+@pytest.mark.parametrize("target", MADDUBS)
+def test_a_first_layer_is_multiplied_as_words(target: str) -> None:
+    """One channel and many results: the copy of 16 bits is soon paid for."""
+    x = Input(DType.U8, (1, 9, 9, 1), Quant(0.5, 7), name="x")
+    w = Const(np.tile(np.array([127, 126, -125], np.int8), (24, 3, 1))[..., None])
+    b, m, s = np.zeros(24, np.int32), np.full(24, 2**30, np.int32), np.full(24, 38, np.int8)
+    y = QConv2d(x, w, Const(b), Const(m), Const(s), (1, 1), (1, 1, 1, 1), (1, 1), 1, (0, 255),
+                DType.U8, Quant(0.5, 3))  # fmt: skip
+    image = np.arange(81, dtype=np.uint8).reshape(1, 9, 9, 1) * 3
+    drawn = Sample(Graph("first", (x,), (y,), ("y",)), {"x": image})
+    assert "_maddwd_" in check(drawn, target)[0]
 
 
 @examples(20)

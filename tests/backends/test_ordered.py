@@ -3,17 +3,16 @@ all its edges on every target that multiplies by `vpmaddubsw`."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 
 from irc.backends.llvm import kernels
-from irc.backends.llvm.kernels.order import LIMIT, MATCHED, best_order, like_signed, table
-from irc.backends.llvm.kernels.ordered import ordered
-from irc.backends.llvm.target import Dot, parse_target
+from irc.backends.llvm.kernels.order import LIMIT, MATCHED, Table, best_order, like_signed
+from irc.backends.llvm.kernels.ordered import ordereds
+from irc.backends.llvm.target import Dot, Target, parse_target
+from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
@@ -26,11 +25,20 @@ from tests.ops.sampling import Sample
 MADDUBS = [t for t in TARGETS if parse_target(t).dot is Dot.MADDUBS]
 
 
-@pytest.fixture
-def wherever_possible(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where no words go together, or few."""
-    always = partial(ordered, always=True)
+@pytest.fixture(params=["narrow", "wide"])
+def wherever_possible(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where no words go together, or few; by blocks of one vector of channels or of two."""
+    pick = {"narrow": min, "wide": max}[request.param]
+
+    def always(work: Work, target: Target) -> MicroKernel | None:
+        return pick(ordereds(work, target), key=_channels, default=None)
+
     monkeypatch.setattr(kernels, "CANDIDATES", (always, *kernels.CANDIDATES))
+
+
+def _channels(kernel: MicroKernel) -> int:
+    """Of a block, by its name: `qgemm_u8i8_4x16_…`."""
+    return int(kernel.name.split("_")[2].split("x")[1])
 
 
 def normal(seed: int, channels: int, words: int, deviation: float = 25) -> Array:
@@ -70,14 +78,18 @@ def test_one_channel_is_enough_to_part_two_words() -> None:
     assert best_order(block).pairs == 0
 
 
-def test_a_table_counts_and_then_tells_where_words_lie() -> None:
+@pytest.mark.parametrize(("far", "size"), [(2**16 - 1, 2), (2**16, 4)])
+def test_a_table_counts_and_then_tells_where_words_lie(far: int, size: int) -> None:
     block = np.zeros((8, 3, 4), np.int8)
     block[0, 1, :2] = 64
-    order = best_order(block)
-    words = table(order, np.array([0, 4, 40], np.int32)).view(np.int32)
-    assert list(words[:2]) == [1, 1]
-    assert sorted(words[2:4]) == [0, 40]
-    assert words[4] == 4
+    offsets = np.array([0, 4, far], np.int32)
+    table = Table.of(offsets)
+    content = table.content(best_order(block), offsets)
+    assert list(content[:8].view(np.int32)) == [1, 1]
+    words = content[8 : 8 + 3 * size].view(f"u{size}")
+    assert sorted(words[:2]) == [0, far]
+    assert words[2] == 4
+    assert len(content) == table.nbytes
 
 
 # ------------------------------------------------------------ the kernel
@@ -86,7 +98,8 @@ def test_a_table_counts_and_then_tells_where_words_lie() -> None:
 def assert_ordered(names: list[str], drawn: Sample) -> None:
     """`vpmaddubsw` that could saturate is not for this kernel."""
     first = next(name for name in names if name.startswith("qgemm_u8i8_"))
-    assert "_ordered_" in first or "_split_" in first, f"{names} for\n{drawn.graph}"
+    others = ("_ordered_", "_split_", "_maddwd_")
+    assert any(kind in first for kind in others), f"{names} for\n{drawn.graph}"
 
 
 @pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
@@ -133,7 +146,7 @@ def deep(channels: int, depth: int) -> Sample:
 
 @pytest.mark.parametrize("target", [t for t in MADDUBS if t == "x86-64-v3"])
 def test_deep_layers_take_it_and_share_it(target: str) -> None:
-    """Blocks of 16 channels, the last of which has 5, cut for threads."""
+    """Blocks of 8 channels, the last of which has 5, cut for threads."""
     drawn = deep(53, 512)
     assert "_ordered_" in check(drawn, target)[0]
     for threads in (2, 3):

@@ -47,17 +47,23 @@ PAIRS = {
 @dataclass(frozen=True)
 class Costs:
     """What one vector of products takes: cycles on two multiply ports, one more for sums;
-    instructions; registers besides accumulators, weights and the broadcast activation."""
+    instructions; registers besides accumulators, weights and the broadcast activation; cycles of
+    each load that nothing hides, and of a vector of channels' constants behind the products;
+    instructions that begin in a cycle."""
 
     cycles: float
     instructions: int
     temporaries: int
+    load: float = 0.0
+    constants: float = 0.0
+    width: int = 4
 
 
 _COSTS = {
-    "vpdpbusd": Costs(0.5, 1, 0), "maddubs": Costs(1.0, 3, 2), "split": Costs(2.0, 6, 2),
-    "maddwd": Costs(2 / 3, 2, 1), "vpdpwssd": Costs(0.5, 1, 0), "dot_i16x8": Costs(2 / 3, 2, 2),
-    "relaxed": Costs(0.5, 1, 4), "sdot": Costs(0.5, 1, 0), "smlal": Costs(1.5, 3, 9),
+    "vpdpbusd": Costs(0.5, 1, 0), "vpdpwssd": Costs(0.5, 1, 0), "sdot": Costs(0.5, 1, 0),
+    "maddubs": Costs(1.0, 3, 2, 0.03, 2.5, 6), "split": Costs(2.0, 6, 2, 0.03, 2.5, 6),
+    "maddwd": Costs(2 / 3, 2, 1, 0.03, 2.5, 6), "dot_i16x8": Costs(2 / 3, 2, 2, 0.2),
+    "relaxed": Costs(0.5, 1, 4, 0.2), "smlal": Costs(1.5, 3, 9, 0.2),
 }  # fmt: skip
 
 
@@ -99,6 +105,21 @@ class DotProduct:
     def temporaries(self) -> int:
         """Registers that products are in before they are added up, and the like."""
         return _COSTS[self.kind].temporaries
+
+    @property
+    def exposed(self) -> float:
+        """Cycles of a load that nothing hides."""
+        return _COSTS[self.kind].load or 0.1 * self.halves
+
+    @property
+    def width(self) -> int:
+        """Instructions that begin in a cycle."""
+        return _COSTS[self.kind].width
+
+    @property
+    def constants(self) -> float:
+        """Cycles by which a vector of channels costs a tile more."""
+        return _COSTS[self.kind].constants
 
     @property
     def by_lane(self) -> bool:

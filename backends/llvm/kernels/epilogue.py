@@ -9,7 +9,16 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import Place
-from irc.backends.llvm.kernels.narrow import BITS, loaded_zero, narrow, narrowing, register_bytes
+from irc.backends.llvm.kernels.late import late
+from irc.backends.llvm.kernels.narrow import (
+    BITS,
+    kept_bits,
+    loaded_zero,
+    narrow,
+    narrow_late,
+    narrowing,
+    register_bytes,
+)
 from irc.backends.llvm.kernels.sums import bind_sums
 from irc.backends.llvm.loop import I64
 from irc.backends.llvm.ranges import Ranges
@@ -73,8 +82,13 @@ def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> lis
         return [r.render(root) for r in renderers]
     for r in renderers:
         bind_sums(r, f.target, ends.wide)
+    zero = loaded_zero(renderers[0], ends)
+    if f.target.rounds_words:
+        words = [late(r, ends.wide, kept_bits(ends)) for r in renderers]
+        if found := [w for w in words if w is not None]:
+            return narrow_late(f.builder, ends, found, nbytes, zero)
     wide = [r.render_bounded(ends.wide, BITS) for r in renderers]
-    return narrow(f.builder, ends, wide, nbytes, loaded_zero(renderers[0], ends))
+    return narrow(f.builder, ends, wide, nbytes, zero)
 
 
 def fixed(

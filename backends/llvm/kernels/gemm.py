@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from math import ceil
+from dataclasses import dataclass
+from math import ceil, prod
 
 import numpy as np
 
@@ -24,6 +25,10 @@ from irc.types import Array
 
 EPILOGUE_CYCLES = 10
 """Per vector of results, roughly: bias, multiply, shift, clamp, pack, store."""
+COPY_CYCLES = 4
+"""Per vector of bytes that are copied as 16 bits."""
+HALF_STORE = 0.5
+"""More for a vector whose bytes are stored by themselves: they are half of what two are."""
 
 
 def gemm(work: Work, target: Target) -> MicroKernel | None:
@@ -45,17 +50,40 @@ def gemms(work: Work, target: Target) -> Iterator[MicroKernel]:
     if dot.widens:
         product = widened(work, product)
     half = dataclasses.replace(dot, nbytes=dot.nbytes // 2)
-    found = [(d, *t) for d in ((dot, half) if dot.turns > 1 else (dot,))
+    found = [_Way(product, d, *t, proof) for d in ((dot, half) if dot.turns > 1 else (dot,))
              for t in best_tiles(product, d, target.registers)]  # fmt: skip
-    for d, tile, cycles in sorted(found, key=lambda way: way[2]):
-        yield _kernel(product, d, tile, cycles, proof)
+    if dot.kind == "split":
+        found += _in_words(work, product, dot, target.registers)
+    for way in sorted(found, key=lambda way: way.cycles):
+        yield _kernel(way)
     if half.nbytes >= 16:
-        yield _kernel(product, half, *best_tile(product, half, target.registers), proof)
+        yield _kernel(_Way(product, half, *best_tile(product, half, target.registers), proof))
 
 
-def _kernel(
-    product: Product, dot: DotProduct, tile: Tile, cycles: float, proof: str
-) -> MicroKernel:
+@dataclass(frozen=True)
+class _Way:
+    """A product, by which instructions and tiles, its estimated cycles, and what was proved."""
+
+    product: Product
+    dot: DotProduct
+    tile: Tile
+    cycles: float
+    proof: str
+
+
+def _in_words(
+    work: Work, product: Product, dot: DotProduct, registers: int
+) -> Iterator[_Way]:
+    """The ways over a copy of the activations as 16 bits."""
+    wide, dot = widened(work, product), dataclasses.replace(dot, kind="maddwd")
+    assert wide.copy is not None, "what is widened is copied"
+    copied = prod(wide.copy.padded) * product.pixels[0] / dot.nbytes * COPY_CYCLES
+    for tile, cycles in best_tiles(wide, dot, registers):
+        yield _Way(wide, dot, tile, cycles + copied, "bytes are multiplied as 16 bits: exact")
+
+
+def _kernel(way: _Way) -> MicroKernel:
+    product, dot, tile = way.product, way.dot, way.tile
     name = f"qgemm_u8i8_{tile.rows}x{tile.vectors * dot.lanes}_{dot.kind}_{dot.nbytes * 8}"
     cut, units = best_cut(product, dot, tile)
     ideal = products_cycles(product, dot)
@@ -68,8 +96,8 @@ def _kernel(
         scratch=product.copy.nbytes if product.copy else 0,
         units=units,
         reason=f"tile of {tile.rows} pixels x {tile.vectors * dot.lanes} channels:"
-        f" {100 * ideal / max(cycles, 1):.0f} % of its cycles multiply",
-        proof=proof,
+        f" {100 * ideal / max(way.cycles, 1):.0f} % of its cycles multiply",
+        proof=way.proof,
     )
 
 
@@ -123,29 +151,30 @@ def best_cut(p: Product, dot: DotProduct, tile: Tile) -> tuple[str, int]:
     return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)
 
 
-def cost(p: Product, dot: DotProduct, tile: Tile) -> float:
-    """Estimated cycles by a tile."""
+def cost(p: Product, dot: DotProduct, tile: Tile, part: float = 1) -> float:
+    """Estimated cycles by a tile, where products take this part of their instructions."""
     columns = sum(
-        _tile_cycles(p.depth, rows, vectors, dot) * many_rows * many_vectors
+        _tile_cycles(p.depth, rows, vectors, dot, part) * many_rows * many_vectors
         for rows, many_rows in _split(p.pixels[2], tile.rows)
         for vectors, many_vectors in _split(vectors_of(p, dot), tile.vectors)
     )
     return columns * p.groups * p.pixels[0] * p.pixels[1]
 
 
-def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct) -> float:
-    """Two multiply ports, two load ports, four instructions a cycle, and the latency of a chain of
+def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct, part: float) -> float:
+    """Two multiply ports, two load ports, some instructions a cycle, and the latency of a chain of
     dot products; some of the loads are not hidden, and so is some of every tile. What is done in
-    two turns takes twice a port, also in the epilogue, which is quicker where there are halves."""
-    multiply = rows * vectors * dot.cycles
-    loads = rows + vectors * dot.streams
-    issue = (rows * vectors * dot.instructions + loads + 3) / 4
+    two turns takes twice a port, also in the epilogue, which is quicker where there are halves.
+    Where products take a `part` of their instructions, tables of words are read for it."""
+    multiply = rows * vectors * dot.cycles * part
+    loads = rows + vectors * dot.streams + (part < 1)
+    issue = (rows * vectors * dot.instructions * part + loads + 3) / dot.width
     latency = 5.0 if dot.kind == "vpdpbusd" else 1.0
-    exposed = loads * (0.2 if dot.temporaries else 0.1 * dot.halves)
     loading = (rows + vectors * dot.streams * dot.turns) / 2
-    word = max(multiply, loading, issue, latency) + exposed
+    word = max(multiply, loading, issue, latency) + loads * dot.exposed
     epilogue = EPILOGUE_CYCLES * (dot.turns / 2 if dot.halves else 1)
-    return depth * word + rows * vectors * epilogue + 5
+    behind = rows * (vectors * epilogue + vectors % 2 * HALF_STORE) + vectors * dot.constants
+    return depth * word + behind + 5
 
 
 def _split(extent: int, step: int) -> list[tuple[int, int]]:
@@ -175,6 +204,8 @@ def pack(packed: Array, dot: DotProduct, vectors: int) -> Array:
 def _streams(block: Array, dot: DotProduct) -> Array:
     """[words, streams, lanes, 4]."""
     words = dot.arranged(np.ascontiguousarray(block.transpose(1, 0, 2)))
+    if dot.kind == "maddwd":
+        return words.astype(np.int16)[:, None].view(np.int8)
     if dot.streams == 1:
         return words[:, None]
     even, odd = words.copy(), words.copy()

@@ -15,11 +15,13 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import call
-from irc.backends.llvm.kernels.lanes import part
+from irc.backends.llvm.kernels.lanes import part, parts
+from irc.backends.llvm.kernels.late import Late
 from irc.backends.llvm.kernels.packs import pack, packs
 from irc.backends.llvm.loop import splat
 from irc.backends.llvm.numbers import is_number
 from irc.backends.llvm.render import Renderer
+from irc.backends.llvm.rescale import paired
 from irc.backends.llvm.target import Target
 from irc.loops import Binary, Cast, Expr, Int
 from irc.types import DType
@@ -28,6 +30,9 @@ I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 Bounds = tuple[int, int]
 BITS = 9
 """Of a result and its sign without its zero point, where it is a byte before it is clamped."""
+_MULHRS = {16: "ssse3.pmul.hr.sw.128", 32: "avx2.pmul.hr.sw", 64: "avx512.pmul.hr.sw.512"}
+YMM = 32
+"""Bytes of a vector that AVX2 permutes."""
 AT_ONCE = 4
 """Vectors of 32-bit lanes whose bytes fill one."""
 
@@ -71,6 +76,15 @@ def loaded_zero(renderer: Renderer, n: Narrowing) -> Any:
     return renderer.render(n.zero) if isinstance(n.zero, Expr) else None
 
 
+def kept_bits(n: Narrowing) -> int:
+    """How many bits below a result's last one may be packed with it: what saturates as a word must
+    still be beyond the bounds. 7 as long as the zero point is a byte of its type: 2^8 and it come
+    to more than the largest byte then, -2^8 and it to less than the smallest; else 6, for any zero
+    point is less than 2^8."""
+    known = isinstance(n.zero, int) and n.dtype.min <= n.zero <= n.dtype.max
+    return 7 if known else 6
+
+
 def register_bytes(target: Target, lanes: int) -> int:
     """Bytes of the vectors that results of `lanes` i32 are packed from: one, two or four of the
     widest; 0 where they don't fill such."""
@@ -82,10 +96,12 @@ def register_bytes(target: Target, lanes: int) -> int:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A vector, and which of all the elements its lanes hold."""
+    """A vector, which of all the elements its lanes hold, and what rounds these once they are
+    words (`Late`)."""
 
     value: Any
     order: tuple[int, ...]
+    factors: Any = None
 
 
 def narrow(
@@ -93,12 +109,25 @@ def narrow(
 ) -> list[Any]:
     """The bytes of vectors of i32, all of one length, made of registers of `nbytes`; `zero` is the
     zero point, i32, where that is loaded."""
-    lanes, each = nbytes // 4, values[0].type.count
-    registers = [
-        _Packed(part(builder, v, range(i, i + lanes)), tuple(range(i, i + lanes)))
-        for v in values
-        for i in range(0, each, lanes)
-    ]
+    each = values[0].type.count
+    return _narrowed(builder, n, [_Packed(v, tuple(range(each))) for v in values], nbytes, zero)
+
+
+def narrow_late(
+    builder: Any, n: Narrowing, values: Sequence[Late], nbytes: int, zero: Any = None
+) -> list[Any]:
+    """The same of what is still to be rounded."""
+    order = tuple(paired(values[0].words.type.count))
+    wide = [_Packed(v.words, order, v.factors) for v in values]
+    return _narrowed(builder, n, wide, nbytes, zero)
+
+
+def _narrowed(
+    builder: Any, n: Narrowing, values: Sequence[_Packed], nbytes: int, zero: Any
+) -> list[Any]:
+    lanes, each = nbytes // 4, len(values[0].order)
+    registers = [_lanes_of(builder, v, range(i, i + lanes))
+                 for v in values for i in range(0, each, lanes)]  # fmt: skip
     results: list[Any] = []
     while registers:
         size = next(g for g in (AT_ONCE, 2, 1) if g <= len(registers))
@@ -106,6 +135,12 @@ def narrow(
         results += _apart(builder, packed, each, size * lanes // each)
         registers = registers[size:]
     return results
+
+
+def _lanes_of(builder: Any, p: _Packed, lanes: range) -> _Packed:
+    """Some lanes."""
+    value, factors = (v if v is None else part(builder, v, lanes) for v in (p.value, p.factors))
+    return _Packed(value, p.order[lanes.start : lanes.stop], factors)
 
 
 def narrow_lanes(builder: Any, n: Narrowing, registers: Sequence[Any], zero: Any = None) -> Any:
@@ -136,7 +171,7 @@ def _bytes(
     builder: Any, n: Narrowing, registers: list[_Packed], zero: Any = None
 ) -> _Packed:
     """One to four vectors of i32 as bytes."""
-    words = [_pack(builder, "packssdw", p) for p in _pairs(builder, registers)]
+    words = [_rounded(builder, _pack(builder, "packssdw", p)) for p in _pairs(builder, registers)]
     zero = n.zero if zero is None else zero
     words = [_Packed(_add(builder, w.value, zero), w.order) for w in words]
     kind = "packuswb" if n.dtype is DType.U8 else "packsswb"
@@ -158,10 +193,9 @@ def _pairs(builder: Any, registers: list[_Packed]) -> list[tuple[_Packed, _Packe
 def _halves(builder: Any, p: _Packed) -> tuple[_Packed, _Packed]:
     count = p.value.type.count
     if count * p.value.type.element.width <= 128:
-        return p, _Packed(p.value, ())
+        return p, _Packed(p.value, (), p.factors)
     low, high = range(count // 2), range(count // 2, count)
-    first, second = (part(builder, p.value, r) for r in (low, high))
-    return _Packed(first, p.order[: count // 2]), _Packed(second, p.order[count // 2 :])
+    return _lanes_of(builder, p, low), _lanes_of(builder, p, high)
 
 
 def _pack(builder: Any, kind: str, pair: tuple[_Packed, _Packed]) -> _Packed:
@@ -172,7 +206,19 @@ def _pack(builder: Any, kind: str, pair: tuple[_Packed, _Packed]) -> _Packed:
     order: list[int] = []
     for i in range(0, count, step):
         order += [*a.order[i : i + step], *b.order[i : i + step]]
-    return _Packed(pack(builder, kind, a.value, b.value), tuple(order))
+    factors = None
+    if a.factors is not None:
+        factors = pack(builder, kind, a.factors, b.factors)
+    return _Packed(pack(builder, kind, a.value, b.value), tuple(order), factors)
+
+
+def _rounded(builder: Any, words: _Packed) -> _Packed:
+    """Words multiplied by their factors, if they have any, halved 15 times and rounded."""
+    if words.factors is None:
+        return words
+    kind = words.value.type
+    name = f"llvm.x86.{_MULHRS[kind.count * 2]}"
+    return _Packed(call(builder, name, kind, [words.value, words.factors]), words.order)
 
 
 def _add(builder: Any, words: Any, zero: Any) -> Any:
@@ -199,13 +245,17 @@ def bounded(
 
 
 def _apart(builder: Any, packed: _Packed, each: int, count: int) -> list[Any]:
-    """The results that were packed together, `each` lanes, in order."""
+    """The results that were packed together, `each` lanes, in order. In a vector of 32 bytes one
+    shuffle and one permutation put all of them in order."""
     lanes: dict[int, list[int]] = {}
     for lane, element in enumerate(packed.order):
         lanes.setdefault(element, []).append(lane)
-    undefined = ir.Constant(packed.value.type, ir.Undefined)
-    masks = ([lanes[e][k] for e in range(each)] for k in range(count))
-    return [
-        builder.shuffle_vector(packed.value, undefined, ir.Constant(ir.VectorType(I32, each), m))
-        for m in masks
-    ]
+    order = [lanes[e][k] for k in range(count) for e in range(each)]
+    if len(order) != YMM or count == 1:
+        return [part(builder, packed.value, order[i : i + each])
+                for i in range(0, len(order), each)]  # fmt: skip
+    whole = part(builder, packed.value, order)
+    kind = ir.FunctionType(whole.type, [whole.type])
+    # LLVM can't look through the empty code: it would shuffle each result by itself.
+    whole = builder.asm(kind, "", "=x,0", [whole], side_effect=False)
+    return parts(builder, whole, each)

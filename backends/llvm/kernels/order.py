@@ -27,6 +27,8 @@ LIMIT = 128
 ROUNDS, MATCHED = 24, 256
 """Attempts to find partners where words are many; words that are matched one by one."""
 LINE = 64
+COUNTS = 8
+"""Bytes of two numbers."""
 SAVED = 1 / 6
 """Of the instructions of two words' products, where they are added in 16 bits."""
 
@@ -87,17 +89,32 @@ def matching(sums: Array) -> Array:
     return np.asarray(order[np.array(pairs, np.int64).reshape(-1, 2)])
 
 
-def table_bytes(depth: int) -> int:
-    """Bytes of the table in front of the weights of a block of channels."""
-    return aligned(4 * (2 + depth), LINE)
+@dataclass(frozen=True)
+class Table:
+    """What stands in front of the weights of a block of channels: how many pairs and others there
+    are, then the offset of each of `depth` words in order, in `size` bytes."""
 
+    depth: int
+    size: int
 
-def table(order: Order, offsets: Array) -> Array:
-    """As bytes: how many pairs and others there are, then the offset of each word in order."""
-    content = np.zeros(table_bytes(len(order.words)) // 4, np.int32)
-    content[0], content[1] = order.pairs, len(order.words) - 2 * order.pairs
-    content[2 : 2 + len(order.words)] = offsets[order.words]
-    return content.view(np.int8)
+    @classmethod
+    def of(cls, offsets: Array) -> Table:
+        """For these offsets."""
+        return cls(len(offsets), 2 if offsets.max(initial=0) < 2**16 else 4)
+
+    @property
+    def nbytes(self) -> int:
+        """Of a whole one."""
+        return aligned(COUNTS + self.size * self.depth, LINE)
+
+    def content(self, order: Order, offsets: Array) -> Array:
+        """As i8."""
+        made = np.zeros(self.nbytes, np.int8)
+        counts = np.array([order.pairs, len(order.words) - 2 * order.pairs], np.int32)
+        made[:COUNTS] = counts.view(np.int8)
+        sorted_ = offsets[order.words].astype(f"u{self.size}").view(np.int8)
+        made[COUNTS : COUNTS + len(sorted_)] = sorted_
+        return made
 
 
 @dataclass(frozen=True)
@@ -105,17 +122,18 @@ class OrderedTile:
     """A tile of accumulators, its words taken in a block's order."""
 
     tile: RegisterTile
+    table: Table
 
     def run(
-        self, builder: Any, x: Any, block: Any, depth: int, ahead: Ahead | None = None
+        self, builder: Any, x: Any, block: Any, ahead: Ahead | None = None
     ) -> list[Any]:
         """The accumulators of pixels from `x` on, after all words of a block, whose table and
         weights lie at `block`."""
         pairs, others = (self._count(builder, block, i) for i in range(2))
-        offsets, weights = at(builder, block, 8), at(builder, block, table_bytes(depth))
+        offsets, weights = at(builder, block, COUNTS), at(builder, block, self.table.nbytes)
         sums = self._loop(builder, x, (offsets, weights), pairs, 2, self.tile.zeros(), ahead)
         done = builder.shl(pairs, ir.Constant(I64, 1))
-        offsets = at(builder, offsets, times(builder, done, 4))
+        offsets = at(builder, offsets, times(builder, done, self.table.size))
         weights = at(builder, weights, times(builder, done, self.tile.step))
         left = ahead and ahead.after(builder, done)
         return self._loop(builder, x, (offsets, weights), others, 1, sums, left)
@@ -131,7 +149,7 @@ class OrderedTile:
         offsets, weights = rest
 
         def body(index: Any, carried: list[Any]) -> list[Any]:
-            table = at(builder, offsets, times(builder, index, 4 * words))
+            table = at(builder, offsets, times(builder, index, self.table.size * words))
             packed = at(builder, weights, times(builder, index, self.tile.step * words))
             if ahead is not None:
                 ahead.after(builder, times(builder, index, words)).fetch(builder, words)
@@ -147,8 +165,10 @@ class OrderedTile:
         vector = ir.VectorType(I8, dot.nbytes)
         sources = []
         for word in range(count):
-            offset = builder.load(at(builder, table, 4 * word), typ=I32, align=4)
-            sources.append(at(builder, x, builder.sext(offset, I64)))
+            size = self.table.size
+            place = at(builder, table, size * word)
+            offset = builder.load(place, typ=ir.IntType(8 * size), align=size)
+            sources.append(at(builder, x, builder.zext(offset, I64)))
         weights = [
             builder.load(at(builder, packed, i * dot.nbytes), typ=vector, align=16)
             for i in range(count * tile.vectors)

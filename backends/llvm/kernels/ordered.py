@@ -5,6 +5,8 @@ of most layers go two at a time through `vpmaddwd`, exactly.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,10 @@ from irc.backends.llvm.kernels.gemm import (
     cost,
     layout_key,
     narrowed,
-    products_cycles,
 )
-from irc.backends.llvm.kernels.gemm_loops import ChannelBlock, Gemm, Tile, Use
+from irc.backends.llvm.kernels.gemm_loops import ChannelBlock, Gemm, Tile, Use, vectors_of
 from irc.backends.llvm.kernels.memory import at
-from irc.backends.llvm.kernels.order import SAVED, OrderedTile, best_order, table, table_bytes
+from irc.backends.llvm.kernels.order import SAVED, OrderedTile, Table, best_order
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile
 from irc.backends.llvm.target import Target
@@ -31,29 +32,45 @@ SAMPLES = 3
 """Blocks of channels by which it is judged how many words find a partner."""
 VECTORS = 2
 """Of channels in a block: more of them would leave fewer pairs, and fewer registers."""
+LOOPS = 6
+"""Cycles of a tile for its two loops, whose rounds a block's table counts."""
+TAP = 4
+"""Cycles of a row of taps, which is a loop without a table."""
 RESERVED = 8
 """Registers for weights of two words, the activations' and what is on the way."""
 
 
-def ordered(work: Work, target: Target, *, always: bool = False) -> MicroKernel | None:
+def ordered(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for one convolution or linear layer on `vpmaddubsw`, where an order of its words
-    pays (or `always`)."""
+    pays."""
+    found = _product(work, target)
+    if found is None:
+        return None
+    product, dot = found
+    plain = best_tile(product, dot, target.registers)[1]
+    tile, cycles = _ways(product, dot, target.registers)[0]
+    return _kernel(product, dot, tile, plain / cycles) if cycles < plain else None
+
+
+def ordereds(work: Work, target: Target) -> Iterator[MicroKernel]:
+    """The kernels, by blocks of either width, whether they pay or not."""
+    found = _product(work, target)
+    if found is None:
+        return
+    product, dot = found
+    plain = best_tile(product, dot, target.registers)[1]
+    for tile, cycles in _ways(product, dot, target.registers):
+        yield _kernel(product, dot, tile, plain / cycles)
+
+
+def _product(work: Work, target: Target) -> tuple[Product, DotProduct] | None:
+    """The product of a work that `vpmaddubsw` multiplies exactly."""
     product = match(work)
     chosen = None if product is None else choose(target, product.packed)
     if product is None or chosen is None or chosen[0].kind != "maddubs":
         return None
     product = flatten(work, product)
-    dot = narrowed(chosen[0], product.columns)
-    tile, cycles = _best(product, dot, target.registers)
-    plain = best_tile(product, dot, target.registers)[1]
-    return _kernel(product, dot, tile, plain / cycles) if always or cycles < plain else None
-
-
-def ordereds(work: Work, target: Target) -> Iterator[MicroKernel]:
-    """The kernel, whether it pays or not."""
-    made = ordered(work, target, always=True)
-    if made is not None:
-        yield made
+    return product, narrowed(chosen[0], product.columns)
 
 
 def direct_cycles(product: Product, target: Target) -> float:
@@ -64,17 +81,30 @@ def direct_cycles(product: Product, target: Target) -> float:
     plain = best_tile(product, chosen[0], target.registers)[1]
     if chosen[0].kind != "maddubs":
         return plain
-    return min(plain, _best(product, narrowed(chosen[0], product.columns), target.registers)[1])
+    dot = narrowed(chosen[0], product.columns)
+    return min(plain, _ways(product, dot, target.registers)[0][1])
 
 
-def _best(p: Product, dot: DotProduct, registers: int) -> tuple[Tile, float]:
-    """The tile and its estimated cycles."""
-    vectors = min(VECTORS, -(-p.columns // dot.lanes))
-    most = (registers - RESERVED) // vectors
-    saved = SAVED * _paired(p, vectors * dot.lanes) * products_cycles(p, dot)
-    tiles = [Tile(rows, vectors) for rows in range(1, most + 1)]
-    best = min(tiles, key=lambda tile: (cost(p, dot, tile), -tile.rows))
-    return best, cost(p, dot, best) - saved
+def _ways(p: Product, dot: DotProduct, registers: int) -> list[tuple[Tile, float]]:
+    """Of either width of blocks the tile of fewest estimated cycles, and these; the best first."""
+    found = []
+    for vectors in range(1, min(VECTORS, vectors_of(p, dot)) + 1):
+        most = (registers - RESERVED) // vectors
+        part = 1 - SAVED * _paired(p, vectors * dot.lanes)
+        tiles = [Tile(rows, vectors) for rows in range(1, most + 1)]
+        loops = LOOPS - TAP * (p.taps[0][0] - 1)
+        costs = [(cost(p, dot, tile, part) + loops * _tiles(p, dot, tile), -tile.rows, tile)
+                 for tile in tiles]  # fmt: skip
+        cycles, _, best = min(costs, key=lambda c: c[:2])
+        found.append((best, cycles))
+    return sorted(found, key=lambda way: way[1])
+
+
+def _tiles(p: Product, dot: DotProduct, tile: Tile) -> int:
+    """How often a tile is computed."""
+    images, rows, columns = p.pixels
+    blocks = ceil(vectors_of(p, dot) / tile.vectors)
+    return images * rows * ceil(columns / tile.rows) * blocks * p.groups
 
 
 def _paired(p: Product, channels: int) -> float:
@@ -107,6 +137,8 @@ def pack(p: Product, dot: DotProduct, vectors: int) -> tuple[Array, float]:
     """Per group and block of channels its table, then its weights in order, as `gemm` has them; and
     the part of the words that is paired."""
     size, parts, pairs = vectors * dot.lanes, list[Array](), 0
+    places = offsets(p)
+    table = Table.of(places)
     for group in p.packed:
         for start in range(0, p.columns, size):
             part = group[start : start + size]
@@ -115,7 +147,7 @@ def pack(p: Product, dot: DotProduct, vectors: int) -> tuple[Array, float]:
             block = np.zeros((lanes, *part.shape[1:]), np.int8)
             block[: len(part)] = part
             words = block.transpose(1, 0, 2)[order.words]
-            parts += [table(order, offsets(p)), words.reshape(-1)]
+            parts += [table.content(order, places), words.reshape(-1)]
             pairs += order.pairs
     return np.concatenate(parts), 4 * pairs / (len(parts) * p.depth)
 
@@ -132,9 +164,13 @@ class _Ordered(Gemm):
     @property
     def header(self) -> int:
         """Bytes of the table."""
-        return table_bytes(self.p.depth)
+        return self._table.nbytes
 
     def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile, use: Use) -> list[Any]:
         """By the block's table."""
         ahead = self.ahead(at(self.builder, block.weights, self.header), tile, use)
-        return OrderedTile(tile).run(self.builder, first, block.weights, self.p.depth, ahead)
+        return OrderedTile(tile, self._table).run(self.builder, first, block.weights, ahead)
+
+    @cached_property
+    def _table(self) -> Table:
+        return Table.of(offsets(self.p))

@@ -66,6 +66,9 @@ TILE = 8
 """Pixels that are computed together, at most."""
 TILES = 3
 """Of how many widths there are kernels."""
+SPILLED = 0.45
+"""Of the time of a pixel: more, where its sums don't stay in registers beside weights; sums of four
+pixels do in 16 registers."""
 
 
 def depthwise_pairs(work: Work, target: Target) -> MicroKernel | None:
@@ -80,9 +83,24 @@ def rowpairs(work: Work, target: Target) -> Iterator[MicroKernel]:
         return
     node = found.node
     strip = best_strip(node, found.blocks[0].lanes)
-    tiles = sorted(range(1, TILE + 1), key=lambda t: (ceil(node.shape[2] / t) * (t + 1), -t))
-    for tile in tiles[:TILES]:
+    for tile in best_tiles(node.shape[2], target)[:TILES]:
         yield _kernel(found, strip, tile, target)
+
+
+def best_tiles(width: int, target: Target) -> list[int]:
+    """Widths of tiles for rows of so many pixels, the one first that loads and computes least."""
+    free = target.registers // 4
+    if not target.is_x86 or free >= TILE:
+        return sorted(range(1, TILE + 1), key=lambda t: (ceil(width / t) * (t + 1), -t))
+
+    def cost(tile: int) -> float:
+        return (tile + 1 + SPILLED * max(0, tile - free)) * (tile > 0)
+
+    def costs(tile: int) -> tuple[float, int]:
+        whole, rest = divmod(width, tile)
+        return whole * cost(tile) + cost(rest), -tile
+
+    return sorted(range(1, min(TILE, width) + 1), key=costs)
 
 
 def _kernel(found: Channelwise, strip: Strip, tile: int, target: Target) -> MicroKernel:
