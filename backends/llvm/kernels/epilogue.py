@@ -82,13 +82,13 @@ def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> lis
         return [r.render(root) for r in renderers]
     for r in renderers:
         bind_sums(r, f.target, ends.wide)
-    zero = loaded_zero(renderers[0], ends)
     if f.target.rounds_words:
         words = [late(r, ends.wide, kept_bits(ends)) for r in renderers]
         if found := [w for w in words if w is not None]:
-            return narrow_late(f.builder, ends, found, nbytes, zero)
+            return narrow_late(f.builder, ends, found, nbytes, loaded_zero(renderers[0], ends))
     wide = [r.render_bounded(ends.wide, BITS) for r in renderers]
-    return narrow(f.builder, ends, wide, nbytes, zero)
+    zero, together = loaded_zero(renderers[0], ends), f.target.rounds_words
+    return narrow(f.builder, ends, wide, nbytes, zero, together=together)
 
 
 def fixed(

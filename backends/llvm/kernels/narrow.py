@@ -105,12 +105,15 @@ class _Packed:
 
 
 def narrow(
-    builder: Any, n: Narrowing, values: Sequence[Any], nbytes: int, zero: Any = None
-) -> list[Any]:
+    builder: Any, n: Narrowing, values: Sequence[Any], nbytes: int, zero: Any = None, *,
+    together: bool = False,
+) -> list[Any]:  # fmt: skip
     """The bytes of vectors of i32, all of one length, made of registers of `nbytes`; `zero` is the
-    zero point, i32, where that is loaded."""
-    each = values[0].type.count
-    return _narrowed(builder, n, [_Packed(v, tuple(range(each))) for v in values], nbytes, zero)
+    zero point, i32, where that is loaded. What was packed together is put in order so, if asked
+    for."""
+    order = tuple(range(values[0].type.count))
+    wide = [_Packed(v, order) for v in values]
+    return _narrowed(builder, n, wide, nbytes, zero, together=together)
 
 
 def narrow_late(
@@ -119,12 +122,13 @@ def narrow_late(
     """The same of what is still to be rounded."""
     order = tuple(paired(values[0].words.type.count))
     wide = [_Packed(v.words, order, v.factors) for v in values]
-    return _narrowed(builder, n, wide, nbytes, zero)
+    return _narrowed(builder, n, wide, nbytes, zero, together=True)
 
 
 def _narrowed(
-    builder: Any, n: Narrowing, values: Sequence[_Packed], nbytes: int, zero: Any
-) -> list[Any]:
+    builder: Any, n: Narrowing, values: Sequence[_Packed], nbytes: int, zero: Any, *,
+    together: bool,
+) -> list[Any]:  # fmt: skip
     lanes, each = nbytes // 4, len(values[0].order)
     registers = [_lanes_of(builder, v, range(i, i + lanes))
                  for v in values for i in range(0, each, lanes)]  # fmt: skip
@@ -132,7 +136,7 @@ def _narrowed(
     while registers:
         size = next(g for g in (AT_ONCE, 2, 1) if g <= len(registers))
         packed = _bytes(builder, n, registers[:size], zero)
-        results += _apart(builder, packed, each, size * lanes // each)
+        results += _apart(builder, packed, each, size * lanes // each, together=together)
         registers = registers[size:]
     return results
 
@@ -244,14 +248,16 @@ def bounded(
     return value
 
 
-def _apart(builder: Any, packed: _Packed, each: int, count: int) -> list[Any]:
+def _apart(
+    builder: Any, packed: _Packed, each: int, count: int, *, together: bool
+) -> list[Any]:
     """The results that were packed together, `each` lanes, in order. In a vector of 32 bytes one
-    shuffle and one permutation put all of them in order."""
+    shuffle and one permutation put all of them in order `together`."""
     lanes: dict[int, list[int]] = {}
     for lane, element in enumerate(packed.order):
         lanes.setdefault(element, []).append(lane)
     order = [lanes[e][k] for k in range(count) for e in range(each)]
-    if len(order) != YMM or count == 1:
+    if not together or len(order) != YMM or count == 1:
         return [part(builder, packed.value, order[i : i + each])
                 for i in range(0, len(order), each)]  # fmt: skip
     whole = part(builder, packed.value, order)
