@@ -48,21 +48,22 @@ PAIRS = {
 class Costs:
     """What one vector of products takes: cycles on two multiply ports, one more for sums;
     instructions; registers besides accumulators, weights and the broadcast activation; cycles of
-    each load that nothing hides, and of a vector of channels' constants behind the products;
-    instructions that begin in a cycle."""
+    each load that nothing hides, of a vector of channels' constants behind the products, and of
+    one that is stored by itself, as half of what two are; instructions that begin in a cycle."""
 
     cycles: float
     instructions: int
     temporaries: int
     load: float = 0.0
     constants: float = 0.0
+    alone: float = 0.0
     width: int = 4
 
 
 _COSTS = {
     "vpdpbusd": Costs(0.5, 1, 0), "vpdpwssd": Costs(0.5, 1, 0), "sdot": Costs(0.5, 1, 0),
-    "maddubs": Costs(1.0, 3, 2, 0.03, 2.5, 6), "split": Costs(2.0, 6, 2, 0.03, 2.5, 6),
-    "maddwd": Costs(2 / 3, 2, 1, 0.03, 2.5, 6), "dot_i16x8": Costs(2 / 3, 2, 2, 0.2),
+    "maddubs": Costs(1.0, 3, 2, 0.03, 2.5, 0.5, 6), "split": Costs(2.0, 6, 2, 0.03, 2.5, 0.5, 6),
+    "maddwd": Costs(2 / 3, 2, 1, 0.03, 2.5, 0.5, 6), "dot_i16x8": Costs(2 / 3, 2, 2, 0.2),
     "relaxed": Costs(0.5, 1, 4, 0.2), "smlal": Costs(1.5, 3, 9, 0.2),
 }  # fmt: skip
 
@@ -110,6 +111,11 @@ class DotProduct:
     def exposed(self) -> float:
         """Cycles of a load that nothing hides."""
         return _COSTS[self.kind].load or 0.1 * self.halves
+
+    @property
+    def alone(self) -> float:
+        """Cycles more for results of one vector, which are stored by themselves."""
+        return _COSTS[self.kind].alone
 
     @property
     def width(self) -> int:

@@ -27,8 +27,6 @@ EPILOGUE_CYCLES = 10
 """Per vector of results, roughly: bias, multiply, shift, clamp, pack, store."""
 COPY_CYCLES = 4
 """Per vector of bytes that are copied as 16 bits."""
-HALF_STORE = 0.5
-"""More for a vector whose bytes are stored by themselves: they are half of what two are."""
 
 
 def gemm(work: Work, target: Target) -> MicroKernel | None:
@@ -173,7 +171,7 @@ def _tile_cycles(depth: int, rows: int, vectors: int, dot: DotProduct, part: flo
     loading = (rows + vectors * dot.streams * dot.turns) / 2
     word = max(multiply, loading, issue, latency) + loads * dot.exposed
     epilogue = EPILOGUE_CYCLES * (dot.turns / 2 if dot.halves else 1)
-    behind = rows * (vectors * epilogue + vectors % 2 * HALF_STORE) + vectors * dot.constants
+    behind = rows * (vectors * epilogue + vectors % 2 * dot.alone) + vectors * dot.constants
     return depth * word + behind + 5
 
 
