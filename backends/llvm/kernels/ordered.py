@@ -32,6 +32,8 @@ SAMPLES = 3
 """Blocks of channels by which it is judged how many words find a partner."""
 VECTORS = 2
 """Of channels in a block: more of them would leave fewer pairs, and fewer registers."""
+ENOUGH = 0.9
+"""Of the words that find a partner: half as many channels would gain nothing."""
 LOOPS = 6
 """Cycles of a tile for its two loops, whose rounds a block's table counts."""
 TAP = 4
@@ -86,17 +88,20 @@ def direct_cycles(product: Product, target: Target) -> float:
 
 
 def _ways(p: Product, dot: DotProduct, registers: int) -> list[tuple[Tile, float]]:
-    """Of either width of blocks the tile of fewest estimated cycles, and these; the best first."""
+    """Of either width of blocks the tile of fewest estimated cycles, and these; the best first. No
+    narrower ones where nearly all words of wide ones find a partner."""
     found = []
-    for vectors in range(1, min(VECTORS, vectors_of(p, dot)) + 1):
-        most = (registers - RESERVED) // vectors
-        part = 1 - SAVED * _paired(p, vectors * dot.lanes)
-        tiles = [Tile(rows, vectors) for rows in range(1, most + 1)]
-        loops = LOOPS - TAP * (p.taps[0][0] - 1)
+    loops = LOOPS - TAP * (p.taps[0][0] - 1)
+    for vectors in range(min(VECTORS, vectors_of(p, dot)), 0, -1):
+        paired = _paired(p, vectors * dot.lanes)
+        part = 1 - SAVED * paired
+        tiles = [Tile(rows, vectors) for rows in range(1, (registers - RESERVED) // vectors + 1)]
         costs = [(cost(p, dot, tile, part) + loops * _tiles(p, dot, tile), -tile.rows, tile)
                  for tile in tiles]  # fmt: skip
         cycles, _, best = min(costs, key=lambda c: c[:2])
         found.append((best, cycles))
+        if paired > ENOUGH:
+            break
     return sorted(found, key=lambda way: way[1])
 
 
