@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,11 @@ from irc.types import Shape
 from irc.value import Value
 
 from .builder import Builder
+from .torch_higher import Higher, higher
 from .torch_names import node_names, where
 from .torch_ops import FILLED, KEPT, Complex, Node, results_of
 from .torch_program import is_tensor, operator_name, tensor_of
-from .torch_regions import needed, regions, supported
+from .torch_regions import Region, needed, regions, supported
 from .torch_values import (
     Constants,
     Known,
@@ -83,6 +84,9 @@ class Calls:
             if len(runs) == 1:
                 return runs[0]
             return self.chosen(node, resolved(node.args[0], env), runs)
+        if several := higher(node):
+            self.builder.name = self.names[node]
+            return several(Higher(fx, node, env, self.builder, self.constants, self.inner))
         args, kwargs = resolved(node.args, env), resolved(dict(node.kwargs), env)
         flat = leaves((args, kwargs))
         if _item(node):
@@ -92,6 +96,13 @@ class Calls:
         if not any(isinstance(v, Value | Complex) for v in flat) and op not in KEPT:
             return self.folded(node, args, kwargs)
         return self.handled(node, op, args, kwargs)
+
+    def inner(self, graph: Any, arguments: Sequence[Any]) -> Any:
+        """What a graph returns for these arguments; values made afterwards are named as before."""
+        name = self.builder.name
+        found = self.run(graph, Region(graph, []).bound(list(arguments)))
+        self.builder.name = name
+        return found
 
     def chosen(self, node: Any, condition: Any, runs: list[Any]) -> Any:
         """The results of one of two graphs; where the condition is computed, both are, too."""

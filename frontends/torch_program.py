@@ -49,7 +49,8 @@ def operator_name(target: Any) -> str:
     if schema is not None:
         return str(schema.name).replace("::", ".")
     module = getattr(target, "__module__", None) or ""
-    return f"{module}.{getattr(target, '__name__', target)}".removeprefix("_operator.")
+    name = f"{module}.{getattr(target, '__name__', target)}"
+    return name.removeprefix("_operator.").removeprefix("torch.ops.higher_order.")
 
 
 def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:

@@ -42,6 +42,10 @@ CURES = {
     ("positional argument", "required argument", "keyword argument"): (
         "example_inputs are the arguments of one call: a tuple, or a dictionary by name"
     ),
+    ("functorch tensor", "fake tensor in the exported program", "torch.autograd.grad"): (
+        "gradients that a module takes can't be exported: write the derivative out as operations,"
+        " or take it outside"
+    ),
     (".numpy()",): "compute with torch's functions: what NumPy does, torch.export does not see",
 }
 """Words in what torch says of an error, or types of what it passed by, and the cure."""

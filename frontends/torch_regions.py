@@ -3,12 +3,13 @@ the operators that are not supported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from irc.errors import ModelError
 
+from .torch_higher import graphs, higher
 from .torch_names import where
 from .torch_ops import FILLED, HANDLERS, KEPT, OF_COMPLEX
 from .torch_ops.table import DATA_SHAPED
@@ -108,12 +109,9 @@ def _find_missing(fx: Any, dependent: set[Any], missing: dict[str, list[str]]) -
         if node.op != "call_function":
             continue
         op = operator_name(node.target)
-        if inner := regions(fx, node):
-            for region in inner:
-                bound = region.bound(region.given)
-                _find_missing(
-                    region.graph, {h for h, g in bound.items() if g in dependent}, missing
-                )
+        if inner := _inner(fx, node, dependent):
+            for graph, holders in inner:
+                _find_missing(graph, holders, missing)
             dependent.add(node)
         elif is_random(node.target) and not supported(op):
             missing.setdefault(op, []).append(RANDOM)
@@ -122,6 +120,18 @@ def _find_missing(fx: Any, dependent: set[Any], missing: dict[str, list[str]]) -
                 dependent.add(node)
             if not supported(op) and not _plain(node.target):
                 missing.setdefault(op, []).append(where(node).removeprefix(f"{op} in "))
+
+
+def _inner(fx: Any, node: Any, dependent: Collection[Any]) -> list[tuple[Any, set[Any]]]:
+    """The graphs that a call runs, and those of their placeholders that depend on inputs: all of
+    them where they stand for what earlier turns left."""
+    found = []
+    for region in regions(fx, node):
+        bound = region.bound(region.given)
+        found.append((region.graph, {h for h, g in bound.items() if g in dependent}))
+    for graph in graphs(fx, node) if higher(node) else ():
+        found.append((graph, {n for n in graph.graph.nodes if n.op == "placeholder"}))
+    return found
 
 
 def _plain(target: Any) -> bool:

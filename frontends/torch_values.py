@@ -56,7 +56,9 @@ class Constants:
 
 
 def constant(entry: Known) -> Value | Complex:
-    """A tensor as a constant, a complex one as two."""
+    """A tensor as a constant, a complex one as two; raises `ModelError` where none are held."""
+    if entry.tensor.is_meta:
+        raise ModelError(f"{entry.name!r} is on a meta device and holds nothing: load the weights")
     if not entry.tensor.is_complex():
         return Const(array_of(entry.tensor), name=entry.name)
     tensor = entry.tensor.resolve_conj()

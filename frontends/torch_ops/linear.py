@@ -16,7 +16,7 @@ from irc.types import DType
 from irc.value import Value
 
 from .. import normal_forms as forms
-from ..builder import is_weight
+from ..builder import Builder, is_weight
 from .table import Node, Results, handles
 
 MASKED = -1e4
@@ -106,7 +106,7 @@ def _attention(node: Node) -> Value:
     if node.number("dropout_p") != 0:
         node.fail("dropout in attention: the module is in training mode, call .eval() first")
     if node.has("enable_gqa") and node.flag("enable_gqa") and k.shape[-3] != q.shape[-3]:
-        k, v = _repeated(node, k, q), _repeated(node, v, q)
+        k, v = (repeated(build, x, q.shape[-3]) for x in (k, v))
     rank = k.type.rank
     columns = build.transpose(k, (*range(rank - 2), rank - 1, rank - 2))
     scale = node.number("scale", 1 / sqrt(q.shape[-1]))
@@ -116,10 +116,10 @@ def _attention(node: Node) -> Value:
     return build.add(MatMul(weights, v))
 
 
-def _repeated(node: Node, x: Value, q: Value) -> Value:
-    """Each head of x as often as it takes to make as many as q has."""
-    heads = [h for h in range(x.shape[-3]) for _ in range(q.shape[-3] // x.shape[-3])]
-    return forms.gather_axis(node.builder, x, heads, x.type.rank - 3)
+def repeated(build: Builder, x: Value, count: int) -> Value:
+    """Each head of x as often as it takes to make so many."""
+    heads = [h for h in range(x.shape[-3]) for _ in range(count // x.shape[-3])]
+    return forms.gather_axis(build, x, heads, x.type.rank - 3)
 
 
 def _masked(node: Node, scores: Value) -> Value:
