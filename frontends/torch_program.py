@@ -135,7 +135,6 @@ def _quiet() -> Iterator[None]:
         ):
             warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
             warnings.filterwarnings("ignore", r"(?s).*_flat_weights")  # and about its LSTM
-            warnings.filterwarnings("ignore", "The tensor attribute")  # `torch_state` tells
             yield
         sys.stderr.write(said.getvalue())  # the module's own words
     finally:

@@ -23,6 +23,7 @@ def watched(module: Any) -> Iterator[list[str]]:
     of, are not looked at."""
     changed: list[str] = []
     held = [(child, dict(vars(child)), _hooks(child)) for child in module.modules()]
+    contents = _Contents(module)
     before: list[_Snapshot] = []
     buffers = _Buffers(module)
 
@@ -44,6 +45,7 @@ def watched(module: Any) -> Iterator[list[str]]:
             for name, entries in hooks.items():
                 attributes[name].clear()
                 attributes[name].update(entries)
+        contents.put_back()
         buffers.put_back()
 
 
@@ -51,6 +53,50 @@ def _hooks(module: Any) -> dict[str, dict[Any, Any]]:
     """What is called before and after a module, by the attribute that holds it."""
     found = vars(module).items()
     return {n: dict(held) for n, held in found if "_hooks" in n and isinstance(held, dict)}
+
+
+class _Contents:
+    """What containers and objects hold that the attributes of a module lead to, modules and tensors
+    aside: caches, above all."""
+
+    def __init__(self, module: Any) -> None:
+        torch = importlib.import_module("torch")
+        self._others = torch.Tensor, torch.nn.Module, type, *PLAIN
+        self._held: list[tuple[Any, Any]] = []
+        own = set(vars(torch.nn.Module()))
+        for child in module.modules():
+            for name, value in vars(child).items():
+                if name not in own:
+                    self._enter(value, DEPTH)
+
+    def _enter(self, value: Any, depth: int) -> None:
+        """Remember a container, and what is within, so deep."""
+        if depth == 0 or isinstance(value, self._others) or callable(value):
+            return
+        if isinstance(value, dict | list | set | deque):
+            plain = dict if isinstance(value, dict) else set if isinstance(value, set) else list
+            self._held.append((value, plain(value)))
+        elif isinstance(held := getattr(value, "__dict__", None), dict):
+            self._held.append((held, dict(held)))
+            value = held
+        if isinstance(value, dict | list | set | deque | tuple):
+            for entry in list(value.values() if isinstance(value, dict) else value):
+                self._enter(entry, depth - 1)
+
+    def put_back(self) -> None:
+        """The same entries in the same containers, where one changed."""
+        for container, before in self._held:
+            if _entries(container) != _entries(before):
+                container.clear()
+                (container.extend if isinstance(container, list | deque) else container.update)(
+                    before
+                )
+
+
+def _entries(container: Any) -> list[tuple[Any, int]]:
+    """What a container holds, by identity."""
+    pairs = container.items() if isinstance(container, dict) else enumerate(container)
+    return [(key, id(entry)) for key, entry in pairs]
 
 
 class _Buffers:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Collection, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -22,8 +22,7 @@ TAKEN_APART = (
 
 def check_version(torch: Any) -> None:
     """Raise `ToolError` for a torch that is too old."""
-    found = tuple(int(n) for n in str(torch.__version__).split("+")[0].split(".")[:2])
-    if found < (2, 5):
+    if _version(torch) < (2, 5):
         raise ToolError(f"PyTorch {torch.__version__} is too old: pip install 'torch>=2.5'")
 
 
@@ -31,14 +30,23 @@ def export(torch: Any, module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any
     """`torch.export` as all versions since 2.6 do it: operators as the module calls them."""
     old = not hasattr(torch.export, "default_decompositions")
     call = torch.export.export_for_training if old else torch.export.export
-    with written_in_place(torch, module), without_gradients(torch) if old else nullcontext():
+    with written_in_place(torch, module), attributes_not_examined(), _gradients(torch):
         return call(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+
+
+def _version(torch: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in str(torch.__version__).split("+")[0].split(".")[:2])
+
+
+def _gradients(torch: Any) -> AbstractContextManager[None]:
+    """`without_gradients` where that is needed."""
+    return without_gradients(torch) if _version(torch) < (2, 8) else nullcontext()
 
 
 @contextlib.contextmanager
 def without_gradients(torch: Any) -> Iterator[None]:
-    """Within, nothing has a gradient: torch 2.5 refuses buffers that are changed by what has one.
-    Attention is computed by plain operators all the same."""
+    """Within, nothing has a gradient: torch refuses buffers that are changed by what has one before
+    2.8. Attention is computed by plain operators all the same."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -75,6 +83,22 @@ def written_in_place(torch: Any, module: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def attributes_not_examined() -> Iterator[None]:
+    """Within, torch takes modules that set attributes to tensors, as its own recurrent layers do:
+    versions before 2.8 refuse them, later ones warn. `torch_state` looks whether it matters."""
+    trace: Any = importlib.import_module("torch.export._trace")
+    before = getattr(trace, "_detect_attribute_assignment", None)
+    if before is None:
+        yield
+        return
+    trace._detect_attribute_assignment = lambda *_: nullcontext()
+    try:
+        yield
+    finally:
+        trace._detect_attribute_assignment = before
+
+
+@contextlib.contextmanager
 def masks_not_examined() -> Iterator[None]:
     """`nn.Transformer` looks whether its mask is causal, which data decide, to take a kernel that
     gives the same; torch can't export that. Here the caller's own word is taken."""
@@ -94,11 +118,14 @@ def lowered(torch: Any, program: Any, kept: Collection[str]) -> Any:
     """The program by torch's own decompositions, less those of operators that are `kept`."""
     if hasattr(torch.export, "default_decompositions"):
         table = torch.export.default_decompositions()
-        return program.run_decompositions({o: f for o, f in table.items() if _name(o) not in kept})
+        with _gradients(torch):
+            return program.run_decompositions(
+                {o: f for o, f in table.items() if _name(o) not in kept}
+            )
     table = importlib.import_module("torch._decomp").core_aten_decompositions()
     table = {o: f for o, f in table.items() if _name(o) not in kept}
     whole = tuple(_composites(torch, tuple(sorted(kept))))
-    with without_gradients(torch):
+    with _gradients(torch):
         return program.run_decompositions(table, _preserve_ops=whole)
 
 
