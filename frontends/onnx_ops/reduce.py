@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from irc.ops.core import Const
-from irc.ops.elementwise import Mul
+from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from irc.ops.selection import Gather
 from irc.ops.unary import Abs, Exp, Log, Sqrt
@@ -104,6 +104,9 @@ def _product(node: Node, x: Value, axes: Shape, keep: bool) -> Value:
 
 @handles("ReduceLogSumExp")
 def reduce_log_sum_exp(node: Node) -> Results:
-    """`log(sum(exp(x)))`."""
-    total = _applied(node, ReduceSum, node.builder.add(Exp(node.x())))
-    return node.builder.add(Log(total))
+    """`m + log(sum(exp(x - m)))`, m the maximum: no exponential is above 1."""
+    build, x = node.builder, node.x()
+    axes, _ = _axes(node)
+    largest = build.add(ReduceMax(x, axes, True)) if axes else x
+    total = build.add(Log(_applied(node, ReduceSum, build.add(Exp(build.add(Sub(x, largest)))))))
+    return build.add(Add(total, build.reshape(largest, total.shape)))
