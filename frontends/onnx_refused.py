@@ -14,7 +14,7 @@ _OPTIONAL = "optional values are not supported, only tensors"
 _RANDOM = "random numbers have no place in inference"
 _TRAINING = "it is part of training; export the model for inference"
 _CODEC = "files are decoded outside of a net"
-_TREES = "trees and support vectors are no networks"
+_VECTORS = "support vectors are no network"
 _MISSING = (
     "no integer stands for a missing value; fill in the columns before they go into the network"
 )
@@ -43,13 +43,7 @@ REASONS: Mapping[str, str] = {
     "ImageDecoder": _CODEC,
     "Imputer": _MISSING,
     "ZipMap": _LABELS,
-    **dict.fromkeys(
-        (
-            "SVMClassifier", "SVMRegressor", "TreeEnsemble", "TreeEnsembleClassifier",
-            "TreeEnsembleRegressor",
-        ),
-        _TREES,
-    ),
+    **dict.fromkeys(("SVMClassifier", "SVMRegressor"), _VECTORS),
 }  # fmt: skip
 """By the operator's name."""
 

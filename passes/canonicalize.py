@@ -12,7 +12,7 @@ from irc.ops.activation import Clip, Relu
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from irc.ops.unary import Neg, Reciprocal
-from irc.passes import linear, norms, patterns, pooling, recurrent
+from irc.passes import forests, linear, norms, patterns, pooling, recurrent
 from irc.passes.constants import is_uniform, real, uniform
 from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share
@@ -237,5 +237,6 @@ RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
     subtract_constant, negate, one_over, square,
     *patterns.RULES, *norms.RULES, *linear.RULES, *pooling.RULES, *recurrent.RULES,
+    *forests.RULES,
 )  # fmt: skip
 USE_RULES = (merge_constants, *linear.USE_RULES)

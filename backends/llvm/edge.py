@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
+from irc import fixedpoint
 from irc.backends.llvm.functions import PTR, declare, offset
 from irc.backends.llvm.interface import Interface, Port
 from irc.backends.llvm.loop import counted
 from irc.backends.llvm.rounding import F32, F64, Decisions, divided
 from irc.backends.llvm.target import Target
-from irc.types import DType, TensorType
+from irc.types import Array, DType, TensorType
 
 
 def quantize_function(module: Any, name: str, type_: TensorType, target: Target) -> Any:
@@ -24,22 +26,24 @@ def quantize_function(module: Any, name: str, type_: TensorType, target: Target)
     """
     function, builder = _define(module, name, target)
     source, result = function.args
-    low, high = type_.dtype.min - type_.zero, type_.dtype.max - type_.zero
-    decisions = Decisions.of(type_) if target.fused else None
-    with _elements(builder, type_) as loop:
-        real = _load(builder, source, loop.index, F32)
+    low, high = (np.subtract(end, _points(type_)) for end in (type_.dtype.min, type_.dtype.max))
+    ends = [_numbers(builder, f"{name}.{n}", end * _scales(type_))
+            for n, end in (("low", low), ("high", high))]  # fmt: skip
+    scale = _numbers(builder, f"{name}.scale", _scales(type_))
+    zero = _numbers(builder, f"{name}.zero", _points(type_))
+    decisions = Decisions.of(type_) if target.fused and _whole(type_) else None
+    with _elements(builder, type_) as (index, column):
+        real = _load(builder, source, index, F32)
         number = builder.fcmp_ordered("ord", real, real)
         real = builder.select(number, real, ir.Constant(F32, 0.0))
+        real = builder.fpext(real, F64) if decisions is None else real
+        real = _clamped(builder, real, *(end(column, real.type) for end in ends))
         if decisions is None:
-            real = builder.fpext(real, F64)
-        real = _clamped(builder, real, low * type_.scale, high * type_.scale)
-        if decisions is None:
-            whole = divided(builder, real, type_.scale)
+            whole = builder.trunc(divided(builder, real, scale(column, F64)), ir.IntType(32))
         else:
             whole = decisions.emit(builder, real)
-        q = builder.trunc(whole, ir.IntType(type_.dtype.bits))
-        q = builder.add(q, ir.Constant(q.type, type_.zero))
-        _store(builder, q, result, loop.index, type_)
+        q = builder.add(whole, zero(column, whole.type))
+        _store(builder, q, result, index, type_)
     builder.ret_void()
     return function
 
@@ -49,17 +53,52 @@ def dequantize_function(module: Any, name: str, type_: TensorType, target: Targe
     function, builder = _define(module, name, target)
     source, result = function.args
     signed = type_.dtype.min < 0
-    with _elements(builder, type_) as loop:
-        q = _load(builder, source, loop.index, ir.IntType(type_.dtype.bits))
-        wide = _wide(type_)
+    scale = _numbers(builder, f"{name}.scale", _scales(type_))
+    zero = _numbers(builder, f"{name}.zero", _points(type_).astype(np.float64))
+    with _elements(builder, type_) as (index, column):
+        q = _load(builder, source, index, ir.IntType(type_.dtype.bits))
+        wide = ir.IntType(32 if type_.dtype.bits < 32 else 64)
         if type_.dtype.bits < wide.width:
             q = builder.sext(q, wide) if signed else builder.zext(q, wide)
-        difference = builder.fsub(builder.sitofp(q, F64), _double(float(type_.zero)))
-        real = builder.fmul(difference, _double(type_.scale))
-        address = builder.gep(result, [loop.index], inbounds=True, source_etype=F32)
+        difference = builder.fsub(builder.sitofp(q, F64), zero(column, F64))
+        real = builder.fmul(difference, scale(column, F64))
+        address = builder.gep(result, [index], inbounds=True, source_etype=F32)
         builder.store(builder.fptrunc(real, F32), address, align=4)
     builder.ret_void()
     return function
+
+
+def _scales(type_: TensorType) -> Array:
+    """One scale, or one of each column, f64."""
+    return np.asarray(fixedpoint.quant_of(type_).scales, np.float64)
+
+
+def _points(type_: TensorType) -> Array:
+    """As many zero points, i64."""
+    point = fixedpoint.quant_of(type_).zero_point
+    return np.broadcast_to(np.asarray(point, np.int64), _scales(type_).shape)
+
+
+def _whole(type_: TensorType) -> bool:
+    """Whether a tensor has one scale, and no columns."""
+    return fixedpoint.quant_of(type_).axis is None
+
+
+def _numbers(builder: Any, name: str, numbers: Array) -> Callable[[Any, Any], Any]:
+    """What gives the number of a column, of several from read-only memory."""
+    if numbers.size == 1:
+        only = numbers.reshape(-1)[0].item()
+        return lambda column, type_: ir.Constant(type_, only)
+    element = F64 if numbers.dtype.kind == "f" else ir.IntType(32)
+    array: Any = ir.GlobalVariable(builder.module, ir.ArrayType(element, numbers.size), name)
+    array.linkage, array.global_constant = "internal", True
+    array.initializer = ir.Constant(array.value_type, numbers.tolist())
+
+    def number(column: Any, type_: Any) -> Any:
+        assert type_ == element
+        return builder.load(builder.gep(array, [column], source_etype=element), typ=element)
+
+    return number
 
 
 def _define(module: Any, name: str, target: Target) -> tuple[Any, Any]:
@@ -68,17 +107,21 @@ def _define(module: Any, name: str, target: Target) -> tuple[Any, Any]:
     return function, ir.IRBuilder(function.append_basic_block("entry"))
 
 
-def _elements(builder: Any, type_: TensorType) -> Any:
-    return counted(builder, type_.size)
+@contextmanager
+def _elements(builder: Any, type_: TensorType) -> Iterator[tuple[Any, Any]]:
+    """A loop over elements: the index of each, and its column where these have scales."""
+    if _whole(type_):
+        with counted(builder, type_.size) as loop:
+            yield loop.index, loop.index
+        return
+    columns = type_.shape[-1]
+    with counted(builder, type_.size // columns) as row:
+        before = builder.mul(row.index, ir.Constant(row.index.type, columns))
+        with counted(builder, columns) as loop:
+            yield builder.add(before, loop.index), loop.index
 
 
-def _wide(type_: TensorType) -> Any:
-    """An integer type that holds q and q - zero point."""
-    return ir.IntType(32 if type_.dtype.bits < 32 else 64)
-
-
-def _clamped(builder: Any, x: Any, low: float, high: float) -> Any:
-    least, most = ir.Constant(x.type, low), ir.Constant(x.type, high)
+def _clamped(builder: Any, x: Any, least: Any, most: Any) -> Any:
     x = builder.select(builder.fcmp_ordered("<", x, least), least, x)
     return builder.select(builder.fcmp_ordered(">", x, most), most, x)
 
@@ -94,11 +137,6 @@ def _store(builder: Any, q: Any, pointer: Any, index: Any, type_: TensorType) ->
     address = builder.gep(pointer, [index], inbounds=True, source_etype=element)
     value = builder.trunc(q, element) if element.width < q.type.width else q
     builder.store(value, address, align=element.width // 8)
-
-
-def _double(value: float) -> Any:
-    assert math.isfinite(value)
-    return ir.Constant(F64, value)
 
 
 def emit_edge(
@@ -143,9 +181,11 @@ def crosses(port: Port) -> bool:
 
 
 def needs_edge(type_: TensorType) -> bool:
-    """Whether the float edge converts this type: one scale for all of it, at most 32 bits."""
+    """Whether the float edge converts this type: one scale for all of it, or one for each column,
+    at most 32 bits."""
     quant = type_.quant
-    return quant is not None and quant.axis is None and type_.dtype not in (DType.I64, DType.U64)
+    known = quant is not None and quant.axis in (None, type_.rank - 1)
+    return known and type_.dtype not in (DType.I64, DType.U64)
 
 
 def has_edge(

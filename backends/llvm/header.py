@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 
 import irc
+from irc import fixedpoint
 from irc.backends.llvm.edge import crosses
 from irc.backends.llvm.interface import ALIGN, Interface, Port, fresh
 
@@ -34,7 +35,23 @@ class Macros:
     @property
     def shape(self) -> str:
         """The shape as a C initializer."""
-        return "{" + ",".join(map(str, self.port.type.shape or (1,))) + "}"
+        return _listed(self.port.type.shape or (1,))
+
+    @property
+    def scales(self) -> str:
+        """The scale of each column as a C initializer."""
+        return _listed(fixedpoint.quant_of(self.port.type).scales)
+
+    @property
+    def zero_points(self) -> str:
+        """The zero point of each column as a C initializer."""
+        quant = fixedpoint.quant_of(self.port.type)
+        points = quant.zero_point
+        return _listed(points if isinstance(points, tuple) else (points,) * len(quant.scales))
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return "{" + ",".join(map(repr, numbers)) + "}"
 
 
 def header(interface: Interface, *, float_io: bool) -> str:
@@ -49,6 +66,7 @@ def header(interface: Interface, *, float_io: bool) -> str:
         real=_parameters(interface, real=True),
         initial=", ".join(f"{p.c_type} *{p.c_name}" for p, _ in interface.states),
         float_io=float_io,
+        by_columns=any(p.by_columns for p in interface.ports),
     )
 
 

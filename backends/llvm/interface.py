@@ -57,6 +57,11 @@ class Port:
         """Whether it stands for reals, so that the float edge converts it."""
         return self.type.quant is not None
 
+    @property
+    def by_columns(self) -> bool:
+        """Whether each column has a scale of its own."""
+        return self.type.quant is not None and self.type.quant.axis is not None
+
 
 @dataclass(frozen=True)
 class Interface:

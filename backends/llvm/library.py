@@ -172,6 +172,13 @@ def _check_machine(target: Mapping[str, str], path: Path) -> None:
 def _types(entries: list[dict[str, Any]]) -> dict[str, TensorType]:
     found: dict[str, TensorType] = {}
     for entry in entries:
-        quant = Quant(entry["scale"], entry["zero_point"]) if "scale" in entry else None
+        quant = _quant(entry) if "scale" in entry else None
         found[entry["name"]] = TensorType(DType(entry["dtype"]), tuple(entry["shape"]), quant)
     return found
+
+
+def _quant(entry: dict[str, Any]) -> Quant:
+    """One scale, or one for each entry of an axis."""
+    scale, zero = (tuple(p) if isinstance(p, list) else p
+                   for p in (entry["scale"], entry["zero_point"]))  # fmt: skip
+    return Quant(scale, zero, entry.get("axis"))

@@ -72,8 +72,9 @@ def port_entry(port: Port) -> dict[str, Any]:
         "dtype": port.type.dtype.value,
         "shape": list(port.type.shape),
     }
-    if port.type.quant is not None:
-        entry |= {"scale": port.type.scale, "zero_point": port.type.zero}
+    if (quant := port.type.quant) is not None:
+        entry |= {"scale": quant.scale, "zero_point": quant.zero_point}
+        entry |= {} if quant.axis is None else {"axis": quant.axis}
     return entry
 
 

@@ -90,7 +90,7 @@ def _near_middles(type_: TensorType) -> Array:
     return np.asarray(np.clip(near, low * type_.scale, high * type_.scale), np.float32)
 
 
-def divided(builder: Any, real: Any, scale: float) -> Any:
+def divided(builder: Any, real: Any, scale: Any) -> Any:
     """`round_half_even(real / scale)` of a double, as an i64 of which the last 32 bits count."""
-    ratio = builder.fdiv(real, ir.Constant(F64, scale))
+    ratio = builder.fdiv(real, scale)
     return builder.bitcast(builder.fadd(ratio, ir.Constant(F64, _DOUBLE)), I64)

@@ -28,6 +28,7 @@ from . import (
     shape,
     signal,
     traditional,
+    trees,
 )
 from .table import HANDLERS, Node
 
@@ -61,4 +62,5 @@ __all__ = [
     "shape",
     "signal",
     "traditional",
+    "trees",
 ]

@@ -79,7 +79,7 @@ def normalizer(node: Node) -> Results:
 @handles(_name("LinearRegressor"))
 def linear_regressor(node: Node) -> Results:
     """A layer of so many targets."""
-    return _transformed(node, _scores(node, node.integer("targets")))
+    return transformed(node, _scores(node, node.integer("targets")), node.text("post_transform"))
 
 
 @handles(_name("LinearClassifier"))
@@ -92,7 +92,7 @@ def linear_classifier(node: Node) -> Results:
     scores = _scores(node, labels.size)
     best = node.builder.add(ArgMax(scores, 1, False, False))
     label = node.builder.add(Gather(node.builder.const(labels), best, 0))
-    return label, _transformed(node, scores)
+    return label, transformed(node, scores, node.text("post_transform"))
 
 
 def _scores(node: Node, count: int) -> Value:
@@ -114,9 +114,8 @@ def _listed(node: Node, name: str) -> Array:
     return np.asarray([] if found is None else found.floats, np.float32)
 
 
-def _transformed(node: Node, scores: Value) -> Value:
+def transformed(node: Node, scores: Value, kind: str) -> Value:
     """What is done to scores: nothing, softmax, the logistic function."""
-    kind = node.text("post_transform")
     if kind == "SOFTMAX":
         return forms.softmax(node.builder, scores, 1, flatten=False)
     if kind == "LOGISTIC":

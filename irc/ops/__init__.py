@@ -5,6 +5,7 @@ from irc.ops import (
     bits,
     bytewise,
     cast,
+    columns,
     conv,
     core,
     cumulative,
@@ -31,6 +32,7 @@ from irc.ops import (
     shape,
     softmax,
     spectrum,
+    trees,
     truth,
     unary,
 )
@@ -40,6 +42,7 @@ __all__ = [
     "bits",
     "bytewise",
     "cast",
+    "columns",
     "conv",
     "core",
     "cumulative",
@@ -66,6 +69,7 @@ __all__ = [
     "shape",
     "softmax",
     "spectrum",
+    "trees",
     "truth",
     "unary",
 ]

@@ -117,7 +117,7 @@ def test_products_of_a_few_factors(keepdims: int) -> None:
         ("ZipMap", {}, "zipmap=False"),
         ("Imputer", {"imputed_value_floats": [1.0]}, "fill in the columns before"),
         ("OneHotEncoder", {"cats_strings": ["a"]}, "categories are strings; encode them"),
-        ("TreeEnsembleClassifier", {}, "trees and support vectors are no networks"),
+        ("SVMRegressor", {}, "support vectors are no network"),
     ],
 )
 def test_what_is_refused(op: str, attrs: dict[str, Any], words: str) -> None:

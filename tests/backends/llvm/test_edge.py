@@ -15,6 +15,7 @@ from irc.backends.llvm.rounding import Decisions
 from irc.edge import to_integers, to_reals
 from irc.errors import DataError
 from irc.graph import Graph, evaluate
+from irc.ops.columns import QColumns
 from irc.ops.core import Input
 from irc.ops.shape import Reshape
 from irc.types import Array, DType, Quant, TensorType
@@ -52,6 +53,24 @@ def test_floats_are_quantized_bit_for_bit(dtype: DType, target: str) -> None:
         with np.errstate(over="ignore"):
             wanted = fixedpoint.dequantize(fixedpoint.quantize(given[i], type_), type_)
         np.testing.assert_array_equal(made[f"y{i}"].reshape(-1), wanted)
+
+
+@pytest.mark.parametrize("target", each(TARGETS))
+@pytest.mark.parametrize("rows", [1, 3])
+def test_columns_have_scales_of_their_own(rows: int, target: str) -> None:
+    """Zero points beyond what the integers reach among them."""
+    scales, zeros = (0.25, 1e-4, 37.0, 0.1), (0, 90_000, -7, -33_000)
+    type_ = TensorType(DType.I16, (rows, 4), Quant(scales, zeros, 1))
+    q = RNG.integers(DType.I16.min - 3, DType.I16.max + 4, (rows, 4))
+    x = ((q - np.asarray(zeros)) * np.asarray(scales)).astype(np.float32)
+    x[0, 1], x[-1, 2] = np.nan, np.inf
+    given = Input.of(type_, "x")
+    graph = scheduled(Graph("same", (given,), (QColumns(given, Quant(0.5, 3)),), ("y",)))
+    model = compile_graph(graph, target)
+    found = model.attempt({"x": x})
+    assert found is not None
+    wanted = evaluate(graph, {"x": fixedpoint.quantize(x, type_)})
+    np.testing.assert_array_equal(found["y"], to_reals(graph.output_types, wanted)["y"])
 
 
 def test_divisions_are_needed_for_few_scales() -> None:

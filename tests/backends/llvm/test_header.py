@@ -10,6 +10,7 @@ from irc.backends.llvm.header import cmake_config, header, pkg_config
 from irc.backends.llvm.interface import Interface, check_name
 from irc.errors import CompileError
 from irc.graph import Graph
+from irc.ops.columns import QColumns
 from irc.ops.core import Input
 from irc.types import DType, Quant, TensorType
 from tests.backends.llvm.nets import small_net
@@ -41,6 +42,21 @@ def test_one_tensor_is_called_input() -> None:
     for line in ("NET_INPUT_SCALE 0.5", "NET_INPUT_X_0_ZERO_POINT 3", "NET_OUTPUT_SHAPE {1,2,3}",
                  "NET_OUTPUT_PROBABILITIES_SIZE 6", "NET_WORKSPACE_ALIGN 64"):  # fmt: skip
         assert f"#define {line}\n" in text
+
+
+def test_columns_list_their_scales(tmp_path: Path) -> None:
+    x = Input.of(TensorType(DType.I16, (1, 2), Quant((0.5, 1e-4), (3, -70000), 1)), "x")
+    y = QColumns(x, Quant(0.25))
+    text = header(Interface.of(Graph("g", (x,), (y,), ("y",)), "net").with_workspace(64),
+                  float_io=True)  # fmt: skip
+    assert "NET_INPUT_SCALE " not in text
+    assert "int net_run_f32(const float *input" in text
+    (tmp_path / "use.c").write_text(
+        text + "const double scales[] = NET_INPUT_SCALES;\n"
+        "const int32_t points[] = NET_INPUT_X_ZERO_POINTS;\n"
+        "char two[sizeof scales == 16 && sizeof points == 8 ? 1 : -1];\n"
+    )
+    subprocess.run(["gcc", "-Wall", "-Werror", "-fsyntax-only", "use.c"], cwd=tmp_path, check=True)
 
 
 def test_several_tensors_keep_their_names() -> None:

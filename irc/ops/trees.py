@@ -1,0 +1,267 @@
+"""Ensembles of decision trees: walks from roots to leaves, and sums of what these hold.
+
+A number below the count of nodes is a node, any other one, less that count, a leaf. A node sends an
+element on by one comparison, so that integers which keep the order of reals and thresholds walk the
+same ways. All walks take the same number of steps, those that have come to a leaf stay there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+
+from irc import fixedpoint
+from irc.errors import IRCError, TypeCheckError
+from irc.loops import Expr, Loops, Nest, Reduce, Select, Temp, Var, axes, load, minimum
+from irc.ops.core import Const
+from irc.ops.quantization import (
+    Bounds,
+    check_bounds,
+    check_product,
+    constant,
+    full_range,
+    rescaled,
+)
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value, op
+
+MOST_TREES = 1 << 15
+"""So many leaves of 16 bits, and a bias of 30, have a sum of 32."""
+LARGEST_LEAF = (1 << 15) - 1
+LARGEST_BIAS = 1 << 29
+STORED = (DType.U8, DType.U16, DType.I32)
+"""What numbers of columns, nodes and leaves are stored in."""
+
+
+@op("tree_ensemble")
+class TreeEnsemble(Value):
+    """`y[n, g*K + k] = bias[g*K + k] + sum over t of leaves[leaf of x[n] in tree t of group g, k]`.
+
+    x f32 [N,F]; feature [nodes], whole, threshold f32 [nodes], inclusive and missing b1
+    [nodes]: from a node a row goes to children[node, 1] where x[n, feature] exceeds the threshold,
+    or equals one that is inclusive, or is no number, and these are missing there; else to
+    children[node, 0]. roots [G,T], whole; leaves f32 [L,K]; bias f32 [G*K]. depth: of the deepest
+    tree, in steps.
+    """
+
+    x: Value
+    feature: Value
+    threshold: Value
+    inclusive: Value
+    missing: Value
+    children: Value
+    roots: Value
+    leaves: Value
+    bias: Value
+    depth: int
+
+    def infer(self) -> TensorType:
+        """f32 [N, G*K]."""
+        for what, v in (("inclusive", self.inclusive), ("missing", self.missing)):
+            if v.type != TensorType(DType.BOOL, self.threshold.shape):
+                raise TypeCheckError(f"{what} must be b1 like {self.threshold.type}: {v.type}")
+        if self.x.type.dtype is not DType.F32:
+            raise TypeCheckError(f"x must be f32, it is {self.x.type}")
+        return TensorType(DType.F32, _shape(self))
+
+    def evaluate(
+        self, x: Array, feature: Array, threshold: Array, inclusive: Array, missing: Array,
+        children: Array, roots: Array, leaves: Array, bias: Array,
+    ) -> Array:  # fmt: skip
+        """The walks of all trees at once; sums in float64."""
+
+        def beyond(found: Array, node: Array) -> Array:
+            bound = threshold[node]
+            met = (inclusive[node] & (found == bound)) | (missing[node] & np.isnan(found))
+            return np.asarray((found > bound) | met)
+
+        at = _walked(x, feature, beyond, children, roots, self.depth)
+        total = leaves.astype(np.float64)[at].sum(2).reshape(self.shape) + bias
+        return np.asarray(total, np.float32)
+
+    def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
+        """Thresholds in the integers of x, exactly; leaves in 16 bits."""
+        x, *trees = operands
+        feature, threshold, inclusive, _, children, roots, leaves, bias = (
+            constant(v, "trees") for v in trees
+        )
+        at = _in_integers(threshold.array, inclusive.array, feature.array, x.type)
+        largest, offset = (float(np.abs(c.array).max(initial=0)) for c in (leaves, bias))
+        unit = max(largest / LARGEST_LEAF, offset / LARGEST_BIAS, float(np.finfo(np.float32).tiny))
+        stored = np.rint(leaves.array.astype(np.float64) / unit).astype(np.int16)
+        added = np.rint(bias.array.astype(np.float64) / unit).astype(np.int32)
+        m, s = fixedpoint.multiplier(unit / result.scale)
+        return QTreeEnsemble(
+            x, feature, Const(at, name=threshold.name), children, roots,
+            Const(stored, name=leaves.name), Const(added, name=bias.name), self.depth, m, s,
+            full_range(result), result.dtype, fixedpoint.quant_of(result), name=self.name,
+        )  # fmt: skip
+
+    def on_grid(self, x: TensorType) -> TreeEnsemble:
+        """The trees with thresholds among the reals that a quantized x can be: what equals one, or
+        is nearer to it than to the next of these, is treated as the threshold itself is."""
+        feature, threshold = (constant(v, "trees").array for v in (self.feature, self.threshold))
+        scale, _ = _scales(x, feature)
+        with np.errstate(over="ignore"):
+            near = (np.rint(threshold / scale) * scale).astype(np.float32)
+        return self.replace(threshold=Const(near, name=self.threshold.name))
+
+
+@op("qtree_ensemble")
+class QTreeEnsemble(Value):
+    """The same over integers: leaves i16, bias i32 in their unit; the sum by equation (6).
+
+    x of 8 or 16 bits, quantized per tensor or by columns; thresholds in its integers, of its dtype
+    or i32.
+    """
+
+    x: Value
+    feature: Value
+    threshold: Value
+    children: Value
+    roots: Value
+    leaves: Value
+    bias: Value
+    depth: int
+    m: int
+    s: int
+    clamp: Bounds
+    dtype: DType
+    quant: Quant
+    declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
+
+    def infer(self) -> TensorType:
+        """Integers [N, G*K]."""
+        x, threshold = self.x.type, self.threshold.type
+        if x.quant is None or x.dtype.bits > 16:
+            raise TypeCheckError(f"x must be quantized to 8 or 16 bits, it is {x}")
+        if threshold.dtype not in (x.dtype, DType.I32):
+            raise TypeCheckError(f"thresholds of {x} can't be {threshold}")
+        if self.leaves.type.dtype is not DType.I16 or self.bias.type.dtype is not DType.I32:
+            raise TypeCheckError(
+                f"leaves must be i16 and the bias i32, they are {self.leaves.type} and"
+                f" {self.bias.type}"
+            )
+        check_product(self.bound, self.m, self.s)
+        check_bounds(self.clamp, self.dtype)
+        return TensorType(self.dtype, _shape(self), self.quant)
+
+    @property
+    def bound(self) -> int:
+        """The largest magnitude of a sum."""
+        return self.roots.shape[1] * LARGEST_LEAF + LARGEST_BIAS
+
+    def evaluate(
+        self, x: Array, feature: Array, threshold: Array, children: Array, roots: Array,
+        leaves: Array, bias: Array,
+    ) -> Array:  # fmt: skip
+        """The walks of all trees at once, and equation (6)."""
+
+        def beyond(found: Array, node: Array) -> Array:
+            return np.asarray(found.astype(np.int64) > threshold[node])
+
+        at = _walked(x, feature, beyond, children, roots, self.depth)
+        total = leaves.astype(np.int64)[at].sum(2).reshape(self.shape) + bias
+        return fixedpoint.requantize(total, self.m, self.s, self.type.zero, self.clamp, self.dtype)
+
+    def loops(self) -> Loops:
+        """The leaves of each row in a temporary, then their sums."""
+        (rows, _), (groups, trees) = self.x.shape, self.roots.shape
+        columns = self.leaves.shape[1]
+        reached = Temp("reached", DType.I32, (rows, groups, trees))
+        n, g, t = axes(reached.shape, "n g t")
+        walk = Nest((n, g, t), self._leaf(n, g, t), reached)
+        n, o = axes(self.shape, "n o")
+        t = Var("t", trees)
+        leaf = load(reached, n, o // columns, t).cast(DType.I64)
+        found = load(self.leaves, leaf, o % columns).cast(DType.I32)
+        total = Reduce("add", (t,), found) + load(self.bias, o)
+        multiplier = (self.m, self.s)
+        y = rescaled(total, self.bound, multiplier, self.clamp, self.type)
+        return Loops((walk, Nest((n, o), y)))
+
+    def _leaf(self, n: Expr, g: Expr, t: Expr) -> Expr:
+        """The leaf that a row comes to in a tree."""
+        count = self.feature.shape[0]
+        at: Expr = load(self.roots, g, t).cast(DType.I32)
+        for _ in range(self.depth):
+            node = minimum(at, count - 1).cast(DType.I64)
+            column = load(self.feature, node).cast(DType.I64)
+            x = load(self.x, n, column).cast(DType.I32)
+            exceeds = load(self.threshold, node).cast(DType.I32) < x
+            following = load(self.children, node, exceeds.cast(DType.I64)).cast(DType.I32)
+            at = Select(at < count, following, at)
+        return at - count
+
+
+def _shape(v: TreeEnsemble | QTreeEnsemble) -> tuple[int, int]:
+    """The result's shape; raises `TypeCheckError` where the operands make no trees."""
+    for what, whole in (("feature", v.feature), ("children", v.children), ("roots", v.roots)):
+        if whole.type.dtype not in STORED or whole.type.quant is not None:
+            raise TypeCheckError(f"{what} must be whole numbers, it is {whole.type}")
+    nodes = v.feature.shape
+    if len(nodes) != 1 or not nodes[0] or v.threshold.shape != nodes:
+        raise TypeCheckError(f"feature {v.feature.type} does not go with {v.threshold.type}")
+    if v.children.shape != (*nodes, 2):
+        raise TypeCheckError(f"children must be [{nodes[0]},2], they are {v.children.type}")
+    if v.x.type.rank != 2 or v.roots.type.rank != 2 or v.leaves.type.rank != 2:
+        raise TypeCheckError("x, roots and leaves must have two axes")
+    (groups, trees), columns = v.roots.shape, v.leaves.shape[1]
+    if not 0 < trees <= MOST_TREES:
+        raise TypeCheckError(f"{trees} trees are not within 1 to {MOST_TREES}")
+    if v.bias.shape != (groups * columns,):
+        raise TypeCheckError(f"bias must be [{groups * columns}], it is {v.bias.type}")
+    _check_numbers(v)
+    return v.x.shape[0], groups * columns
+
+
+def _check_numbers(v: TreeEnsemble | QTreeEnsemble) -> None:
+    """Raise `TypeCheckError` unless constant trees lead from nodes to nodes and leaves only."""
+    nodes, leaves = v.feature.shape[0], v.leaves.shape[0]
+    for what, whole, end in (
+        ("feature", v.feature, v.x.shape[1]),
+        ("children", v.children, nodes + leaves),
+        ("roots", v.roots, nodes + leaves),
+    ):
+        if isinstance(whole, Const) and not 0 <= whole.array.min() <= whole.array.max() < end:
+            raise TypeCheckError(f"{what} leaves 0 to {end - 1}")
+
+
+def _walked(
+    x: Array, feature: Array, beyond: Callable[[Array, Array], Array], children: Array,
+    roots: Array, depth: int,
+) -> Array:  # fmt: skip
+    """The leaves of each row, i64 [N,G,T]; `beyond` tells by an element and a node which way."""
+    count = len(feature)
+    at = np.broadcast_to(roots.astype(np.int64), (len(x), *roots.shape))
+    rows = np.arange(len(x)).reshape(-1, 1, 1)
+    for _ in range(depth):
+        node = np.minimum(at, count - 1)
+        way = beyond(x[rows, feature[node]], node).astype(np.int64)
+        at = np.where(at < count, children[node, way], at)
+    return np.asarray(at - count)
+
+
+def _scales(x: TensorType, feature: Array) -> tuple[Array, Array]:
+    """The scale and the zero point of each node's column, f64."""
+    quant = fixedpoint.quant_of(x)
+    if quant.axis not in (None, 1):
+        raise IRCError(f"trees read columns, {x} has scales along its rows")
+    scale, zero = fixedpoint.along_axis(quant, 2)
+    columns = (1, x.shape[1])
+    return np.broadcast_to(scale, columns)[0][feature], np.broadcast_to(zero, columns)[0][feature]
+
+
+def _in_integers(threshold: Array, inclusive: Array, feature: Array, x: TensorType) -> Array:
+    """The largest integer of each node's column that stays on its left."""
+    scale, zero = _scales(x, feature)
+    steps = threshold / scale
+    whole = np.rint(steps)
+    with np.errstate(over="ignore"):
+        steps = np.where((whole * scale).astype(np.float32) == threshold, whole, steps)
+    last = np.where(inclusive, np.ceil(steps) - 1, np.floor(steps)) + zero
+    # Nothing lies below the least integer, and nothing exceeds the largest.
+    held = np.clip(last, x.dtype.min - 1, x.dtype.max).astype(np.int32)
+    return np.asarray(held, x.dtype.numpy if np.all(held >= x.dtype.min) else np.int32)
