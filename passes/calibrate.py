@@ -164,6 +164,8 @@ class Profile:
     """What the weights of layers multiply, by the layers' keys."""
     feeds: tuple[Mapping[str, Array], ...] = ()
     """The first samples."""
+    units: Mapping[str, Array] = field(default_factory=dict)
+    """The scales and offsets of inputs' columns, f32 [2, C], by input."""
 
     def check(self, graph: Graph) -> None:
         """Raise `DataError` unless the profile was taken of exactly this graph."""
@@ -192,6 +194,7 @@ class Profile:
             arrays |= {f"layer{i}.{k}": a for k, a in layer.arrays().items()}
         for i, feed in enumerate(self.feeds):
             arrays |= {f"feed{i}.{k}": a for k, a in feed.items()}
+        arrays |= {f"units.{k}": a for k, a in self.units.items()}
         with Path(path).open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -207,8 +210,8 @@ class Profile:
                     for i, k in enumerate(archive["layers"])
                 }
                 feeds = tuple(_part(archive, f"feed{i}.") for i in range(int(archive["feeds"])))
-                samples = int(archive["samples"])
-                return cls(str(archive["graph_hash"]), samples, values, fine, layers, feeds)
+                samples, units = int(archive["samples"]), _part(archive, "units.")
+                return cls(str(archive["graph_hash"]), samples, values, fine, layers, feeds, units)
         except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} is no calibration profile: {error}") from None
 

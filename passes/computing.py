@@ -26,7 +26,8 @@ from irc.types import DType, Quant, TensorType
 from irc.value import Value, operand_fields
 
 PARAMETERS = frozenset(
-    {"w", "b", "scale", "bias", "slope", "row_weights", "column_weights"}
+    {"w", "b", "scale", "offset", "bias", "slope", "row_weights", "column_weights", "threshold",
+     "leaves"}
 )
 """Operands that a twin takes as they are: weights, and reals that it makes its own integers of."""
 

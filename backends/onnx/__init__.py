@@ -6,6 +6,7 @@ from irc.backends.onnx import (  # fill the table  # noqa: F401
     places,
     recurrent,
     shapes,
+    trees,
 )  # fmt: skip
 from irc.backends.onnx.writer import OPSET, export
 

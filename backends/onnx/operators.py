@@ -16,7 +16,7 @@ from irc.ops.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm,
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.selection import Where
 from irc.ops.softmax import Softmax
-from irc.types import DType
+from irc.types import Array, DType
 from irc.value import Value
 
 SAME: dict[type[Value], str] = {
@@ -86,23 +86,50 @@ def _scale(w: Writer, integers: Value) -> tuple[list[str], int | None]:
     quant, dtype = integers.type.quant, integers.type.dtype
     assert quant is not None, "its type has been checked"
     scales = np.array(quant.scale, np.float32)
-    points = np.broadcast_to(np.asarray(quant.zero_point), scales.shape).astype(dtype.numpy)
+    points = (_points(integers) - _beyond(integers)).astype(dtype.numpy)
     axis = None if quant.axis is None else w.axis(quant.axis)
     if dtype is DType.I32:
         return [w.constant(scales)], axis  # ONNX allows no zero point but 0
     return [w.constant(scales), w.constant(points)], axis
 
 
+def _points(integers: Value) -> Array:
+    """The zero points, as many as scales, i64."""
+    quant = integers.type.quant
+    assert quant is not None, "its type has been checked"
+    points: Array = np.broadcast_to(np.asarray(quant.zero_point, np.int64), np.shape(quant.scale))
+    return points
+
+
+def _beyond(integers: Value) -> Array:
+    """What zero points lie beyond the dtype, in which ONNX has them."""
+    points, dtype = _points(integers), integers.type.dtype
+    return np.asarray(points - np.clip(points, dtype.min, dtype.max))
+
+
+def _offset(w: Writer, integers: Value) -> str:
+    """The reals that such zero points stand for, along the last axis; none where there are none."""
+    beyond, quant = _beyond(integers), integers.type.quant
+    if quant is None or not np.any(beyond):
+        return ""
+    if quant.axis not in (None, integers.type.rank - 1):
+        raise GraphError(f"%{integers.name}: a zero point beyond {integers.type} has no ONNX form")
+    return w.constant((-beyond * np.asarray(quant.scale)).astype(np.float32))
+
+
 @exports(Quantize, layouts=EITHER)
 def _quantize(w: Writer, v: Quantize) -> str:
-    parameters, axis = _scale(w, v)
-    return w.emit("QuantizeLinear", [w.read(v.x), *parameters], name=v.name, axis=axis)
+    (parameters, axis), offset, x = _scale(w, v), _offset(w, v), w.read(v.x)
+    x = w.emit("Sub", [x, offset]) if offset else x
+    return w.emit("QuantizeLinear", [x, *parameters], name=v.name, axis=axis)
 
 
 @exports(Dequantize, layouts=EITHER)
 def _dequantize(w: Writer, v: Dequantize) -> str:
-    parameters, axis = _scale(w, v.x)
-    return w.emit("DequantizeLinear", [w.read(v.x), *parameters], name=v.name, axis=axis)
+    (parameters, axis), offset, x = _scale(w, v.x), _offset(w, v.x), w.read(v.x)
+    name = "" if offset else v.name
+    x = w.emit("DequantizeLinear", [x, *parameters], name=name, axis=axis)
+    return w.emit("Add", [x, offset], name=v.name) if offset else x
 
 
 # ---------------------------------------------------------------- matrix products

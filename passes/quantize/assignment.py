@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from irc.ops.columns import Columns
 from irc.ops.core import Input
 from irc.passes.calibrate import Statistics
+from irc.passes.quantize.columns import columns
 from irc.passes.quantize.feedback import feedback
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
@@ -86,8 +88,11 @@ def assign(
     fine = {*fine, *fed_back}
     known = signals(sites, statistics, options, fine) | fed_back
     sounds, curved = set[Value](), set[Value]()
+    compared = columns(sites, options)
     for group in _groups(sites, statistics):
-        if not sites.states.packed.isdisjoint(group):
+        if group[0] in compared:
+            made.give(group, compared[group[0]])
+        elif not sites.states.packed.isdisjoint(group):
             made.give(group, PACKED)
         elif not known.isdisjoint(group):
             made.stream(group)
@@ -102,6 +107,9 @@ def assign(
     curved = {
         v for v in curved if sites.follows(v) and (v in asked or sites.straight(v, made.types[v]))
     }
+    for v in sites.graph.order:
+        if isinstance(v, Columns):
+            made.types[v.x] = v.outside(made.types[v])
     return Scales(made.types, made.narrow, frozenset(sounds), frozenset(curved))
 
 

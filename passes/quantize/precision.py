@@ -3,9 +3,10 @@
 Sums that a norm reads carry a residual stream: each block adds to it, outliers stretch its range,
 and every rounding of it stays. What a softmax reads is exponentiated, so that a step of its scale
 is a relative error. Sums of which only the least is sought, distances, lie close together beside
-what they have in common. Kernels that write or read such values as i16 cost little; what
-multiplies with weights keeps 8 bits, and reads an 8-bit copy. What passes from a layer to the
-elementwise op behind it stays in registers, where 16 bits cost nothing.
+what they have in common. Sums over trees are exact but for their last rounding. Kernels that write
+or read such values as i16 cost little; what multiplies with weights keeps 8 bits, and reads an
+8-bit copy. What passes from a layer to the elementwise op behind it stays in registers, where 16
+bits cost nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from irc.ops.core import Input
 from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
+from irc.ops.trees import TreeEnsemble
 from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp
 from irc.passes.quantize.options import Options
@@ -59,7 +61,7 @@ def wide_values(
             walk.softmax(v)
         elif isinstance(v, Ranking):
             walk.ranked(v.x)
-        elif walk.all and v.op in SUMS:
+        elif isinstance(v, TreeEnsemble) or (walk.all and v.op in SUMS):
             walk.widen(v)
     for v in sites.graph.outputs:
         walk.joined(v)

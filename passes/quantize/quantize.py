@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from itertools import chain, islice
 from typing import Any
 
 from irc.errors import DataError
@@ -23,6 +24,7 @@ from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, weighted
+from irc.passes.quantize.units import SEEN, Units, candidates, in_units, unlike_columns
 from irc.passes.quantize.writer import Rounded, Writer
 from irc.pipeline import Pass
 from irc.progress import bar
@@ -48,13 +50,14 @@ def quantize(
     where `min_sqnr` can't be reached, `DataError` for data that does not fit.
     """
     chosen = by_keyword(Options, "quantize", options)
-    graph = _prepared(graph, chosen)
-    sites = Sites(graph)
-    sites.check()
     noise = isinstance(data, str) and data.startswith("random:")
     samples = Samples(graph, () if isinstance(data, Profile) else data, bool(chosen.min_sqnr))
+    units = data.units if isinstance(data, Profile) else samples.units(chosen)
+    graph = _prepared(graph, chosen, units)
+    sites = Sites(graph)
+    sites.check()
     if not isinstance(data, Profile):
-        data = measured(sites, samples, chosen, progress)
+        data = replace(measured(sites, samples, chosen, progress), units=units)
     elif chosen.min_sqnr:
         raise DataError("min_sqnr is measured on samples: a calibration profile has none")
     data.check(graph)
@@ -133,9 +136,20 @@ class Samples:
     apart: bool = False
     first: list[Batch] = field(default_factory=list)
     unseen: list[Batch] = field(default_factory=list)
+    ahead: Iterator[Batch] | None = None
+
+    def units(self, options: Options) -> Units:
+        """Those of inputs whose columns are unlike, by the first samples."""
+        if not candidates(self.graph):
+            return {}
+        feeds = batches(self.graph, self.source)
+        seen = list(islice(feeds, SEEN))
+        self.ahead = chain(seen, feeds)
+        return unlike_columns(self.graph, seen, options)
 
     def __iter__(self) -> Iterator[Batch]:
-        for i, feed in enumerate(batches(self.graph, self.source)):
+        feeds = batches(self.graph, self.source) if self.ahead is None else self.ahead
+        for i, feed in enumerate(feeds):
             if i < FIRST:
                 self.first.append(feed)
             if self.apart and i % APART == APART - 1 and len(self.unseen) < MEASURED:
@@ -165,14 +179,16 @@ def profile(
     """What `quantize` needs to know of the data, to be saved and replayed with options that may
     differ in all but `equalize` and `activations`."""
     chosen = by_keyword(Options, "quantize", options)
-    graph = _prepared(graph, chosen)
-    sites = Sites(graph)
+    samples = Samples(graph, data)
+    units = samples.units(chosen)
+    sites = Sites(_prepared(graph, chosen, units))
     sites.check()
-    return measured(sites, Samples(graph, data), chosen, progress)
+    return replace(measured(sites, samples, chosen, progress), units=units)
 
 
-def _prepared(graph: Graph, options: Options) -> Graph:
+def _prepared(graph: Graph, options: Options, units: Units) -> Graph:
     """The float graph that is calibrated."""
+    graph = in_units(graph, units)
     if not options.equalize:
         return graph
     return equalized(graph, multiply=str(options.activations) != "8")

@@ -13,12 +13,14 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.graph import Graph
+from irc.ops.columns import Columns
 from irc.ops.core import Const, Input
 from irc.ops.normalization import RowNorm
 from irc.ops.prelu import PRelu
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.recurrent import Recurrent
 from irc.ops.resample import Resample
+from irc.ops.trees import TreeEnsemble
 from irc.passes.calibrate import Progress, Statistics
 from irc.passes.moments import LayerMoments
 from irc.passes.quantize import weights as weighting
@@ -102,7 +104,10 @@ class Writer:
         # Tables, factors, slopes, weights of taps and the parameters of norms take reals.
         if self.sites.root[v] is not v:
             return v.map_operands(lambda o: self.inner(o, v, new))
-        if self.sites.absorbs(v) or isinstance(v, PRelu | RowNorm | Resample):
+        if isinstance(v, TreeEnsemble):
+            made = v.map_operands(lambda o: self.read(o, v, new))
+            return made.on_grid(self.scales.read_by(v, v.x, self.sites))
+        if self.sites.absorbs(v) or isinstance(v, PRelu | RowNorm | Resample | Columns):
             return v.map_operands(lambda o: self.read(o, v, new))
         return v.map_operands(lambda o: self.operand(o, v, new))
 

@@ -1,0 +1,73 @@
+"""Scales of an input's columns, where trees alone read it: ages beside incomes beside ratios.
+
+Trees only compare. A column's integers need to tell its thresholds from each other and from what
+lies between; what lies beyond all of them may saturate. Scales are powers of two, so that whole
+numbers, and thresholds halfway between, stay what they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from irc.ops.core import Input
+from irc.ops.trees import TreeEnsemble
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.sites import Sites, from_outside
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value
+
+MARGIN = 2
+"""Integers beyond the outermost thresholds, on either side."""
+SMALLEST = 2.0**-40
+"""A scale for thresholds of 0."""
+
+
+def columns(
+    sites: Sites, options: Options
+) -> Mapping[Value, TensorType]:
+    """The inputs that trees alone read, by columns: of 16 bits, or of 8 where these are asked
+    for."""
+    dtype = DType.U8 if str(options.activations) == "8" else DType.I16
+    found: dict[Value, TensorType] = {}
+    for v in sites.graph.inputs:
+        trees = [u for u in sites.graph.users[v] if isinstance(u, TreeEnsemble)]
+        alone = sites.graph.uses(v) == len(trees) > 0
+        if alone and v not in sites.graph.outputs and from_outside(sites.graph, v):
+            found[v] = TensorType(dtype, v.shape, _by_columns(v, trees, dtype))
+    return found
+
+
+def _by_columns(
+    x: Input, trees: list[TreeEnsemble], dtype: DType
+) -> Quant:
+    """The scale and the zero point of each column."""
+    feature = np.concatenate([_array(t.feature) for t in trees])
+    threshold = np.concatenate([_array(t.threshold) for t in trees]).astype(np.float64)
+    known = np.isfinite(threshold)
+    feature, threshold = feature[known], threshold[known]
+    pairs = [
+        _one(threshold[feature == column], dtype) for column in range(x.shape[1])
+    ]
+    scales, zeros = zip(*pairs, strict=True)
+    return Quant(scales, zeros, 1)
+
+
+def _one(thresholds: Array, dtype: DType) -> tuple[float, int]:
+    """The scale and the zero point for a column's thresholds; any for one that has none."""
+    if not thresholds.size:
+        return 1.0, 0
+    low, high = float(thresholds.min()), float(thresholds.max())
+    steps = dtype.max - dtype.min - 2 * MARGIN
+    finest = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    least = max((high - low) / steps, finest, SMALLEST)
+    scale = 2.0 ** math.ceil(math.log2(least))
+    middle = (dtype.min + dtype.max + 1) // 2
+    return scale, middle - round((low + high) / 2 / scale)
+
+
+def _array(v: Value) -> Array:
+    array: Array = v.array  # type: ignore[attr-defined]
+    return array

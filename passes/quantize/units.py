@@ -1,0 +1,222 @@
+"""Units of an input's columns: ages beside incomes beside ratios.
+
+One scale for all of them leaves the small ones nothing, in 16 bits either. Where columns are that
+unlike, each gets a scale and a zero point of its own, which the caller's integers have; from there
+on they are numbers of like size, in one scale. What the network does to columns takes the units in:
+
+    %y = linear(%x, %w, %b)   ->   %e = columns(%x, %t, %o)
+                                   %y = linear(%e, %w * %t, %b + %w @ %o)
+
+So do comparisons, chosen columns, sums and products with constants, and squares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from irc.graph import Graph
+from irc.ops.columns import Columns
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add, Mul
+from irc.ops.linear import Linear
+from irc.ops.logic import Less, LessOrEqual
+from irc.ops.shape import Concat
+from irc.ops.trees import TreeEnsemble
+from irc.passes.quantize.options import Options
+from irc.passes.quantize.scales import HEADROOM, symmetric
+from irc.passes.quantize.sites import from_outside
+from irc.types import Array, DType, Shape
+from irc.value import Value
+
+SEEN = 64
+"""Samples that are looked at."""
+ENOUGH = 8
+"""Rows of a table that tell what its columns are like."""
+WIDEST = 256
+"""Columns that have units of their own at most."""
+STEPS = 256.0
+"""Of one scale of 16 bits for all columns so many must lie within what each of them varies by."""
+APART = 4.0
+"""Columns that lie this many times as far from zero as they are wide have an offset."""
+WHOLE = frozenset({"cast", "floor", "ceil", "round", "equal"})
+"""Readers that need whole numbers to be exactly that."""
+
+Units = Mapping[str, Array]
+"""By input, f32 [2, C]: the scale and the offset of each column."""
+
+
+def unlike_columns(graph: Graph, feeds: Sequence[Mapping[str, Array]], options: Options) -> Units:
+    """The inputs whose columns need units of their own, by the first samples."""
+    if str(options.activations) == "8":
+        return {}
+    found: dict[str, Array] = {}
+    for v in candidates(graph):
+        rows = np.concatenate([feed[v.name].reshape(-1, v.shape[-1]) for feed in feeds])
+        if len(rows) >= ENOUGH and _unlike(rows):
+            found[v.name] = _units(rows)
+    return found
+
+
+def candidates(graph: Graph) -> list[Input]:
+    """The inputs that may be tables: trees alone have scales of their own for theirs."""
+    return [
+        v for v in graph.inputs
+        if from_outside(graph, v) and v.type.dtype is DType.F32 and v.type.rank > 1
+        and 1 < v.shape[-1] <= WIDEST and v not in graph.outputs and not _counted(graph, v)
+        and not all(isinstance(u, TreeEnsemble) for u in graph.users[v])
+    ]  # fmt: skip
+
+
+def _counted(graph: Graph, v: Value) -> bool:
+    return any(u.op in WHOLE or (u.moves and _counted(graph, u)) for u in graph.users[v])
+
+
+def _unlike(rows: Array) -> bool:
+    spread = np.ptp(rows, axis=0)
+    step = symmetric(HEADROOM * float(np.abs(rows).max())).tensor_scale
+    return bool(np.any((spread > 0) & (spread < STEPS * step)))
+
+
+def _units(rows: Array) -> Array:
+    """Scales are powers of two, so that whole numbers stay what they are."""
+    low, high = rows.min(0).astype(np.float64), rows.max(0).astype(np.float64)
+    middle = np.rint((low + high) / 2)
+    offset = np.where(np.abs(middle) > APART * (high - low), middle, 0.0)
+    largest = np.maximum(np.abs(low - offset), np.abs(high - offset))
+    scale = [2.0 ** math.ceil(math.log2(x)) if x > 0 else 1.0 for x in largest]
+    return np.stack([np.asarray(scale), offset]).astype(np.float32)
+
+
+def in_units(graph: Graph, units: Units) -> Graph:
+    """The same function of the graph's inputs, some of them in units of their columns."""
+    return _Work(graph, units).graph() if units else graph
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """`even * scale + offset`, broadcast: what a value is; f64."""
+
+    even: Value
+    scale: Array
+    offset: Array
+
+
+@dataclass
+class _Work:
+    source: Graph
+    units: Units
+    new: dict[Value, Value] = field(default_factory=dict)
+    forms: dict[Value, _Affine] = field(default_factory=dict)
+
+    def graph(self) -> Graph:
+        for v in self.source.order:
+            if isinstance(v, Input) and v.name in self.units:
+                scale, offset = self.units[v.name]
+                parts = Const(scale, name=f"{v.name}.scale"), Const(offset, name=f"{v.name}.offset")
+                even = Columns(v, *parts, name=f"{v.name}.even")
+                self.forms[v] = _Affine(even, scale.astype(np.float64), offset.astype(np.float64))
+                continue
+            made = self.through(v) if any(o in self.forms for o in v.operands) else None
+            if isinstance(made, _Affine):
+                self.forms[v] = made
+            else:
+                self.new[v] = made or v.map_operands(self.real)
+        return self.source.with_outputs(tuple(map(self.real, self.source.outputs)))
+
+    def real(self, v: Value) -> Value:
+        """A value as it was, of what it is in its units."""
+        if v not in self.new:
+            form = self.forms[v]
+            made = _each(Mul, form.even, form.scale, 1.0, v.name)
+            self.new[v] = _each(Add, made, form.offset, 0.0, v.name)
+        return self.new[v]
+
+    def through(self, v: Value) -> _Affine | Value | None:
+        """What becomes of a node over values in units: a value in units, or a node that takes them
+        in; None where these must go."""
+        x = v.operands[0]
+        form = self.forms.get(x)
+        if isinstance(v, Concat) or (v.moves and form is not None):
+            return self.moved(v)
+        if form is None:
+            return None
+        match v:
+            case Add(b=Const() as c):
+                return _Affine(form.even, form.scale, form.offset + c.array)
+            case Mul(b=Const() as c) if np.all(c.array != 0):
+                return _Affine(form.even, form.scale * c.array, form.offset * c.array)
+            case Mul(a=a, b=b) if a is b:
+                return _squared(form, v)
+            case Less(b=Const() as c) | LessOrEqual(b=Const() as c) if np.all(form.scale > 0):
+                bound = (c.array - form.offset) / form.scale
+                return v.replace(a=form.even, b=_const(bound, c.name))
+            case Linear(w=Const()) if (flat := _by_columns(form, x.shape)) is not None:
+                return _linear(v, *flat)
+            case TreeEnsemble() if (flat := _by_columns(form, x.shape)) is not None:
+                return _trees(v, *flat)
+        return None
+
+    def moved(self, v: Value) -> _Affine | None:
+        """Elements and their units move together."""
+        reals = [o for o in v.operands if o.type.dtype.is_float]
+        forms = [self.forms.get(o) for o in reals]
+        known = [f for f in forms if f is not None]
+        others = [o for o in v.operands if o not in reals]
+        if len(known) < len(reals) or not all(isinstance(o, Const) for o in others):
+            return None
+        if v.op == "pad" or any(f.even.shape != o.shape for f, o in zip(known, reals, strict=True)):
+            return None
+        of = dict(zip(reals, known, strict=True))
+
+        def whole(part: str) -> Array:
+            return np.asarray(v.call(
+                lambda o: np.broadcast_to(getattr(of[o], part), o.shape) if o in of else o.array  # type: ignore[attr-defined]
+            ))  # fmt: skip
+
+        even = v.map_operands(lambda o: of[o].even if o in of else o)
+        return _Affine(even, whole("scale"), whole("offset"))
+
+
+def _each(op: Any, x: Value, by: Array, nothing: float, name: str) -> Value:
+    """A sum or product with numbers, where these do anything."""
+    return x if np.all(by == nothing) else op(x, _const(by, name), name=name)
+
+
+def _const(array: Array, name: str) -> Const:
+    return Const(np.asarray(array, np.float32), name=name)
+
+
+def _squared(form: _Affine, v: Value) -> _Affine:
+    """`(e*s + o)^2 = (e + o/s)^2 * s^2`."""
+    centred = _each(Add, form.even, form.offset / form.scale, 0.0, f"{v.name}.centred")
+    scale = form.scale**2
+    return _Affine(Mul(centred, centred, name=v.name), scale, np.zeros(()))
+
+
+def _by_columns(form: _Affine, dims: Shape) -> tuple[Value, Array, Array] | None:
+    """A form whose units are its columns': both [C]."""
+    parts = [np.broadcast_to(p, dims).reshape(-1, dims[-1]) for p in (form.scale, form.offset)]
+    if form.even.shape != dims or any(np.any(p != p[0]) for p in parts):
+        return None
+    return form.even, parts[0][0], parts[1][0]
+
+
+def _linear(v: Linear, even: Value, scale: Array, offset: Array) -> Value:
+    w = v.w.array.astype(np.float64)  # type: ignore[attr-defined]
+    bias = 0.0 if v.b is None else v.b.array.astype(np.float64)  # type: ignore[attr-defined]
+    b = v.b if not np.any(offset) else _const(bias + w @ offset, f"{v.name}.bias")
+    return v.replace(x=even, w=_const(w * scale, v.w.name), b=b)
+
+
+def _trees(v: TreeEnsemble, even: Value, scale: Array, offset: Array) -> Value | None:
+    feature, threshold = (p.array for p in (v.feature, v.threshold))  # type: ignore[attr-defined]
+    if np.any(scale <= 0):
+        return None
+    moved = (threshold - offset[feature]) / scale[feature]
+    return v.replace(x=even, threshold=_const(moved, v.threshold.name))
+
