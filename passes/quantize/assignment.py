@@ -95,7 +95,7 @@ def assign(
         elif not sites.states.packed.isdisjoint(group):
             made.give(group, PACKED)
         elif not known.isdisjoint(group):
-            made.stream(group)
+            made.stream(group, signal=fed_back.isdisjoint(group))
             sounds |= set(group)
             curved |= set(group) if not set(fine).isdisjoint(group) else set()
         elif not sites.states.roots.isdisjoint(group):
@@ -142,16 +142,22 @@ class _Types:
         self.give(group, TensorType(DType.I16, (), quant))
         self.narrow.update(self.byte(group))
 
-    def stream(self, group: list[Value]) -> None:
+    def stream(self, group: list[Value], *, signal: bool = False) -> None:
         """A group of states or signals has 16 bits, and 8, each value its own, where it is read
-        so."""
+        so. What comes from outside, and goes round, has powers of two; other signals have as many
+        steps as there are."""
         fills = _fills(self.sites, group, self.statistics)
         for v in filter(self.sites.read_narrow, group):
             measured = [self.statistics[p] for p in self.sites.parts(v)]
             quant = choose_quant(measured, self.options, fills, self.sites.seen(v))
             self.narrow[v] = TensorType(DType.U8, v.shape, quant)
         own = [self.statistics[v] for v in group if v in self.statistics]
-        quant = state_quant(group, own or [self.statistics[p] for p in self.parts(group)], fills)
+        own = own or [self.statistics[p] for p in self.parts(group)]
+        inside = not any(isinstance(v, Input | Columns) for v in group)
+        if signal and inside and self.sites.states.roots.isdisjoint(group):
+            quant = choose_wide(own, fills, OUTPUT_HEADROOM)
+        else:
+            quant = state_quant(group, own, fills)
         self.give(group, TensorType(DType.I16, (), quant))
 
     def parts(self, group: list[Value]) -> list[Value]:

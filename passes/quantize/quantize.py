@@ -19,6 +19,7 @@ from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
+from irc.passes.quantize.logarithms import before_logarithms
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
@@ -111,8 +112,12 @@ class Writing:
     @property
     def fine(self) -> list[Value]:
         """What has 16 bits in any case."""
-        found = [v for v in self.sites.graph.inputs if self.names[v] in self.profile.fine]
-        return list(dict.fromkeys([*found, *coordinates(self.sites, self.options)]))
+        found: list[Value] = [
+            v for v in self.sites.graph.inputs if self.names[v] in self.profile.fine
+        ]
+        found += coordinates(self.sites, self.options)
+        found += before_logarithms(self.sites, self.statistics, self.options)
+        return list(dict.fromkeys(found))
 
     def __call__(self, fine: Iterable[Value]) -> tuple[Scales, Graph]:
         """The graph, and the scales of its values."""
