@@ -11,12 +11,6 @@ Where others read the norm too, `t` is taken off by a multiplication of its own.
 a normalized element is of size one, so that scale and bias tell how large a channel becomes
 (after SmoothQuant, Xiao et al. 2022, and the migration of gamma in Outlier Suppression, Wei et al.
 2022).
-
-The columns of an input, ages beside incomes, are as unlike as the weights that read them, into
-which the model's own scaler was folded; a layer of one weight per row, whose scales are its rows',
-takes the units off them:
-
-    %y = linear(%x, %w)   ->   %x.even = linear(%x, diag(1 / t)),  %y = linear(%x.even, %w * t)
 """
 
 from __future__ import annotations
@@ -34,7 +28,6 @@ from irc.ops.elementwise import Mul
 from irc.ops.linear import Linear
 from irc.ops.normalization import RowNorm
 from irc.ops.shape import Reshape, Transpose
-from irc.passes.quantize.sites import from_outside
 from irc.types import Array
 from irc.value import Value
 
@@ -44,15 +37,11 @@ DEVIATIONS = 3.0
 """How far from its mean an element of a norm is expected."""
 EVEN = 1.5
 """Factors that differ less than this change nothing of note."""
-UNLIKE = 30.0
-"""Factors of an input's columns differ by more where these have units of their own."""
-WIDEST = 256
-"""Columns that have a layer of their own at most."""
 
 
 def equalized(graph: Graph, *, multiply: bool) -> Graph:
     """The same function of the graph's inputs, norms and the weights behind them in other units.
-    `multiply`: also where others read a norm, by a multiplication of its own, and for inputs."""
+    `multiply`: also where others read a norm, by a multiplication of its own."""
     plans: dict[Value, _Plan] = {v: p for v in graph.order if (p := _plan(graph, v)) is not None}
     plans = {v: p for v, p in plans.items() if p.alone or multiply}
     factors = {r: p.factors for p in plans.values() for r in p.readers}
@@ -66,8 +55,7 @@ def equalized(graph: Graph, *, multiply: bool) -> Graph:
         if plan is not None and plan.alone:
             made = _divided(made, plan.factors)
         elif plan is not None:
-            quotient = _quotient if isinstance(v, RowNorm) else _columns
-            even[v] = quotient(made, plan.factors)
+            even[v] = _quotient(made, plan.factors)
         new[v] = made
     return graph.with_outputs(tuple(new[v] for v in graph.outputs)) if plans else graph
 
@@ -82,23 +70,10 @@ class _Plan:
     alone: bool
 
 
-def _plan(graph: Graph, v: Value) -> _Plan | None:
-    if isinstance(v, RowNorm):
-        return _norm_plan(graph, v)
-    return _input_plan(graph, v) if from_outside(graph, v) else None
-
-
-def _input_plan(graph: Graph, v: Value) -> _Plan | None:
-    """Of columns that layers read at once, and alone."""
-    readers = tuple(u for u in graph.users[v] if isinstance(u, Linear) and _multiplies(u))
-    if not readers or len(readers) < graph.uses(v) or v.shape[-1] > WIDEST:
+def _plan(graph: Graph, norm: Value) -> _Plan | None:
+    if not isinstance(norm, RowNorm) or norm.axes != (norm.type.rank - 1,):
         return None
-    factors = _mean_one(1 / _floored(_largest(readers)))
-    return _Plan(readers, factors, False) if factors.max() > UNLIKE * factors.min() else None
-
-
-def _norm_plan(graph: Graph, norm: RowNorm) -> _Plan | None:
-    if norm.axes != (norm.type.rank - 1,) or norm.view != norm.shape:
+    if norm.view != norm.shape:
         return None
     readers, alone = _readers(graph, norm)
     if not alone:
@@ -201,11 +176,6 @@ def _divided(norm: Value, factors: Array) -> Value:
 def _quotient(norm: Value, factors: Array) -> Value:
     by = Const((1 / factors).astype(norm.type.dtype.numpy), name=f"{norm.name}.factors")
     return Mul(norm, by, name=f"{norm.name}.even")
-
-
-def _columns(x: Value, factors: Array) -> Value:
-    w = Const(np.diag(1 / factors).astype(x.type.dtype.numpy), name=f"{x.name}.units")
-    return Linear(x, w, name=f"{x.name}.even")
 
 
 def _parameter(norm: Value, which: str, array: Array) -> Const:

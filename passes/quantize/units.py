@@ -27,6 +27,7 @@ from irc.ops.linear import Linear
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.shape import Concat
 from irc.ops.trees import TreeEnsemble
+from irc.passes.fold import Fold
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import HEADROOM, symmetric
 from irc.passes.quantize.sites import from_outside
@@ -39,8 +40,10 @@ ENOUGH = 8
 """Rows of a table that tell what its columns are like."""
 WIDEST = 256
 """Columns that have units of their own at most."""
-STEPS = 256.0
+STEPS = 1024.0
 """Of one scale of 16 bits for all columns so many must lie within what each of them varies by."""
+MIXED = 32.0
+"""Units of columns that go on as they are, beside each other, differ by less."""
 APART = 4.0
 """Columns that lie this many times as far from zero as they are wide have an offset."""
 WHOLE = frozenset({"cast", "floor", "ceil", "round", "equal"})
@@ -58,8 +61,16 @@ def unlike_columns(graph: Graph, feeds: Sequence[Mapping[str, Array]], options: 
     for v in candidates(graph):
         rows = np.concatenate([feed[v.name].reshape(-1, v.shape[-1]) for feed in feeds])
         if len(rows) >= ENOUGH and _unlike(rows):
-            found[v.name] = _units(rows)
+            units = {v.name: _units(rows)}
+            found |= units if _taken_in(graph, units) else {}
     return found
+
+
+def _taken_in(graph: Graph, units: Units) -> bool:
+    """Whether no columns of unlike units stand side by side as they were, behind their own."""
+    work = _Work(graph, units)
+    work.graph()
+    return not work.mixed
 
 
 def candidates(graph: Graph) -> list[Input]:
@@ -94,7 +105,7 @@ def _units(rows: Array) -> Array:
 
 def in_units(graph: Graph, units: Units) -> Graph:
     """The same function of the graph's inputs, some of them in units of their columns."""
-    return _Work(graph, units).graph() if units else graph
+    return Fold().run(_Work(graph, units).graph()) if units else graph
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,8 @@ class _Work:
     units: Units
     new: dict[Value, Value] = field(default_factory=dict)
     forms: dict[Value, _Affine] = field(default_factory=dict)
+    mixed: bool = False
+    """Whether columns that nothing was done to had to go back to what they were, together."""
 
     def graph(self) -> Graph:
         for v in self.source.order:
@@ -132,6 +145,9 @@ class _Work:
         """A value as it was, of what it is in its units."""
         if v not in self.new:
             form = self.forms[v]
+            untouched = form.even.moves or isinstance(form.even, Columns)
+            sizes = np.abs(form.scale)
+            self.mixed |= untouched and bool(sizes.max() > MIXED * sizes.min())
             made = _each(Mul, form.even, form.scale, 1.0, v.name)
             self.new[v] = _each(Add, made, form.offset, 0.0, v.name)
         return self.new[v]
@@ -148,6 +164,8 @@ class _Work:
         match v:
             case Add(b=Const() as c):
                 return _Affine(form.even, form.scale, form.offset + c.array)
+            case Mul(b=Const() as c) if np.all(c.array == 0):
+                return Const(np.zeros(v.shape, np.float32), name=v.name)
             case Mul(b=Const() as c) if np.all(c.array != 0):
                 return _Affine(form.even, form.scale * c.array, form.offset * c.array)
             case Mul(a=a, b=b) if a is b:
