@@ -9,7 +9,6 @@ that is quantized as i8 remains so and is converted behind, outputs remain i8.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from irc.graph import Graph
@@ -39,9 +38,16 @@ class Unsigned(Pass):
 
 def unsigned(graph: Graph) -> Graph:
     """The QDQ graph with its inner i8 activations as u8."""
-    signed = {v for v in graph.order if isinstance(v, Quantize) and _inner(graph, v)}
-    at_input = {v: _of_input(v.x) for v in signed}
-    ends = {d for v in signed if at_input[v] for d in _chain(graph, v) if isinstance(d, Dequantize)}
+    at_input: dict[Value, bool] = {}
+    ends: set[Value] = set()
+    for v in graph.order:
+        if isinstance(v, Quantize) and v not in at_input:
+            found = _together(graph, v)
+            sources = [m for m in found if isinstance(m, Quantize)]
+            if all(_inner(graph, m) for m in found):
+                outside = any(_of_input(m.x) for m in sources)
+                at_input |= dict.fromkeys(sources, outside)
+                ends |= {m for m in found if outside and isinstance(m, Dequantize)}
 
     def shifted(v: Value, made: Value) -> Value:
         if isinstance(made, Quantize) and isinstance(v, Quantize) and not at_input.get(v, True):
@@ -58,17 +64,17 @@ def _shifted(quant: Quant) -> Quant:
     return Quant(quant.tensor_scale, quant.zero + SHIFT)
 
 
-def _inner(graph: Graph, q: Quantize) -> bool:
-    """Whether the integers are i8 per tensor, computed, and only moved before they are read."""
-    if q.dtype is not DType.I8 or q.quant.axis is not None or isinstance(q.x, Const):
+def _inner(graph: Graph, v: Value) -> bool:
+    """Whether a node quantizes what is computed as i8 per tensor, or moves such integers, or reads
+    them to go on with."""
+    if v in graph.outputs:
         return False
-    for v in _chain(graph, q):
-        if isinstance(v, Dequantize):
-            if _public(graph, v):
-                return False
-        elif v in graph.outputs or (v is not q and not (v.moves and len(v.operands) == 1)):
-            return False
-    return True
+    match v:
+        case Quantize(dtype=dtype, quant=quant, x=x):
+            return dtype is DType.I8 and quant.axis is None and not isinstance(x, Const)
+        case Dequantize():
+            return not _public(graph, v)
+    return v.moves
 
 
 def _public(graph: Graph, v: Value) -> bool:
@@ -76,14 +82,22 @@ def _public(graph: Graph, v: Value) -> bool:
     return v in graph.outputs or any(u.moves and _public(graph, u) for u in graph.users[v])
 
 
-def _chain(graph: Graph, q: Quantize) -> Iterator[Value]:
-    """The quantize node, what moves its integers, and the dequantize nodes that read them."""
+def _together(graph: Graph, q: Quantize) -> dict[Value, None]:
+    """A quantize node, what moves its integers, those that these are put together with, and the
+    dequantize nodes that read them."""
+    found: dict[Value, None] = {}
     stack: list[Value] = [q]
     while stack:
         v = stack.pop()
-        yield v
-        if not isinstance(v, Dequantize):
-            stack.extend(graph.users[v])
+        if v in found:
+            continue
+        found[v] = None
+        if isinstance(v, Dequantize):
+            continue
+        stack.extend(graph.users[v])
+        if v.moves:
+            stack.extend(o for o in v.operands if o.type.quant is not None)
+    return found
 
 
 def _of_input(v: Value) -> bool:

@@ -14,7 +14,7 @@ from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add
 from irc.ops.pool import MaxPool2d
 from irc.ops.quantization import Dequantize, Quantize
-from irc.ops.shape import Transpose
+from irc.ops.shape import Concat, Slice, Transpose
 from irc.passes.integerize import integerize
 from irc.passes.unsigned import unsigned
 from irc.types import DType, Quant, TensorType
@@ -62,6 +62,29 @@ def test_layers_read_u8() -> None:
     assert {v.operands[0].type.dtype for v in layers} == {DType.U8}
     assert integer.inputs[0].type.dtype is DType.I8
     assert integer.outputs[0].type.dtype is DType.I8
+
+
+def joined(*, outside: bool) -> Graph:
+    """Integers of two layers put side by side, or of a layer and the input."""
+    x = Input.of(TensorType(DType.F32, (1, 6, 6, 4)), "x")
+    seen = pair(x, Quant(0.05, -3), name="seen")
+    whole = Quant(0.1, -20)
+    parts = [Quantize(conv(seen, n), DType.I8, whole, name=n) for n in "ab"]
+    if outside:
+        parts[1] = Quantize(x, DType.I8, whole, name="again")
+    both = Dequantize(Slice(Concat(tuple(parts), 3), (0, 0, 0, 2), (1, 6, 6, 6), (1, 1, 1, 1)))
+    y = pair(conv(both, "c"), Quant(0.2, 7), name="y")
+    return Graph("joined", (x,), (y,), ("y",))
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_what_is_put_together_is_u8(outside: bool) -> None:
+    graph = joined(outside=outside)
+    made = unsigned(graph)
+    feed = {"x": RNG.normal(size=(1, 6, 6, 4)).astype(np.float32) * 3}
+    np.testing.assert_array_equal(evaluate(made, feed)["y"], evaluate(graph, feed)["y"])
+    layers = [v for v in irc.driver.integerize(graph).order if v.op == "qconv2d"]
+    assert {v.operands[0].type.dtype for v in layers} == {DType.U8}
 
 
 def wide() -> Graph:
