@@ -9,8 +9,10 @@ import numpy as np
 
 from irc.graph import Graph
 from irc.ops.activation import Clip, Relu
+from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
+from irc.ops.logic import Less, LessOrEqual
 from irc.ops.unary import Neg, Reciprocal
 from irc.passes import forests, linear, norms, patterns, pooling, recurrent
 from irc.passes.constants import is_uniform, real, uniform
@@ -20,6 +22,9 @@ from irc.pipeline import Pass
 from irc.rewrite import Uses, rewrite
 from irc.types import Array
 from irc.value import Value
+
+EXACT = 2.0**24
+"""Whole numbers below are singles."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +238,38 @@ def merge_constants(v: Value, uses: Uses) -> Value | None:
     return v.replace(a=x, b=real(array, v.type.dtype, b.name))
 
 
+def compare_whole(v: Value) -> Value | None:
+    """Whole numbers that became reals to be compared with constants are compared as they are.
+
+        (%x: i64[3])
+        %r = cast(%x) : f32[3]
+        %c = const [2.5] : f32[1]
+        %y = less(%r, %c) : b1[3]
+        ->
+        %c = const [3] : i64[1]
+        %y = less(%x, %c) : b1[3]
+    """
+    match v:
+        case Less(a=Cast(x=x), b=Const() as c) | Less(a=Const() as c, b=Cast(x=x)):
+            rounded = np.ceil if v.b is c else np.floor
+        case LessOrEqual(a=Cast(x=x), b=Const() as c) | LessOrEqual(a=Const() as c, b=Cast(x=x)):
+            rounded = np.floor if v.b is c else np.ceil
+        case _:
+            return None
+    exact = x.type.dtype.is_integer and np.all(np.abs(c.array) < EXACT)
+    if not exact or x.type.quant is not None or not c.type.dtype.is_float:
+        return None
+    least, most = x.type.dtype.min, x.type.dtype.max
+    whole = rounded(c.array.astype(np.float64))
+    if np.any((whole < least) | (whole > most)):
+        return None
+    bound = Const(whole.astype(x.type.dtype.numpy), name=c.name)
+    return v.replace(a=x, b=bound) if v.b is c else v.replace(a=bound, b=x)
+
+
 RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
-    subtract_constant, negate, one_over, square,
+    subtract_constant, negate, one_over, square, compare_whole,
     *patterns.RULES, *norms.RULES, *linear.RULES, *pooling.RULES, *recurrent.RULES,
     *forests.RULES,
 )  # fmt: skip
