@@ -10,13 +10,15 @@ from typing import Protocol
 import numpy as np
 from onnx import GraphProto, NodeProto
 
-from irc.ops.core import Const
+from irc.errors import ModelError
+from irc.ops.core import Const, Input
 from irc.ops.selection import Where
 from irc.ops.shape import Concat, Slice
 from irc.value import Value
 
 from .builder import Builder
 from .onnx_lists import Entry, tensors
+from .onnx_maps import mapped
 from .onnx_ops import Node
 from .onnx_pinned import cure
 from .onnx_scope import Scope
@@ -205,6 +207,10 @@ def scan(control: Control) -> tuple[Entry, ...]:
     out_axes = _listed(control, "scan_output_axes", outputs)
     out_backward = _listed(control, "scan_output_directions", outputs)
     axes = tuple(node.axis(a, x.type.rank) for a, x in zip(axes, inputs, strict=True))
+    if not any((*backward, *out_backward)):
+        at_once = _at_once(control, body, states, inputs, axes, out_axes)
+        if at_once is not None:
+            return (*states, *at_once)
     states, given = _rounds(control, body, states, inputs, axes, backward)
     made = []
     for i in range(outputs):
@@ -221,6 +227,39 @@ def _listed(control: Control, name: str, count: int) -> tuple[int, ...]:
     if len(found) != count:
         control.node.fail(f"{name} has {len(found)} entries, {count} are needed")
     return found
+
+
+def _at_once(
+    control: Control, body: Body, states: Sequence[Value], inputs: Sequence[Value],
+    axes: Sequence[int], out_axes: Sequence[int],
+) -> list[Value] | None:  # fmt: skip
+    """What all rounds give, where none changes a state; None where one does, or it isn't known how
+    to compute them at once."""
+    build, fronts, slots = control.builder, [], []
+    for x, a in zip(inputs, axes, strict=True):
+        perm = (a, *(i for i in range(x.type.rank) if i != a))
+        fronts.append(build.transpose(x, perm))
+        slots.append(Input(x.type.dtype, fronts[-1].shape[1:], name=f"{x.name}.slice"))
+    if len({x.shape[0] for x in fronts}) != 1 or not fronts[0].shape[0]:
+        return None
+    try:
+        results = tensors(body.run((*states, *slots)), "what its body gives")
+    except ModelError:  # it must know its slices
+        return None
+    if any(r is not s for r, s in zip(results, states, strict=False)):
+        return None
+    made = []
+    of = dict(zip(slots, fronts, strict=True))
+    for result, axis in zip(results[len(states) :], out_axes, strict=True):
+        found = mapped(build, result, of)
+        if found is None:
+            return None
+        rank = found.type.rank
+        at = control.node.axis(axis, rank)
+        order = list(range(1, rank))
+        order.insert(at, 0)
+        made.append(build.transpose(found, tuple(order)))
+    return made
 
 
 def _rounds(

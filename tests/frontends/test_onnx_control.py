@@ -1,4 +1,4 @@
-"""Loop and Scan with known trip counts, unrolled."""
+"""Loop and Scan with known trip counts: unrolled, or rounds that share nothing at once."""
 
 from __future__ import annotations
 
@@ -102,3 +102,40 @@ def test_scanned_inputs_of_different_length_are_refused() -> None:
     made = node("Scan", ["a", "b"], ["y"], body=inner, num_scan_inputs=2)
     with pytest.raises(ModelError, match="differ in length"):
         irc.load(model([made], x, {}, 16))
+
+
+def distances(*, out_axis: int = 0, power: float = 2.0, sizes: bool = False) -> onnx.ModelProto:
+    """Of each row of x from each row of y, a round for each of these, as scikit-learn's converter
+    writes them; or, in a way that must know its slice, times its size."""
+    nodes = [
+        node("Identity", ["before"], ["after"]),
+        node("Sub", ["before", "row"], ["apart"]),
+        node("Abs", ["apart"], ["size"]),
+        node("Constant", [], ["p"], value_float=power),
+        node("Pow", ["size", "p"], ["powers"]),
+        node("ReduceSum", ["powers", "axis"], ["total"], keepdims=0),
+    ]
+    last = "total"
+    if sizes:
+        nodes += [
+            node("NonZero", ["row"], ["places"]), node("Shape", ["places"], ["count"], start=1),
+            node("Cast", ["count"], ["real"], to=FLOAT), node("Mul", ["total", "real"], ["y"]),
+        ]  # fmt: skip
+        last = "y"
+    inner = body(nodes, [value("before"), value("row")], [value("after"), value(last)])
+    made = node("Scan", ["x", "rows"], ["same", "y"], body=inner, num_scan_inputs=1,
+                scan_output_axes=[out_axis])  # fmt: skip
+    rows = {"rows": reals(1, 6, 3), "axis": i64(1)}
+    return model([made], {"x": reals(0, 4, 3)}, rows, 16, ["same", "y"])
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("out_axis", [0, 1])
+def test_rounds_that_share_nothing_are_computed_at_once(out_axis: int, power: float) -> None:
+    graph = agree(distances(out_axis=out_axis, power=power), {"x": reals(0, 4, 3)})
+    assert [v.op for v in graph.order].count("reduce_sum") == 1
+
+
+def test_rounds_that_must_know_their_slice_are_unrolled() -> None:
+    graph = agree(distances(sizes=True), {"x": reals(0, 4, 3)})
+    assert [v.op for v in graph.order].count("reduce_sum") == 6
