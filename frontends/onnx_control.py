@@ -249,7 +249,7 @@ def _at_once(
     if any(r is not s for r, s in zip(results, states, strict=False)):
         return None
     made = []
-    of = dict(zip(slots, fronts, strict=True))
+    of: dict[Value, Value] = dict(zip(slots, fronts, strict=True))
     for result, axis in zip(results[len(states) :], out_axes, strict=True):
         found = mapped(build, result, of)
         if found is None:

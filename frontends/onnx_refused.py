@@ -18,7 +18,6 @@ _VECTORS = "support vectors are no network"
 _MISSING = (
     "no integer stands for a missing value; fill in the columns before they go into the network"
 )
-_LABELS = "maps are not supported, only tensors; skl2onnx makes none with zipmap=False"
 _LAYOUT = (
     "onnxruntime wrote this for one kind of CPU; optimize to its extended level at most, or give"
     " the model as it was before"
@@ -42,7 +41,6 @@ REASONS: Mapping[str, str] = {
     **dict.fromkeys(("Adagrad", "Adam", "Gradient", "Momentum"), _TRAINING),
     "ImageDecoder": _CODEC,
     "Imputer": _MISSING,
-    "ZipMap": _LABELS,
     **dict.fromkeys(("SVMClassifier", "SVMRegressor"), _VECTORS),
 }  # fmt: skip
 """By the operator's name."""

@@ -24,7 +24,7 @@ SCHEMAS.update(
     {
         f"{DOMAIN}.{op}": onnx.defs.get_schema(op, DOMAIN)
         for op in ("ArrayFeatureExtractor", "LinearClassifier", "LinearRegressor", "Normalizer",
-                   "Scaler")
+                   "Scaler", "ZipMap")
     }
 )  # fmt: skip
 
@@ -74,6 +74,13 @@ def normalizer(node: Node) -> Results:
     if norm not in ("L1", "L2"):
         node.fail(f"norm = {norm!r} is none of MAX, L1, L2")
     return normalized(node, x, axis, int(norm[1]))
+
+
+@handles(_name("ZipMap"))
+def zip_map(node: Node) -> Results:
+    """A map from classes to scores for each row: the scores, in the order of the classes."""
+    node.ignore("classlabels_int64s", "classlabels_strings")
+    return node.x()
 
 
 @handles(_name("LinearRegressor"))

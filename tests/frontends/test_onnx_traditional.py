@@ -14,7 +14,7 @@ from irc.edge import to_reals
 from irc.errors import ModelError
 from irc.frontends.onnx import load
 from irc.types import Array
-from tests.frontends.single_op import agree, check, model, reals
+from tests.frontends.single_op import agree, check, model, reals, reference
 
 X = {"x": reals(0, 3, 4)}
 
@@ -52,6 +52,14 @@ def test_linear_classifier(after: str) -> None:
         classlabels_ints=[7, 2, 5],
     )  # fmt: skip
     agree(proto, X)
+
+
+def test_a_map_of_scores_is_the_scores() -> None:
+    """As scikit-learn's converter makes them unless it is told zipmap=False."""
+    proto = traditional("ZipMap", X, classlabels_int64s=[4, 2, 9, 5])
+    (rows,) = reference(proto, X).values()
+    found = irc.evaluate(load(proto), X)["y"]
+    np.testing.assert_allclose(found, [[row[n] for n in (4, 2, 9, 5)] for row in rows])
 
 
 def test_linear_regressor() -> None:
@@ -114,7 +122,6 @@ def test_products_of_a_few_factors(keepdims: int) -> None:
         ("Scaler", {"offset": [1.0, 2.0], "scale": [1.0]}, "offset has 2 entries"),
         ("LinearRegressor", {"targets": 1, "coefficients": [1.0]}, "1 coefficients and 0"),
         ("LinearClassifier", {"classlabels_strings": ["a", "b"]}, "classes are strings; train on"),
-        ("ZipMap", {}, "zipmap=False"),
         ("Imputer", {"imputed_value_floats": [1.0]}, "fill in the columns before"),
         ("OneHotEncoder", {"cats_strings": ["a"]}, "categories are strings; encode them"),
         ("SVMRegressor", {}, "support vectors are no network"),
