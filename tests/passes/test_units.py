@@ -188,3 +188,13 @@ def test_onnx_says_the_same(network: object, tmp_path: Path) -> None:
         for feed in [*rows(5), {"x": np.asarray([[0, 40_000, 0, 2015, 0]], np.float32)}]:
             found = np.asarray(session.run(None, feed)[0])
             np.testing.assert_allclose(found, evaluate(written, feed)["y"], rtol=1e-4, atol=1e-3)
+
+
+def test_a_library_knows_its_columns(tmp_path: Path) -> None:
+    x = table()
+    graph = Graph("g", (x,), (distances(x),), ("y",))
+    model = irc.compile(irc.quantize(graph, calibration=rows(60)))
+    model.save(tmp_path, name="net")
+    library = irc.open_library(tmp_path / "libnet.so")
+    for feed in rows(5, 3):
+        np.testing.assert_array_equal(library(feed)["y"], model(feed)["y"])
