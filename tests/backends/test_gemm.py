@@ -19,7 +19,7 @@ from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
 from irc.ops.quantization import Lookup
 from irc.types import DType, Quant
-from tests.backends.harness import TARGETS, each, examples, kernels_agree, schedule
+from tests.backends.harness import TARGETS, agree, each, examples, kernels_agree, schedule
 from tests.backends.products import convolutions, joined, linears
 from tests.ops.sampling import Sample
 
@@ -114,7 +114,8 @@ def test_pairs_that_could_saturate(drawn: Sample, target: str) -> None:
 
 @pytest.mark.parametrize("target", MADDUBS)
 def test_a_first_layer_is_multiplied_as_words(target: str) -> None:
-    """One channel and many results: the copy of 16 bits is soon paid for."""
+    """One channel and many results: the copy of 16 bits is soon paid for. Threads copy the rows that
+    each reads."""
     x = Input(DType.U8, (1, 9, 9, 1), Quant(0.5, 7), name="x")
     w = Const(np.tile(np.array([127, 126, -125], np.int8), (24, 3, 1))[..., None])
     b, m, s = np.zeros(24, np.int32), np.full(24, 2**30, np.int32), np.full(24, 38, np.int8)
@@ -123,6 +124,7 @@ def test_a_first_layer_is_multiplied_as_words(target: str) -> None:
     image = np.arange(81, dtype=np.uint8).reshape(1, 9, 9, 1) * 3
     drawn = Sample(Graph("first", (x,), (y,), ("y",)), {"x": image})
     assert "_maddwd_" in check(drawn, target)[0]
+    agree(drawn.graph, drawn.feeds, (target,), threads=(2, 3))
 
 
 @examples(20)

@@ -187,7 +187,7 @@ class Gemm:
         """The rows of an image that rows of the result read, with their padding."""
         f, needed = self.f, (0, copy.padded[0])
         if self.cut == "rows":
-            step = self.p.pixel[1] // (copy.padded[1] * copy.padded[2])
+            step = self.p.pixel[1] // copy.row_bytes
             needed = read_rows(f, copy, self.p.pixels[1], step)
         copy_rows(self.builder, copy, source, image, f.scratch, f.target.vector_bytes, *needed)
 
