@@ -114,8 +114,8 @@ def test_pairs_that_could_saturate(drawn: Sample, target: str) -> None:
 
 @pytest.mark.parametrize("target", MADDUBS)
 def test_a_first_layer_is_multiplied_as_words(target: str) -> None:
-    """One channel and many results: the copy of 16 bits is soon paid for. Threads copy the rows that
-    each reads."""
+    """One channel and many results: the copy of 16 bits is soon paid for. Threads copy the rows
+    that each reads."""
     x = Input(DType.U8, (1, 9, 9, 1), Quant(0.5, 7), name="x")
     w = Const(np.tile(np.array([127, 126, -125], np.int8), (24, 3, 1))[..., None])
     b, m, s = np.zeros(24, np.int32), np.full(24, 2**30, np.int32), np.full(24, 38, np.int8)
