@@ -86,7 +86,7 @@ def test_ties_at_every_few_results_are_as_many_exceptions() -> None:
     node: Any = graph.outputs[0]
     assert len(node.exception.array) > 2
     constants = [c.array for c in (node.w, node.b, node.m, node.s, node.exception)]
-    found = node.evaluate(PAIRS, *constants)
+    found = node.evaluate(PAIRS, *constants, None, None)
     assert np.array_equal(found, expected(np.array([scale])))
 
 
