@@ -149,7 +149,7 @@ class Computing:
         return None if lacking else known
 
     def operands(self, v: Value, known: dict[Value, Value]) -> Iterable[Value]:
-        """The integer operands of a twin, weights as i8 around zero."""
+        """The integer operands of a twin, weights around zero: i8, or i16 (see `centred`)."""
         fields = [f for f in operand_fields(type(v)) if getattr(v, f) is not None]
         found = {f: known[getattr(v, f)] for f in fields}
         if "w" in found:

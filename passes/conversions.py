@@ -92,8 +92,9 @@ def _picked(quant: Quant, index: Array, axis: int) -> Quant:
 def centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
     """Weights with zero point 0, and the x to go with them.
 
-    Weights with a zero point may need nine bits: layers over 8 bits take them as i16 (what becomes
-    of these is told in `lifting`), those over 16 as parts of i8.
+    Weights of 8 bits with a zero point may need nine: layers over 8 bits take them as i16 (what
+    becomes of these is told in `lifting`), those over 16 as parts of i8. So does every layer take
+    those that are stored in more bits, where they need them.
     """
     if w.quant is None:
         raise IRCError("its weights are not quantized")
@@ -104,15 +105,15 @@ def centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
     wide = w.array.astype(np.int64) - np.asarray(zero, np.int64)
     if wide.min(initial=0) >= DType.I8.min and wide.max(initial=0) <= DType.I8.max:
         return x, Const(wide.astype(np.int8), quant, name=w.name)
-    if x.type.dtype.bits == 8 and isinstance(v, Convolution | Linear):
+    if w.type.dtype.bits == x.type.dtype.bits == 8 and isinstance(v, Convolution | Linear):
         return x, Const(wide.astype(np.int16), quant, name=w.name)
     x, array = in_parts(x, wide, getattr(v, "groups", 1))
     return x, Const(array, quant, name=w.name)
 
 
 def in_parts(x: Value, wide: Array, groups: int) -> tuple[Value, Array]:
-    """Weights of nine bits as the sum of two i8 tensors (three, if one is 255), side by side over
-    channels of x that are given as often. This is exact."""
+    """Weights as the sum of i8 tensors (of nine bits two, or three if one is 255), side by side
+    over channels of x that are given as often. This is exact."""
     parts = []
     left = wide.astype(np.int64)
     while left.any():

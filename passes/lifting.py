@@ -8,7 +8,8 @@ They are i8 and what all of a layer, or of a channel, have besides: `w = w' + d`
 and the second sum is the same for all output channels: one number per pixel, which costs as much as
 one channel of many. The integers of the results stay what they were. Depthwise layers multiply 16
 bits anyway; of a layer of several groups each has another sum, so that its weights become the sum
-of i8 tensors, side by side over channels that are given as often.
+of i8 tensors, side by side over channels that are given as often. So do weights of more than nine
+bits.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from irc.pipeline import Pass
 from irc.proofs import ACCUMULATOR_LIMIT
 from irc.rewrite import rewrite
 from irc.types import Array, DType, Quant, TensorType
-from irc.value import Value
+from irc.value import Value, operand_fields
 
 Layer = QConv2d | QLinear
 _PLAIN = TensorType(DType.I32, (), Quant(1.0))
@@ -75,15 +76,15 @@ def lifted(v: Value) -> Value | None:
             pass
         case _:
             return None
-    if v.x.type.dtype.bits != 8 or _depthwise(v) or _is_sum(w):
+    if v.x.type.dtype.bits != 8 or _depthwise(v) or _is_sum(v, w):
         return None
-    if DType.I8.min <= w.array.min(initial=0) and w.array.max(initial=0) <= DType.I8.max:
+    if _within(w, DType.I8.min, DType.I8.max):
         return v.replace(w=Const(w.array.astype(np.int8), name=w.name))
     groups = v.groups if isinstance(v, QConv2d) else 1
-    if groups > 1 or not _fits(w):
+    rows = w.array.reshape(len(w.array), -1).astype(np.int64)
+    if groups > 1 or v.common is not None or not (_nine_bits(w, rows) and _fits(w)):
         x, parts = in_parts(v.x, w.array, groups)
         return v.replace(x=x, w=Const(parts, name=w.name))
-    rows = w.array.reshape(len(w.array), -1).astype(np.int64)
     lifts = lifts_of(rows.min(1), rows.max(1))
     less = (rows - lifts[:, None]).astype(np.int8).reshape(w.shape)
     narrow = v.replace(w=Const(less, name=w.name))
@@ -107,9 +108,31 @@ def _depthwise(v: Layer) -> bool:
     return isinstance(v, QConv2d) and v.groups == v.x.shape[3] == v.shape[3]
 
 
-def _is_sum(w: Const) -> bool:
-    """Whether that is what `_sums` makes."""
-    return len(w.array) == 1 and bool(w.array.min() == w.array.max())
+def _is_sum(v: Layer, w: Const) -> bool:
+    """Whether that is what `_sums` makes: no other layer has to be left as it is."""
+    if len(w.array) != 1 or not w.array.size or w.array.min() != w.array.max():
+        return False
+    made = _sums(v, int(w.array.flat[0]))
+    names = (*operand_fields(type(v)), *v.attributes)
+    return all(_alike(getattr(v, name), getattr(made, name)) for name in names)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two fields of nodes are the same; constants, by their content."""
+    if isinstance(a, Const) and isinstance(b, Const):
+        return a.type == b.type and np.array_equal(a.array, b.array)
+    return bool(a == b)
+
+
+def _within(w: Const, low: int, high: int) -> bool:
+    return bool(low <= w.array.min(initial=0) and w.array.max(initial=0) <= high)
+
+
+def _nine_bits(w: Const, rows: Array) -> bool:
+    """Whether weights [channels, ...], in `rows` too, are differences of u8, and each channel's of
+    one zero point."""
+    spans = rows.max(1) - rows.min(1)
+    return _within(w, -DType.U8.max, DType.U8.max) and int(spans.max()) <= DType.U8.max
 
 
 def _fits(w: Const) -> bool:
@@ -119,11 +142,12 @@ def _fits(w: Const) -> bool:
 
 def _sums(v: Layer, times: int) -> Value:
     """That many times the sum of what a result reads, by a layer of one channel."""
-    array = np.full((1, *v.w.shape[1:]), times, np.int8 if times < -DType.I8.min else np.int16)
+    dtype = np.int8 if DType.I8.min <= times <= DType.I8.max else np.int16
+    array = np.full((1, *v.w.shape[1:]), times, dtype)
     arguments: dict[str, Any] = {
         "b": Const(np.zeros(1, np.int32)), "m": Const(np.full(1, 2**30, np.int32)),
         "s": Const(np.full(1, 30, np.int8)), "w": Const(array), "clamp": full_range(_PLAIN),
         "dtype": _PLAIN.dtype, "quant": _PLAIN.quant, "wide": False, "fraction": 0, "power": 0,
-        "exception": None, "name": f"{v.name}.sum",
+        "exception": None, "common": None, "share": None, "lift": 0, "name": f"{v.name}.sum",
     }  # fmt: skip
     return v.replace(**arguments)

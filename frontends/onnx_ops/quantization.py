@@ -117,11 +117,14 @@ def integers(
 
 def _in_steps(node: Node, c: Const, quant: Quant) -> Value:
     """Constant reals as the multiples of their scale that a division in single precision finds, as
-    runtimes divide: weights that a symmetric range of 255 steps ends with are ties."""
+    runtimes divide: weights that a symmetric range of 255 steps ends with are ties. What lies
+    beyond every integer stays as it is."""
     scale, _ = along_axis(quant, c.type.rank)
     with np.errstate(all="ignore"):  # no number, or more than single precision holds
         steps = np.rint(c.array / np.asarray(scale, np.float32)).astype(np.float64)
-        return node.builder.const((steps * scale).astype(np.float32), name=c.name)
+        real = (steps * scale).astype(np.float32)
+    real = np.where(np.isfinite(real), real, c.array)
+    return node.builder.const(real, name=c.name)
 
 
 def _limited(node: Node, y: Value, zero: int, quant: Quant) -> Value:

@@ -12,8 +12,9 @@ from irc.graph import Graph, evaluate
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
+from irc.ops.quantization import full_range
 from irc.passes.lifting import LiftWeights
-from irc.types import Array, DType, Quant, Shape
+from irc.types import Array, DType, Quant, Shape, TensorType
 from tests.backends.harness import TARGETS, each, examples, kernels_agree
 from tests.backends.products import extent, source, wrapped
 from tests.ops.sampling import (
@@ -28,6 +29,8 @@ from tests.ops.sampling import (
     quant,
     steps,
 )
+
+PLAIN = TensorType(DType.I32, (), Quant(1.0))
 
 
 def weights(draw: Draw, dims: Shape) -> Const:
@@ -145,6 +148,18 @@ def test_one_sum_serves_all_channels(
     sums, product = check(drawn, target)
     assert sums == f"qsums_u8_{kind}"
     assert "generic" not in product
+
+
+@pytest.mark.parametrize("target", each(TARGETS))
+def test_a_mean_is_no_sum(target: str) -> None:
+    rng = np.random.default_rng(1)
+    x = Input(DType.U8, (5, 32), Quant(0.5, 77), name="x")
+    b, m, s = np.zeros(1, np.int32), np.full(1, 2**30, np.int32), np.full(1, 30, np.int8)
+    y = QLinear(x, Const(np.ones((1, 32), np.int8)), Const(b), Const(m), Const(s),
+                full_range(PLAIN), DType.I32, Quant(1.0), power=5)  # fmt: skip
+    feeds = {"x": rng.integers(0, 256, x.shape).astype(np.uint8)}
+    names = kernels_agree(Graph("layer", (x,), (y,), ("y",)), feeds, target)
+    assert not names[0].startswith("qsums")
 
 
 @pytest.mark.parametrize("target", each(TARGETS))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from onnx import NodeProto
 
+from irc import driver
 from irc.errors import ModelError
 from irc.frontends.onnx import load
+from irc.frontends.onnx_ops.quantization import _in_steps
 from irc.graph import evaluate
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize, Quantize
@@ -126,6 +131,45 @@ def test_float_weights_are_divided_as_runtimes_divide() -> None:
         node("DequantizeLinear", ["q", "s", "z"], ["d"], axis=0), node("Add", ["d", "x"]),
     ]  # fmt: skip
     agree(model(nodes, x, constants), x, relative=1e-6)
+
+
+def test_float_weights_far_beyond_their_scale_saturate() -> None:
+    constants: dict[str, Array] = {
+        "w": f32(3e38, -3e38, 0.001, 3.4e38), "s": f32(1e-5)[0], "z": np.asarray(3, np.int8),
+    }  # fmt: skip
+    nodes = [
+        node("QuantizeLinear", ["w", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]), node("Add", ["d", "x"]),
+    ]  # fmt: skip
+    x = {"x": np.zeros(4, np.float32)}
+    agree(model(nodes, x, constants), x, relative=1e-6)
+    builder = SimpleNamespace(const=lambda array, name: Const(array, name=name))
+    stub: Any = SimpleNamespace(builder=builder)
+    stepped = _in_steps(stub, Const(constants["w"]), Quant(1e-5))
+    assert isinstance(stepped, Const)
+    np.testing.assert_allclose(stepped.array, constants["w"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero"), [(np.int16, 0), (np.int16, -5), (np.uint16, 2**15), (np.uint16, 0)]
+)
+def test_weights_of_sixteen_bits_over_activations_of_eight(dtype: type, zero: int) -> None:
+    x = {"x": reals(0, 3, 4)}
+    w = np.random.default_rng(1).integers(-3000, 3000, (4, 5)) + zero
+    constants: dict[str, Array] = {
+        "s": f32(0.02)[0], "z": np.asarray(128, np.uint8), "w": (w % 2**16).astype(dtype),
+        "sw": f32(1e-3)[0], "zw": np.asarray(zero, dtype), "so": f32(0.5)[0],
+    }  # fmt: skip
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["x1"]),
+        node("DequantizeLinear", ["w", "sw", "zw"], ["w1"]), node("MatMul", ["x1", "w1"], ["c"]),
+        node("QuantizeLinear", ["c", "so", "z"], ["cq"]),
+        node("DequantizeLinear", ["cq", "so", "z"]),
+    ]  # fmt: skip
+    proto = model(nodes, x, constants, 21)
+    made = driver.compile(load(proto), backend="reference")
+    np.testing.assert_array_equal(made(x)["y"], reference(proto, x)["y"])
 
 
 def test_moving_ops_keep_the_scale() -> None:

@@ -34,6 +34,18 @@ def test_weights_around_zero(bits: DType, dtype: type, zero: int, parts: int) ->
     np.testing.assert_array_equal(total, array.astype(int) - zero)
 
 
+@pytest.mark.parametrize(("dtype", "zero"), [(np.int16, 0), (np.uint16, 2**15), (np.uint16, 0)])
+@pytest.mark.parametrize("bits", [DType.U8, DType.I16])
+def test_weights_of_sixteen_bits_are_parts(bits: DType, dtype: type, zero: int) -> None:
+    array: Array = np.array([[0, 300], [7, np.iinfo(dtype).max]], dtype)
+    x = Input(bits, (1, 2), Quant(0.1, 0), name="x")
+    weights = Const(array, Quant(0.5, zero), name="w")
+    _, w = centred(Linear(Dequantize(x), Dequantize(weights)), x, weights)
+    assert w.type.dtype is DType.I8
+    total = w.array.astype(int).reshape(2, -1, 2).sum(1)
+    np.testing.assert_array_equal(total, array.astype(int) - zero)
+
+
 @pytest.mark.parametrize("largest", [0.1, 1.0, 5.0, 3e8])
 def test_the_largest_of_sixteen_bits_is_the_last(largest: float) -> None:
     assert round(largest / symmetric(largest).tensor_scale) == DType.I16.max

@@ -57,7 +57,8 @@ def window_sums(work: Work, target: Target) -> MicroKernel | None:
 def _adds_up(work: Work, anchor: Anchor) -> bool:
     """Whether what is behind the sum of products leaves it as it is."""
     node = anchor.node
-    plain = node.shape[-1] == 1 and not node.fraction and node.exception is None is node.common
+    plain = node.shape[-1] == 1 and not node.fraction and not node.power
+    plain = plain and node.exception is None is node.common
     alike = anchor.weights.size and np.all(anchor.weights == anchor.weights.flat[0])
     if not (plain and alike and work.body.outputs == (node,)):
         return False
