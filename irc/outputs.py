@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,9 @@ PREFIX = ".irc-"
 @contextmanager
 def whole(directory: Path, stale: Iterable[Path] = ()) -> Iterator[Path]:
     """A temporary folder to write into; at the end its files, in sub-folders too, move into
-    `directory`, and `stale` ones in there go, which must not stand beside them. On any error
-    nothing changes. Raises `ToolError` where that can't be written."""
+    `directory`, and `stale` ones in there go, which must not stand beside them. Each file takes
+    the place of one of its name at once. On any error nothing changes. Raises `ToolError` where
+    that can't be written."""
     made = [p for p in (directory, *directory.parents) if not p.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -63,17 +65,37 @@ def _move(source: Path, directory: Path, stale: Iterable[Path]) -> None:
     blocked += [f for f in files if any((directory / p).is_file() for p in f.parents)]
     if blocked:
         raise ToolError(f"can't write {directory / blocked[0]}: the name is taken")
-    old = [f for f in dict.fromkeys((*files, *stale)) if (directory / f).is_file()]
-    with tempfile.TemporaryDirectory(dir=source) as aside:
+    present = [f for f in files if os.path.lexists(directory / f)]
+    stale = [f for f in dict.fromkeys(stale) if f not in files and _is_there(directory / f)]
+    with tempfile.TemporaryDirectory(dir=source) as temporary:
+        aside = Path(temporary)
         for f in files:
             (directory / f).parent.mkdir(parents=True, exist_ok=True)
+        for f in present:
+            _keep(directory / f, aside / f)
         try:
-            _replace(old, directory, Path(aside))  # so that old and new never stand side by side
+            _replace(stale, directory, aside)  # before, so that they never stand beside new ones
             _replace(files, source, directory)
         except BaseException:
-            _replace([f for f in files if not (source / f).exists()], directory, source)
-            _replace([f for f in old if (Path(aside) / f).exists()], Path(aside), directory)
+            moved = [f for f in files if not os.path.lexists(source / f)]
+            _replace([f for f in moved if f in present], aside, directory)
+            _replace([f for f in moved if f not in present], directory, source)
+            _replace([f for f in stale if os.path.lexists(aside / f)], aside, directory)
             raise
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or a link, even one that leads nowhere."""
+    return os.path.lexists(path) and not path.is_dir()
+
+
+def _keep(path: Path, to: Path) -> None:
+    """The file, or link, under another name too; `path` itself is always there."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, to, follow_symlinks=False)
+    except OSError:  # a file system without, or another's file
+        shutil.copy2(path, to, follow_symlinks=False)
 
 
 def _replace(files: Sequence[Path], source: Path, to: Path) -> None:

@@ -59,19 +59,21 @@ def save(
 
 
 def leftovers(directory: Path, name: str) -> list[Path]:
-    """What an earlier `save` under the name may have left in a folder, relative to it: none of
-    that may stand beside another header. Nothing where there is no manifest of ours."""
+    """What an earlier `save` under the name left in a folder, as its manifest lists, relative to
+    it: none of that may stand beside another header. Models, in `.irc` files, stay: a library may
+    have been compiled from them."""
     try:
         known = json.loads((directory / f"{name}.json").read_text("utf-8"))
     except (OSError, ValueError):
         return []
     if not isinstance(known, dict) or known.get("name") != name or "irc" not in known:
         return []
-    endings = ("h", "json", "pc", "ll", "s", "o", "irc")
-    names = [f"{name}.{ending}" for ending in endings]
-    if (directory / f"{name}.irc").exists():
-        names.append(f"{name}.npz")
-    return [Path(n) for n in (*names, f"{name}Config.cmake", f"lib{name}.a", f"lib{name}.so")]
+    listed = known.get("files")
+    if not isinstance(listed, list):
+        return []
+    names = [f"{name}.{ending}" for ending in ("h", "json", "pc", "ll", "s", "o")]
+    names += [f"{name}Config.cmake", f"lib{name}.a", f"lib{name}.so"]
+    return [Path(n) for n in names if n in listed]
 
 
 def check(name: str, target: Target, emit: Sequence[str] | str | None) -> tuple[str, ...]:
@@ -90,10 +92,10 @@ def check(name: str, target: Target, emit: Sequence[str] | str | None) -> tuple[
 
 
 def write_files(folder: Path, graph: Graph, code: Code, kinds: Sequence[str]) -> None:
-    """Write every file into a folder of its own."""
+    """Write every file into a folder of its own; the manifest lists them, besides what it says
+    inside of the library, which does not depend on what stands beside it."""
     name = code.interface.name
     (folder / f"{name}.h").write_text(header(code.interface, float_io=code.float_io))
-    (folder / f"{name}.json").write_text(to_json(code.manifest))
     (folder / f"{name}Config.cmake").write_text(cmake_config(code.interface, kinds))
     (folder / f"{name}.pc").write_text(pkg_config(code.interface))
     if "irc" in kinds:
@@ -101,6 +103,9 @@ def write_files(folder: Path, graph: Graph, code: Code, kinds: Sequence[str]) ->
 
         write(graph, folder / f"{name}.irc")
     _write_code(folder, code, kinds)
+    path = folder / f"{name}.json"
+    files = sorted({path.name, *(p.name for p in folder.iterdir())})
+    path.write_text(to_json({**code.manifest, "files": files}))
 
 
 def _write_code(folder: Path, code: Code, kinds: Sequence[str]) -> None:

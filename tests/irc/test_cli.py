@@ -97,6 +97,21 @@ def test_compile_run_audit(model: Path, data: Path, tmp_path: Path) -> None:
     assert all(c["holds"] and c["promise"] in audited and c["seen"] in audited for c in checks)
 
 
+def test_the_model_that_is_compiled_stays(model: Path, data: Path, tmp_path: Path) -> None:
+    source = tmp_path / "b" / "m.irc"
+    succeeded(cli("show", model, "-o", source))
+    kept = {p: p.read_bytes() for p in (source, source.with_suffix(".npz"))}
+    arguments = ("-o", source.parent, "--name", "m", "--calibration", data, "--emit")
+    for kind in ("o", "ll"):
+        succeeded(cli("compile", source, *arguments, kind))
+        assert {p: p.read_bytes() for p in kept} == kept
+    compiled = irc.compile(irc.quantize(irc.load(source), data))
+    for kind in ("o", "s"):
+        compiled.save(source.parent, "m", emit=kind)
+        assert {p: p.read_bytes() for p in kept} == kept
+    assert not (source.parent / "m.o").exists()
+
+
 def test_the_manifest_tells_of_model_and_passes(model: Path, data: Path, tmp_path: Path) -> None:
     succeeded(cli("compile", model, "-o", tmp_path / "b", "--calibration", data))
     manifest = json.loads((tmp_path / "b" / "small.json").read_text())

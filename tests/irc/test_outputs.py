@@ -77,12 +77,21 @@ def test_stale_files_go_with_what_takes_their_place(tmp_path: Path) -> None:
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"net.h": "new", "mine.c": "old"}
 
 
-@pytest.mark.parametrize("at", range(7))
+def links_fail(*_: object, **__: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("at", range(8))
 def test_a_move_that_fails_midway_changes_nothing(
-    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, linked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b", "stale"):
         (tmp_path / name).write_text("old")
+    for name in ("link", "stale-link"):
+        (tmp_path / name).symlink_to("a")
+    (tmp_path / "nowhere").symlink_to("lost")
+    before = content(tmp_path)
     replace, calls = os.replace, list[Path]()
 
     def failing(source: Path, to: Path) -> None:
@@ -90,16 +99,28 @@ def test_a_move_that_fails_midway_changes_nothing(
         if len(calls) == at + 1:
             raise KeyboardInterrupt
         replace(source, to)
+        assert {"a", "b", "link"} <= set(os.listdir(tmp_path))
 
     def write_all() -> None:
-        with whole(tmp_path, [Path("stale")]) as folder:
-            for name in ("a", "b", "c", "d"):
+        with whole(tmp_path, [Path("stale"), Path("stale-link"), Path("nowhere")]) as folder:
+            for name in ("a", "b", "c", "d", "link"):
                 (folder / name).write_text("new")
             monkeypatch.setattr(os, "replace", failing)
+            if not linked:
+                monkeypatch.setattr(os, "link", links_fail)
 
     with pytest.raises(KeyboardInterrupt):
         write_all()
     monkeypatch.undo()
-    left = {p.name: p.read_text() for p in tmp_path.iterdir()}
     assert len(calls) > at
-    assert left == {"a": "old", "b": "old", "stale": "old"}
+    assert content(tmp_path) == before
+    write_all()
+    assert content(tmp_path) == dict.fromkeys(("a", "b", "c", "d", "link"), "new")
+
+
+def content(folder: Path) -> dict[str, str]:
+    """What the files of a folder hold, and where its links lead to."""
+    return {
+        p.name: f"-> {p.readlink()}" if p.is_symlink() else p.read_text()
+        for p in folder.iterdir()
+    }

@@ -74,6 +74,22 @@ def test_what_an_earlier_library_of_the_name_left_goes(tmp_path: Path) -> None:
     save(tiny_net(), tmp_path, "net", "x86-64-v3", emit=["o"])
     left = {p.name for p in tmp_path.iterdir()} - {"net.npz", "libother.a"}
     assert left == {"net.h", "net.json", "net.o", "net.pc", "netConfig.cmake"}
+    assert json.loads((tmp_path / "net.json").read_text())["files"] == sorted(left)
+
+
+def test_what_no_earlier_library_wrote_stays(tmp_path: Path) -> None:
+    for made_by in ("hand", "an earlier version"):
+        save(small_net(), tmp_path, "net", "x86-64-v3", emit=["o", "irc"])
+        others = [tmp_path / name for name in ("net.s", "libnet.a", "net.irc", "net.npz")]
+        for path in others:
+            path.write_text(made_by)
+        if made_by != "hand":
+            manifest = json.loads((tmp_path / "net.json").read_text())
+            others += [tmp_path / "net.o"]
+            del manifest["files"]
+            (tmp_path / "net.json").write_text(json.dumps(manifest))
+        save(small_net(), tmp_path, "net", "x86-64-v3", emit=["ll"])
+        assert [p for p in others if not p.exists()] == []
 
 
 def test_files_of_others_under_the_name_stay(tmp_path: Path) -> None:
@@ -128,7 +144,7 @@ def test_equal_bytes_for_equal_graphs(graph: Graph, folder: Path, tmp_path: Path
 
 def test_the_manifest_is_inside_and_beside(folder: Path) -> None:
     library = open_library(folder / "libnet.so")
-    assert library.manifest == json.loads((folder / "net.json").read_text())
+    assert {**library.manifest, "files": FILES} == json.loads((folder / "net.json").read_text())
     assert [e["name"] for e in library.manifest["outputs"]] == ["first", "second"]
 
 
