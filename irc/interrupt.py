@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
+import threading
 from types import FrameType
 
 STATUS = 128 + signal.SIGINT
@@ -18,8 +18,27 @@ STATUS = 128 + signal.SIGINT
 def is_command() -> bool:
     """Whether this process is `irc`, or `python -m irc`: not a program that imports the package."""
     if sys.argv[:1] == ["-m"]:  # what it is while the package is imported for it
-        return "irc" in sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1]
-    return Path(sys.argv[0] if sys.argv else "").stem == "irc"
+        return _module(sys.orig_argv[1:]) == "irc"
+    return os.path.basename(sys.argv[0] if sys.argv else "") in ("irc", "irc.exe")
+
+
+def _module(arguments: list[str]) -> str:
+    """What `-m` names among an interpreter's arguments, in `-mirc` and `-Im irc`, too; "" without
+    it."""
+    left = iter(arguments)
+    for argument in left:
+        letters = argument[1:] if argument.startswith("-") else ""
+        if letters.startswith("-"):  # a long option, of which one takes a value
+            if argument == "--check-hash-based-pycs":
+                next(left, "")
+            continue
+        at = next((i for i, letter in enumerate(letters) if letter in "cmWX"), None)
+        if at is None:
+            continue
+        value = letters[at + 1 :] or next(left, "")
+        if letters[at] in "cm":  # what follows is the program's
+            return value if letters[at] == "m" else ""
+    return ""
 
 
 def end(number: int, frame: FrameType | None) -> None:
@@ -35,5 +54,11 @@ def allow() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-if is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, end)
+def prepare() -> None:
+    """Of commands alone; only a main thread may set handlers."""
+    alone = threading.current_thread() is threading.main_thread()
+    if alone and is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+
+
+prepare()
