@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,23 @@ from irc.ops.core import Const
 from irc.ops.linear import MatMul
 from irc.ops.selection import Where
 from irc.ops.softmax import Softmax
-from irc.types import DType
+from irc.types import Array, DType
 from irc.value import Value
 
 from . import normal_forms as forms
 from .builder import Builder
 from .torch_ops import Complex
 from .torch_ops.linear import MASKED, repeated
-from .torch_program import operator_name, tensor_of
+from .torch_program import array_of, operator_name, tensor_of
 from .torch_values import Constants, Known, leaves, resolved, unwrapped
 
 MOST = 1000
 """Turns that are written out."""
 GIVEN = 7
 """Arguments of `flex_attention` before what is given to its two graphs."""
+PARTIAL, FULL = 2, 4
+"""Where in its block mask the numbers and indices are of blocks of which the mask's graph chooses,
+and of those of which all scores count."""
 
 
 @dataclass
@@ -58,7 +62,10 @@ class Higher:
         """How many there are: the extent of the first axis of what is gone through."""
         count = int(_shape(rows[0])[0])
         if not 0 < count <= MOST:
-            raise ModelError(f"{count} turns are not supported, only 1 to {MOST}")
+            raise ModelError(
+                f"{count} turns are not supported, only 1 to {MOST}: give a call fewer rows, or let"
+                " a turn take several of them"
+            )
         return count
 
     def row(self, entry: Any, i: int) -> Any:
@@ -73,7 +80,10 @@ class Higher:
         """The results of all turns along a new first axis."""
         values = [self.constants.value(e) for e in entries]
         if any(isinstance(v, Complex) for v in values):
-            raise ModelError("complex results of each turn are not supported")
+            raise ModelError(
+                "complex results of each turn are not supported: let a turn return their real and"
+                " imaginary parts (torch.view_as_real)"
+            )
         rows = [self.builder.reshape(v, (1, *v.shape)) for v in values if isinstance(v, Value)]
         return forms.concat(self.builder, rows, 0)
 
@@ -112,14 +122,17 @@ def looped(call: Higher) -> Any:
         if not bool(unwrapped(condition)):
             return tuple(carried)
         carried = call.run(second, [*carried, *rest])
-    raise ModelError(f"more than {MOST} turns are not supported")
+    raise ModelError(
+        f"more than {MOST} turns are not supported: let a turn do several steps, or a call do a"
+        " part of them, with what they carry as inputs and outputs"
+    )
 
 
 def flexible(call: Higher) -> Any:
     """`flex_attention`: attention whose scores a graph changes, and a graph says which count."""
     build, args = call.builder, call.args
     q, k, v = (_value(call.constants.value(a)) for a in args[:3])
-    score, mask = call.node.args[3], call.node.args[4][-1]
+    score = call.node.args[3]
     heads, batch = q.shape[1], q.shape[0]
     k, v = (_widened(build, x, batch, heads) for x in (k, v))
     columns = build.transpose(k, (0, 1, 3, 2))
@@ -127,9 +140,71 @@ def flexible(call: Higher) -> Any:
     places = _places(scores.shape)
     more, others = [*args[GIVEN:], (), ()][:2]
     scores = _value(call.constants.value(call.run(call.graph(score), [scores, *places, *more])))
-    counts = call.constants.value(call.run(call.graph(mask), [*places, *others]))
-    weights = _weights(build, scores, _value(counts))
+    counts = _counts(call, scores.shape, [*places, *others])
+    weights = _weights(build, scores, counts)
     return (build.add(MatMul(weights, v)), None, None)
+
+
+def _counts(call: Higher, shape: Sequence[int], arguments: Sequence[Any]) -> Value:
+    """Which scores count, bool: in full blocks all do, in partial ones those of the mask's graph,
+    in others none."""
+    holder = call.node.args[4][-1]
+    counts = _value(call.constants.value(call.run(call.graph(holder), arguments)))
+    if call.args[4][PARTIAL] is None and call.args[4][FULL] is None:
+        return counts
+    if not all(isinstance(a, Known | None) for a in call.args[4][PARTIAL : FULL + 2]):
+        if not isinstance(counts, Const) and _of_a_mask(call.node.args[4]):
+            return counts
+        raise ModelError(
+            "blocks that depend on data are not supported: make the mask by create_block_mask in"
+            " the module, or of constants, and say by its mask_mod which scores count"
+        )
+    partial, full = (_blocks(call.args[4], first, shape) for first in (PARTIAL, FULL))
+    if not full.any() and partial.all():
+        return counts
+    if isinstance(counts, Const):
+        return call.builder.const(np.where(full, True, partial & counts.array))
+    counts = call.builder.expand(counts, tuple(shape))
+    both = call.builder.const(np.broadcast_to(partial & ~full, shape).copy())
+    return call.builder.add(Where(both, counts, call.builder.const(full)))
+
+
+def _blocks(arguments: Sequence[Any], first: int, shape: Sequence[int]) -> Array:
+    """Whether each score is in one of the blocks whose numbers in each row, and indices, are the
+    arguments from `first` on: bool [samples or 1, heads or 1, queries, keys]."""
+    found = [unwrapped(a) for a in arguments[first : first + 2]]
+    if any(a is None for a in found):
+        return np.zeros((1, 1, *shape[2:]), np.bool_)
+    count, indices = (array_of(a) for a in found)
+    high, wide = (int(size) for size in arguments[-3:-1])
+    rows, columns = (ceil(n / size) for n, size in zip(shape[2:], (high, wide), strict=True))
+    if indices.shape[2] < rows:
+        raise ModelError(
+            f"a block mask of {indices.shape[2]} rows of {high} queries each is not supported where"
+            f" there are {shape[2]} of them: make the mask for as many"
+        )
+    used = np.arange(indices.shape[3]) < count[..., None]
+    listed = [(used & (indices == column)).any(-1) for column in range(columns)]
+    dense = np.stack(listed, -1).repeat(min(high, shape[2]), 2).repeat(min(wide, shape[3]), 3)
+    return np.asarray(dense[:, :, : shape[2], : shape[3]])
+
+
+def _of_a_mask(arguments: Sequence[Any]) -> bool:
+    """Whether blocks are computed as `create_block_mask` does it, of what the mask's graph says of
+    each score, cut into blocks [samples, heads, rows, height, columns, width]: then they add
+    nothing to it."""
+    indices, (high, wide) = arguments[PARTIAL + 1], arguments[-3:-1]
+    rows, columns = indices.meta["val"].shape[2:]
+    stack, seen = [indices], {indices}
+    while stack:
+        node = stack.pop()
+        shape = tuple(getattr(node.meta.get("val"), "shape", ()))
+        if shape[2:] == (rows, high, columns, wide):
+            return True
+        found = [n for n in node.all_input_nodes if n not in seen]
+        stack += found
+        seen.update(found)
+    return False
 
 
 def _weights(build: Builder, scores: Value, counts: Value) -> Value:
@@ -162,9 +237,15 @@ def _places(shape: Sequence[int]) -> list[Known]:
 
 def _value(entry: Value | Complex) -> Value:
     if isinstance(entry, Complex):
-        raise ModelError("complex scores are not supported")
+        raise ModelError(
+            "complex scores are not supported: give real queries, keys and values, and return real"
+            " scores"
+        )
     if entry.type.dtype not in (DType.F32, DType.BOOL):
-        raise ModelError(f"scores of {entry.type.dtype.name.lower()} are not supported")
+        raise ModelError(
+            f"scores of {entry.type.dtype.name.lower()} are not supported: return real ones"
+            " (x.float()) from the function of scores, and bool from that of the mask"
+        )
     return entry
 
 

@@ -24,6 +24,13 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def apart() -> None:
+    """Torch can't always say why it traces `flex_attention` again, of other arguments than before,
+    and fails."""
+    torch.compiler.reset()
+
+
 class Layered(Module):
     """A function of a layer and what is given."""
 
@@ -125,3 +132,81 @@ def test_attention_within_documents_that_come_at_run_time() -> None:
     found, wanted = model(feed), irc.compile(model.graph, backend="reference")(feed)
     for name, array in wanted.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def blocks(*numbers: int) -> Any:
+    """The first so many blocks of each row."""
+    count = torch.tensor([[numbers]], dtype=torch.int32)
+    return count, torch.arange(2, dtype=torch.int32).expand(1, 1, len(numbers), 2).contiguous()
+
+
+def causal(b: Any, h: Any, i: Any, j: Any) -> Any:
+    return j <= i
+
+
+@pytest.mark.parametrize("mask", [None, causal], ids=["all", "causal"])
+@pytest.mark.parametrize("full", [False, True], ids=["partial", "full"])
+def test_blocks_that_are_listed_are_what_counts(mask: Any, full: bool) -> None:
+    """As kernels of flex_attention have it; run one operator at a time, torch reads masks alone."""
+    more = blocks(0, 1) if full else (None, None)
+    partial = blocks(2, 0) if full else blocks(1, 2)
+    made = flex.BlockMask.from_kv_blocks(*partial, *more, BLOCK_SIZE=8, mask_mod=mask)
+
+    def attention(q: Any, k: Any, v: Any) -> Any:
+        return flex.flex_attention(q, k, v, block_mask=made)
+
+    given = [reals(2, 3, 16, 8, seed=i) for i in range(3)]
+    graph = irc.from_torch(Layered(lambda _, *args: attention(*args)), tuple(given))
+    counts = torch.ones(16, 16, dtype=torch.bool)
+    if mask:
+        counts = counts.tril()
+    counts[8 * full : 8 * full + 8, 8:] &= False
+    if full:
+        counts[8:, :8] = True
+    feed = {v.name: x.numpy() for v, x in zip(graph.inputs, given, strict=True)}
+    (found,) = irc.evaluate(graph, feed).values()
+    wanted = nn.functional.scaled_dot_product_attention(*given, attn_mask=counts)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+
+
+def test_listed_blocks_of_a_mask_that_comes_at_run_time() -> None:
+    def attention(_: Any, q: Any, keep: Any) -> Any:
+        def kept(b: Any, h: Any, i: Any, j: Any) -> Any:
+            return keep[j] > 0
+
+        made = flex.BlockMask.from_kv_blocks(*blocks(1, 2), BLOCK_SIZE=8, mask_mod=kept)
+        return flex.flex_attention(q, q, q, block_mask=made)
+
+    q, keep = reals(1, 2, 16, 8), torch.tensor([1.0] * 3 + [0.0] * 7 + [1.0] * 6)
+    graph = irc.from_torch(Layered(attention), (q, keep))
+    feed = {v.name: x.numpy() for v, x in zip(graph.inputs, (q, keep), strict=True)}
+    (found,) = irc.evaluate(graph, feed).values()
+    counts = (keep > 0).expand(16, 16).clone()
+    counts[:8, 8:] = False
+    wanted = nn.functional.scaled_dot_product_attention(q, q, q, attn_mask=counts)
+    np.testing.assert_allclose(found, wanted.numpy(), atol=1e-5)
+
+
+def test_blocks_that_depend_on_data_are_refused() -> None:
+    def attention(_: Any, q: Any, count: Any) -> Any:
+        made = flex.BlockMask.from_kv_blocks(
+            count, blocks(1, 2)[1], BLOCK_SIZE=8, mask_mod=causal
+        )
+        return flex.flex_attention(q, q, q, block_mask=made)
+
+    given = reals(1, 2, 16, 8), blocks(1, 2)[0]
+    with pytest.raises(ModelError, match=r"depend on data.* create_block_mask"):
+        irc.from_torch(Layered(attention), given)
+
+
+def test_what_turns_may_not_do_is_refused_with_the_cure() -> None:
+    def many(_: Any, x: Any) -> Any:
+        return ops.map(torch.relu, x)
+
+    def turned(_: Any, x: Any) -> Any:
+        return ops.map(lambda x: torch.fft.fft(x), x).real
+
+    with pytest.raises(ModelError, match=r"1001 turns .*: give a call fewer rows"):
+        irc.from_torch(Layered(many), (torch.ones(1001, 2),))
+    with pytest.raises(ModelError, match=r"complex results .*torch\.view_as_real"):
+        irc.from_torch(Layered(turned), (torch.ones(3, 4),))
