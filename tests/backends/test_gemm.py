@@ -127,6 +127,25 @@ def test_a_first_layer_is_multiplied_as_words(target: str) -> None:
     agree(drawn.graph, drawn.feeds, (target,), threads=(2, 3))
 
 
+@pytest.mark.skipif("x86-64-v3" not in TARGETS, reason="needs AVX2")
+@pytest.mark.parametrize("pixels", [7, 3000])
+def test_a_copy_by_pieces_takes_scratch_for_one(
+    pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 32 KiB, or of all pixels where these are fewer; and no result depends on it."""
+    found: list[MicroKernel] = []
+
+    def chosen(work: Work, target: Target) -> MicroKernel | None:
+        found.extend(k for k in gemms(work, target) if "_maddwd_" in k.name)
+        return found[-1] if found else None
+
+    monkeypatch.setattr(kernels, "CANDIDATES", (chosen, *kernels.CANDIDATES))
+    drawn = extreme(255, [127], 0, rows=pixels, depth=16)
+    assert "_maddwd_" in check(drawn, "x86-64-v3")[0]
+    agree(drawn.graph, drawn.feeds, ("x86-64-v3",), threads=3)
+    assert {k.scratch <= min(32 * pixels, gemm_loops.PIECE_BYTES) + 64 for k in found} == {True}
+
+
 @examples(20)
 @given(convolutions() | linears(), st.sampled_from(TARGETS))
 def test_blocks_that_ask_for_the_next_ones_weights(drawn: Sample, target: str) -> None:

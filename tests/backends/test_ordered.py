@@ -14,6 +14,7 @@ from irc.backends.llvm.kernels.ordered import ordereds
 from irc.backends.llvm.target import Dot, Target, parse_target
 from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import Graph
+from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
 from irc.types import Array, DType, Quant
@@ -156,3 +157,40 @@ def test_deep_layers_take_it_and_share_it(target: str) -> None:
 @pytest.mark.parametrize("target", MADDUBS)
 def test_words_without_partners_are_not_worth_an_order(target: str) -> None:
     assert "_ordered_" not in check(extreme(255, [33], 7, depth=256), target)[0]
+
+
+def tall(rows: int, columns: int, inputs: int, channels: int) -> Graph:
+    """A convolution by a window of so many rows and columns over a picture of 30 by 30."""
+    x = Input(DType.U8, (1, 29 + rows, 29 + columns, inputs), Quant(0.5, 7), name="x")
+    w = normal(3, channels, rows * columns * inputs, 10)[..., 0]
+    w = w.reshape(channels, rows, columns, inputs)
+    b, m = np.zeros(channels, np.int32), np.full(channels, 2**30, np.int32)
+    s = np.full(channels, 40, np.int8)
+    y = QConv2d(x, Const(w), Const(b), Const(m), Const(s), (1, 1), (0, 0, 0, 0), (1, 1), 1,
+                (0, 255), DType.U8, Quant(0.5, 3))  # fmt: skip
+    return Graph("tall", (x,), (y,), ("y",))
+
+
+@pytest.mark.skipif("x86-64-v3" not in TARGETS, reason="needs AVX2")
+@pytest.mark.parametrize(
+    "graph", [tall(15, 1, 4, 32), tall(7, 7, 4, 64)], ids=["15 rows", "7 rows"]
+)
+def test_a_tall_window_costs_something_and_keeps_its_tile(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of taps, which are no loops here, take nothing off a tile: small tiles are no gain."""
+    found: list[MicroKernel] = []
+
+    def asked(work: Work, target: Target) -> None:
+        found.extend(ordereds(work, target))
+
+    monkeypatch.setattr(kernels, "CANDIDATES", (asked, *kernels.CANDIDATES))
+    rng = np.random.default_rng(4)
+    x = rng.integers(0, 256, graph.inputs[0].shape).astype(np.uint8)
+    check(Sample(graph, {"x": x}), "x86-64-v3")
+    assert found
+    for kernel in found:
+        pixels, channels = (int(n) for n in kernel.name.split("_")[2].split("x"))
+        assert pixels * channels // 8 >= 7, kernel.name
+        gain = float(kernel.reason.split("estimated ")[1].split()[0])
+        assert 0.5 < gain < 2, kernel.reason

@@ -46,26 +46,35 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Costs:
-    """What one vector of products takes: cycles on two multiply ports, one more for sums;
-    instructions; registers besides accumulators, weights and the broadcast activation; cycles of
-    each load that nothing hides, of a vector of channels' constants behind the products, and of
-    one that is stored by itself, as half of what two are; instructions that begin in a cycle."""
+    """What products take, of one vector where nothing else is said."""
 
     cycles: float
+    """On two multiply ports, one more for sums."""
     instructions: int
     temporaries: int
+    """Registers besides accumulators, weights and the broadcast activation."""
     load: float = 0.0
+    """Cycles of each load that nothing hides."""
     constants: float = 0.0
+    """Cycles of a tile for the constants behind the products of a vector of channels."""
     alone: float = 0.0
+    """Cycles more for the results of a pixel's last vector where it has no neighbour: two vectors
+    are packed and stored together, so an odd one takes as many instructions for half as many
+    results."""
     width: int = 4
+    """Instructions that begin in a cycle."""
+    tap: float = 0.0
+    """Cycles of a tile for each row of taps but the first, which is a loop of its own."""
 
 
 _COSTS = {
     "vpdpbusd": Costs(0.5, 1, 0), "vpdpwssd": Costs(0.5, 1, 0), "sdot": Costs(0.5, 1, 0),
-    "maddubs": Costs(1.0, 3, 2, 0.03, 2.5, 0.5, 6), "split": Costs(2.0, 6, 2, 0.03, 2.5, 0.5, 6),
-    "maddwd": Costs(2 / 3, 2, 1, 0.03, 2.5, 0.5, 6), "dot_i16x8": Costs(2 / 3, 2, 2, 0.2),
-    "relaxed": Costs(0.5, 1, 4, 0.2), "smlal": Costs(1.5, 3, 9, 0.2),
+    "maddubs": Costs(1.0, 3, 2, 0.03, 2.5, 0.5, 6, tap=4), "relaxed": Costs(0.5, 1, 4, 0.2),
+    "split": Costs(2.0, 6, 2, 0.03, 2.5, 0.5, 6), "dot_i16x8": Costs(2 / 3, 2, 2, 0.2),
+    "maddwd": Costs(2 / 3, 2, 1, 0.03, 2.5, 0.5, 6), "smlal": Costs(1.5, 3, 9, 0.2),
 }  # fmt: skip
+"""Cycles of `maddubs`, `split` and `maddwd` were measured on vectors of 32 bytes, with AVX2; other
+widths take them as they are (docs/decisions/046)."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,11 @@ class DotProduct:
     def constants(self) -> float:
         """Cycles by which a vector of channels costs a tile more."""
         return _COSTS[self.kind].constants
+
+    @property
+    def tap(self) -> float:
+        """Cycles of a tile for each row of taps but the first."""
+        return _COSTS[self.kind].tap
 
     @property
     def by_lane(self) -> bool:

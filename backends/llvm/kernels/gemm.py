@@ -17,7 +17,7 @@ from math import ceil, prod
 import numpy as np
 
 from irc.backends.llvm.kernels.dot import DotProduct, choose
-from irc.backends.llvm.kernels.gemm_loops import Gemm, Tile, vectors_of
+from irc.backends.llvm.kernels.gemm_loops import Gemm, Tile, scratch_bytes, vectors_of
 from irc.backends.llvm.kernels.product import Product, flatten, match, widened
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work, balance
@@ -91,7 +91,7 @@ def _kernel(way: _Way) -> MicroKernel:
         emit=Gemm(product, dot, tile, cut).emit,
         arrays=(pack(product.packed, dot, tile.vectors),),
         replaces=(product.weights,),
-        scratch=product.copy.nbytes if product.copy else 0,
+        scratch=scratch_bytes(product, tile),
         units=units,
         reason=f"tile of {tile.rows} pixels x {tile.vectors * dot.lanes} channels:"
         f" {100 * ideal / max(way.cycles, 1):.0f} % of its cycles multiply",
@@ -149,10 +149,15 @@ def best_cut(p: Product, dot: DotProduct, tile: Tile) -> tuple[str, int]:
     return max(choices, key=lambda choice: balance(choice[1]) + (choice is choices[0]) * 0.05)
 
 
-def cost(p: Product, dot: DotProduct, tile: Tile, part: float = 1) -> float:
-    """Estimated cycles by a tile, where products take this part of their instructions."""
+def cost(
+    p: Product, dot: DotProduct, tile: Tile, part: float = 1, loops: float | None = None
+) -> float:
+    """Estimated cycles by a tile, where products take this part of their instructions, and the
+    loops around them so many cycles; default those over rows of taps."""
+    if loops is None:
+        loops = dot.tap * (p.taps[0][0] - 1)
     columns = sum(
-        _tile_cycles(p.depth, rows, vectors, dot, part) * many_rows * many_vectors
+        (_tile_cycles(p.depth, rows, vectors, dot, part) + loops) * many_rows * many_vectors
         for rows, many_rows in _split(p.pixels[2], tile.rows)
         for vectors, many_vectors in _split(vectors_of(p, dot), tile.vectors)
     )

@@ -12,7 +12,7 @@ While a block's weights are used, the next block's are asked for, a part by each
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -61,6 +61,21 @@ class Use:
 def vectors_of(p: Product, dot: DotProduct) -> int:
     """Vectors of channels in a group."""
     return ceil(p.columns / dot.lanes)
+
+
+def piece_tiles(copy: Copy, tile: Tile) -> int:
+    """Tiles whose pixels are copied together."""
+    return max(1, PIECE_BYTES // (tile.rows * copy.row_bytes))
+
+
+def scratch_bytes(p: Product, tile: Tile) -> int:
+    """What the copy takes, if there is one: of an image, or of a piece."""
+    if p.copy is None:
+        return 0
+    rows, *rest = p.copy.extent
+    if p.piecewise:
+        rows = min(rows, piece_tiles(p.copy, tile) * tile.rows)
+    return replace(p.copy, extent=(rows, *rest)).nbytes
 
 
 @dataclass(frozen=True)
@@ -166,7 +181,7 @@ class Gemm:
         builder, copy, height, columns = self.builder, self.p.copy, self.tile.rows, self.p.pixels[2]
         assert copy is not None, "pieces are copied"
         begin, end = self._bounds("tiles", ceil(columns / height))
-        step = self._piece_tiles(copy)
+        step = piece_tiles(copy, self.tile)
         with counted(builder, end, begin=begin, step=step, label="piece") as piece:
             stop = minimum(builder, builder.add(piece.index, i64(step)), end)
             first = times(builder, piece.index, height)
@@ -178,10 +193,6 @@ class Gemm:
             once, tiles = Use(zero, 1), (piece.index, stop)
             for channels in self._blocks():
                 self._row(self.f.scratch, zero, zero, channels, once, tiles, first)
-
-    def _piece_tiles(self, copy: Copy) -> int:
-        """Tiles of a piece."""
-        return max(1, PIECE_BYTES // (self.tile.rows * copy.row_bytes))
 
     def _copy(self, copy: Copy, source: Any, image: Any) -> None:
         """The rows of an image that rows of the result read, with their padding."""

@@ -30,7 +30,7 @@ I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 Bounds = tuple[int, int]
 BITS = 9
 """Of a result and its sign without its zero point, where it is a byte before it is clamped."""
-_MULHRS = {16: "ssse3.pmul.hr.sw.128", 32: "avx2.pmul.hr.sw", 64: "avx512.pmul.hr.sw.512"}
+_MULHRS = {16: "ssse3.pmul.hr.sw.128", 32: "avx2.pmul.hr.sw"}
 YMM = 32
 """Bytes of a vector that AVX2 permutes."""
 AT_ONCE = 4

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -35,9 +34,7 @@ VECTORS = 2
 ENOUGH = 0.9
 """Of the words that find a partner: half as many channels would gain nothing."""
 LOOPS = 6
-"""Cycles of a tile for its two loops, whose rounds a block's table counts."""
-TAP = 4
-"""Cycles of a row of taps, which is a loop without a table."""
+"""Cycles of a tile for its two loops, whose rounds a block's table counts, over all taps."""
 RESERVED = 8
 """Registers for weights of two words, the activations' and what is on the way."""
 
@@ -91,25 +88,16 @@ def _ways(p: Product, dot: DotProduct, registers: int) -> list[tuple[Tile, float
     """Of either width of blocks the tile of fewest estimated cycles, and these; the best first. No
     narrower ones where nearly all words of wide ones find a partner."""
     found = []
-    loops = LOOPS - TAP * (p.taps[0][0] - 1)
     for vectors in range(min(VECTORS, vectors_of(p, dot)), 0, -1):
         paired = _paired(p, vectors * dot.lanes)
         part = 1 - SAVED * paired
         tiles = [Tile(rows, vectors) for rows in range(1, (registers - RESERVED) // vectors + 1)]
-        costs = [(cost(p, dot, tile, part) + loops * _tiles(p, dot, tile), -tile.rows, tile)
-                 for tile in tiles]  # fmt: skip
+        costs = [(cost(p, dot, tile, part, LOOPS), -tile.rows, tile) for tile in tiles]
         cycles, _, best = min(costs, key=lambda c: c[:2])
         found.append((best, cycles))
         if paired > ENOUGH:
             break
     return sorted(found, key=lambda way: way[1])
-
-
-def _tiles(p: Product, dot: DotProduct, tile: Tile) -> int:
-    """How often a tile is computed."""
-    images, rows, columns = p.pixels
-    blocks = ceil(vectors_of(p, dot) / tile.vectors)
-    return images * rows * ceil(columns / tile.rows) * blocks * p.groups
 
 
 def _paired(p: Product, channels: int) -> float:
