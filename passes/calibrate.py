@@ -22,7 +22,7 @@ from irc.graph import Graph, evaluate
 from irc.ops.core import Const
 from irc.passes.moments import Columns, LayerMoments, channel_means
 from irc.printer import print_graph
-from irc.types import Array
+from irc.types import Array, DType
 from irc.value import Value
 
 BINS = 2048
@@ -170,10 +170,15 @@ class Profile:
     def check(self, graph: Graph) -> None:
         """Raise `DataError` unless the profile was taken of exactly this graph."""
         if self.graph_hash != graph_hash(graph):
-            raise DataError(
-                f"the calibration profile was taken of another graph than {graph.name}:"
-                " calibrate again"
-            )
+            raise _another(graph)
+
+    def units_of(self, graph: Graph) -> Mapping[str, Array]:
+        """The units; raises `DataError` where the graph's inputs have other columns."""
+        shapes = {v.name: v.shape for v in graph.inputs if v.type.dtype is DType.F32}
+        for name, units in self.units.items():
+            if units.shape != (2, *shapes.get(name, ())[-1:]):
+                raise _another(graph)
+        return self.units
 
     def save(self, path: str | Path) -> None:
         """Write the profile as an `.npz`, exactly at `path`."""
@@ -214,6 +219,12 @@ class Profile:
                 return cls(str(archive["graph_hash"]), samples, values, fine, layers, feeds, units)
         except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} is no calibration profile: {error}") from None
+
+
+def _another(graph: Graph) -> DataError:
+    return DataError(
+        f"the calibration profile was taken of another graph than {graph.name}: calibrate again"
+    )
 
 
 def _restore(archive: Mapping[str, Array], i: int) -> Statistics:

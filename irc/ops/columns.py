@@ -41,12 +41,21 @@ class Columns(Value):
         return ((x.astype(np.float64) - offset) / scale).astype(np.float32)
 
     def outside(self, inside: TensorType) -> TensorType:
-        """The type of x whose integers are those of the result; offsets are rounded to steps."""
+        """The type of x whose integers are those of the result; offsets are rounded to steps.
+
+        Raises `IRCError` for zero points beyond 32 bits.
+        """
         scale, offset = (
             constant(v, "units").array.astype(np.float64) for v in (self.scale, self.offset)
         )
         steps = inside.scale * scale
         zeros = inside.zero - np.rint(offset / steps)
+        if np.any(beyond := np.abs(zeros) > DType.I32.max):
+            raise IRCError(
+                f"columns %{self.name}: column {int(beyond.argmax())} of %{self.x.name} lies so far"
+                " from zero that its zero point has more than 32 bits: give the network its"
+                " distance from a number that is near"
+            )
         quant = Quant(tuple(map(float, steps)), tuple(map(int, zeros)), inside.rank - 1)
         return TensorType(inside.dtype, inside.shape, quant)
 

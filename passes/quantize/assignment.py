@@ -11,7 +11,6 @@ import numpy as np
 from irc.ops.columns import Columns
 from irc.ops.core import Input
 from irc.passes.calibrate import Statistics
-from irc.passes.quantize.columns import columns
 from irc.passes.quantize.feedback import feedback
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
@@ -29,6 +28,7 @@ from irc.passes.quantize.scales import (
 from irc.passes.quantize.signals import reads_signal, signals
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, from_outside, is_float, to_float
 from irc.passes.quantize.states import PACKED, state_quant
+from irc.passes.quantize.thresholds import columns
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from irc.errors import DataError
@@ -25,7 +25,7 @@ from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, weighted
-from irc.passes.quantize.units import SEEN, Units, candidates, in_units, unlike_columns
+from irc.passes.quantize.units import Units, ahead, candidates, in_units, unlike_columns
 from irc.passes.quantize.writer import Rounded, Writer
 from irc.pipeline import Pass
 from irc.progress import bar
@@ -53,7 +53,7 @@ def quantize(
     chosen = by_keyword(Options, "quantize", options)
     noise = isinstance(data, str) and data.startswith("random:")
     samples = Samples(graph, () if isinstance(data, Profile) else data, bool(chosen.min_sqnr))
-    units = data.units if isinstance(data, Profile) else samples.units(chosen)
+    units = data.units_of(graph) if isinstance(data, Profile) else samples.units(chosen)
     graph = _prepared(graph, chosen, units)
     sites = Sites(graph)
     sites.check()
@@ -145,10 +145,10 @@ class Samples:
 
     def units(self, options: Options) -> Units:
         """Those of inputs whose columns are unlike, by the first samples."""
-        if not candidates(self.graph):
+        if not candidates(self.graph, options):
             return {}
         feeds = batches(self.graph, self.source)
-        seen = list(islice(feeds, SEEN))
+        seen = ahead(feeds)
         self.ahead = chain(seen, feeds)
         return unlike_columns(self.graph, seen, options)
 

@@ -237,6 +237,8 @@ class Sites:
             return f"{at}: makes floats from {v.operands[0].type if v.operands else 'nothing'}"
         if weighted(v) and not isinstance(v.w, Const):  # type: ignore[attr-defined]
             return f"{at}: its weights are computed at run time"
+        if weighted(v) and not isinstance(v.b, None | Const):  # type: ignore[attr-defined]
+            return f"{at}: its bias is computed at run time: add it by a node of its own"
         return "" if has_integer_twin(v) else f"{at}: the op has no integer form"
 
     def _from_integers(self, v: Value) -> bool:

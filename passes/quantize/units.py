@@ -12,8 +12,7 @@ So do comparisons, chosen columns, sums and products with constants, and squares
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +26,7 @@ from irc.ops.linear import Linear
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.shape import Concat
 from irc.ops.trees import TreeEnsemble
+from irc.passes.data import Batch
 from irc.passes.fold import Fold
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import HEADROOM, symmetric
@@ -34,18 +34,22 @@ from irc.passes.quantize.sites import from_outside
 from irc.types import Array, DType, Shape
 from irc.value import Value
 
-SEEN = 64
-"""Samples that are looked at."""
+SEEN = 64 << 20
+"""Bytes of samples that are looked at, and held until calibration has read them."""
+ALONE = 512
+"""Bytes that a sample takes besides its elements."""
 ENOUGH = 8
 """Rows of a table that tell what its columns are like."""
 WIDEST = 256
 """Columns that have units of their own at most."""
-STEPS = 1024.0
+STEPS = 64.0
 """Of one scale of 16 bits for all columns so many must lie within what each of them varies by."""
 MIXED = 32.0
 """Units of columns that go on as they are, beside each other, differ by less."""
 APART = 4.0
 """Columns that lie this many times as far from zero as they are wide have an offset."""
+FARTHEST = 2.0**14
+"""Offsets lie at most this many scales from zero: zero points have 32 bits, integers 16."""
 WHOLE = frozenset({"cast", "floor", "ceil", "round", "equal"})
 """Readers that need whole numbers to be exactly that."""
 
@@ -53,15 +57,25 @@ Units = Mapping[str, Array]
 """By input, f32 [2, C]: the scale and the offset of each column."""
 
 
+def ahead(feeds: Iterator[Batch]) -> list[Batch]:
+    """The first feeds, as many as `SEEN` holds, taken from `feeds`: tables are seen whole."""
+    seen: list[Batch] = []
+    size = 0
+    while size < SEEN and (feed := next(feeds, None)) is not None:
+        seen.append(feed)
+        size += ALONE + sum(array.nbytes for array in feed.values())
+    return seen
+
+
 def unlike_columns(graph: Graph, feeds: Sequence[Mapping[str, Array]], options: Options) -> Units:
     """The inputs whose columns need units of their own, by the first samples."""
-    if str(options.activations) == "8":
-        return {}
     found: dict[str, Array] = {}
-    for v in candidates(graph):
-        rows = np.concatenate([feed[v.name].reshape(-1, v.shape[-1]) for feed in feeds])
-        if len(rows) >= ENOUGH and _unlike(rows):
-            units = {v.name: _units(rows)}
+    for v in candidates(graph, options):
+        rows = [feed[v.name].reshape(-1, v.shape[-1]) for feed in feeds]
+        low = np.min([r.min(0) for r in rows], axis=0).astype(np.float64)
+        high = np.max([r.max(0) for r in rows], axis=0).astype(np.float64)
+        if sum(map(len, rows)) >= ENOUGH and _unlike(low, high):
+            units = {v.name: _units(low, high)}
             found |= units if _taken_in(graph, units) else {}
     return found
 
@@ -73,8 +87,10 @@ def _taken_in(graph: Graph, units: Units) -> bool:
     return not work.mixed
 
 
-def candidates(graph: Graph) -> list[Input]:
+def candidates(graph: Graph, options: Options) -> list[Input]:
     """The inputs that may be tables: trees alone have scales of their own for theirs."""
+    if str(options.activations) == "8" or not options.equalize:
+        return []
     return [
         v for v in graph.inputs
         if from_outside(graph, v) and v.type.dtype is DType.F32 and v.type.rank > 1
@@ -87,20 +103,27 @@ def _counted(graph: Graph, v: Value) -> bool:
     return any(u.op in WHOLE or (u.moves and _counted(graph, u)) for u in graph.users[v])
 
 
-def _unlike(rows: Array) -> bool:
-    spread = np.ptp(rows, axis=0)
-    step = symmetric(HEADROOM * float(np.abs(rows).max())).tensor_scale
+def _unlike(low: Array, high: Array) -> bool:
+    spread = high - low
+    step = symmetric(HEADROOM * float(np.maximum(-low, high).max())).tensor_scale
     return bool(np.any((spread > 0) & (spread < STEPS * step)))
 
 
-def _units(rows: Array) -> Array:
-    """Scales are powers of two, so that whole numbers stay what they are."""
-    low, high = rows.min(0).astype(np.float64), rows.max(0).astype(np.float64)
+def _units(low: Array, high: Array) -> Array:
+    """Scales are powers of two, so that whole numbers stay what they are.
+
+    What a column that was one number may be later is not known: it varies by as much as that
+    number, or, where it was zero, by as much as the column that varies most.
+    """
     middle = np.rint((low + high) / 2)
-    offset = np.where(np.abs(middle) > APART * (high - low), middle, 0.0)
+    near = middle * (1 - 1 / FARTHEST)
+    offset = np.where(np.abs(middle) > FARTHEST * (high - low) / 2, near, middle)
+    offset = np.where(np.abs(middle) > APART * (high - low), offset, 0.0)
+    offset = offset.astype(np.float32).astype(np.float64)
     largest = np.maximum(np.abs(low - offset), np.abs(high - offset))
-    scale = [2.0 ** math.ceil(math.log2(x)) if x > 0 else 1.0 for x in largest]
-    return np.stack([np.asarray(scale), offset]).astype(np.float32)
+    largest = np.where(low == high, np.abs(low), largest)
+    largest = np.where(largest > 0, largest, largest.max())
+    return np.stack([2.0 ** np.ceil(np.log2(largest)), offset]).astype(np.float32)
 
 
 def in_units(graph: Graph, units: Units) -> Graph:
@@ -173,9 +196,9 @@ class _Work:
             case Less(b=Const() as c) | LessOrEqual(b=Const() as c) if np.all(form.scale > 0):
                 bound = (c.array - form.offset) / form.scale
                 return v.replace(a=form.even, b=_const(bound, c.name))
-            case Linear(w=Const()) if (flat := _by_columns(form, x.shape)) is not None:
+            case Linear(w=Const(), b=None | Const()) if flat := _by_columns(form, x.shape):
                 return _linear(v, *flat)
-            case TreeEnsemble() if (flat := _by_columns(form, x.shape)) is not None:
+            case TreeEnsemble() if flat := _by_columns(form, x.shape):
                 return _trees(v, *flat)
         return None
 

@@ -13,6 +13,7 @@ import irc
 from irc import driver
 from irc.driver.forms import simplify
 from irc.edge import to_integers
+from irc.errors import CompileError, DataError, IRCError
 from irc.graph import Graph, evaluate
 from irc.ops.columns import Columns
 from irc.ops.core import Const, Input
@@ -25,10 +26,10 @@ from irc.ops.shape import Concat, Reshape
 from irc.ops.trees import TreeEnsemble
 from irc.ops.unary import Exp, Sqrt
 from irc.passes.calibrate import Profile
-from irc.passes.quantize import quantize
+from irc.passes.quantize import quantize, units
 from irc.passes.quantize.quantize import profile as profiled
 from irc.passes.quantize.units import in_units
-from irc.types import Array, DType
+from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.backends.harness import agree
 from tests.passes.nets import sqnr
@@ -38,7 +39,10 @@ WIDTH = np.asarray([20.0, 9_000.0, 0.05, 6.0, 1e-4], np.float32)
 """Ages, incomes, ratios, years, and what is smaller still."""
 
 
-def rows(count: int, seed: int = 0) -> list[dict[str, Array]]:
+Feeds = list[dict[str, Array]]
+
+
+def rows(count: int, seed: int = 0) -> Feeds:
     x = np.random.default_rng(seed).uniform(-1.7, 1.7, (count, 1, len(MEAN))).astype(np.float32)
     return [{"x": row * WIDTH + MEAN} for row in x]
 
@@ -198,3 +202,117 @@ def test_a_library_knows_its_columns(tmp_path: Path) -> None:
     library = irc.open_library(tmp_path / "libnet.so")
     for feed in rows(5, 3):
         np.testing.assert_array_equal(library(feed)["y"], model(feed)["y"])
+
+
+def of_edges(*shape: int) -> Feeds:
+    """Columns at the edges that vary by 5 % of what others do, or less."""
+    edges = np.clip(0.025 * 2.0 ** np.arange(shape[-1]), 0.05, 1).astype(np.float32)
+    x = np.random.default_rng(2).uniform(0, 16, (100, *shape)).astype(np.float32)
+    return [{"x": row * edges * edges[::-1]} for row in x]
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (1, 28, 28)])
+def test_pictures_keep_eight_bits(shape: tuple[int, ...]) -> None:
+    """What one scale of 8 bits serves well stays so."""
+    rng = np.random.default_rng(3)
+    feeds = of_edges(*shape)
+    if len(shape) == 2:  # digits: whole numbers up to 16, in some columns 0 or 1
+        feeds = [{"x": np.minimum(np.rint(f["x"]), np.arange(64) % 17)} for f in feeds]
+        feeds = [{"x": f["x"].astype(np.float32)} for f in feeds]
+    x = Input(DType.F32, shape, name="x")
+    count = int(np.prod(shape))
+    layer = Linear(Reshape(x, (1, count)), const(rng.normal(size=(5, count))), None)
+    graph = Graph("g", (x,), (layer,), ("y",))
+    t = driver.integerize(irc.quantize(graph, calibration=feeds)).input_types["x"]
+    assert t.dtype is DType.U8
+
+
+def incomes(column: Array, seed: int = 0) -> Feeds:
+    """A table whose first column is given."""
+    feeds = rows(len(column), seed)
+    for feed, value in zip(feeds, column, strict=True):
+        feed["x"][0, 0] = value
+    return feeds
+
+
+def ratio(graph: Graph, calibration: Feeds, unseen: Feeds) -> float:
+    quantized = irc.quantize(graph, calibration=calibration)
+    real = np.concatenate([evaluate(graph, feed)["y"] for feed in unseen])
+    return sqnr(real, np.concatenate([evaluate(quantized, feed)["y"] for feed in unseen]))
+
+
+def layer_of(first: float) -> Graph:
+    """A layer over the table, its columns evened out; the first one lies within `first`."""
+    x = table()
+    w = np.random.default_rng(4).normal(size=(4, len(MEAN))) / [first, *WIDTH[1:]]
+    offset = -w @ [0.0, *MEAN[1:]]
+    return Graph("g", (x,), (Linear(x, const(w), const(offset)),), ("y",))
+
+
+def test_a_column_that_comes_late_is_seen() -> None:
+    late = np.where(np.arange(200) < 100, 0, 50_000 * np.random.default_rng(5).random(200))
+    assert ratio(layer_of(50_000.0), incomes(late), incomes(late[::-1], 1)) > 30
+
+
+def test_what_is_held_of_samples_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "SEEN", 3 * (units.ALONE + 4 * len(MEAN)))
+    feeds = iter(rows(10))
+    assert len(units.ahead(feeds)) == 3
+    assert len(units.ahead(feeds)) == 3
+
+
+@pytest.mark.parametrize(("once", "later"), [(0.0, 5_000.0), (300.0, 600.0)])
+def test_a_column_that_was_one_number_may_vary(once: float, later: float) -> None:
+    """It has units like the other columns', or like itself, not 1."""
+    graph = layer_of(2 * later)
+    varies = later * np.random.default_rng(6).random(40)
+    assert ratio(graph, incomes(np.full(60, once)), incomes(varies, 1)) > 25
+
+
+def test_a_bias_may_be_computed() -> None:
+    x = table()
+    bias = Exp(Gather(Reshape(x, (len(MEAN),)), whole([2, 2]), 0))
+    layer = Linear(x, const(np.stack([1 / WIDTH, -1 / WIDTH])), bias)
+    graph = Graph("g", (x,), (layer,), ("y",))
+    made = in_units(graph, {"x": np.stack([WIDTH, MEAN])})
+    for feed in rows(5):
+        real = evaluate(graph, feed)["y"]
+        np.testing.assert_allclose(evaluate(made, feed)["y"], real, rtol=1e-3, atol=2e-3)
+    with pytest.raises(CompileError, match="its bias is computed at run time"):
+        quantize(graph, rows(60))
+
+
+def test_zero_points_have_32_bits() -> None:
+    """Times within an hour, all columns or one of them."""
+    for far in (np.asarray([0, 1.7e9, 0, 0, 0]), np.full(5, 1.7e9)):
+        feeds = [{"x": (f["x"] + far).astype(np.float32)} for f in rows(60)]
+        x = table()
+        graph = Graph("g", (x,), (Linear(x, const([1 / WIDTH]), const([-1.0])),), ("y",))
+        t = driver.integerize(irc.quantize(graph, calibration=feeds)).input_types["x"]
+        assert t.quant is not None
+        assert np.abs(t.quant.zero_point).max() < 2**30
+
+
+def test_a_zero_point_beyond_32_bits_is_refused() -> None:
+    even = Columns(table(), const(np.ones(5)), const([0, 0, 0, 1.7e9, 0]), name="even")
+    with pytest.raises(IRCError, match=r"columns %even: column 3 of %x lies so far"):
+        even.outside(TensorType(DType.I16, (1, 5), Quant(2.0**-8, 0)))
+
+
+def test_a_profile_of_other_columns_is_of_another_graph() -> None:
+    x, other = table(), Input(DType.F32, (1, 4), name="x")
+    graph = simplify(Graph("g", (x,), (perceptron(x),), ("y",)))
+    another = Graph("h", (other,), (Linear(other, const(np.ones((2, 4))), None),), ("y",))
+    with pytest.raises(DataError, match="taken of another graph than h: calibrate again"):
+        quantize(another, profiled(graph, rows(60)))
+
+
+def test_units_can_be_switched_off() -> None:
+    x = table()
+    graph = Graph("g", (x,), (perceptron(x),), ("y",))
+    for made in map(driver.integerize, (
+        irc.quantize(graph, calibration=rows(60), equalize=False),
+        irc.quantize(graph, calibration=rows(60), activations=8),
+    )):  # fmt: skip
+        assert (quant := made.input_types["x"].quant) is not None
+        assert quant.axis is None
