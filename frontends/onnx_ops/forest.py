@@ -94,12 +94,31 @@ class Forest:
     def _member(
         self, feature: int, members: Sequence[float], yes: Ref, no: Ref, *, missing: bool
     ) -> Ref:
-        """A branch to what lies above a member, before it one to the member, and so on."""
-        below = no
-        for value in sorted(set(members)):
-            there = self.branch(feature, value, below, yes, inclusive=True, missing=True)
-            below = self.branch(feature, value, there, no, missing=missing)
-        return below
+        """A search: below, at and above each member lie regions, every other one a member's."""
+        values = sorted(set(members))
+        if not values:
+            return no
+        tests = [(value, at) for value in values for at in (True, False)]
+        lost = len(tests) if missing else 1
+
+        def search(first: int, last: int) -> Ref:
+            """Among regions first to last; test i tells those up to i from those above."""
+            if first == last:
+                return yes if first % 2 else no
+            i = (first + last) // 2
+            low, high = search(first, i), search(i + 1, last)
+            value, inclusive = tests[i]
+            return self.branch(feature, value, low, high, inclusive=inclusive, missing=lost > i)
+
+        return search(0, len(tests))
+
+    def spoken(self) -> set[int]:
+        """The targets that leaves add to."""
+        return {target for row in self.leaves for target in row}
+
+    def sure(self) -> set[int]:
+        """The targets that some tree adds to in each of its leaves."""
+        return {t for root in self.roots for t in set.intersection(*self._reached(root))}
 
     def arrays(self, targets: int) -> Arrays:
         """As arrays; trees in groups by their target where each has one. Raises `ModelError`
@@ -145,14 +164,18 @@ class Forest:
 
     def _targets(self, root: Ref) -> set[int]:
         """The targets that a tree adds to."""
-        stack, seen, found = [root], {root}, set[int]()
+        return set[int]().union(*self._reached(root))
+
+    def _reached(self, root: Ref) -> list[set[int]]:
+        """The targets of each leaf of a tree."""
+        stack, seen, found = [root], {root}, list[set[int]]()
         while stack:
             kind, at = stack.pop()
             if kind == "leaf":
-                found |= self.leaves[at].keys()
+                found.append(set(self.leaves[at]))
                 continue
-            more = [r for r in self.children[at] if r not in seen]
-            seen.update(more)
+            more = {r for r in self.children[at] if r not in seen}
+            seen |= more
             stack += more
         return found
 

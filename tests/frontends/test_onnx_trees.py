@@ -111,22 +111,51 @@ def test_classes(lone: bool, after: str) -> None:
     agree(forest("Classifier", 3, trees=6, lone=lone, post_transform=after), rows())
 
 
-@pytest.mark.parametrize("after", ["NONE", "LOGISTIC"])
-@pytest.mark.parametrize("base", [None, [0.25]])
+AFTER = ("NONE", "SOFTMAX", "LOGISTIC")
+BASES = (None, [0.25], [0.25, -0.375])
+
+
+def changed(proto: onnx.ModelProto, **changes: Any) -> onnx.ModelProto:
+    """A model with other attributes of its node; None takes one away."""
+    node = proto.graph.node[0]
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute} | changes
+    del node.attribute[:]
+    node.attribute.extend(helper.make_attribute(k, v) for k, v in given.items() if v is not None)
+    return proto
+
+
+def of_class(known: int, **attributes: Any) -> onnx.ModelProto:
+    """Two classes of which leaves know one."""
+    proto = forest("Classifier", 2, used=1, **attributes)
+    ids = next(a for a in proto.graph.node[0].attribute if a.name == "class_ids")
+    return changed(proto, class_ids=[known] * len(ids.ints))
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("positive", [True, False])
+@pytest.mark.parametrize("known", [0, 1])
 def test_two_classes_of_which_leaves_know_one(
+    known: int, positive: bool, base: list[float] | None, after: str
+) -> None:
+    """What onnxruntime makes of each case, or, where it reads no leaves, a refusal."""
+    proto = of_class(known, positive=positive, post_transform=after, base_values=base)
+    if known and base is not None and len(base) == 2:
+        with pytest.raises(ModelError, match="does not read what leaves say of class 1; add"):
+            load(proto)
+    else:
+        agree(proto, rows())
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("base", BASES[:2])
+@pytest.mark.parametrize("positive", [True, False])
+def test_two_classes_with_a_score_each(
     positive: bool, base: list[float] | None, after: str
 ) -> None:
-    more: dict[str, Any] = {} if base is None else {"base_values": base}
-    if positive and after == "LOGISTIC":
-        return
-    proto = forest("Classifier", 2, used=1, positive=positive, post_transform=after, **more)
-    agree(proto, rows())
-
-
-def test_two_classes_with_a_score_each() -> None:
     """The class is the one of the larger score; onnxruntime gives 0 or 1, by the second alone."""
-    proto = forest("Classifier", 2, lone=False)
+    proto = forest("Classifier", 2, lone=False, positive=positive, post_transform=after,
+                   base_values=base)  # fmt: skip
     found, wanted = evaluate(load(proto), rows()), reference(proto, rows())
     np.testing.assert_allclose(found["scores"], wanted["scores"], atol=1e-6)
     np.testing.assert_array_equal(found["label"], np.array([3, 13])[wanted["scores"].argmax(1)])
@@ -165,23 +194,83 @@ def version_5(**changes: Any) -> onnx.ModelProto:
     return proto
 
 
-def test_trees_of_version_5() -> None:
-    agree(version_5(), rows())
+@pytest.mark.parametrize("end", [[], [np.nan]])
+def test_trees_of_version_5(end: list[float]) -> None:
+    agree(version_5(membership_values=np.asarray([0.0, 3.0, *end], np.float32)), rows())
+
+
+@pytest.mark.parametrize("how", ["MIN", "MAX"])
+def test_the_least_and_the_most_of_one_tree(how: str) -> None:
+    agree(forest("Regressor", 2, trees=1, lone=False, aggregate_function=how), rows())
 
 
 @pytest.mark.parametrize(
     ("proto", "message"),
     [
         (version_5(nodes_falsenodeids=[0, 2]), "lead in a circle"),
-        (forest("Regressor", 1, aggregate_function="MAX"), "only 'SUM' and 'AVERAGE'"),
+        (forest("Regressor", 1, aggregate_function="MAX"), "'MAX' of 4 trees .*only 'SUM' and 'AV"),
+        (forest("Regressor", 1, aggregate_function="MODE"), "'MODE' is none of AVERAGE"),
         (forest("Regressor", 1, post_transform="PROBIT"), "is none of NONE"),
+        (of_class(0, post_transform="SOFTMAX_ZERO"), "is none of NONE"),
         (forest("Classifier", 2, base_values=[0.5, 0.5, 0.5]), "3 base values"),
+        (forest("Classifier", 2, lone=False, base_values=[0.5, 0.5]), "leave base_values out"),
+        (changed(forest("Classifier", 2, trees=1, depth=1), class_ids=[0, 1]),
+         "no tree speaks of class 1 in all its leaves"),
+        (forest("Classifier", 1), "has 1 classes, it needs two"),
     ],
-    ids=["circle", "aggregate", "transform", "base"],
+    ids=["circle", "aggregate", "unknown", "transform", "zero", "base", "bases", "some", "one"],
 )  # fmt: skip
 def test_what_is_refused(proto: onnx.ModelProto, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         load(proto)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes_falsenodeids": [-1, 2]}, r"nodes_falsenodeids\[0\] = -1 is no node"),
+        ({"nodes_truenodeids": [0, 3]}, r"nodes_truenodeids\[1\] = 3 is no leaf, there are 3"),
+        ({"tree_roots": [-1]}, r"tree_roots\[0\] = -1 is no node"),
+        ({"leaf_targetids": [0, 1, 2]}, r"leaf_targetids\[2\] = 2 is no result, there are 2"),
+        ({"leaf_targetids": [0, 1]}, "leaf_weights has 3 values, leaf_targetids has 2"),
+        ({"nodes_featureids": [0]}, "nodes_featureids has 1 values, nodes_modes has 2"),
+        ({"nodes_featureids": [0, 7]}, r"nodes_featureids\[1\] = 7 is no column of the input"),
+        ({"nodes_modes": np.asarray([0, 9], np.uint8)}, r"nodes_modes\[1\] = 9 is no comparison"),
+        ({"nodes_modes": np.asarray([6, 6], np.uint8)}, "has 1 sets .* for 2 nodes of mode"),
+        ({"membership_values": None}, "has 0 sets .* for 1 nodes of mode"),
+        ({"membership_values": np.asarray([np.nan], np.float32)}, r"has 1 sets of \[0\] values"),
+        ({"aggregate_function": 4}, r"aggregate_function\[0\] = 4 is no choice, there are 4"),
+        ({"post_transform": -1}, r"post_transform\[0\] = -1 is no choice"),
+        ({"nodes_missing_value_tracks_true": [1]}, "has 1 values for 2 nodes"),
+    ],
+)  # fmt: skip
+def test_malformed_trees_of_version_5(changes: dict[str, Any], message: str) -> None:
+    """Some of them Python's lists would read from the end."""
+    proto = version_5(**{k: v for k, v in changes.items() if v is not None})
+    changed(proto, **{k: None for k, v in changes.items() if v is None})
+    with pytest.raises(ModelError, match=message):
+        load(proto)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes_nodeids": [0, 1, 1], "target_nodeids": [1, 1]},
+         r"nodes_nodeids\[2\] = 1: tree 0 has that node already"),
+        ({"nodes_falsenodeids": [-1, 0, 0]}, r"nodes_falsenodeids\[0\] = -1: tree 0 has no node"),
+        ({"nodes_modes": ["BRANCH_MEMBER", "LEAF", "LEAF"]}, "'BRANCH_MEMBER' is none of"),
+        ({"nodes_featureids": [-1, 0, 0]}, r"nodes_featureids\[0\] = -1 is no column"),
+        ({"nodes_values": [0.5]}, "nodes_values has 1 values, nodes_treeids has 3"),
+        ({"nodes_nodeids": [0, 1]}, "nodes_nodeids has 2 values, nodes_treeids has 3"),
+        ({"target_weights": [0.5]}, "target_weights has 1 values, target_treeids has 2"),
+        ({"target_ids": [0, -1]}, r"target_ids\[1\] = -1 is no result"),
+        ({"target_nodeids": [1, 5]}, r"target_nodeids\[1\] = 5: tree 0 has no node 5"),
+    ],
+)  # fmt: skip
+def test_malformed_trees_before_version_5(changes: dict[str, Any], message: str) -> None:
+    proto = forest("Regressor", 1, trees=1, depth=1)
+    with pytest.raises(ModelError, match=message):
+        load(changed(proto, **changes))
 
 
 def test_a_scaler_moves_the_thresholds() -> None:
