@@ -13,6 +13,7 @@ from math import ceil, prod
 import numpy as np
 
 from irc.errors import TypeCheckError
+from irc.ops.activation import Clip
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
@@ -281,6 +282,12 @@ def log_softmax(b: Builder, x: Value, axis: int, *, flatten: bool) -> Value:
     d = b.add(Sub(x, b.add(ReduceMax(x, (axis,), True))))
     total = b.add(ReduceSum(b.add(Exp(d)), (axis,), True))
     return b.add(Sub(d, b.add(Log(total))))
+
+
+def finite(b: Builder, x: Value) -> Value:
+    """x, what is infinite as the largest single: less itself that is 0, not NaN."""
+    most = float(np.finfo(np.float32).max)
+    return b.add(Clip(x, -most, most))
 
 
 def crop(b: Builder, x: Value, begins: Shape, ends: Shape) -> Value:

@@ -15,6 +15,7 @@ from irc.ops.unary import Abs, Exp, Log, Sqrt
 from irc.types import Shape
 from irc.value import Value
 
+from .. import normal_forms as forms
 from .table import Node, Results, handles
 
 Reduction = Callable[[Value, Shape, bool], Value]
@@ -104,9 +105,9 @@ def _product(node: Node, x: Value, axes: Shape, keep: bool) -> Value:
 
 @handles("ReduceLogSumExp")
 def reduce_log_sum_exp(node: Node) -> Results:
-    """`m + log(sum(exp(x - m)))`, m the maximum: no exponential is above 1."""
+    """`m + log(sum(exp(x - m)))`, m the maximum, finite: no exponential of a real is above 1."""
     build, x = node.builder, node.x()
     axes, _ = _axes(node)
-    largest = build.add(ReduceMax(x, axes, True)) if axes else x
+    largest = forms.finite(build, build.add(ReduceMax(x, axes, True)) if axes else x)
     total = build.add(Log(_applied(node, ReduceSum, build.add(Exp(build.add(Sub(x, largest)))))))
     return build.add(Add(total, build.reshape(largest, total.shape)))

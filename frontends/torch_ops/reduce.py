@@ -126,10 +126,10 @@ def distances(node: Node) -> Results:
 
 @handles("aten.logsumexp")
 def log_sum_exp(node: Node) -> Results:
-    """`m + log(sum(exp(x - m)))`, m the maximum."""
+    """`m + log(sum(exp(x - m)))`, m the maximum, finite."""
     build, x = node.builder, node.operand("self", DType.F32)
     axes, keep = reduced_axes(node)
-    largest = over(node, ReduceMax, x, axes, True)
+    largest = forms.finite(build, over(node, ReduceMax, x, axes, True))
     terms = build.add(Exp(build.add(Sub(x, largest))))
     total = build.add(Log(over(node, ReduceSum, terms, axes, keep)))
     return build.add(Add(total, build.reshape(largest, total.shape)))

@@ -29,6 +29,10 @@ from irc.value import Value, op
 
 MOST_TREES = 1 << 15
 """So many leaves of 16 bits, and a bias of 30, have a sum of 32."""
+MOST_STEPS = 1 << 10
+"""Of the deepest tree: code grows by each."""
+STEPS = 64
+"""So many are one expression; what a longer walk has come to is stored in between."""
 LARGEST_LEAF = (1 << 15) - 1
 LARGEST_BIAS = 1 << 29
 STORED = (DType.U8, DType.U16, DType.I32)
@@ -167,33 +171,37 @@ class QTreeEnsemble(Value):
         return fixedpoint.requantize(total, self.m, self.s, self.type.zero, self.clamp, self.dtype)
 
     def loops(self) -> Loops:
-        """The leaves of each row in a temporary, then their sums."""
+        """What each row comes to in each tree, in temporaries, then the sums of leaves."""
         (rows, _), (groups, trees) = self.x.shape, self.roots.shape
         columns = self.leaves.shape[1]
-        reached = Temp("reached", DType.I32, (rows, groups, trees))
-        n, g, t = axes(reached.shape, "n g t")
-        walk = Nest((n, g, t), self._leaf(n, g, t), reached)
+        walks: list[Nest] = []
+        for first in range(0, max(self.depth, 1), STEPS):
+            to = Temp(f"reached{first}" if first else "reached", DType.I32, (rows, groups, trees))
+            n, g, t = axes(to.shape, "n g t")
+            before = walks[-1].target if walks else None
+            at = load(self.roots, g, t).cast(DType.I32) if before is None else load(before, n, g, t)
+            steps = min(STEPS, self.depth - first)
+            walks.append(Nest((n, g, t), self._walk(n, at, steps), to))
         n, o = axes(self.shape, "n o")
         t = Var("t", trees)
-        leaf = load(reached, n, o // columns, t).cast(DType.I64)
+        leaf = load(to, n, o // columns, t).cast(DType.I64) - self.feature.shape[0]
         found = load(self.leaves, leaf, o % columns).cast(DType.I32)
         total = Reduce("add", (t,), found) + load(self.bias, o)
         multiplier = (self.m, self.s)
         y = rescaled(total, self.bound, multiplier, self.clamp, self.type)
-        return Loops((walk, Nest((n, o), y)))
+        return Loops((*walks, Nest((n, o), y)))
 
-    def _leaf(self, n: Expr, g: Expr, t: Expr) -> Expr:
-        """The leaf that a row comes to in a tree."""
+    def _walk(self, n: Expr, at: Expr, steps: int) -> Expr:
+        """What a row comes to from a node or leaf in so many steps."""
         count = self.feature.shape[0]
-        at: Expr = load(self.roots, g, t).cast(DType.I32)
-        for _ in range(self.depth):
+        for _ in range(steps):
             node = minimum(at, count - 1).cast(DType.I64)
             column = load(self.feature, node).cast(DType.I64)
             x = load(self.x, n, column).cast(DType.I32)
             exceeds = load(self.threshold, node).cast(DType.I32) < x
             following = load(self.children, node, exceeds.cast(DType.I64)).cast(DType.I32)
             at = Select(at < count, following, at)
-        return at - count
+        return at
 
 
 def _shape(v: TreeEnsemble | QTreeEnsemble) -> tuple[int, int]:
@@ -208,6 +216,11 @@ def _shape(v: TreeEnsemble | QTreeEnsemble) -> tuple[int, int]:
         raise TypeCheckError(f"children must be [{nodes[0]},2], they are {v.children.type}")
     if v.x.type.rank != 2 or v.roots.type.rank != 2 or v.leaves.type.rank != 2:
         raise TypeCheckError("x, roots and leaves must have two axes")
+    if v.depth > MOST_STEPS:
+        raise TypeCheckError(
+            f"the deepest tree has {v.depth} steps, up to {MOST_STEPS} are supported; train with"
+            " a smaller max_depth"
+        )
     (groups, trees), columns = v.roots.shape, v.leaves.shape[1]
     if not 0 < trees <= MOST_TREES:
         raise TypeCheckError(f"{trees} trees are not within 1 to {MOST_TREES}")
@@ -220,13 +233,15 @@ def _shape(v: TreeEnsemble | QTreeEnsemble) -> tuple[int, int]:
 def _check_numbers(v: TreeEnsemble | QTreeEnsemble) -> None:
     """Raise `TypeCheckError` unless constant trees lead from nodes to nodes and leaves only."""
     nodes, leaves = v.feature.shape[0], v.leaves.shape[0]
-    for what, whole, end in (
-        ("feature", v.feature, v.x.shape[1]),
-        ("children", v.children, nodes + leaves),
-        ("roots", v.roots, nodes + leaves),
+    within = "node or leaf", "these are"
+    for what, whole, end, of, there in (
+        ("feature", v.feature, v.x.shape[1], "column", "x has columns"),
+        ("children", v.children, nodes + leaves, *within),
+        ("roots", v.roots, nodes + leaves, *within),
     ):
         if isinstance(whole, Const) and not 0 <= whole.array.min() <= whole.array.max() < end:
-            raise TypeCheckError(f"{what} leaves 0 to {end - 1}")
+            wrong = next(n for n in whole.array.reshape(-1).tolist() if not 0 <= n < end)
+            raise TypeCheckError(f"{what} names {of} {wrong}, {there} 0 to {end - 1}")
 
 
 def _walked(

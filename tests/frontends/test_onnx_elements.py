@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from irc.frontends.onnx import load
 from irc.graph import evaluate
 from irc.types import Array
-from tests.frontends.single_op import check, f32, i64, model, node, reals
+from tests.frontends.single_op import check, f32, i64, model, node, reals, reference
 
 seeds = st.integers(0, 2**16)
 
@@ -182,6 +182,17 @@ def test_reduce(op: str, opset: int, seed: int, keep: bool, data: st.DataObject)
         check(op, x, {"axes": i64(*axes)}, opset=opset, keepdims=int(keep))
     else:
         check(op, x, opset=opset, keepdims=int(keep), axes=None if as_input else axes)
+
+
+@pytest.mark.parametrize("all_of_it", [-np.inf, np.inf])
+def test_the_log_of_a_sum_of_what_is_infinite(all_of_it: float) -> None:
+    """Rows that are masked, whole or in part."""
+    x = reals(0, 3, 4)
+    x[0], x[1, 2] = all_of_it, all_of_it
+    proto = model([node("ReduceLogSumExp", ["x"], axes=[1])], {"x": x}, opset=13)
+    with np.errstate(divide="ignore"):
+        found = evaluate(load(proto), {"x": x})["y"]
+    np.testing.assert_allclose(found, reference(proto, {"x": x})["y"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])

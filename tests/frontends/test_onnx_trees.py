@@ -10,12 +10,16 @@ import pytest
 from onnx import helper, numpy_helper
 
 import irc
+from irc import driver
 from irc.driver.forms import simplify
-from irc.errors import ModelError
+from irc.edge import to_integers
+from irc.errors import ModelError, TypeCheckError
 from irc.frontends.onnx import load
 from irc.graph import evaluate
+from irc.ops.core import Const
 from irc.ops.trees import TreeEnsemble
 from irc.types import Array
+from tests.backends.harness import agree as backends_agree
 from tests.frontends.single_op import agree, model, reference
 
 COLUMNS = 3
@@ -171,6 +175,15 @@ def test_groups_of_trees_share_nothing() -> None:
     assert (node.roots.shape, node.leaves.shape[1]) == ((3, 2), 1)
 
 
+def test_trees_name_what_is_there() -> None:
+    """Columns that trees of one's own making don't find."""
+    graph = load(forest("Regressor", 1))
+    (node,) = [v for v in graph.order if isinstance(v, TreeEnsemble)]
+    feature = Const(np.full(node.feature.shape, 7, np.uint8))
+    with pytest.raises(TypeCheckError, match="feature names column 7, x has columns 0 to 2"):
+        node.replace(feature=feature)
+
+
 def version_5(**changes: Any) -> onnx.ModelProto:
     """x0 <= 1.5, then x1 among 0 and 3; a leaf each."""
     given: dict[str, Any] = {
@@ -199,6 +212,57 @@ def test_trees_of_version_5(end: list[float]) -> None:
     agree(version_5(membership_values=np.asarray([0.0, 3.0, *end], np.float32)), rows())
 
 
+def test_members_are_searched() -> None:
+    """Of 200 members, and what is missing, which is one of them where the node says so."""
+    x = np.random.default_rng(5).integers(0, 450, (40, COLUMNS)).astype(np.float32)
+    x[::7] = np.nan
+    members = np.asarray([*range(0, 400, 2), np.nan], np.float32)
+    for tracks in (0, 1):
+        proto = version_5(membership_values=members, nodes_missing_value_tracks_true=[0, tracks])
+        graph = load(proto)
+        (node,) = [v for v in graph.order if isinstance(v, TreeEnsemble)]
+        assert node.depth <= 1 + 9
+        np.testing.assert_array_equal(
+            evaluate(graph, {"x": x})["y"], reference(proto, {"x": x})["y"]
+        )
+
+
+def chain(depth: int) -> onnx.ModelProto:
+    """A tree as deep as it has branches: x0 <= 0, else x0 <= 1, and so on."""
+    ways = {"nodes_truenodeids": list(range(depth)), "nodes_trueleafs": [1] * depth}
+    following = {"nodes_falsenodeids": [*range(1, depth), depth],
+                 "nodes_falseleafs": [0] * (depth - 1) + [1]}  # fmt: skip
+    return version_5(
+        **ways, **following, n_targets=1, nodes_splits=np.arange(depth, dtype=np.float32),
+        nodes_modes=np.zeros(depth, np.uint8), nodes_featureids=[0] * depth,
+        leaf_targetids=[0] * (depth + 1), leaf_weights=np.arange(depth + 1, dtype=np.float32),
+        membership_values=np.zeros(0, np.float32),
+    )  # fmt: skip
+
+
+def test_deep_trees_are_walked_in_parts() -> None:
+    """In several loops, one after the other; an expression of all steps could not be built."""
+    feeds = [{"x": np.full((40, COLUMNS), n, np.float32) + rows()["x"]} for n in (0, 105, 209)]
+    graph = load(chain(210))
+    quantized = irc.quantize(graph, calibration=feeds)
+    library = irc.compile(quantized)
+    for feed in feeds:
+        np.testing.assert_allclose(
+            library(feed)["y"], evaluate(graph, feed)["y"], atol=210 / 2**14
+        )
+
+
+def test_trees_of_8_bits() -> None:
+    """Thresholds keep their own scales; the result has 8 bits."""
+    graph = load(forest("Regressor", 2, trees=5, lone=False, modes=MODES))
+    quantized = irc.quantize(graph, calibration=[rows()], activations=8)
+    made = driver.integerize(quantized)
+    integers = to_integers(made.input_types, rows())[0]
+    backends_agree(made, integers, ["host"])
+    found, wanted = evaluate(quantized, rows())["y"], evaluate(graph, rows())["y"]
+    np.testing.assert_allclose(found, wanted, atol=np.ptp(wanted) / 2**6)
+
+
 @pytest.mark.parametrize("how", ["MIN", "MAX"])
 def test_the_least_and_the_most_of_one_tree(how: str) -> None:
     agree(forest("Regressor", 2, trees=1, lone=False, aggregate_function=how), rows())
@@ -208,6 +272,7 @@ def test_the_least_and_the_most_of_one_tree(how: str) -> None:
     ("proto", "message"),
     [
         (version_5(nodes_falsenodeids=[0, 2]), "lead in a circle"),
+        (chain(1025), "has 1025 steps, up to 1024 are supported; train with a smaller max_depth"),
         (forest("Regressor", 1, aggregate_function="MAX"), "'MAX' of 4 trees .*only 'SUM' and 'AV"),
         (forest("Regressor", 1, aggregate_function="MODE"), "'MODE' is none of AVERAGE"),
         (forest("Regressor", 1, post_transform="PROBIT"), "is none of NONE"),
@@ -218,7 +283,8 @@ def test_the_least_and_the_most_of_one_tree(how: str) -> None:
          "no tree speaks of class 1 in all its leaves"),
         (forest("Classifier", 1), "has 1 classes, it needs two"),
     ],
-    ids=["circle", "aggregate", "unknown", "transform", "zero", "base", "bases", "some", "one"],
+    ids=["circle", "deep", "aggregate", "unknown", "transform", "zero", "base", "bases", "some",
+         "one"],
 )  # fmt: skip
 def test_what_is_refused(proto: onnx.ModelProto, message: str) -> None:
     with pytest.raises(ModelError, match=message):

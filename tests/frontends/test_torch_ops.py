@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import irc
@@ -174,6 +175,16 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 def test_functions() -> None:
     agree(lambda x: [f(x) for f in FUNCTIONS.values()], reals(3, 4, 6), names=FUNCTIONS)
+
+
+def test_the_log_of_a_sum_of_nothing() -> None:
+    """A row that is masked as a whole."""
+    x = torch.full((2, 3), -torch.inf)
+    x[0, 1] = 2.0
+    graph = irc.from_torch(Function(lambda x: x.logsumexp(1)), (x,))
+    with np.errstate(divide="ignore"):
+        (found,) = irc.evaluate(graph, {graph.inputs[0].name: x.numpy()}).values()
+    np.testing.assert_allclose(found, [2.0, -np.inf])
 
 
 def test_embedding_takes_integers() -> None:
