@@ -174,17 +174,19 @@ class QTreeEnsemble(Value):
         """What each row comes to in each tree, in temporaries, then the sums of leaves."""
         (rows, _), (groups, trees) = self.x.shape, self.roots.shape
         columns = self.leaves.shape[1]
+        temps = [
+            Temp(f"reached{first}" if first else "reached", DType.I32, (rows, groups, trees))
+            for first in range(0, max(self.depth, 1), STEPS)
+        ]
         walks: list[Nest] = []
-        for first in range(0, max(self.depth, 1), STEPS):
-            to = Temp(f"reached{first}" if first else "reached", DType.I32, (rows, groups, trees))
+        for i, to in enumerate(temps):
             n, g, t = axes(to.shape, "n g t")
-            before = walks[-1].target if walks else None
-            at = load(self.roots, g, t).cast(DType.I32) if before is None else load(before, n, g, t)
-            steps = min(STEPS, self.depth - first)
+            at = load(temps[i - 1], n, g, t) if i else load(self.roots, g, t).cast(DType.I32)
+            steps = min(STEPS, self.depth - i * STEPS)
             walks.append(Nest((n, g, t), self._walk(n, at, steps), to))
         n, o = axes(self.shape, "n o")
         t = Var("t", trees)
-        leaf = load(to, n, o // columns, t).cast(DType.I64) - self.feature.shape[0]
+        leaf = load(temps[-1], n, o // columns, t).cast(DType.I64) - self.feature.shape[0]
         found = load(self.leaves, leaf, o % columns).cast(DType.I32)
         total = Reduce("add", (t,), found) + load(self.bias, o)
         multiplier = (self.m, self.s)
