@@ -97,13 +97,13 @@ def check(drawn: Sample, target: str) -> list[str]:
     return kernels_agree(made, drawn.feeds, target)
 
 
-@examples(25)
+@examples(10)
 @given(convolutions(), st.sampled_from(TARGETS))
 def test_convolutions(drawn: Sample, target: str) -> None:
     check(drawn, target)
 
 
-@examples(12)
+@examples(8)
 @given(linears(), st.sampled_from(TARGETS))
 def test_linears(drawn: Sample, target: str) -> None:
     check(drawn, target)
