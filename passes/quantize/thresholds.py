@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from irc.ops.core import Input
+from irc.ops.quantization import constant
 from irc.ops.trees import TreeEnsemble
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.sites import Sites, from_outside
@@ -44,8 +45,9 @@ def _by_columns(
     x: Input, trees: list[TreeEnsemble], dtype: DType
 ) -> Quant:
     """The scale and the zero point of each column."""
-    feature = np.concatenate([_array(t.feature) for t in trees])
-    threshold = np.concatenate([_array(t.threshold) for t in trees]).astype(np.float64)
+    feature = np.concatenate([constant(t.feature, "trees").array for t in trees])
+    threshold = np.concatenate([constant(t.threshold, "trees").array for t in trees])
+    threshold = threshold.astype(np.float64)
     known = np.isfinite(threshold)
     feature, threshold = feature[known], threshold[known]
     pairs = [
@@ -67,7 +69,3 @@ def _one(thresholds: Array, dtype: DType) -> tuple[float, int]:
     middle = (dtype.min + dtype.max + 1) // 2
     return scale, middle - round((low + high) / 2 / scale)
 
-
-def _array(v: Value) -> Array:
-    array: Array = v.array  # type: ignore[attr-defined]
-    return array
