@@ -64,11 +64,11 @@ def _abilities(name: str) -> tuple[object, ...]:
 
 
 def each(targets: Sequence[str]) -> list[ParameterSet]:
-    """Targets as a test's parameters. The one that has the host's abilities gets the same kernels:
-    it is slow."""
+    """Targets as a test's parameters. The one that has the host's abilities gets the same kernels,
+    and AVX-512 without VNNI those of AVX2 on wider vectors: they are slow."""
     twins = {t for t in targets if t != "host" and _abilities(t) == _abilities("host")}
-    twins = twins if "host" in targets else set()
-    return [pytest.param(t, marks=pytest.mark.slow if t in twins else ()) for t in targets]
+    rare = {"x86-64-v4"} | (twins if "host" in targets else set())
+    return [pytest.param(t, marks=pytest.mark.slow if t in rare else ()) for t in targets]
 
 
 def examples(count: int) -> settings:

@@ -18,7 +18,7 @@ from tests.backends.products import depthwise
 from tests.ops.sampling import Sample
 
 
-@examples(20)
+@examples(14)
 @given(depthwise(), st.sampled_from(TARGETS))
 def test_windows(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
@@ -60,7 +60,7 @@ def rows_of(kernel: int, stride: int, height: int) -> tuple[Graph, dict[str, Arr
 )
 def test_rows_on_threads(kernel: int, stride: int, height: int) -> None:
     """The rows of a thread in strips of its own, of which the last may be short."""
-    agree(*rows_of(kernel, stride, height), ["host"], threads=[2, 3, 5])
+    agree(*rows_of(kernel, stride, height), ["host"], threads=[2, 5])
 
 
 @pytest.mark.parametrize("target", each(TARGETS))

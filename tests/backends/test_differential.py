@@ -28,7 +28,7 @@ OPS = sorted(SAMPLES)
 
 @pytest.mark.parametrize("op", OPS)
 def test_op_on_llvm(op: str) -> None:
-    @examples(10)
+    @examples(6)
     @given(SAMPLES[op], st.sampled_from(TARGETS))
     def check(drawn: Sample, target: str) -> None:
         agree(drawn.graph, drawn.feeds, [target])
@@ -36,7 +36,7 @@ def test_op_on_llvm(op: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("op", OPS)
 def test_op_on_numba_and_as_a_library(op: str, count: int) -> None:
     """Numba takes half a second for each example: one by default."""
@@ -49,7 +49,7 @@ def test_op_on_numba_and_as_a_library(op: str, count: int) -> None:
     check()
 
 
-@examples(80)
+@examples(50)
 @given(integer_graphs(), st.sampled_from(TARGETS))
 def test_graphs_on_llvm(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target])

@@ -35,13 +35,13 @@ def assert_selected(names: list[str], drawn: Sample) -> None:
     assert selected, f"no matrix product among {names} for\n{drawn.graph}"
 
 
-@examples(30)
+@examples(20)
 @given(convolutions(), st.sampled_from(TARGETS))
 def test_convolutions(drawn: Sample, target: str) -> None:
     assert_selected(check(drawn, target), drawn)
 
 
-@examples(20)
+@examples(14)
 @given(linears(), st.sampled_from(TARGETS))
 def test_linears(drawn: Sample, target: str) -> None:
     names = check(drawn, target)

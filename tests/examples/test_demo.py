@@ -24,7 +24,7 @@ def test_a_few_images_of_one_model(tmp_path: Path) -> None:
     assert (tmp_path / "fashion_dscnn" / "report.html").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_models_on_all_images(tmp_path: Path) -> None:
     done = demo(tmp_path)
     assert done.returncode == 0, done.stderr

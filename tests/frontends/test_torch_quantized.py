@@ -199,7 +199,9 @@ def photos(count: int, seed: int) -> Any:
 @needs_torchvision
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUANTIZERS)
-@pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "architecture", ["mobilenet_v2", pytest.param("resnet18", marks=pytest.mark.long)]
+)
 def test_real_networks_agree_layer_by_layer(architecture: str, name: str) -> None:
     export: Any = pytest.importorskip("bench.torch_export")
     samples = photos(4, 0)

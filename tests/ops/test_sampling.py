@@ -26,7 +26,7 @@ def operand_arrays(sample: Sample) -> dict[Value, Array]:
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_loops_mean_what_evaluate_says(name: str, data: st.DataObject) -> None:
     sample = data.draw(SAMPLES[name])
@@ -39,7 +39,7 @@ def test_loops_mean_what_evaluate_says(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_text_gives_back_the_graph(name: str, data: st.DataObject) -> None:
     graph = data.draw(SAMPLES[name]).graph

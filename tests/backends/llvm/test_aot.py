@@ -177,7 +177,9 @@ def writable(elf: ELFFile) -> list[str]:
     return [s.name for s in elf.iter_sections() if s["sh_flags"] & 3 == 3 and s["sh_size"]]
 
 
-@pytest.mark.parametrize("name", sorted(NAMED))
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if "+" in n else ()) for n in sorted(NAMED)]
+)
 def test_every_target_gets_an_object_that_needs_nothing(
     name: str, graph: Graph, tmp_path: Path
 ) -> None:
