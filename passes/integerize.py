@@ -25,13 +25,14 @@ from irc import fixedpoint
 from irc.errors import CompileError, IRCError
 from irc.graph import Graph
 from irc.loops import CompareKind
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.logic import Relation
+from irc.ops.logic import Less, LessOrEqual, Relation
 from irc.ops.quantization import Dequantize, Quantize, constant
 from irc.ops.ranking import Ranking
 from irc.ops.truth import QCompare, Truth
 from irc.passes.computing import Computing, over, placeholder
-from irc.passes.conversions import as_tensor, moved_constant
+from irc.passes.conversions import moved_constant
 from irc.passes.intervals import output_type
 from irc.passes.pointwise import apply, is_clamp, roots
 from irc.passes.quantize.complete import Islands
@@ -203,27 +204,25 @@ class _Work:
         return placeholder(v.type)
 
     def predicate(self, v: Value) -> Value | None:
-        """A function of one 8-bit value that gives booleans or whole numbers, a table; None where
-        that has no integers yet. Of 16 bits one that is the same for all, as whether a number is
-        none."""
+        """A function of one value of 8 or 16 bits that gives booleans or whole numbers, a table, a
+        comparison where the booleans change once; None where that has no integers yet."""
         root = self.root[v]
         source = self.forms[root]
         if source is None:
             return None
-        if source.type.dtype.bits == 16:
-            table = predicate_table(v, root, source.type)
-            if _uniform(table):
-                return Const(np.broadcast_to(table[0], v.shape), name=v.name)
-        if source.type.dtype.bits != 8:
-            self.problems.append(f"{v.op} %{v.name}: a table needs an 8-bit operand, %{root.name}"
-                                 f" is {source.type}")  # fmt: skip
+        if source.type.dtype.bits > 16:
+            self.problems.append(f"{v.op} %{v.name}: a table needs an operand of 8 or 16 bits,"
+                                 f" %{root.name} is {source.type}")  # fmt: skip
             return placeholder(v.type)
-        return Truth(source, Const(predicate_table(v, root, source.type)), name=v.name)
+        return told(v, source, predicate_table(v, root, source.type))
 
     def comparison(self, v: Relation, kind: CompareKind) -> Value:
-        """Two reals compared: their integers, where these have one scale."""
-        a, b = (as_tensor(self.forms[o] or o) for o in v.operands)
+        """Two reals compared: their integers, where these have one scale; or one with constants."""
+        a, b = (self.forms[o] or o for o in v.operands)
         unknown = [o for o in (a, b) if o.type.dtype.is_float]
+        if len(unknown) == 1 and isinstance(c := unknown[0], Const):
+            first = c is a
+            return QCompare.with_constant(kind, b if first else a, c, first=first, name=v.name)
         if unknown:
             self.problems.append(f"{v.op} %{v.name}: compares %{unknown[0].name}, which has no"
                                  " scale")  # fmt: skip
@@ -238,16 +237,37 @@ class _Work:
             return Const(q.evaluate(q.x.array), q.quant, name=q.x.name)
         return self.computing.compute(q.x, q.type, single=q.single)
 
+
 def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
-    """Equation (8) for a function to booleans or whole numbers: its 256 results."""
+    """Equation (8) for a function to booleans or whole numbers: a result for each integer."""
     q = np.arange(source.dtype.min, source.dtype.max + 1)
     with np.errstate(all="ignore"):
         found = apply(v, root, fixedpoint.dequantize(q, source.with_shape(q.shape), DType.F64))
     return np.broadcast_to(found, q.shape).astype(v.type.dtype.numpy)
 
 
-def _uniform(table: Array) -> bool:
-    return bool((table == table[0]).all())
+def told(v: Value, source: Value, table: Array) -> Value:
+    """What the integers `source` are by a table, in a way that needs none of 65,536 entries where
+    that would be large: one result for all, or on either side of a step; whole numbers in as few
+    bits as hold them."""
+    if source.type.dtype.bits == 8:
+        return Truth(source, Const(table), name=v.name)
+    steps = np.flatnonzero(table[1:] != table[:-1])
+    if not steps.size:
+        return Const(np.broadcast_to(table[0], v.shape), name=v.name)
+    if table.dtype == np.bool_ and steps.size == 1:
+        last = np.asarray(source.type.dtype.min + steps[0], source.type.dtype.numpy)
+        bound = Const(last, source.type.quant)
+        made = Less(bound, source) if table[-1] else LessOrEqual(source, bound)
+        return made.replace(name=v.name)
+    fitting = (d for d in (DType.U8, DType.I8, DType.I16, DType.I32) if _holds(d, table))
+    dtype = v.type.dtype if table.dtype == np.bool_ else next(fitting, v.type.dtype)
+    found = Truth(source, Const(table.astype(dtype.numpy)), name=v.name)
+    return found if dtype is v.type.dtype else Cast(found, v.type.dtype, name=v.name)
+
+
+def _holds(dtype: DType, table: Array) -> bool:
+    return bool(dtype.min <= table.min() and table.max() <= dtype.max)
 
 
 def _first_quantize(graph: Graph, v: Value) -> TensorType | None:

@@ -13,6 +13,7 @@ import numpy as np
 from irc import fixedpoint
 from irc.errors import TypeCheckError
 from irc.loops import CompareKind, Expr, Loops, clamp, compare, elementwise, load, load_broadcast
+from irc.ops.core import Const
 from irc.ops.quantization import (
     Bounds,
     check_bounds,
@@ -26,22 +27,25 @@ from irc.ops.whole import need_whole
 from irc.types import Array, DType, Quant, TensorType, broadcast_shapes
 from irc.value import Value, op
 
+FARTHEST = 2.0**30
+"""Steps from zero, beyond all that integers of 16 bits stand for."""
+
 
 @op("truth")
 class Truth(Value):
-    """`table[x - dtype.min]`, booleans or whole numbers: any predicate of one 8-bit value, or what
-    it is as a number without a scale (a pixel)."""
+    """`table[x - dtype.min]`, booleans or whole numbers: any predicate of one value of 8 or 16
+    bits, or what it is as a number without a scale (a pixel)."""
 
     x: Value
     table: Value
 
     def infer(self) -> TensorType:
-        """An 8-bit operand, a table of 256 booleans or plain integers."""
-        if self.x.type.dtype not in (DType.U8, DType.I8):
-            raise TypeCheckError(f"x must be u8 or i8, it is {self.x.type}")
-        t = self.table.type
-        if t.dtype.is_float or t != TensorType(t.dtype, (256,)):
-            raise TypeCheckError(f"the table must be 256 booleans or whole numbers, it is {t}")
+        """An operand of 8 or 16 bits, a boolean or a plain integer for each of its values."""
+        if self.x.type.dtype not in (DType.U8, DType.I8, DType.I16):
+            raise TypeCheckError(f"x must be u8, i8 or i16, it is {self.x.type}")
+        t, count = self.table.type, 1 << self.x.type.dtype.bits
+        if t.dtype.is_float or t != TensorType(t.dtype, (count,)):
+            raise TypeCheckError(f"the table must be {count} booleans or whole numbers, it is {t}")
         return TensorType(t.dtype, self.x.shape)
 
     def evaluate(self, x: Array, table: Array) -> Array:
@@ -59,7 +63,7 @@ class Truth(Value):
 @op("qcompare")
 class QCompare(Value):
     """`(a - z_a) * ma  relation  (b - z_b) * mb`, broadcast: reals of unlike scales, compared as
-    exactly as an i32 holds their products."""
+    exactly as an i32 holds their products; a constant in the other's scale exactly."""
 
     a: Value
     b: Value
@@ -76,15 +80,37 @@ class QCompare(Value):
         (ma, mb), _ = fixedpoint.common_multipliers(factors, bounds)
         return cls(a, b, relation, ma, mb, name=name)
 
+    @classmethod
+    def with_constant(
+        cls, relation: CompareKind, x: Value, c: Const, *, first: bool, name: str = ""
+    ) -> QCompare:
+        """A quantized value and real constants (the `first` operand, or the second): the integers
+        on the same side of each as the reals that they stand for."""
+        steps = np.clip(c.array.astype(np.float64) / x.type.scale, -FARTHEST, FARTHEST)
+        up = (relation == "le") == first
+        rounded = np.rint(steps) if relation == "eq" else np.ceil(steps) if up else np.floor(steps)
+        never = FARTHEST * (1 if first else -1)
+        whole = np.where(np.isnan(c.array), never, rounded).astype(np.int32)
+        bound = Const(whole, Quant(x.type.scale), name=c.name)
+        a, b = (bound, x) if first else (x, bound)
+        return cls(a, b, relation, 1, 1, name=name)
+
+    @property
+    def wide(self) -> DType:
+        """The dtype of products: i64 where an operand has more than 16 bits."""
+        return DType.I32 if max(v.type.dtype.bits for v in (self.a, self.b)) <= 16 else DType.I64
+
     def infer(self) -> TensorType:
-        """Operands quantized per tensor, products that fit an i32."""
+        """Operands quantized per tensor, products that fit an i32, or an i64 where one has more
+        than 16 bits."""
         need_quantized("a", self.a.type)
         need_quantized("b", self.b.type)
         if self.relation not in ("lt", "le", "eq"):
             raise TypeCheckError(f"relation {self.relation!r} is none of lt, le, eq")
         for v, m in ((self.a, self.ma), (self.b, self.mb)):
-            if magnitude(v.type) * abs(m) >= 2**31:
-                raise TypeCheckError(f"products of {v.type} with {m} may leave 32 bits")
+            if magnitude(v.type) * abs(m) >= 2 ** (self.wide.bits - 1):
+                bits = self.wide.bits
+                raise TypeCheckError(f"products of {v.type} with {m} may leave {bits} bits")
         return TensorType(DType.BOOL, broadcast_shapes(self.a.shape, self.b.shape))
 
     def evaluate(self, a: Array, b: Array) -> Array:
@@ -99,8 +125,8 @@ class QCompare(Value):
         """Two multiplications per element."""
 
         def value(*i: Expr) -> Expr:
-            left = difference(load_broadcast(self.a, i), self.a.type) * self.ma
-            right = difference(load_broadcast(self.b, i), self.b.type) * self.mb
+            left = difference(load_broadcast(self.a, i), self.a.type, self.wide) * self.ma
+            right = difference(load_broadcast(self.b, i), self.b.type, self.wide) * self.mb
             return compare(self.relation, left, right)
 
         return elementwise(self.shape, value)

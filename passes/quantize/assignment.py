@@ -11,6 +11,7 @@ import numpy as np
 from irc.ops.columns import Columns
 from irc.ops.core import Input
 from irc.passes.calibrate import Statistics
+from irc.passes.quantize.coordinates import counted
 from irc.passes.quantize.feedback import feedback
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
@@ -43,8 +44,6 @@ FINEST = 8
 KEPT, KEPT_OUTSIDE = 1, 3
 """Bits above the largest probability that was measured: a classifier of a thousand classes may be
 surer of data that calibration did not see."""
-COUNTING = frozenset({"less", "less_or_equal", "equal", "floor", "ceil"})
-"""Ops that tell whole numbers from what lies beside them."""
 SHARED_RANGE = 0.5
 """A value that others read too gives up its own scale to a concat only if its range is at least
 this share of the concat's."""
@@ -189,8 +188,8 @@ def _quant(
         return fixed
     if any(from_outside(sites.graph, p) for p in parts):
         quant = choose_input([statistics[p] for p in parts], fills)
-        counted = any(_counted(sites, p) for p in parts)
-        whole = counted and all(statistics[p].whole for p in parts)
+        compared = any(counted(sites, p) for p in parts)
+        whole = compared and all(statistics[p].whole for p in parts)
         return whole_steps(quant) if whole else quant
     seen = sites.seen(parts[0]) if len(parts) == 1 else ()
     return choose_quant([statistics[p] for p in parts], options, fills, seen)
@@ -230,16 +229,6 @@ def probabilities(largest: float, kept: int = KEPT) -> Quant:
 def _holds(quant: Quant, real: float) -> bool:
     """Whether a real is within the range of a u8 quantization."""
     return 0 <= real / quant.tensor_scale + quant.zero <= DType.U8.max
-
-
-def _counted(sites: Sites, v: Value) -> bool:
-    """Whether a value, or what it is moved to, is compared or becomes a whole number: categories
-    and thresholds, which must not lie beside those of calibration."""
-    for u in sites.graph.users[v]:
-        whole = u.op == "cast" and u.type.dtype in (DType.I32, DType.I64)
-        if whole or u.op in COUNTING or (sites.moving(u) and _counted(sites, u)):
-            return True
-    return False
 
 
 def _computed_with(sites: Sites, v: Value) -> bool:

@@ -1,16 +1,25 @@
-"""Where images are sampled, and what trees compare: 16 bits, since 8 tell 256 places apart."""
+"""Where images are sampled, what trees compare, and what comes from outside to be compared: 16
+bits, since 8 tell 256 places apart."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from irc.ops.columns import Columns
 from irc.ops.core import Const
 from irc.ops.grid import GridSample
 from irc.ops.trees import TreeEnsemble
+from irc.passes.calibrate import Statistics
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import SUMS
-from irc.passes.quantize.sites import Sites, is_float
+from irc.passes.quantize.scales import choose_input, whole_steps
+from irc.passes.quantize.signals import reaches_layer
+from irc.passes.quantize.sites import Sites, from_outside, is_float
+from irc.types import DType
 from irc.value import Value
 
+COUNTING = frozenset({"less", "less_or_equal", "equal", "floor", "ceil"})
+"""Ops that tell whole numbers from what lies beside them."""
 COMPOSED = SUMS | {"mul"}
 """Ops that read 16 bits, and pass their operands' rounding on."""
 
@@ -37,3 +46,32 @@ def _made_of(sites: Sites, v: Value) -> tuple[Value, ...]:
         return (sites.root[v],)
     through = v.op in COMPOSED or sites.absorbs(v)
     return tuple(o for o in v.operands if is_float(o)) if through else ()
+
+
+def compared_inputs(
+    sites: Sites, statistics: Mapping[Value, Statistics], options: Options
+) -> tuple[Value, ...]:
+    """The inputs that are compared, or become whole numbers, unless layers read them too; whole
+    numbers that 8 bits hold keep these."""
+    if str(options.activations) == "8":
+        return ()
+    known = (v for v in sites.graph.inputs if v in statistics and from_outside(sites.graph, v))
+    return tuple(
+        v for v in known
+        if counted(sites, v) and not reaches_layer(sites, v) and not _whole(statistics[v])
+    )  # fmt: skip
+
+
+def _whole(s: Statistics) -> bool:
+    """Whether 8 bits hold whole numbers like these."""
+    return s.whole and whole_steps(choose_input([s])).tensor_scale <= 1
+
+
+def counted(sites: Sites, v: Value) -> bool:
+    """Whether a value, or what it is moved to, is compared or becomes a whole number: categories
+    and thresholds, which must not lie beside those of calibration."""
+    for u in sites.graph.users[v]:
+        whole = u.op == "cast" and u.type.dtype in (DType.I32, DType.I64)
+        if whole or u.op in COUNTING or (sites.moving(u) and counted(sites, u)):
+            return True
+    return False

@@ -16,7 +16,7 @@ from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Batch, Source, batches
 from irc.passes.moments import LayerMoments
 from irc.passes.quantize.assignment import Scales, assign
-from irc.passes.quantize.coordinates import coordinates
+from irc.passes.quantize.coordinates import compared_inputs, coordinates
 from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.logarithms import before_logarithms
@@ -116,6 +116,7 @@ class Writing:
             v for v in self.sites.graph.inputs if self.names[v] in self.profile.fine
         ]
         found += coordinates(self.sites, self.options)
+        found += compared_inputs(self.sites, self.statistics, self.options)
         found += before_logarithms(self.sites, self.statistics, self.options)
         return list(dict.fromkeys(found))
 

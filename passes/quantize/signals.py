@@ -64,7 +64,7 @@ def fine_inputs(
     rounded: dict[Value, TensorType] = {
         v: TensorType(DType.U8, v.shape, choose_input([statistics[v]]))
         for v in sites.graph.inputs
-        if from_outside(sites.graph, v) and v in statistics and _reaches_layer(sites, v)
+        if from_outside(sites.graph, v) and v in statistics and reaches_layer(sites, v)
     }
     found = sensitivities(sites.graph, feeds, rounded)
     return frozenset(v for v, decibels in found.items() if decibels < HARMLESS)
@@ -75,17 +75,18 @@ def _is_signal(sites: Sites, v: Value, found: set[Value]) -> bool:
     if not is_float(v):
         return False
     if isinstance(v, Input):
-        return given(sites.graph, v) and _reaches_layer(sites, v)
+        return given(sites.graph, v) and reaches_layer(sites, v)
     sources = [o for o in v.operands if is_float(o)]
     if sites.moving(v):
         return bool(sources) and all(o in found for o in sources)
     return v.op in ON_THE_WAY and any(o in found for o in sources)
 
 
-def _reaches_layer(sites: Sites, v: Value) -> bool:
+def reaches_layer(sites: Sites, v: Value) -> bool:
+    """Whether a layer reads a value, or what it is moved to."""
     users = sites.graph.users[v]
     layer = any(u.op in LAYERS and reads_signal(u) for u in users)
-    return layer or any(sites.moving(u) and _reaches_layer(sites, u) for u in users)
+    return layer or any(sites.moving(u) and reaches_layer(sites, u) for u in users)
 
 
 def _too_fine(v: Value, statistics: Mapping[Value, Statistics], options: Options) -> bool:

@@ -119,9 +119,8 @@ class Sites:
         return tuple(partial(apply, u, v) for u in self._functions.get(v, ()))
 
     def follows(self, v: Value) -> bool:
-        """Whether there are functions of a value, and all may take 16 bits: comparisons take 8."""
-        of_it = [u for u in self.graph.order if self.root[u] is v and u is not v]
-        return bool(self._functions.get(v)) and all(is_float(u) for u in of_it)
+        """Whether there are functions of a value that are quantized themselves."""
+        return bool(self._functions.get(v))
 
     def straight(self, v: Value, type_: TensorType) -> bool:
         """Whether the functions of a value are known well enough by straight lines between some of
@@ -172,11 +171,19 @@ class Sites:
         return States(self.graph)
 
     def reads_wide(self, reader: Value, v: Value) -> bool:
-        """Whether an op reads an operand of 16 bits as it is; tables take 8."""
+        """Whether an op reads an operand of 16 bits as it is; tables of reals take 8."""
         if v in precise_operands(reader) or (isinstance(reader, GridSample) and v is reader.grid):
             return True
+        if self.root[reader] is v or not is_float(reader):
+            return self.tells(reader)
         normalizes = isinstance(reader, RowNorm) and reader.takes_wide
         return (normalizes or reader.op in READ_WIDE) and self.root[reader] is reader
+
+    def tells(self, reader: Value) -> bool:
+        """Whether of a value's function only booleans or whole numbers remain."""
+        if reader in self.fused:
+            return all(map(self.tells, self.graph.users[reader]))
+        return not is_float(reader)
 
     def read_narrow(self, v: Value) -> bool:
         """Whether an op reads a value that takes no 16 bits."""

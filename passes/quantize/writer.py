@@ -29,7 +29,7 @@ from irc.passes.quantize.means import Feeds, nearer
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.rounding import compensated
 from irc.passes.quantize.scales import asymmetric, stored_as, symmetric
-from irc.passes.quantize.sites import Sites, is_float, weighted
+from irc.passes.quantize.sites import Sites, from_reals, is_float, weighted
 from irc.passes.quantize.states import merged, precise_operands, state_constant
 from irc.progress import bar, silent
 from irc.types import Array, DType, Quant, TensorType
@@ -160,6 +160,8 @@ class Writer:
         """An operand of a computing op; constants get a scale of their own."""
         if not isinstance(o, Const) or not o.type.dtype.is_float:
             return self.read(o, reader, new)
+        if from_reals(reader):
+            return o
         if o in precise_operands(reader):
             return constant(o, state_constant(o.array))
         array = self.sites.seen_as(o, reader)

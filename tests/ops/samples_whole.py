@@ -8,6 +8,7 @@ from math import inf
 
 import hypothesis.strategies as st
 
+from irc import fixedpoint
 from irc.loops import CompareKind
 from irc.ops.activation import Clip, Relu
 from irc.ops.bits import BitAnd, BitOr, BitXor, Shift
@@ -160,9 +161,10 @@ def qcumsum(draw: Draw) -> Sample:
 
 @sample("truth")
 def truth(draw: Draw) -> Sample:
-    x = operand(draw, "x", shape(draw))
+    x = operand(draw, "x", shape(draw), (*EIGHT_BITS, DType.I16))
     dtype = pick(draw, [DType.BOOL, *EIGHT_BITS, DType.I32, DType.I64])
-    return sample_of(Truth(x.value, Const(array(draw, dtype, (256,)), name="t")), x)
+    count = 1 << x.value.type.dtype.bits
+    return sample_of(Truth(x.value, Const(array(draw, dtype, (count,)), name="t")), x)
 
 
 @sample("qcompare")
@@ -170,10 +172,14 @@ def qcompare(draw: Draw) -> Sample:
     """Values of unlike scales, and of one scale, which are often equal."""
     relations: tuple[CompareKind, ...] = ("lt", "le", "eq")
     dims = shape(draw)
-    a = operand(draw, "a", dims)
-    like = a.value.type if draw(st.booleans()) else None
-    b = operand(draw, "b", broadcastable(draw, dims), like=like)
-    return sample_of(QCompare.of(pick(draw, relations), a.value, b.value), a, b)
+    a = operand(draw, "a", dims, (*EIGHT_BITS, DType.I16))
+    like, kind = a.value.type if draw(st.booleans()) else None, pick(draw, relations)
+    b = operand(draw, "b", broadcastable(draw, dims), (*EIGHT_BITS, DType.I16), like=like)
+    if draw(st.booleans()):
+        real = Const(fixedpoint.dequantize(b.array, b.value.type), name="c")
+        first = draw(st.booleans())
+        return sample_of(QCompare.with_constant(kind, a.value, real, first=first), a)
+    return sample_of(QCompare.of(kind, a.value, b.value), a, b)
 
 
 @sample("qcast")

@@ -17,6 +17,7 @@ from irc.ops.elementwise import Mul
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Relation
 from irc.ops.ranking import TopK
 from irc.ops.selection import Gather, Where
+from irc.ops.truth import Truth
 from irc.ops.unary import Floor
 from irc.types import Array, DType
 from irc.value import Value
@@ -109,3 +110,66 @@ def test_whole_numbers_of_reals_are_read_on() -> None:
     real, found = agreement(made(entry), {"x": X, "z": Z})
     clear = np.abs(X - np.rint(X)) > STEP
     np.testing.assert_allclose(real[clear], found[clear], atol=0.03)
+
+
+ROWS = np.random.default_rng(2).integers(0, 1000, (200, 1, 4)).astype(np.float32)
+LIMITS = np.asarray([[100.0, 310.5, 770.0, 990.0]], np.float32)
+
+
+def told(made: Callable[[Value], Value], rows: Array = ROWS) -> tuple[Array, Array, Graph]:
+    """What floats and compiled integers make of rows of whole numbers that 8 bits don't hold."""
+    x = Input(DType.F32, rows.shape[1:], name="x")
+    graph = Graph("told", (x,), (made(x).replace(name="y"),), ("y",))
+    quantized = irc.quantize(graph, [{"x": row} for row in rows])
+    library = irc.compile(quantized, backend="llvm")
+    real, found = (
+        np.stack([np.asarray(f({"x": row})["y"]) for row in rows])
+        for f in (lambda feed: evaluate(graph, feed), library)
+    )
+    return real, found, integerize(quantized)
+
+
+@pytest.mark.parametrize("relation", [Less, LessOrEqual, Equal])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("limits", [LIMITS, np.float32(310.0), np.float32(310.5)])
+def test_sixteen_bits_are_compared_exactly(
+    relation: type[Relation], first: bool, limits: Array
+) -> None:
+    """Limits of each column, which lie on either side, and one for all."""
+    def below(x: Value) -> Value:
+        c = Const(np.asarray(limits, np.float32))
+        return relation(c, x) if first else relation(x, c)
+
+    rows = ROWS.copy()
+    rows[:50] = np.floor(limits)
+    real, found, integer = told(below, rows)
+    assert integer.inputs[0].type.dtype is DType.I16
+    np.testing.assert_array_equal(real, found)
+
+
+def test_a_limit_of_each_column_in_eight_bits() -> None:
+    """Limits lie between the integers of what they are compared with, however unlike they are."""
+    limits = np.asarray([[3.5, 100.0, -1e6, 191.0, np.inf, np.nan]], np.float32)
+    rows = np.random.default_rng(3).integers(0, 200, (100, 1, 6)).astype(np.float32)
+    for relation in (Less, LessOrEqual):
+        real, found, integer = told(lambda x, r=relation: r(x, Const(limits)), rows)  # type: ignore[misc]
+        assert integer.inputs[0].type.dtype is DType.U8
+        np.testing.assert_array_equal(real, found)
+
+
+def test_sixteen_bits_become_whole_numbers() -> None:
+    real, found, integer = told(lambda x: Cast(x, DType.I64))
+    np.testing.assert_array_equal(real, found)
+    tables = [v.table for v in integer.order if isinstance(v, Truth)]
+    assert [t.type.dtype for t in tables] == [DType.I16]
+
+
+def test_a_choice_by_a_comparison_reads_what_its_function_does() -> None:
+    """The comparison is a part of the table, and stands for itself as well."""
+    def chosen(x: Value) -> Value:
+        below = Less(x, scalar(500.0))
+        part = Where(below, Mul(x, x), scalar(3.0))
+        return Where(And(below, Less(x, Const(LIMITS))), part, scalar(7.0))
+
+    real, found, _ = told(chosen)
+    assert np.abs(real - found).max() < 0.03 * np.abs(real).max()
