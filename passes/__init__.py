@@ -12,6 +12,7 @@ from irc.passes.fold import Fold
 from irc.passes.fuse_kernels import FuseKernels
 from irc.passes.integerize import Integerize
 from irc.passes.layout import Layout
+from irc.passes.leaves import Leaves
 from irc.passes.lifting import LiftWeights
 from irc.passes.plan import PlanMemory
 from irc.passes.prove import Prove
@@ -25,6 +26,7 @@ PIPELINES: dict[str, list[Pass]] = {
     "float": [
         Fold(),  # what can be computed now is; duplicates and no-ops go
         Canonicalize(),  # one spelling for each meaning, what exporters took apart put together
+        Leaves(),  # what is computed of a tree alone
         Layout(),  # NHWC inside: the frontends' transposes cancel, and neighbours meet
         FuseBatchNorm(),  # scales and offsets into the weights beside them
         Canonicalize(),  # what the transposes had hidden

@@ -14,7 +14,7 @@ import numpy as np
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul
 from irc.ops.selection import Gather
-from irc.ops.trees import TreeEnsemble
+from irc.ops.trees import TreeEnsemble, stored
 from irc.types import Array
 from irc.value import Value
 
@@ -53,9 +53,7 @@ def trees_of_columns(v: Value) -> Value | None:
             x=Gather(x=x, indices=Const() as indices, axis=1), feature=Const() as feature
         ) if indices.type.rank == 1 and x.type.rank == 2:
             columns = np.arange(x.shape[1])[indices.array][feature.array]
-            dtype = next(t for t in (np.uint8, np.uint16, np.int32)
-                         if columns.max() <= np.iinfo(t).max)  # fmt: skip
-            return v.replace(x=x, feature=Const(columns.astype(dtype), name=feature.name))
+            return v.replace(x=x, feature=Const(stored(columns), name=feature.name))
     return None
 
 

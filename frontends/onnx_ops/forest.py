@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from irc.errors import ModelError
+from irc.ops.trees import stored
 from irc.types import Array
 
 Ref = tuple[str, int]
@@ -141,9 +142,9 @@ class Forest:
             for target, weight in row.items():
                 leaves[at, 0 if grouped else target] += weight
         return Arrays(
-            _stored(np.asarray(self.feature)), np.asarray(self.threshold, np.float32),
+            stored(np.asarray(self.feature)), np.asarray(self.threshold, np.float32),
             np.asarray(self.inclusive, np.bool_), np.asarray(self.missing, np.bool_),
-            _stored(children), _stored(roots), leaves, _depth(children, roots),
+            stored(children), stored(roots), leaves, _depth(children, roots),
         )  # fmt: skip
 
     def _groups(self, targets: int) -> list[list[Ref]]:
@@ -178,12 +179,6 @@ class Forest:
             seen |= more
             stack += more
         return found
-
-
-def _stored(whole: Array) -> Array:
-    """Whole numbers in as few bytes as hold them."""
-    dtype = next(t for t in (np.uint8, np.uint16, np.int32) if whole.max() <= np.iinfo(t).max)
-    return whole.astype(dtype)
 
 
 def _depth(children: Array, roots: Array) -> int:

@@ -39,6 +39,12 @@ STORED = (DType.U8, DType.U16, DType.I32)
 """What numbers of columns, nodes and leaves are stored in."""
 
 
+def stored(whole: Array) -> Array:
+    """Numbers of columns, nodes and leaves in as few bytes as hold them."""
+    dtype = next(d.numpy for d in STORED if whole.max() <= d.max)
+    return whole.astype(dtype)
+
+
 @op("tree_ensemble")
 class TreeEnsemble(Value):
     """`y[n, g*K + k] = bias[g*K + k] + sum over t of leaves[leaf of x[n] in tree t of group g, k]`.
