@@ -19,7 +19,7 @@ import numpy as np
 from irc.graph import Graph
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
-from irc.ops.quantization import constant
+from irc.ops.quantization import Dequantize, Quantize, constant
 from irc.ops.shape import Reshape
 from irc.ops.trees import MOST_TREES, TreeEnsemble, stored
 from irc.pipeline import Pass
@@ -60,11 +60,14 @@ def _into_leaves(graph: Graph) -> Graph:
 
 
 def _sources(graph: Graph) -> Mapping[Value, TreeEnsemble]:
-    """The one tree that a value depends on, of those that depend on nothing else."""
+    """The one tree that a value depends on, of those that depend on nothing else; where values
+    are quantized stays."""
     source: dict[Value, TreeEnsemble] = {}
     for v in graph.order:
         if isinstance(v, TreeEnsemble) and v.x.shape[0] == 1 and v.roots.type.size == 1:
             source[v] = v
+            continue
+        if isinstance(v, Quantize | Dequantize):
             continue
         computed = [o for o in v.operands if not isinstance(o, Const)]
         trees = {source.get(o) for o in computed}

@@ -22,8 +22,8 @@ ENTRIES = (1 << 16 - INTERVAL) + 1
 VALUES = 1 << 16
 LARGEST = 1 << 22
 """Entries are held within this, far beyond any result, so that 32 bits hold all on the way."""
-NEAR = 2.0
-"""So many steps, of 8 bits over the result's range, the lines may be off."""
+NEAR = 0.25
+"""So many steps, of 8 bits over the result's range, the lines may be off, rounding aside."""
 
 
 @op("interpolate")
@@ -99,10 +99,10 @@ def interpolated(
     every = np.arange(1 << 16)
     exact = np.clip(_at(f, x.type, every) / result.scale + result.zero, *made.clamp)
     found = made.evaluate(every + DType.I16.min, table.array)
-    off = float(np.abs(found - exact).max()) * 2.0 ** (8 - result.dtype.bits)
+    off = (float(np.abs(found - exact).max()) - 0.5) * 2.0 ** (8 - result.dtype.bits)
     if off > NEAR:
         raise IRCError(f"{what}: straight lines between the results for {ENTRIES} of the values of"
-                       f" %{x.name} miss it by {off:.0f} steps of 8 bits")  # fmt: skip
+                       f" %{x.name} miss it by {off:.1f} steps of 8 bits")  # fmt: skip
     return made
 
 

@@ -13,6 +13,7 @@ from irc.ops.core import Input
 from irc.passes.calibrate import Statistics
 from irc.passes.quantize.coordinates import counted
 from irc.passes.quantize.feedback import feedback
+from irc.passes.quantize.logarithms import poor
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import wide_values, widens
@@ -86,7 +87,7 @@ def assign(
     asked = frozenset(fine)
     fine = {*fine, *fed_back}
     known = signals(sites, statistics, options, fine) | fed_back
-    sounds, curved = set[Value](), set[Value]()
+    sounds, curved, followed = set[Value](), set[Value](), set[Value]()
     compared = columns(sites, options)
     for group in _groups(sites, statistics):
         if group[0] in compared:
@@ -101,6 +102,9 @@ def assign(
             made.stream(group)
         elif not wide.isdisjoint(group) and widens(sites, group):
             made.widened(group)
+            followed |= {
+                v for v in group if sites.follows(v) and poor(sites, v, statistics, options)
+            }
         else:
             made.types.update(made.byte(group))
     curved = {
@@ -109,7 +113,7 @@ def assign(
     for v in sites.graph.order:
         if isinstance(v, Columns):
             made.types[v.x] = v.outside(made.types[v])
-    return Scales(made.types, made.narrow, frozenset(sounds), frozenset(curved))
+    return Scales(made.types, made.narrow, frozenset(sounds), frozenset(curved | followed))
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,15 @@ def before_logarithms(
     found: set[Value] = set()
     for v in sites.graph.order:
         root = sites.root[v]
-        if v.op == "log" and root is not v and _poor(sites, root, statistics, options):
+        if v.op == "log" and root is not v and poor(sites, root, statistics, options):
             found |= _path(sites, root) or set()
     return tuple(v for v in sites.own if v in found)
 
 
-def _poor(
+def poor(
     sites: Sites, v: Value, statistics: Mapping[Value, Statistics], options: Options
 ) -> bool:
-    """Whether 8 bits leave little of what functions make of a value."""
+    """Whether 8 bits leave little of what functions make of a value, its only readers."""
     seen = sites.seen(v)
     if not seen or v not in statistics:
         return False

@@ -15,9 +15,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from irc.ops.core import Input
+from irc.ops.cumulative import CumSum
+from irc.ops.elementwise import Div, Mul
 from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
 from irc.ops.trees import TreeEnsemble
+from irc.ops.unary import Reciprocal
 from irc.passes.calibrate import Statistics
 from irc.passes.pointwise import is_clamp
 from irc.passes.quantize.options import Options
@@ -63,6 +66,8 @@ def wide_values(
             walk.ranked(v.x)
         elif isinstance(v, TreeEnsemble) or (walk.all and v.op in SUMS):
             walk.widen(v)
+        elif sites.root[v] is v:
+            walk.computed(v)
     for v in sites.graph.outputs:
         walk.joined(v)
     return frozenset(walk.found) | frozenset(passing(sites))
@@ -113,6 +118,21 @@ class _Walk:
         for part in self.sites.parts(v.operands[0]):
             if self.all or self.step(part) > LOGIT_STEP:
                 self.widen(part)
+
+    def computed(self, v: Value) -> None:
+        """Running sums, and what they sum up; quotients with what they divide. A product with a
+        reciprocal is one."""
+        match v:
+            case CumSum(x=Mul(a=a, b=b) as x):
+                read: tuple[Value, ...] = (v, x, a, b)
+            case CumSum(x=x):
+                read = (v, x)
+            case Div(a=a, b=b) | Mul(a=a, b=Reciprocal() as b) | Mul(a=Reciprocal() as b, b=a):
+                read = (a, b)
+            case _:
+                return
+        for part in (p for o in read for p in self.sites.parts(o)):
+            self.widen(part)
 
     def ranked(self, x: Value) -> None:
         """Sums alone: what a layer computes has as many bits as its place in a row can tell."""

@@ -21,6 +21,7 @@ from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.logarithms import before_logarithms
 from irc.passes.quantize.options import Options
+from irc.passes.quantize.quotients import by_reciprocals
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.signals import fine_inputs
@@ -194,7 +195,7 @@ def profile(
 
 def _prepared(graph: Graph, options: Options, units: Units) -> Graph:
     """The float graph that is calibrated."""
-    graph = in_units(graph, units)
+    graph = by_reciprocals(in_units(graph, units))
     if not options.equalize:
         return graph
     return equalized(graph, multiply=str(options.activations) != "8")

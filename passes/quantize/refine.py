@@ -30,7 +30,7 @@ from irc.value import Value
 
 GROUP = 8
 """Candidates that are tried at once."""
-WIDENED = LAYERS | TAILS | {"clip", "relu", "magnitude", "layer_norm", "rms_norm"}
+WIDENED = LAYERS | TAILS | {"clip", "relu", "magnitude", "layer_norm", "rms_norm", "cumsum", "div"}
 """Ops whose results may have 16 bits, besides inputs and functions of one value."""
 
 Feeds = Sequence[Mapping[str, Array]]

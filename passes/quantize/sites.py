@@ -34,7 +34,7 @@ SCALED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
 """Ops that take a factor behind them into their own rescaling."""
 READ_WIDE = frozenset({
     "add", "sub", "mul", "prelu", "softmax", "reduce_sum", "reduce_mean", "minimum", "maximum",
-    "argmax", "argmin", "topk", "tree_ensemble",
+    "argmax", "argmin", "topk", "tree_ensemble", "cumsum", "div",
 })  # fmt: skip
 """Ops whose integer form takes 16 bits, besides norms, recurrent cells and all that moves
 elements."""

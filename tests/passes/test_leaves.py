@@ -113,3 +113,10 @@ def test_trees_of_several_numbers() -> None:
     made = simplify(graph)
     assert sum(isinstance(v, TreeEnsemble) for v in made.order) == 1
     same(graph, made)
+
+
+def test_a_quantized_tree_stays() -> None:
+    x = table()
+    quantized = irc.quantize(graph_of(tree(x, 0), x), [{"x": row} for row in X])
+    ops = [[v.op for v in g.order] for g in (quantized, simplify(quantized))]
+    assert ops[0].count("quantize") == ops[1].count("quantize") == 2

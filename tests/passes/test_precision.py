@@ -13,7 +13,8 @@ from irc.ops.activation import HardSwish, Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input, Kernel
-from irc.ops.elementwise import Add, Mul, Sub
+from irc.ops.cumulative import CumSum
+from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.normalization import LayerNorm
 from irc.ops.prelu import PRelu
@@ -23,6 +24,7 @@ from irc.ops.resize import ResizeNearest
 from irc.ops.selection import Where
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
+from irc.ops.unary import Exp, Log
 from irc.passes.quantize import quantize
 from irc.passes.quantize.assignment import probabilities
 from irc.passes.quantize.equalize import equalized
@@ -354,3 +356,53 @@ def test_a_factor_is_a_matter_of_scales() -> None:
     assert [v.op for v in integer.order if v.op.startswith("q") or v.op == "lookup"] == [
         "qmatmul", "qsoftmax",
     ]  # fmt: skip
+
+
+LENGTH = 24
+
+
+def sequence() -> Input:
+    return Input(DType.F32, (1, LENGTH, DEPTH), name="x")
+
+
+def running(x: Value) -> Value:
+    """What the logarithm sees most of is small beside the sum of all."""
+    return Log(CumSum(Exp(linear(x, DEPTH, "k", 0, 1.0)), 1))
+
+
+def averages(x: Value) -> Value:
+    """Weighted means of all that went before: attention without queries."""
+    weights = Exp(linear(x, DEPTH, "k", 0, 1.0))
+    total = CumSum(Mul(weights, linear(x, DEPTH, "v", 1)), 1)
+    return Div(total, CumSum(weights, 1))
+
+
+def by_function(x: Value) -> Value:
+    """A divisor that comes near zero, of a range that no integers hold."""
+    divisor = Add(Exp(linear(x, DEPTH, "k", 0, 2.0)), const(0.05, "least"))
+    return Div(linear(x, DEPTH, "v", 1), divisor)
+
+
+def decayed(x: Value) -> Value:
+    """The divisor is a factor of what is summed as well."""
+    grown = Exp(CumSum(Mul(Sigmoid(linear(x, DEPTH, "k", 0)), const(0.2, "slow")), 1))
+    return Div(CumSum(Mul(linear(x, DEPTH, "v", 1), grown), 1), grown)
+
+
+@pytest.mark.parametrize(
+    ("network", "least"), [(running, 24), (averages, 16), (by_function, 22), (decayed, 28)]
+)
+def test_running_sums_and_quotients(network: Any, least: float) -> None:
+    x = sequence()
+    graph = Graph("g", (x,), (network(x).replace(name="y"),), ("y",))
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.normal(size=x.shape).astype(np.float32)} for _ in range(16)]
+    made = driver.integerize(quantize(graph, feeds[:12]))
+    real, found = [], []
+    for feed in feeds[12:]:
+        real.append(evaluate(graph, feed)["y"])
+        integers = edge.to_integers(made.input_types, feed)[0]
+        y = evaluate(made, integers)["y"]
+        found.append(fixedpoint.dequantize(y, made.outputs[0].type))
+    assert sqnr(np.stack(real), np.stack(found)) > least
+    agree(made, integers, ["host"])
