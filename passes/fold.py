@@ -77,6 +77,29 @@ def expand_last(v: Value) -> Value | None:
     return None
 
 
+def of_nothing(v: Value) -> Value | None:
+    """What has no elements is known: sums of no products are biases.
+
+        (%x: f32[2,0])
+        %w = const [] : f32[3,0]
+        %b = const [1.0, 2.0, 3.0] : f32[3]
+        %y = linear(%x, %w, %b) : f32[2,3]
+        ->
+        %x.none = const [] : f32[2,0]
+        %w = const [] : f32[3,0]
+        %b = const [1.0, 2.0, 3.0] : f32[3]
+        %y = linear(%x.none, %w, %b) : f32[2,3]
+    """
+    empty = [o for o in v.operands if o.type.size == 0 and not isinstance(o, Const)]
+    if not empty or v.op == "kernel":
+        return None
+    made = {
+        o: Const(np.zeros(o.shape, o.type.dtype.numpy), o.type.quant, name=f"{o.name}.none")
+        for o in empty
+    }
+    return v.map_operands(lambda o: made.get(o, o))
+
+
 def constant(v: Value) -> Value | None:
     """A node over constants is a constant; quantized weights stay `dequantize` of integers.
 
@@ -99,7 +122,7 @@ def constant(v: Value) -> Value | None:
     return Const(np.ascontiguousarray(array).reshape(v.shape), v.type.quant, name=v.name)
 
 
-RULES = (expanded_operand, expand_last, *identities.RULES, constant)
+RULES = (expanded_operand, expand_last, *identities.RULES, of_nothing, constant)
 
 
 def share(graph: Graph) -> Graph:

@@ -204,7 +204,7 @@ def _depthwise(padded: Array, w: Array, window: Window, out: Pair) -> Array:
 def _pointwise(padded: Array, w: Array, window: Window, out: Pair) -> Array:
     """A 1x1 kernel is one matrix product; without strides not even a copy is made."""
     _, _, pixels = next(window.taps(padded, out))
-    columns = np.ascontiguousarray(pixels).reshape(-1, padded.shape[3])
+    columns = np.ascontiguousarray(pixels).reshape(len(padded) * out[0] * out[1], padded.shape[3])
     return (columns @ w[:, 0, 0].T).reshape(padded.shape[0], *out, w.shape[0])
 
 
@@ -221,8 +221,8 @@ def _by_columns(padded: Array, w: Array, window: Window, out: Pair) -> Array:
         columns = np.empty((n, count, out[1], *window.kernel, channels), padded.dtype)
         for ky, kx, view in window.taps(part, (count, out[1])):
             columns[:, :, :, ky, kx] = view
-        product = columns.reshape(-1, depth) @ matrix
-        result[:, y : y + count] = product.reshape(n, count, out[1], -1)
+        product = columns.reshape(n * count * out[1], depth) @ matrix
+        result[:, y : y + count] = product.reshape(n, count, out[1], len(w))
     return result
 
 

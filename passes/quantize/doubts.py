@@ -57,5 +57,6 @@ def pixels(graph: Graph, feeds: Feeds) -> Iterator[str]:
 
 def _raw(array: Array) -> bool:
     """Whether an array holds whole numbers of 8 bits, and not the same or two or three of them."""
-    whole, low, high = bool(np.all(array == np.rint(array))), array.min(), array.max()
+    low, high = array.min(initial=PIXEL), array.max(initial=0)
+    whole = bool(np.all(array == np.rint(array)))
     return whole and low >= 0 and high <= PIXEL and high - low > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 
 import numpy as np
 
@@ -228,7 +229,9 @@ class Sites:
 
     def check(self) -> None:
         """Raise `CompileError` listing every node that can't be quantized."""
-        refuse(self.graph, map(self._problem, self.graph.order))
+        named = zip(self.graph.output_names, self.graph.outputs, strict=True)
+        empty = (f'output "{n}": has no elements, {v.type}' for n, v in named if not v.type.size)
+        refuse(self.graph, chain(empty, map(self._problem, self.graph.order)))
 
     def _problem(self, v: Value) -> str:
         floats = [o for o in v.operands if is_float(o)]
