@@ -20,7 +20,14 @@ from irc.backends.llvm.address import Place, flat_index, slope
 from irc.backends.llvm.division import divide_signed, divide_unsigned, lacks_division
 from irc.backends.llvm.loop import counted, splat
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.rescale import high_pairs, in_pairs, kept, mul_shift_vector
+from irc.backends.llvm.rescale import (
+    high_pairs,
+    high_signed,
+    in_pairs,
+    kept,
+    mul_shift_vector,
+    paired,
+)
 from irc.backends.llvm.target import Target
 from irc.errors import CompileError
 from irc.loops import (
@@ -58,11 +65,13 @@ def is_vector(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class High:
-    """High words of products, i32, the shifts that end them, and the largest that these can be."""
+    """High words of products, i32, the shifts that end them, the largest that these can be, and
+    which of the elements the lanes hold."""
 
     words: Any
     shifts: Any
     most: int
+    order: tuple[int, ...]
 
 
 class Renderer:
@@ -315,8 +324,9 @@ class Renderer:
 
     def render_high(self, e: Expr) -> High | None:
         """Of equation (6), on vectors of x86-64, the high words of the products and how far they
-        are still to be shifted and rounded, both in the order of `rescale.paired`; None where it is
-        something else, or shifts may be 32 or less."""
+        are still to be shifted and rounded; None where it is something else, or shifts may be 32 or
+        less. Lanes are in the order of `rescale.paired` where nothing can leave some of them as
+        they are."""
         whole = isinstance(e, MulShift) and e.half and e.a.dtype is DType.I32 and e not in self.memo
         if not whole or self.lanes % 4 or not self.varies(e):
             return None
@@ -326,8 +336,12 @@ class Renderer:
         a, s, (low, high) = self._raised(e, a, s)
         if low <= 32:
             return None
-        shifts = self.builder.sub(s, self.constant(32, s.type))
-        return High(high_pairs(self.builder, a, m), in_pairs(self.builder, shifts), high - 32)
+        shifts, most = self.builder.sub(s, self.constant(32, s.type)), high - 32
+        if self.target is not None and self.target.masks_lanes:
+            words, order = high_signed(self.builder, a, m), range(self.lanes)
+            return High(words, shifts, most, tuple(order))
+        shifts = in_pairs(self.builder, shifts)
+        return High(high_pairs(self.builder, a, m), shifts, most, tuple(paired(self.lanes)))
 
     def _has_room(self, e: MulShift, bits: int) -> bool:
         """Whether a, shifted left, fits 32 bits."""

@@ -65,8 +65,13 @@ PAIRED = (0, 2, 1, 3)
 """The order of every four lanes that `high_pairs` leaves."""
 
 
+def high_signed(builder: Any, a: Any, m: Any) -> Any:
+    """The high words of the products of i32 lanes on x86-64, in lane order."""
+    return _words(builder, _products(builder, a, m, x86=True), None, x86=True)
+
+
 def high_pairs(builder: Any, a: Any, m: Any) -> Any:
-    """The high words of the products of i32 lanes on x86-64, `in_pairs`: one shuffle takes them."""
+    """The same in the order of `paired`: one shuffle without a mask takes them."""
     first, second = (builder.bitcast(p, a.type) for p in _products(builder, a, m, x86=True))
     count = a.type.count
     odd = [g + i for g in range(0, count, 4) for i in (1, 3, count + 1, count + 3)]

@@ -112,9 +112,13 @@ class Target:
 
     @property
     def rounds_words(self) -> bool:
-        """Whether results are rounded when they are words of 16 bits (`kernels.late`): that is
-        quicker where no shuffle can leave some lanes as they are."""
-        return self.is_x86 and self.vector_bytes == 32
+        """Whether results are rounded when they are words of 16 bits (`kernels.late`)."""
+        return self.is_x86 and self.vector_bytes >= 32
+
+    @property
+    def masks_lanes(self) -> bool:
+        """Whether an instruction can leave some lanes of a vector as they are."""
+        return self.is_x86 and self.vector_bytes == 64
 
     @property
     def halves(self) -> bool:

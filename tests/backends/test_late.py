@@ -14,7 +14,7 @@ from irc.types import DType, Quant
 from tests.backends.harness import TARGETS, kernels_agree
 from tests.ops.sampling import Sample
 
-AVX2 = [t for t in TARGETS if parse_target(t).is_x86 and parse_target(t).vector_bytes == 32]
+WIDE = [t for t in TARGETS if parse_target(t).rounds_words]
 SUMS = 64
 
 
@@ -38,7 +38,7 @@ def layer(shifts: range, dtype: DType, zero: int, bounds: tuple[int, int]) -> Sa
     return Sample(Graph("late", (x,), (y,), ("y",)), {"x": np.zeros((9, 4), np.uint8)})
 
 
-@pytest.mark.parametrize("target", AVX2)
+@pytest.mark.parametrize("target", WIDE)
 @pytest.mark.parametrize("shifts", [range(33, 40), range(38, 46), range(32, 63), range(27, 33)])
 @pytest.mark.parametrize(
     ("dtype", "zero", "bounds"),

@@ -23,11 +23,12 @@ from irc.loops import Expr
 
 @dataclass(frozen=True)
 class Late:
-    """Words to be packed and the factors, i32, that `vpmulhrsw` then rounds them by; lanes in the
-    order of `rescale.paired`."""
+    """Words to be packed and the factors, i32, that `vpmulhrsw` then rounds them by; and which of
+    the elements the lanes hold."""
 
     words: Any
     factors: Any
+    order: tuple[int, ...]
 
 
 def late(renderer: Renderer, e: Expr, bits: int) -> Late | None:
@@ -46,4 +47,4 @@ def late(renderer: Renderer, e: Expr, bits: int) -> Late | None:
         gone = builder.select(few, const(0), builder.sub(kept, const(bits)))
         words = builder.ashr(words, gone)
         kept = builder.select(few, kept, const(bits))
-    return Late(words, builder.lshr(const(2**15), kept))
+    return Late(words, builder.lshr(const(2**15), kept), found.order)

@@ -21,7 +21,6 @@ from irc.backends.llvm.kernels.packs import pack, packs
 from irc.backends.llvm.loop import splat
 from irc.backends.llvm.numbers import is_number
 from irc.backends.llvm.render import Renderer
-from irc.backends.llvm.rescale import paired
 from irc.backends.llvm.target import Target
 from irc.loops import Binary, Cast, Expr, Int
 from irc.types import DType
@@ -30,9 +29,9 @@ I8, I16, I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 Bounds = tuple[int, int]
 BITS = 9
 """Of a result and its sign without its zero point, where it is a byte before it is clamped."""
-_MULHRS = {16: "ssse3.pmul.hr.sw.128", 32: "avx2.pmul.hr.sw"}
-YMM = 32
-"""Bytes of a vector that AVX2 permutes."""
+_MULHRS = {16: "ssse3.pmul.hr.sw.128", 32: "avx2.pmul.hr.sw", 64: "avx512.pmul.hr.sw.512"}
+YMM, ZMM = 32, 64
+"""Bytes of vectors that are permuted."""
 AT_ONCE = 4
 """Vectors of 32-bit lanes whose bytes fill one."""
 
@@ -120,8 +119,7 @@ def narrow_late(
     builder: Any, n: Narrowing, values: Sequence[Late], nbytes: int, zero: Any = None
 ) -> list[Any]:
     """The same of what is still to be rounded."""
-    order = tuple(paired(values[0].words.type.count))
-    wide = [_Packed(v.words, order, v.factors) for v in values]
+    wide = [_Packed(v.words, v.order, v.factors) for v in values]
     return _narrowed(builder, n, wide, nbytes, zero, together=True)
 
 
@@ -252,16 +250,17 @@ def _apart(
     builder: Any, packed: _Packed, each: int, count: int, *, together: bool
 ) -> list[Any]:
     """The results that were packed together, `each` lanes, in order. In a vector of 32 bytes one
-    shuffle and one permutation put all of them in order `together`."""
+    shuffle and one permutation put all of them in order `together`, in one of 64 a permutation."""
     lanes: dict[int, list[int]] = {}
     for lane, element in enumerate(packed.order):
         lanes.setdefault(element, []).append(lane)
     order = [lanes[e][k] for k in range(count) for e in range(each)]
-    if not together or len(order) != YMM or count == 1:
+    if not together or len(order) not in (YMM, ZMM) or count == 1:
         return [part(builder, packed.value, order[i : i + each])
                 for i in range(0, len(order), each)]  # fmt: skip
     whole = part(builder, packed.value, order)
     kind = ir.FunctionType(whole.type, [whole.type])
     # LLVM can't look through the empty code: it would shuffle each result by itself.
-    whole = builder.asm(kind, "", "=x,0", [whole], side_effect=False)
+    anywhere = "=x,0" if len(order) == YMM else "=v,0"
+    whole = builder.asm(kind, "", anywhere, [whole], side_effect=False)
     return parts(builder, whole, each)
