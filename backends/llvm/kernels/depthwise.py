@@ -23,12 +23,12 @@ from llvmlite import ir
 
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.dot import multiplies, multiply_pairs
-from irc.backends.llvm.kernels.epilogue import finish
+from irc.backends.llvm.kernels.epilogue import Start, beginning, finish, started
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.target import Target
+from irc.backends.llvm.target import Dot, Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.ops.conv import QConv2d
 from irc.plan import dense_strides
@@ -135,6 +135,15 @@ def pack(weights: Array, block: Block) -> Array:
     return np.ascontiguousarray(part.transpose(0, 4, 2, 1, 3)).reshape(-1)
 
 
+def channelwise_start(f: KernelFunction, anchor: Anchor, *, begun: bool = False) -> Start:
+    """What sums begin with: with a bias where that takes no instruction, since products are added
+    as they are made, or sums have `begun` anyway."""
+    if not begun and f.target.dot is not Dot.VPDPBUSD:
+        return Start(anchor.reduce)
+    nest = f.work.loops.result
+    return started(nest.value, anchor.reduce, nest.axes)
+
+
 class _Depthwise:
     def __init__(self, found: Channelwise, tile: int, copy: Copy | None) -> None:
         self.anchor = found.anchor
@@ -150,6 +159,7 @@ class _Depthwise:
         """Emit the loops of the module's docstring."""
         self.f, self.builder = f, f.builder
         self.ranges = Ranges(f.work.facts)
+        self.start = channelwise_start(f, self.anchor)
         source = f.places[self.node.x].pointer
         images, rows, _, _ = self.node.shape
         last = f.end if f.split else rows
@@ -211,7 +221,8 @@ class _Depthwise:
         builder, node = self.builder, self.node
         step = self.strides[2] * node.strides[1]
         start = at(builder, line, times(builder, place[2], step))
-        sums: list[Any] = [None] * count
+        added = beginning(self.f, self.ranges, self.start, place[-1], lanes, lanes) or [None]
+        sums = added * count
         taps = [
             (i * node.strides[1] + kx * node.dilations[1], i, kx)
             for i in range(count)
@@ -250,4 +261,4 @@ class _Depthwise:
             ((n, y, self.builder.add(x, ir.Constant(I64, i), flags=("nsw",)), channel), total)
             for i, total in enumerate(sums)
         ]
-        finish(self.f, self.ranges, self.anchor.reduce, totals, lanes)
+        finish(self.f, self.ranges, self.start.total, totals, lanes)

@@ -9,6 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import Place
+from irc.backends.llvm.kernels.lanes import filled
 from irc.backends.llvm.kernels.late import late
 from irc.backends.llvm.kernels.narrow import (
     BITS,
@@ -24,7 +25,8 @@ from irc.backends.llvm.loop import I64
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.work import KernelFunction
-from irc.loops import Expr, Load, children, walk
+from irc.loops import Binary, Expr, Load, children, walk
+from irc.types import DType
 
 Indices = tuple[Any, ...]
 
@@ -89,6 +91,42 @@ def _values(f: KernelFunction, renderers: Sequence[Renderer], width: int) -> lis
     wide = [r.render_bounded(ends.wide, BITS) for r in renderers]
     zero, together = loaded_zero(renderers[0], ends), f.target.rounds_words
     return narrow(f.builder, ends, wide, nbytes, zero, together=together)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What sums begin with: the expression that they then come to, and what it adds to the
+    reduction, of the channel alone (None: nothing)."""
+
+    total: Expr
+    addend: Expr | None = None
+
+
+def started(value: Expr, reduce: Expr, axes: Sequence[Expr]) -> Start:
+    """Where all that is done with a reduction is to add something of the channel, the last of the
+    axes, to it, as i32: a bias."""
+    used = [e for e in walk(value) if reduce in children(e)]
+    match used:
+        case [Binary(kind="add", a=a, b=b, dtype=DType.I32) as total] if a is not b:
+            addend = b if a is reduce else a
+            if {reduce, *axes[:-1]}.isdisjoint(walk(addend)):
+                return Start(total, addend)
+    return Start(reduce)
+
+
+def beginning(
+    f: KernelFunction, ranges: Ranges, begin: Start, channel: Any, channels: int, lanes: int
+) -> list[Any] | None:
+    """What the sums of so many channels from one on begin with, in vectors of i32; None: with 0."""
+    if begin.addend is None:
+        return None
+    found: list[Any] = []
+    for first, _, width in column_groups(channels, lanes, 1):
+        place = f.builder.add(channel, ir.Constant(I64, first * lanes))
+        renderer = _renderer(f, ranges, (place,), {}, width)
+        value = renderer.wide(renderer.render(begin.addend))
+        found.append(value if width == lanes else filled(f.builder, value, lanes))
+    return found
 
 
 def fixed(

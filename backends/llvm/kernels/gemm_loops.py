@@ -19,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.dot import DotProduct
-from irc.backends.llvm.kernels.epilogue import column_groups, finish
+from irc.backends.llvm.kernels.epilogue import beginning, column_groups, finish, started
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.memory import at, beyond, times
@@ -157,6 +157,7 @@ class Gemm:
         """Emit the loops of the module's docstring."""
         self.f, self.builder = f, f.builder
         self.ranges = Ranges(f.work.facts)
+        self.start = started(f.work.loops.result.value, self.p.reduce, self.p.axes)
         images, rows, _ = self.p.pixels
         source = f.places[self.p.source].pointer
         if self.p.piecewise:
@@ -256,11 +257,21 @@ class Gemm:
 
     def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile, use: Use) -> list[Any]:
         """The accumulators of a tile whose first pixel's bytes begin at `first`."""
-        begin = tile.zeros()
-        if self.dot.signed:
-            begin = tile.repeated(self.builder, block.weights)
+        begin = self.beginning(block, tile)
         weights = at(self.builder, block.weights, self.header)
         return self._taps(0, first, weights, tile, begin, self.ahead(weights, tile, use))
+
+    def beginning(self, block: ChannelBlock, tile: RegisterTile) -> list[Any]:
+        """What the accumulators of a tile begin with."""
+        added = beginning(
+            self.f, self.ranges, self.start, block.first, block.channels, self.dot.lanes
+        )
+        if not self.dot.signed:
+            return tile.zeros() if added is None else added * tile.rows
+        packed = tile.packed_beginning(self.builder, block.weights)
+        if added is not None:
+            packed = [self.builder.add(p, a) for p, a in zip(packed, added, strict=True)]
+        return packed * tile.rows
 
     def ahead(self, weights: Any, tile: RegisterTile, use: Use) -> Ahead | None:
         """The part of the next block's weights that is due while these are used once: they lie
@@ -305,4 +316,4 @@ class Gemm:
                 x = self.builder.add(pixel[2], ir.Constant(I64, r), flags=("nsw",))
                 place = (pixel[0], pixel[1], x, channel)
                 totals.append((place, join(self.builder, at_row, width)))
-            finish(self.f, self.ranges, self.p.reduce, totals, width)
+            finish(self.f, self.ranges, self.start.total, totals, width)

@@ -36,6 +36,17 @@ def join(builder: Any, vectors: list[Any], width: int) -> Any:
     return builder.shuffle_vector(whole, whole, mask)
 
 
+def filled(builder: Any, value: Any, lanes: int) -> Any:
+    """A scalar or narrower vector as the first of so many lanes; the others are 0."""
+    if not isinstance(value.type, ir.VectorType):
+        zeros = ir.Constant(ir.VectorType(value.type, lanes), [0] * lanes)
+        return builder.insert_element(zeros, value, ir.Constant(I32, 0))
+    count = value.type.count
+    mask = [min(i, count) for i in range(lanes)]
+    zeros = ir.Constant(value.type, [0] * count)
+    return builder.shuffle_vector(value, zeros, ir.Constant(ir.VectorType(I32, lanes), mask))
+
+
 def _beside(builder: Any, vectors: list[Any]) -> Any:
     """Two vectors as one; the second of a missing one is undefined."""
     first, second = vectors[0], vectors[-1]

@@ -125,13 +125,13 @@ class OrderedTile:
     table: Table
 
     def run(
-        self, builder: Any, x: Any, block: Any, ahead: Ahead | None = None
+        self, builder: Any, x: Any, block: Any, begin: list[Any], ahead: Ahead | None = None
     ) -> list[Any]:
-        """The accumulators of pixels from `x` on, after all words of a block, whose table and
-        weights lie at `block`."""
+        """The accumulators of pixels from `x` on, which begin with `begin`, after all words of a
+        block, whose table and weights lie at `block`."""
         pairs, others = (self._count(builder, block, i) for i in range(2))
         offsets, weights = at(builder, block, COUNTS), at(builder, block, self.table.nbytes)
-        sums = self._loop(builder, x, (offsets, weights), pairs, 2, self.tile.zeros(), ahead)
+        sums = self._loop(builder, x, (offsets, weights), pairs, 2, begin, ahead)
         done = builder.shl(pairs, ir.Constant(I64, 1))
         offsets = at(builder, offsets, times(builder, done, self.table.size))
         weights = at(builder, weights, times(builder, done, self.tile.step))

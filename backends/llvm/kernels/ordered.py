@@ -162,7 +162,8 @@ class _Ordered(Gemm):
     def sums(self, first: Any, block: ChannelBlock, tile: RegisterTile, use: Use) -> list[Any]:
         """By the block's table."""
         ahead = self.ahead(at(self.builder, block.weights, self.header), tile, use)
-        return OrderedTile(tile, self._table).run(self.builder, first, block.weights, ahead)
+        begin = self.beginning(block, tile)
+        return OrderedTile(tile, self._table).run(self.builder, first, block.weights, begin, ahead)
 
     @cached_property
     def _table(self) -> Table:

@@ -22,9 +22,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.kernels.depthwise import Block, Channelwise, find_depthwise
+from irc.backends.llvm.kernels.depthwise import (
+    Block,
+    Channelwise,
+    channelwise_start,
+    find_depthwise,
+)
 from irc.backends.llvm.kernels.dot import multiply_pairs
-from irc.backends.llvm.kernels.epilogue import finish
+from irc.backends.llvm.kernels.epilogue import beginning, finish
 from irc.backends.llvm.kernels.memory import at, times
 from irc.backends.llvm.kernels.strips import (
     Padding,
@@ -169,13 +174,13 @@ def _skipped(sums: Array, node: QConv2d) -> Array:
 
 @dataclass(frozen=True)
 class Window:
-    """Of a row: its first pair that is computed and how many (numbers, or i64), what the others
-    come to (None: nothing), where the weights of all begin, and these themselves, by pair and
-    column, where all are computed."""
+    """Of a row: its first pair that is computed and how many (numbers, or i64), what sums begin
+    with, the others and a bias (None: nothing), where the weights of all begin, and these
+    themselves, by pair and column, where all are computed."""
 
     begin: Any
     count: Any
-    skipped: Any
+    sums: Any
     weights: Any
     loaded: list[list[Any]]
 
@@ -198,6 +203,7 @@ class _RowPairs:
         """Emit the loops of the module's docstring."""
         self.f, self.builder = f, f.builder
         self.ranges = Ranges(f.work.facts)
+        self.start = channelwise_start(f, self.anchor, begun=self.padding.skips)
         source, builder = f.places[self.node.x].pointer, f.builder
         first, last = self._image_rows()
         with counted(builder, self.node.shape[0], label="n") as image:
@@ -358,7 +364,7 @@ class _RowPairs:
         line = at(builder, self.f.scratch, times(builder, self._first_pair(y), size))
         weights = at(builder, weights, phase * self._weight_bytes(0, lanes))
         row = builder.add(start, y)
-        window = self._window(row, phase, weights, lanes)
+        window = self._window(row, phase, channel, weights, lanes)
         whole = width // self.tile * self.tile
         if whole:
             with counted(builder, whole, step=self.tile, label="x") as x:
@@ -368,18 +374,21 @@ class _RowPairs:
             place = (image, row, ir.Constant(I64, whole), channel)
             self._tile(line, place, width - whole, window, lanes)
 
-    def _window(self, row: Any, phase: int, weights: Any, lanes: int) -> Window:
+    def _window(self, row: Any, phase: int, channel: Any, weights: Any, lanes: int) -> Window:
         """What all tiles of a row have in common."""
         builder, pairs = self.builder, row_pairs(self.node, phase)
+        added = beginning(self.f, self.ranges, self.start, channel, lanes, lanes) or [None]
         if not self.padding.skips:
             loaded = [self._weights(weights, pair, lanes) for pair in range(pairs)]
-            return Window(0, pairs, None, weights, loaded)
+            return Window(0, pairs, added[0], weights, loaded)
         begin, end = self._among(self._first_pair(row), self.padding.real, pairs)
         below = builder.sub(ir.Constant(I64, pairs), end)
         state = builder.add(times(builder, begin, self.padding.below + 1), below)
         vector = ir.VectorType(I32, lanes)
         address = at(builder, weights, times(builder, state, lanes * 4))
         skipped = builder.load(address, typ=vector, align=4)
+        if added[0] is not None:
+            skipped = builder.add(skipped, added[0])
         weights = at(builder, weights, self.padding.states * lanes * 4)
         return Window(begin, builder.sub(end, begin), skipped, weights, [])
 
@@ -400,7 +409,7 @@ class _RowPairs:
     ) -> None:
         builder = self.builder
         start = at(builder, line, times(builder, place[2], self.node.strides[1] * lanes * 4))
-        sums: list[Any] = [window.skipped] * count
+        sums: list[Any] = [window.sums] * count
         if window.loaded:
             for pair, weights in enumerate(window.loaded):
                 sums = self._pair(start, pair, weights, sums, lanes)
@@ -438,4 +447,4 @@ class _RowPairs:
             ((n, y, self.builder.add(x, ir.Constant(I64, i), flags=("nsw",)), channel), total)
             for i, total in enumerate(sums)
         ]
-        finish(self.f, self.ranges, self.anchor.reduce, totals, lanes)
+        finish(self.f, self.ranges, self.start.total, totals, lanes)

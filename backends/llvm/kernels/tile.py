@@ -62,12 +62,12 @@ class RegisterTile:
         zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
         return [zero] * (self.rows * self.vectors)
 
-    def repeated(self, builder: Any, begin: Any) -> list[Any]:
-        """Accumulators, the same in every row, as they lie at `begin`."""
+    def packed_beginning(self, builder: Any, begin: Any) -> list[Any]:
+        """Accumulators of a row as they lie at `begin`."""
         vector = ir.VectorType(I32, self.dot.lanes)
         places = (at(builder, begin, i * self.dot.nbytes) for i in range(self.vectors))
         loaded = [builder.load(place, typ=vector, align=16) for place in places]
-        return [self.dot.begun(builder, value) for value in loaded] * self.rows
+        return [self.dot.begun(builder, value) for value in loaded]
 
     def run(
         self, builder: Any, x: Any, w: Any, words: int, sums: list[Any],
