@@ -52,11 +52,13 @@ def convolutions(draw: Draw) -> Sample:
     return wrapped(draw, x, y)
 
 
-def convolution(image: Shape, weights: np.ndarray, given_x: np.ndarray, *, zero: int = 7) -> Sample:
+def convolution(
+    image: Shape, weights: np.ndarray, given_x: np.ndarray, *, zero: int = 7, bias: int = 0
+) -> Sample:
     """A padded convolution of one image."""
     out = len(weights)
     x = Input(DType.U8, (1, *image), Quant(0.5, zero), name="x")
-    b = -zero * weights.reshape(out, -1).sum(1, dtype=np.int32)
+    b = bias - zero * weights.reshape(out, -1).sum(1, dtype=np.int32)
     m, s = np.full(out, 2**30 + 1, np.int32), np.full(out, 46, np.int8)
     y = QConv2d(x, Const(weights), Const(b), Const(m), Const(s), (1, 1), (1, 1, 1, 1), (1, 1), 1,
                 (0, 255), DType.U8, Quant(0.5, 128))  # fmt: skip
@@ -165,6 +167,23 @@ def test_results_at_the_limit(more: int, sign: int) -> None:
     drawn = convolution((8, 9, 256), weights, np.full((1, 8, 9, 256), 255, np.uint8))
     (name,) = names(drawn, "x86-64-v3")
     assert ("_f4_" in name) is (more == 0)
+
+
+@pytest.mark.usefixtures("wherever_possible")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_bias_is_added_to_products_where_results_still_fit(sign: int) -> None:
+    weights = np.repeat(sign * weights_of(2**24 // 255), 3, axis=0)
+    room = sign * (2**25 - 1 - result_bound(weights))
+    x = np.full((1, 8, 9, 256), 255, np.uint8)
+    made = [convolution((8, 9, 256), weights, x, zero=0, bias=b) for b in (room, room + sign)]
+    keys = []
+    for drawn in made:
+        assert names(drawn, "x86-64-v3")
+        (work,) = works(schedule(drawn.graph))
+        kernel = winograd(work, parse_target("x86-64-v3"), always=True)
+        assert kernel is not None
+        keys.append(kernel.key)
+    assert keys[0] != keys[1]
 
 
 @pytest.mark.parametrize(

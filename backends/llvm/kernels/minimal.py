@@ -36,6 +36,9 @@ class Filter:
     outputs: Map
     odd: int
     shifts: tuple[int, ...]
+    one: int
+    """By how much the image's product (1, 1), that of the point 1 both ways, must be larger for
+    every result to be larger by one."""
 
     @property
     def size(self) -> int:
@@ -127,8 +130,9 @@ def _inputs_4(x: Sequence[Any]) -> Outcomes:
 
 
 def _weights_4(w: Sequence[Any]) -> Outcomes:
-    yield 0, w[0]
-    yield 5, w[2]
+    """Six times the first and the last, which makes them no larger than the others."""
+    yield 0, (w[0] << 1) + (w[0] << 2)
+    yield 5, (w[2] << 1) + (w[2] << 2)
     near, far = w[0] + w[2], w[0] + (w[2] << 2)
     yield 1, near + w[1]
     yield 2, near - w[1]
@@ -138,17 +142,16 @@ def _weights_4(w: Sequence[Any]) -> Outcomes:
 
 
 def _outputs_4(p: Sequence[Any]) -> Outcomes:
-    """Six times the first and the last, without a factor that LLVM would multiply by."""
     near, far = p[1] + p[2], p[3] + p[4]
-    yield 0, ((((p[0] - near) << 1) + p[0]) << 1) + far
+    yield 0, (p[0] - (near << 2)) + far
     yield 2, far - near
     near, far = p[1] - p[2], p[3] - p[4]
     yield 1, far - (near << 1)
-    yield 3, (((far + p[5]) << 1) + (p[5] << 2)) - near
+    yield 3, (p[5] + (far << 1)) - near
 
 
-F2 = Filter(2, _inputs_2, _weights_2, _outputs_2, 1, (1, 1))
-F4 = Filter(4, _inputs_4, _weights_4, _outputs_4, 3, (3, 2, 1, 1))
+F2 = Filter(2, _inputs_2, _weights_2, _outputs_2, 1, (1, 1), 4)
+F4 = Filter(4, _inputs_4, _weights_4, _outputs_4, 3, (3, 2, 1, 1), 36)
 
 
 def proved(f: Filter, weights: Array) -> bool:

@@ -12,27 +12,30 @@ stay in the cache, that is done once, before the images.
             for each chunk of input channels
                 U[q] = transformed weights          (they stay in the cache)
                 for each q, each tile of rows:      M[tile][q] += V[q] * U[q]
-            for each row of tiles:  Y = the results of M;  for each pixel: epilogue
+            for each tile:  for each row of the results of M: epilogue
 
-`winograd_tiling` chooses how large these parts are, `winograd_transforms` emits V, U and Y; here
-are the loops around them, the products and the epilogue.
+`winograd_tiling` chooses how large these parts are, `winograd_transforms` emits V, U and results;
+here are the loops around them, the products and the epilogue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from itertools import islice
 from math import ceil
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
-from irc.backends.llvm.kernels.epilogue import finish, fixed
+from irc.backends.llvm.kernels.epilogue import Kept, Start, beginning, finish, fixed, started
 from irc.backends.llvm.kernels.gemm_loops import ChannelBlock, channel_blocks
 from irc.backends.llvm.kernels.halo import copy_rows, read_rows
+from irc.backends.llvm.kernels.lanes import join
 from irc.backends.llvm.kernels.memory import at, prefetch, times
-from irc.backends.llvm.kernels.minimal import F2, F4, proof, proved
+from irc.backends.llvm.kernels.minimal import F2, F4, Filter, proof, proved, result_bound
 from irc.backends.llvm.kernels.ordered import direct_cycles
 from irc.backends.llvm.kernels.product import Product, flatten, match
 from irc.backends.llvm.kernels.tile import RegisterTile
@@ -45,14 +48,13 @@ from irc.backends.llvm.kernels.winograd_tiling import (
     tiling,
 )
 from irc.backends.llvm.kernels.winograd_transforms import Transforms
-from irc.backends.llvm.loop import I32, I64, counted, i64, spanned
+from irc.backends.llvm.loop import I32, I64, counted, i64
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
+from irc.loops import Load
 from irc.ops.conv import QConv2d
 
-AT_ONCE = 2
-"""Pixels whose results are packed together."""
 _Tilings = tuple[Anchor, Product, list[Tiling], float]
 
 
@@ -63,7 +65,7 @@ def winograd(work: Work, target: Target, *, always: bool = False) -> MicroKernel
     if found is None:
         return None
     anchor, product, (t, *_), direct = found
-    return _kernel(anchor, product, t, direct) if always or t.cycles < direct else None
+    return _kernel(work, anchor, product, t, direct) if always or t.cycles < direct else None
 
 
 def winograds(work: Work, target: Target) -> Iterator[MicroKernel]:
@@ -74,7 +76,7 @@ def winograds(work: Work, target: Target) -> Iterator[MicroKernel]:
         return
     anchor, product, tilings, direct = found
     for t in tilings:
-        yield _kernel(anchor, product, t, direct)
+        yield _kernel(work, anchor, product, t, direct)
 
 
 def _tilings(work: Work, target: Target) -> _Tilings | None:
@@ -92,14 +94,17 @@ def _tilings(work: Work, target: Target) -> _Tilings | None:
     return (anchor, product, tilings, direct) if tilings else None
 
 
-def _kernel(anchor: Anchor, product: Product, t: Tiling, direct: float) -> MicroKernel:
+def _kernel(
+    work: Work, anchor: Anchor, product: Product, t: Tiling, direct: float
+) -> MicroKernel:
     assert isinstance(anchor.node, QConv2d), "only convolutions are filtered"
+    begin = _start(work, anchor, t.f)
     cut, units = best_cut(t, anchor.node.shape[3])
     shape = f"f{t.f.m}_{t.rows}x{VECTORS * t.dot.lanes}"
     return MicroKernel(
         name=f"qwinograd_u8i8_{shape}_{t.dot.kind}_{t.dot.nbytes * 8}",
-        key=str((t, anchor.node.pads, cut)),
-        emit=_Winograd(anchor, anchor.node, product, t, cut).emit,
+        key=str((t, anchor.node.pads, cut, begin.addend is not None)),
+        emit=_Winograd(begin, anchor.node, product, t, cut).emit,
         arrays=(pack(anchor.weights, t),),
         replaces=(anchor.node.w,),
         scratch=t.scratch,
@@ -108,6 +113,18 @@ def _kernel(anchor: Anchor, product: Product, t: Tiling, direct: float) -> Micro
         f" estimated {direct / t.cycles:.2f} times as fast as directly",
         proof=proof(t.f, anchor.weights),
     )
+
+
+def _start(work: Work, anchor: Anchor, f: Filter) -> Start:
+    """What is added to products rather than to results: a bias with which these still fit."""
+    nest = work.loops.result
+    begin = started(nest.value, anchor.reduce, nest.axes)
+    array = work.constant(begin.addend.source) if isinstance(begin.addend, Load) else None
+    if array is None:
+        return Start(anchor.reduce)
+    largest = int(np.abs(array.astype(np.int64)).max(initial=0))
+    fits = result_bound(anchor.weights) + largest < f.limit
+    return begin if fits else Start(anchor.reduce)
 
 
 def _fits(node: QConv2d) -> bool:
@@ -121,9 +138,9 @@ def _fits(node: QConv2d) -> bool:
 
 class _Winograd:
     def __init__(
-        self, anchor: Anchor, node: QConv2d, product: Product, t: Tiling, cut: str
+        self, begin: Start, node: QConv2d, product: Product, t: Tiling, cut: str
     ) -> None:
-        self.anchor = anchor
+        self.start = begin
         self.cut = cut
         self.node = node
         self.product = product
@@ -171,15 +188,29 @@ class _Winograd:
                     self._fetch(q.index, chunk.index, channels)
                 self._products(transforms.u, q.index, chunk.index, channels)
         width = min(channels.channels, channels.vectors * t.dot.lanes)
-        known = fixed(self.f, self.ranges, self.anchor.reduce, channels.first, width)
+        known = fixed(self.f, self.ranges, self.start.total, channels.first, width)
+        added = self._added(channels)
         with counted(builder, t.block, label="ty") as row:
-            with counted(builder, t.tiles[1], label="tx") as x:
-                first = times(builder, row.index, t.tiles[1])
-                tile = builder.add(first, x.index, flags=("nsw",))
-                for vector in range(channels.vectors):
-                    self.transforms.results(tile, x.index, vector)
-            first = builder.add(block, row.index, flags=("nsw",))
-            self._finish(image, times(builder, first, t.f.m), channels, width, known)
+            first = times(builder, row.index, t.tiles[1])
+            y = times(builder, builder.add(block, row.index, flags=("nsw",)), t.f.m)
+            with counted(builder, t.tiles[1], label="tx") as column:
+                tile = builder.add(first, column.index, flags=("nsw",))
+                vectors = [self.transforms.results(tile, v, a) for v, a in enumerate(added)]
+                results = zip(*vectors, strict=True)
+                x = times(builder, column.index, t.f.m)
+                while line := list(islice(results, t.f.m)):
+                    self._finish((image, y, x, channels.first), line, width, known)
+
+    def _added(self, channels: ChannelBlock) -> list[Any]:
+        """What is added to a product of each vector of channels; None: nothing."""
+        lanes = self.t.dot.lanes
+        found = beginning(
+            self.f, self.ranges, self.start, channels.first, channels.channels, lanes
+        )
+        if found is None:
+            return [None] * channels.vectors
+        factor = ir.Constant(ir.VectorType(I32, lanes), [self.t.f.one] * lanes)
+        return [self.builder.mul(v, factor) for v in found]
 
     def _fetch(self, q: Any, chunk: Any, channels: ChannelBlock) -> None:
         """Ask for a part of the weights of the chunk after this one, which lie behind its own."""
@@ -229,37 +260,34 @@ class _Winograd:
         ]
 
     def _finish(
-        self, n: Any, y: Any, channels: ChannelBlock, width: int, known: dict[Any, Any]
-    ) -> None:
-        """The rows of pixels of a row of tiles, as many as the image has."""
-        builder, t = self.builder, self.t
-        _, height, columns, _ = self.node.shape
-        with counted(builder, t.f.m, label="i") as i:
-            row = builder.add(y, i.index, flags=("nsw",))
-            offset = times(builder, i.index, t.tiles[1] * t.f.m * t.width)
-            line = at(builder, self.transforms.y, offset)
-
-            inside: AbstractContextManager[Any] = nullcontext()
-            if height % t.f.m:
-                inside = builder.if_then(builder.icmp_signed("<", row, ir.Constant(I64, height)))
-            whole = columns // AT_ONCE * AT_ONCE
-            with inside:
-                for start, stop, step in ((0, whole, AT_ONCE), (whole, columns, 1)):
-                    if start < stop:
-                        with spanned(builder, start, stop, step=step, label="x") as x:
-                            self._pixels(n, row, x, step, line, channels.first, width, known)
-
-    def _pixels(
-        self, n: Any, row: Any, x: Any, count: int, line: Any, channel: Any, width: int,
+        self, tile: tuple[Any, Any, Any, Any], line: Sequence[Any], width: int,
         known: dict[Any, Any],
     ) -> None:  # fmt: skip
-        """Neighbours in a row, finished together."""
-        builder = self.builder
-        element = I32 if width == 1 else ir.VectorType(I32, width)
-        totals = []
-        for i in range(count):
-            column = builder.add(x, ir.Constant(I64, i), flags=("nsw",))
-            place = at(builder, line, times(builder, column, self.t.width))
-            total = builder.load(place, typ=element, align=4)
+        """A row of a tile's results, of all vectors of channels: neighbours are finished together,
+        those outside of the image left out."""
+        builder, (n, y, x, channel) = self.builder, tile
+        totals, keep = [], list[Kept | None]()
+        for vectors in sorted(line, key=lambda of: of[0][1]):
+            i, j, _ = vectors[0]
+            row, inside_rows = self._within(y, i, 1)
+            column, inside_columns = self._within(x, j, 2)
+            total = join(builder, [value for _, _, value in vectors], width)
             totals.append(((n, row, column, channel), total))
-        finish(self.f, self.ranges, self.anchor.reduce, totals, width, known)
+            keep.append(self._kept([t for t in (inside_rows, inside_columns) if t is not None]))
+        finish(self.f, self.ranges, self.start.total, totals, width, known, keep)
+
+    def _within(self, first: Any, offset: int, axis: int) -> tuple[Any, Any]:
+        """A row or column of the result, the last one where it lies outside, and the test of that
+        (None where it can't)."""
+        builder, extent = self.builder, self.node.shape[axis]
+        index = builder.add(first, ir.Constant(I64, offset), flags=("nsw",))
+        if extent % self.t.f.m == 0:
+            return index, None
+        inside = builder.icmp_signed("<", index, ir.Constant(I64, extent))
+        return builder.select(inside, index, ir.Constant(I64, extent - 1)), inside
+
+    def _kept(self, tests: list[Any]) -> Kept | None:
+        if not tests:
+            return None
+        sink = at(self.builder, self.f.scratch, self.t.offsets[3])
+        return Kept(reduce(self.builder.and_, tests), sink)

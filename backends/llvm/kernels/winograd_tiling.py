@@ -87,15 +87,15 @@ class Tiling:
 
     @property
     def offsets(self) -> tuple[int, int, int, int, int]:
-        """Where V, U, M and Y begin in scratch, behind the copied image; and the end."""
-        row = self.tiles[1] * self.f.m**2 * self.width
+        """Where V, U and M begin in scratch, behind the copied image; then where results go that
+        lie outside of it, and the end."""
         weights, sums = max(1, self.kept) * self.u_bytes, self.q * self.count * self.width
-        sizes = (self.q * self.v_step, weights, sums, row)
+        sizes = (self.q * self.v_step, weights, sums, self.width)
         starts = [aligned(self.copy.nbytes, LINE)]
         for size in sizes:
             starts.append(aligned(starts[-1] + size, LINE))
-        v, u, m, y, end = starts
-        return v, u, m, y, end
+        v, u, m, outside, end = starts
+        return v, u, m, outside, end
 
     @property
     def scratch(self) -> int:

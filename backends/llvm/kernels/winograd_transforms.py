@@ -1,5 +1,5 @@
-"""The three transforms of Winograd's minimal filtering in LLVM, between an image and the memory of
-its products: V of inputs, U of weights, and from the sums M the results Y."""
+"""The three transforms of Winograd's minimal filtering in LLVM: between an image and the memory of
+its products V of inputs, U of weights, and from the sums M the results."""
 
 from __future__ import annotations
 
@@ -47,12 +47,11 @@ class Transforms:
     v: Any
     u: Any
     m: Any
-    y: Any
 
     @classmethod
     def of(cls, builder: Any, t: Tiling, scratch: Any) -> Transforms:
         """With all that they need in `scratch`."""
-        return cls(builder, t, *(at(builder, scratch, offset) for offset in t.offsets[:4]))
+        return cls(builder, t, *(at(builder, scratch, offset) for offset in t.offsets[:3]))
 
     def of_block(self, channels: ChannelBlock) -> Transforms:
         """With U of a block of outputs, if those of all are kept."""
@@ -100,8 +99,9 @@ class Transforms:
                      for j in range(3)] for i in range(3)]  # fmt: skip
             self._store(both_ways(t.f.weights, taps, by_rows=True), to, t.u_step)
 
-    def results(self, tile: Any, x: Any, vector: int) -> None:
-        """Y of one tile and vector of channels."""
+    def results(self, tile: Any, vector: int, added: Any) -> Iterator[tuple[int, int, Any]]:
+        """Y of one tile and vector of channels, to each of which something is added: row, column
+        and value, row by row."""
         builder, t = self.builder, self.t
         lanes = ir.VectorType(I32, t.dot.lanes)
         source = at(builder, self.m, times(builder, tile, t.q * t.width))
@@ -115,16 +115,15 @@ class Transforms:
             ]
             for i in range(size)
         ]  # fmt: skip
+        if added is not None:
+            products[1][1] += _Lanes(builder, added)
         inverse = t.f.inverse - 2**32 if t.f.inverse >= 2**31 else t.f.inverse
-        to = at(builder, self.y, times(builder, x, t.f.m * t.width))
         for i, j, result in both_ways(t.f.outputs, products):
             value = result.value
             if inverse != 1:
                 value = builder.mul(value, ir.Constant(lanes, [inverse] * lanes.count))
             bits = t.f.shifts[i] + t.f.shifts[j]
-            value = builder.ashr(value, ir.Constant(lanes, [bits] * lanes.count))
-            place = (i * t.tiles[1] * t.f.m + j) * t.width + vector * nbytes
-            builder.store(value, at(builder, to, place), align=16)
+            yield i, j, builder.ashr(value, ir.Constant(lanes, [bits] * lanes.count))
 
     @contextmanager
     def _tiles(self) -> Iterator[tuple[Any, Any, Any]]:

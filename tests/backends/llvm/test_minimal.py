@@ -28,6 +28,13 @@ def test_filters_are_exact_multiples(f: Filter) -> None:
 
 
 @BOTH
+def test_one_product_is_in_all_results_alike(f: Filter) -> None:
+    made = np.zeros((f.size, f.size), np.int64)
+    made[1, 1] = f.one
+    assert np.array_equal(transformed(f.outputs, list(made)), scales(f))
+
+
+@BOTH
 def test_bounds_are_reached_and_fit(f: Filter) -> None:
     rows = matrix(f.inputs, f.size)
     kernel = np.einsum("ik,jl->ijkl", rows, rows)
