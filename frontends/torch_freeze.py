@@ -10,20 +10,20 @@ from typing import Any
 
 from irc.errors import ModelError
 
+PACKED = ("torch.ao.nn.quantized.modules.", "torch.ao.nn.intrinsic.quantized.")
+DYNAMIC = ("torch.ao.nn.quantized.dynamic.", "torch.ao.nn.intrinsic.quantized.dynamic.")
+FLOAT = ("FloatFunctional", "FXFloatFunctional")
+"""Where the layers of torch's eager quantization are defined, and which there compute in float."""
+
 
 def frozen(module: Any) -> Any:
     """A copy of the module with its fake quantizations at their present scales; the module itself
     where it has none.
 
     Raises `ModelError` for modules of torch's eager quantization after `convert`, whose packed
-    weights can't be exported, and for those that only observe.
+    weights can't be exported, for dynamic ones, and for those that only observe.
     """
-    for name, child in module.named_modules():
-        if type(child).__module__.startswith("torch.ao.nn.quantized.modules"):
-            raise ModelError(
-                f"{name or 'the module'} ({type(child).__name__}) holds packed weights, which"
-                " can't be exported: give the module as it was before convert(), or use PT2E"
-            )
+    _check_packed(module)
     if not any(map(_fakes, module.modules())):
         _check_observers(module)
         return module
@@ -31,6 +31,22 @@ def frozen(module: Any) -> Any:
     for child in filter(_fakes, made.modules()):
         child.forward = _function(child)
     return made
+
+
+def _check_packed(module: Any) -> None:
+    for name, child in module.named_modules():
+        kinds = {base.__module__ for base in type(child).__mro__ if base.__name__ not in FLOAT}
+        called = f"{name or 'the module'} ({type(child).__name__})"
+        if any(kind.startswith(DYNAMIC) for kind in kinds):
+            raise ModelError(
+                f"{called} chooses its scales at run time (dynamic quantization), which can't be"
+                " exported: give the float module, and its data to irc.quantize as calibration"
+            )
+        if any(kind.startswith(PACKED) for kind in kinds):
+            raise ModelError(
+                f"{called} holds packed weights, which can't be exported: give the module as it"
+                " was before convert(), or use PT2E"
+            )
 
 
 def _check_observers(module: Any) -> None:

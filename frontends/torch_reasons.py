@@ -46,6 +46,10 @@ CURES = {
         "gradients that a module takes can't be exported: write the derivative out as operations,"
         " or take it outside"
     ),
+    ("quantized nyi",): (
+        "torch's quantized types can't be exported: give the module as it was before convert(), or"
+        " use PT2E"
+    ),
     (".numpy()",): "compute with torch's functions: what NumPy does, torch.export does not see",
 }
 """Words in what torch says of an error, or types of what it passed by, and the cure."""

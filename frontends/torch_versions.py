@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import traceback
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -30,23 +31,33 @@ def export(torch: Any, module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any
     """`torch.export` as all versions since 2.6 do it: operators as the module calls them."""
     old = not hasattr(torch.export, "default_decompositions")
     call = torch.export.export_for_training if old else torch.export.export
-    with written_in_place(torch, module), attributes_not_examined(), _gradients(torch):
-        return call(module, args, kwargs, dynamic_shapes=dynamic, strict=False)
+    options = {"dynamic_shapes": dynamic, "strict": False}
+    with written_in_place(torch, module), attributes_not_examined(), without_gradients(torch):
+        try:
+            return call(module, args, kwargs, **options)
+        except Exception as error:
+            if not _of_earlier(error):
+                raise
+        torch.compiler.reset()
+        return call(module, args, kwargs, **options)
 
 
 def _version(torch: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in str(torch.__version__).split("+")[0].split(".")[:2])
 
 
-def _gradients(torch: Any) -> AbstractContextManager[None]:
-    """`without_gradients` where that is needed."""
-    return without_gradients(torch) if _version(torch) < (2, 8) else nullcontext()
+def _of_earlier(error: BaseException) -> bool:
+    """Whether torch failed over what it had compiled before, of `flex_attention`: it can't always
+    say why that is not for these arguments."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == "torch._dynamo.guards" for frame in frames)
 
 
 @contextlib.contextmanager
 def without_gradients(torch: Any) -> Iterator[None]:
     """Within, nothing has a gradient: torch refuses buffers that are changed by what has one before
-    2.8. Attention is computed by plain operators all the same."""
+    2.8, and `flex_attention` of it on CPUs. Attention is computed by plain operators all the same.
+    """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -118,14 +129,14 @@ def lowered(torch: Any, program: Any, kept: Collection[str]) -> Any:
     """The program by torch's own decompositions, less those of operators that are `kept`."""
     if hasattr(torch.export, "default_decompositions"):
         table = torch.export.default_decompositions()
-        with _gradients(torch):
+        with without_gradients(torch):
             return program.run_decompositions(
                 {o: f for o, f in table.items() if _name(o) not in kept}
             )
     table = importlib.import_module("torch._decomp").core_aten_decompositions()
     table = {o: f for o, f in table.items() if _name(o) not in kept}
     whole = tuple(_composites(torch, tuple(sorted(kept))))
-    with _gradients(torch):
+    with without_gradients(torch):
         return program.run_decompositions(table, _preserve_ops=whole)
 
 

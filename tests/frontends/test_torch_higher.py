@@ -24,13 +24,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def apart() -> None:
-    """Torch can't always say why it traces `flex_attention` again, of other arguments than before,
-    and fails."""
-    torch.compiler.reset()
-
-
 class Layered(Module):
     """A function of a layer and what is given."""
 
@@ -114,6 +107,13 @@ def windowed(q: Any, k: Any, v: Any) -> Any:
 def test_attention_whose_scores_are_changed(function: Any, heads: int) -> None:
     q, k, v = (reals(2, n, 16, 16, seed=i) for i, n in enumerate((4, heads, heads)))
     agree(function, q, k, v)
+
+
+def test_attention_of_what_is_trained() -> None:
+    def attention(layer: Any, x: Any) -> Any:
+        return flex.flex_attention(layer(x), x, x, score_mod=lambda s, b, h, i, j: s + i - j)
+
+    agree(Layered(attention), reals(1, 2, 8, 4))
 
 
 def test_attention_within_documents_that_come_at_run_time() -> None:

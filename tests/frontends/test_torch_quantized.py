@@ -288,10 +288,12 @@ class Staged(Module):
         super().__init__()
         self.quant = torch.ao.quantization.QuantStub()
         self.conv, self.norm, self.relu = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()
+        self.again, self.sum = nn.Conv2d(8, 8, 1), torch.ao.nn.quantized.FloatFunctional()
         self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 5)
 
     def forward(self, x: Any) -> Any:
         x = self.relu(self.norm(self.conv(self.quant(x))))
+        x = self.sum.add_relu(x, self.again(x))
         return self.head(self.pool(x).flatten(1))
 
 
@@ -321,6 +323,24 @@ def test_eager_training_is_taken_as_it_stands() -> None:
 def test_packed_weights_are_refused() -> None:
     with pytest.raises(ModelError, match=r"holds packed weights.*before convert"):
         irc.from_torch(torch.ao.quantization.convert(eager()), image())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_layers_that_choose_scales_at_run_time_are_refused() -> None:
+    module = nn.Sequential(nn.LSTM(4, 4)).eval()
+    found = torch.ao.quantization.quantize_dynamic(module, {nn.LSTM})
+    with pytest.raises(ModelError, match=r"^0 \(LSTM\) chooses its scales .* as calibration"):
+        irc.from_torch(found, torch.rand(3, 4))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_types_of_quantized_tensors_are_refused() -> None:
+    fx: Any = pytest.importorskip("torch.ao.quantization.quantize_fx")
+    mapping = torch.ao.quantization.get_default_qconfig_mapping("x86")
+    prepared = fx.prepare_fx(net().eval(), mapping, (image(),))
+    prepared(image())
+    with pytest.raises(ModelError, match=r"quantized types can't be exported: .* PT2E"):
+        irc.from_torch(fx.convert_to_reference_fx(prepared), image())
 
 
 def dynamic(module: Any) -> None:
