@@ -28,8 +28,9 @@ POOR = 15.0
 flatter it by some 2 dB."""
 GOOD = 22.0
 """An SQNR in dB that is enough then."""
-WORTH = 2.0
-"""A gain in dB for which something is changed."""
+WORTH = 3.0
+"""A gain in dB for which something is changed: half of the noise. Of samples that calibration saw:
+of 2.1 that EfficientNet-B0 of random weights gained on four of them, others showed 0.4."""
 HOPE = 1.0
 """A gain in dB that must be foreseen for anything to be tried: less comes of it as a rule. Once
 something was, what is left shows anew what others cost."""
