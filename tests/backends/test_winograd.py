@@ -143,6 +143,18 @@ def test_register_tiles_are_as_large_as_takes_few_passes(image: Shape, rows: int
     assert names(drawn, "host")
 
 
+@pytest.mark.usefixtures("wherever_possible")
+def test_chunks_are_as_large_as_the_cache_lets_them() -> None:
+    rng = np.random.default_rng(7)
+    weights = rng.integers(-64, 65, (33, 3, 3, 256)).astype(np.int8)
+    drawn = convolution((14, 14, 256), weights, rng.integers(0, 256, (1, 14, 14, 256), np.uint8))
+    (anchor,) = map(find_anchor, works(schedule(drawn.graph)))
+    assert anchor is not None
+    chunks = {t: tiling(anchor, F4, parse_target(t)).chunk for t in ("znver4", "sapphirerapids")}
+    assert chunks == {"znver4": 64, "sapphirerapids": 128}
+    assert names(drawn, "host")
+
+
 def weights_of(total: int) -> np.ndarray:
     """One channel whose weights are 127 or 0, and sum up to about `total`."""
     made = np.zeros((1, 3, 3, 256), np.int8)

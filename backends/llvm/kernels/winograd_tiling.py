@@ -22,6 +22,8 @@ LINE = 64
 """Bytes between streams that would otherwise fall on one set of the cache."""
 INPUT_BYTES, WEIGHT_BYTES = 512 * 1024, 160 * 1024
 """Transformed inputs of a block and weights of a chunk: parts of the second-level cache."""
+WIDE_WEIGHT_BYTES = 320 * 1024
+"""Weights of a chunk on CPUs with AVX512-VNNI on 64 bytes at once, which have a larger one."""
 FEW_TILES, FEW_WEIGHT_BYTES = 8, 40 * 1024
 """With so few tiles in a block weights are read once only: from the first-level cache."""
 KEPT_BYTES = 320 * 1024
@@ -115,7 +117,10 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
     fits = min(TILES, INPUT_BYTES // (f.size**2 * channels * 2))
     block = max(d for d in range(1, tiles[0] + 1)
                 if tiles[0] % d == 0 and (d == 1 or d * tiles[1] <= fits))  # fmt: skip
-    weight_bytes = FEW_WEIGHT_BYTES if block * tiles[1] <= FEW_TILES else WEIGHT_BYTES
+    wide = kind == "vpdpwssd" and dot.nbytes == 64 and not target.halves
+    weight_bytes = WIDE_WEIGHT_BYTES if wide else WEIGHT_BYTES
+    if block * tiles[1] <= FEW_TILES:
+        weight_bytes = FEW_WEIGHT_BYTES
     chunk = max(c for c in range(step, channels + 1, step)
                 if channels % c == 0
                 and (c == step or f.size**2 * c // 2 * VECTORS * dot.nbytes <= weight_bytes)
