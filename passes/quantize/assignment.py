@@ -95,7 +95,8 @@ def assign(
         elif not sites.states.packed.isdisjoint(group):
             made.give(group, PACKED)
         elif not known.isdisjoint(group):
-            made.stream(group, signal=fed_back.isdisjoint(group))
+            room = HEADROOM if asked.isdisjoint(group) else OUTPUT_HEADROOM
+            made.stream(group, room if fed_back.isdisjoint(group) else None)
             sounds |= set(group)
             curved |= set(group) if not set(fine).isdisjoint(group) else set()
         elif not sites.states.roots.isdisjoint(group):
@@ -145,7 +146,7 @@ class _Types:
         self.give(group, TensorType(DType.I16, (), quant))
         self.narrow.update(self.byte(group))
 
-    def stream(self, group: list[Value], *, signal: bool = False) -> None:
+    def stream(self, group: list[Value], room: float | None = None) -> None:
         """A group of states or signals has 16 bits, and 8, each value its own, where it is read
         so. What comes from outside, and goes round, has powers of two; other signals have as many
         steps as there are."""
@@ -157,8 +158,8 @@ class _Types:
         own = [self.statistics[v] for v in group if v in self.statistics]
         own = own or [self.statistics[p] for p in self.parts(group)]
         inside = not any(isinstance(v, Input | Columns) for v in group)
-        if signal and inside and self.sites.states.roots.isdisjoint(group):
-            quant = choose_wide(own, fills, OUTPUT_HEADROOM)
+        if room is not None and inside and self.sites.states.roots.isdisjoint(group):
+            quant = choose_wide(own, fills, room)
         else:
             quant = state_quant(group, own, fills)
         self.give(group, TensorType(DType.I16, (), quant))

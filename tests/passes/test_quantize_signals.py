@@ -132,10 +132,12 @@ def test_what_logarithms_read_has_16_bits() -> None:
 
 
 def test_signals_have_as_many_steps_as_there_are() -> None:
-    """Inputs, as recorders give them, have powers of two."""
-    quantized = irc.quantize(spectrum(), calibration=sound(0))
-    types = {v.name: v.type for v in quantized.order if v.op == "quantize"}
-    assert types["x.q"].scale == 2.0**-15
-    profile = calibrate(spectrum(), sound(0))
-    largest = max(-profile.values["stft"].low, profile.values["stft"].high)
-    np.testing.assert_allclose(types["stft.q"].scale * DType.I16.max, 1.25 * largest, rtol=1e-3)
+    """Inputs, as recorders give them, have powers of two; what is made of them has a bit for what
+    is louder than all that was heard, but where a logarithm needs it."""
+    for graph, heard, room in ((spectrum(), sound(0), 2.0), (decibels(), tones(0), 1.25)):
+        quantized = irc.quantize(graph, calibration=heard, min_sqnr=0)
+        types = {v.name: v.type for v in quantized.order if v.op == "quantize"}
+        assert types["x.q"].scale == 2.0 ** np.rint(np.log2(types["x.q"].scale))
+        profile = calibrate(graph, heard)
+        largest = max(-profile.values["stft"].low, profile.values["stft"].high)
+        np.testing.assert_allclose(types["stft.q"].scale * DType.I16.max, room * largest, rtol=1e-3)
