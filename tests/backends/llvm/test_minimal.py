@@ -31,7 +31,7 @@ def test_filters_are_exact_multiples(f: Filter) -> None:
 def test_one_product_is_in_all_results_alike(f: Filter) -> None:
     made = np.zeros((f.size, f.size), np.int64)
     made[1, 1] = f.one
-    assert np.array_equal(transformed(f.outputs, list(made)), scales(f))
+    assert np.array_equal(transformed(f.outputs, made.tolist()), scales(f))
 
 
 @BOTH
