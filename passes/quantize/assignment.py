@@ -45,6 +45,8 @@ FINEST = 8
 KEPT, KEPT_OUTSIDE = 1, 3
 """Bits above the largest probability that was measured: a classifier of a thousand classes may be
 surer of data that calibration did not see."""
+WIDE_PROBABILITIES = Quant(2.0**-15)
+"""Their scale in 16 bits, up to 1: other data may be surer."""
 SHARED_RANGE = 0.5
 """A value that others read too gives up its own scale to a concat only if its range is at least
 this share of the concat's."""
@@ -143,6 +145,8 @@ class _Types:
         fills = _fills(self.sites, group, self.statistics)
         room = OUTPUT_HEADROOM if _only_outputs(self.sites, group) else HEADROOM
         quant = choose_wide([self.statistics[p] for p in self.parts(group)], fills, room)
+        if all(p.op == "softmax" for p in self.parts(group)):
+            quant = WIDE_PROBABILITIES
         self.give(group, TensorType(DType.I16, (), quant))
         self.narrow.update(self.byte(group))
 

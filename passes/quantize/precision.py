@@ -3,10 +3,10 @@
 Sums that a norm reads carry a residual stream: each block adds to it, outliers stretch its range,
 and every rounding of it stays. What a softmax reads is exponentiated, so that a step of its scale
 is a relative error. Sums of which only the least is sought, distances, lie close together beside
-what they have in common. Sums over trees are exact but for their last rounding. Kernels that write
-or read such values as i16 cost little; what multiplies with weights keeps 8 bits, and reads an
-8-bit copy. What passes from a layer to the elementwise op behind it stays in registers, where 16
-bits cost nothing.
+what they have in common. Sums over trees are exact but for their last rounding. Probabilities of
+many places are small, and together they count. Kernels that write or read such values as i16 cost
+little; what multiplies with weights keeps 8 bits, and reads an 8-bit copy. What passes from a layer
+to the elementwise op behind it stays in registers, where 16 bits cost nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ FEW_LEVELS = 16
 """Fewer steps of a joint scale than these are too few for a part of an output: of the boxes that
 a detector gives in pixels a step is larger than the probabilities beside them."""
 SUMS = frozenset({"add", "sub"})
+TOTALS = frozenset({"reduce_sum", "reduce_mean"})
 TAILS = SUMS | {"mul", "minimum", "maximum", "prelu"}
 """Elementwise ops that read 16 bits in the kernel of what they read."""
 KERNELS = TAILS | {"conv2d", "linear"}
@@ -68,9 +69,28 @@ def wide_values(
             walk.widen(v)
         elif sites.root[v] is v:
             walk.computed(v)
+    walk.shares()
     for v in sites.graph.outputs:
         walk.joined(v)
     return frozenset(walk.found) | frozenset(passing(sites))
+
+
+def added_up(sites: Sites) -> Iterator[Value]:
+    """Probabilities that are added up, weighted or not, and the weighted ones: most are less than
+    half a step of 8 bits, and all of them together count."""
+
+    def follows(v: Value) -> bool:
+        return sites.moving(v) or (v.op == "mul" and sites.root[v] is v)
+
+    added, shares = set[Value](), set[Value]()
+    for v in reversed(sites.graph.order):
+        if v.op in TOTALS or (v in added and follows(v)):
+            added |= set(v.operands)
+    for v in sites.graph.order:
+        if v.op == "softmax" or (follows(v) and not shares.isdisjoint(v.operands)):
+            shares.add(v)
+            if v in added and not sites.moving(v):
+                yield v
 
 
 def passing(sites: Sites) -> Iterator[Value]:
@@ -133,6 +153,12 @@ class _Walk:
                 return
         for part in (p for o in read for p in self.sites.parts(o)):
             self.widen(part)
+
+    def shares(self) -> None:
+        """Probabilities that are added up, where 8 bits lose too much."""
+        for v in added_up(self.sites):
+            if self.noise(v) < ENOUGH:
+                self.widen(v)
 
     def ranked(self, x: Value) -> None:
         """Sums alone: what a layer computes has as many bits as its place in a row can tell."""

@@ -406,3 +406,27 @@ def test_running_sums_and_quotients(network: Any, least: float) -> None:
         found.append(fixedpoint.dequantize(y, made.outputs[0].type))
     assert sqnr(np.stack(real), np.stack(found)) > least
     agree(made, integers, ["host"])
+
+
+@pytest.mark.parametrize("weighted_first", [False, True])
+def test_places_by_softmax_over_many_are_kept(weighted_first: bool) -> None:
+    """Where a heatmap is, by its mean: most probabilities are below half a step of 8 bits."""
+    x = Input(DType.F32, (1, 4, 20, 20), name="x")
+    flat = Softmax(Reshape(x, (1, 4, 400), name="flat"), 2, name="p")
+    p, at = Reshape(flat, (1, 4, 20, 20), name="map"), const(np.linspace(0, 1, 20), "at")
+    if weighted_first:
+        y = ReduceSum(Mul(p, at, name="weighted"), (2, 3), False, name="y")
+    else:
+        columns = ReduceSum(p, (2,), False, name="columns")
+        y = ReduceSum(Mul(columns, at, name="weighted"), (2,), False, name="y")
+    graph = Graph("place", (x,), (y,), ("y",))
+    data = samples(graph, 6)
+    for sample, column in zip(data, (0, 19, 5, 11, 8, 14), strict=True):
+        sample["x"] *= 2
+        sample["x"][0, :, :, column] += 3
+    quantized = quantize(graph, data[:4])
+    wanted, found = (
+        np.concatenate([evaluate(g, sample)["y"] for sample in data[4:]])
+        for g in (graph, quantized)
+    )
+    assert sqnr(wanted, found) > 30
