@@ -96,6 +96,11 @@ def _cure(missing: Mapping[str, list[str]]) -> str:
         return f"numbers are read out of tensors: {NO_DATA}"
     if any(RANDOM in places for places in missing.values()):
         return "make random numbers an input, or leave them out of evaluation mode"
+    if any("grouped_mm" in op for op in missing):
+        return (
+            "experts sort the tokens that data give them: have each token multiplied by its"
+            " experts' weights, in transformers by model.set_experts_implementation('batched_mm')"
+        )
     return "say them with others, or compute that part outside of the module"
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import irc
 from irc.cli import app
 from irc.errors import ModelError
+from irc.frontends.torch_regions import _cure
 from irc.ops.core import Kernel
 from tests.frontends.torch_peer import (
     Module,
@@ -327,3 +328,7 @@ def test_unsupported_operators_are_listed_with_their_modules() -> None:
     assert "aten._linalg_det (1 (Strange))" in message
     assert "aten.histc (1 (Strange))" in message
     assert "compute that part outside of the module" in message
+
+
+def test_experts_that_sort_tokens_are_told_what_to_do() -> None:
+    assert "batched_mm" in _cure({"aten.histc": ["m"], "transformers.grouped_mm_fallback": ["m"]})
