@@ -73,10 +73,10 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
             raise ModelError(f"{name!r} is TorchScript, which can't be exported: {UNSCRIPTED}")
     args, kwargs = call_arguments(example_inputs)
     try:
-        with _quiet(), torch_versions.masks_not_examined():
+        with _quiet() as said, torch_versions.masks_not_examined():
             frame = frozen(module)
             with watched(frame) as changed:
-                program = _program(frame, args, kwargs, dynamic)
+                program = _program(frame, args, kwargs, dynamic, said)
             join_aliases(program)
             if changed and remembers(frame, args, kwargs):
                 raise ModelError(_state(changed))
@@ -89,9 +89,9 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
         ) from error
 
 
-def _program(module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any:
+def _program(module: Any, args: Any, kwargs: Any, dynamic: Any, said: io.StringIO) -> Any:
     """By torch.export; where data seem to decide, once more with the numbers known that the module
-    holds as buffers."""
+    holds as buffers, and without what was said of the failure."""
     try:
         return torch_versions.export(torch(), module, args, kwargs, dynamic)
     except Exception as error:
@@ -100,6 +100,7 @@ def _program(module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any:
         with known(module) as any_known:
             if not any_known:
                 raise
+            said.truncate(said.seek(0))
             return torch_versions.export(torch(), module, args, kwargs, dynamic)
 
 
@@ -123,8 +124,9 @@ def bare(module: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what torch logs and prints of a failure: its reason goes into our message."""
+def _quiet() -> Iterator[io.StringIO]:
+    """Without what torch logs and prints of a failure: its reason goes into our message. What is
+    printed meanwhile."""
     before, said = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.CRITICAL)
     try:
@@ -135,7 +137,7 @@ def _quiet() -> Iterator[None]:
         ):
             warnings.simplefilter("ignore", FutureWarning)  # torch's, about itself
             warnings.filterwarnings("ignore", r"(?s).*_flat_weights")  # and about its LSTM
-            yield
+            yield said
         sys.stderr.write(said.getvalue())  # the module's own words
     finally:
         logging.disable(before)

@@ -171,6 +171,30 @@ def slice_twice(v: Value) -> Value | None:
     return Slice(x, starts, tuple(a + (n - 1) * s + 1 for a, s, n in entries), steps)
 
 
+def slice_of_part(v: Value) -> Value | None:
+    """A forward slice of a concat that lies within one of its operands.
+
+        (%x: f32[2], %y: f32[3])
+        %c = concat([%x, %y]) {axis = 0} : f32[5]
+        %s = slice(%c) {starts = [3], stops = [5], steps = [1]} : f32[2]
+        ->
+        %s = slice(%y) {starts = [1], stops = [3], steps = [1]} : f32[2]
+    """
+    match v:
+        case Slice(x=Concat(xs=xs, axis=axis)) if v.type.size and v.steps[axis] > 0:
+            first, begin = v.starts[axis], 0
+        case _:
+            return None
+    last = first + (v.shape[axis] - 1) * v.steps[axis]
+    for x in xs:
+        if begin <= first and last < begin + x.shape[axis]:
+            starts = (*v.starts[:axis], first - begin, *v.starts[axis + 1 :])
+            stops = (*v.stops[:axis], last - begin + 1, *v.stops[axis + 1 :])
+            return Slice(x, starts, stops, v.steps)
+        begin += x.shape[axis]
+    return None
+
+
 def concat_one(v: Value) -> Value | None:
     """A concat of a single operand.
 
@@ -235,6 +259,6 @@ def quantize_back(v: Value) -> Value | None:
 
 RULES = (
     same_shape, transpose_nothing, transpose_twice, reshape_twice, move_weights, neutral_operand,
-    clip_nothing, slice_everything, slice_twice, concat_one, concat_of_concat, pad_nothing,
-    quantize_back,
+    clip_nothing, slice_everything, slice_twice, slice_of_part, concat_one, concat_of_concat,
+    pad_nothing, quantize_back,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from irc.types import DType, Shape
 from irc.value import Value
 
 from .. import normal_forms as forms
-from ..builder import check_size
+from ..builder import Builder, check_size
 from ..indexing import (
     front,
     places_along,
@@ -292,9 +292,21 @@ def slice_scatter(node: Node) -> Results:
         start, end = (node.integer(n) if node.has(n) else None for n in ("start", "end"))
         places = list(range(extent))[start : end : node.integer("step")]
     new = build.expand(new, (*x.shape[:axis], len(places), *x.shape[axis + 1 :]))
+    if places and places == list(range(places[0], places[-1] + 1)):
+        return _between(build, x, new, places[0], axis)
     source = np.arange(extent)
     source[places] = extent + np.arange(len(places))
     return forms.gather_axis(build, forms.concat(build, (x, new), axis), source.tolist(), axis)
+
+
+def _between(build: Builder, x: Value, new: Value, start: int, axis: int) -> Value:
+    """A tensor with a new part from `start` on."""
+    end = start + new.shape[axis]
+    none, extent = (0,) * x.type.rank, x.shape[axis]
+    before = (*none[:axis], extent - start, *none[axis + 1 :])
+    behind = (*none[:axis], end, *none[axis + 1 :])
+    ends = forms.crop(build, x, none, before), forms.crop(build, x, behind, none)
+    return forms.concat(build, (ends[0], new, ends[1]), axis)
 
 
 @handles("aten.nonzero", "aten.masked_select", "aten._unique2", "aten.unique_consecutive",

@@ -213,7 +213,13 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
             0, (x[0].argmax(-1) % 5).view(-1, 1).expand(4, 6), x[1], "sum", include_self=False
         ),
     ],
-    "slices": lambda x: x.slice_scatter(torch.zeros(3, 2, 6), 1, 0, 4, 2),
+    "slices": lambda x: [
+        x.slice_scatter(torch.zeros(3, 2, 6), 1, 0, 4, 2),
+        x.slice_scatter(torch.zeros(3, 2, 6), 1, 1, 3),
+        x.slice_scatter(torch.zeros(3, 4, 4), 2, 2),
+        x.slice_scatter(torch.zeros(3, 4, 6), 2),
+        x.slice_scatter(torch.zeros(3, 0, 6), 1, 2, 2),
+    ],
     "diagonal": lambda x: [x.diagonal(1, 1, 2), x.diagonal(-1), torch.diag_embed(x[0])],
     "windows": lambda x: x.unfold(2, 3, 2),
     "around": lambda x: F.pad(x, (1, 2), mode="circular"),

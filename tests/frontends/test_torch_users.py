@@ -282,3 +282,26 @@ def test_a_module_that_changes_its_weights_is_to_be_called_before() -> None:
     module.done = False
     module(x)
     assert irc.from_torch(module, (x,)).output_names == ("output",)
+
+
+class Decoded(Module):
+    """Boxes of a grid by their scores, which are written over in place, as YOLO's are."""
+
+    def forward(self, x: Any) -> Any:
+        y = x.sigmoid()
+        y[..., 0:2] = (y[..., 0:2] * 2 + torch.arange(8.0)[:, None]) * 8
+        y[..., 2:4] = (y[..., 2:4] * 2) ** 2 * torch.tensor([10.0, 13.0])
+        return y
+
+
+def test_what_is_written_in_place_keeps_no_scale_of_its_neighbours() -> None:
+    graph = irc.from_torch(Decoded(), torch.rand(8, 6))
+    (name,) = graph.input_types
+    data = [{name: reals(8, 6, seed=i).numpy()} for i in range(6)]
+    quantized = irc.quantize(graph, calibration=data[:4], progress=lambda _: None)
+    wanted, found = (
+        np.stack([irc.evaluate(g, sample)["output"] for sample in data[4:]])
+        for g in (graph, quantized)
+    )
+    error = np.abs(wanted - found).max((0, 1))
+    assert (error < np.abs(wanted).max((0, 1)) / 50).all()
