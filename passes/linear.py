@@ -8,6 +8,8 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.linear import Linear, MatMul
 from irc.ops.quantization import Dequantize
+from irc.ops.selection import Gather
+from irc.ops.shape import Reshape
 from irc.passes.constants import channels, real, transposed, weights
 from irc.rewrite import Uses
 from irc.value import Value
@@ -36,6 +38,46 @@ def matmul_is_linear(v: Value) -> Value | None:
         case MatMul(a=x, b=w) if w.type.rank == 2 and weights(x) is None:
             turned = transposed(w, (1, 0))
             return None if turned is None else Linear(x, turned)
+    return None
+
+
+def matrix_of_vector(v: Value) -> Value | None:
+    """A constant matrix by one column.
+
+        (%x: f32[2,1])
+        %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[3,2]
+        %y = matmul(%w, %x) : f32[3,1]
+        ->
+        %x.row = reshape(%x) : f32[1,2]
+        %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[3,2]
+        %y.row = linear(%x.row, %w, -) : f32[1,3]
+        %y = reshape(%y.row) : f32[3,1]
+    """
+    match v:
+        case MatMul(a=w, b=x) if w.type.rank == 2 and x.shape[-1:] == (1,):
+            if x.type.size != w.shape[1] or weights(w) is None or weights(x) is not None:
+                return None
+            row = Reshape(x, (1, w.shape[1]), name=f"{x.name}.row")
+            return Reshape(Linear(row, w, None, name=f"{v.name}.row"), v.shape, name=v.name)
+    return None
+
+
+def chosen_columns(v: Value) -> Value | None:
+    """Rows of weights that each take one element as it is.
+
+        (%x: f32[1,3])
+        %w = const [0.0, 0.0, 1.0, 1.0, 0.0, 0.0] : f32[2,3]
+        %y = linear(%x, %w, -) : f32[1,2]
+        ->
+        %y.columns = const [2, 0] : i64[2]
+        %y = gather(%x, %y.columns) {axis = 1} : f32[1,2]
+    """
+    match v:
+        case Linear(x=x, w=Const(quant=None) as w, b=None) if w.type.size:
+            ones = (w.array == 1).sum(1)
+            if np.all(ones == 1) and np.count_nonzero(w.array) == len(w.array):
+                columns = Const(w.array.argmax(1).astype(np.int64), name=f"{v.name}.columns")
+                return Gather(x, columns, x.type.rank - 1, name=v.name)
     return None
 
 
@@ -77,5 +119,5 @@ def add_is_bias(v: Value, uses: Uses) -> Value | None:
     return linear.replace(b=real(old + added, v.type.dtype, name), name=v.name)
 
 
-RULES = (matmul_is_linear,)
+RULES = (matmul_is_linear, matrix_of_vector, chosen_columns)
 USE_RULES = (add_is_bias,)

@@ -197,11 +197,12 @@ def _quant(
         return fixed
     if any(from_outside(sites.graph, p) for p in parts):
         quant = choose_input([statistics[p] for p in parts], fills)
-        compared = any(counted(sites, p) for p in parts)
-        whole = compared and all(statistics[p].whole for p in parts)
-        return whole_steps(quant) if whole else quant
-    seen = sites.seen(parts[0]) if len(parts) == 1 else ()
-    return choose_quant([statistics[p] for p in parts], options, fills, seen)
+    else:
+        seen = sites.seen(parts[0]) if len(parts) == 1 else ()
+        quant = choose_quant([statistics[p] for p in parts], options, fills, seen)
+    compared = any(counted(sites, p) for p in parts)
+    whole = compared and all(statistics[p].whole for p in parts)
+    return whole_steps(quant) if whole else quant
 
 
 def _natural(

@@ -14,9 +14,11 @@ from irc.ops.activation import Clip
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Mul
+from irc.ops.linear import MatMul
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Relation
 from irc.ops.ranking import TopK
 from irc.ops.selection import Gather, Where
+from irc.ops.shape import Reshape
 from irc.ops.truth import Truth
 from irc.ops.unary import Floor
 from irc.types import Array, DType
@@ -173,3 +175,22 @@ def test_a_choice_by_a_comparison_reads_what_its_function_does() -> None:
 
     real, found, _ = told(chosen)
     assert np.abs(real - found).max() < 0.03 * np.abs(real).max()
+
+
+def test_trees_by_matrices() -> None:
+    """As Hummingbird writes them: chosen columns, comparisons, how many of them hold, equality."""
+    sides = np.asarray([[1, 1, 0], [1, -1, 0], [-1, 0, 1], [-1, 0, -1]], np.float32)
+    held = np.asarray([2, 1, 1, 0], np.float32).reshape(4, 1)
+    leaves = np.asarray([[0.3, -1.0, 2.0, 0.7]], np.float32)
+    columns = np.eye(4, dtype=np.float32)[[2, 0, 3]]
+    limits = np.asarray([[500.5], [12.0], [0.25]], np.float32)
+
+    def scores(x: Value) -> Value:
+        chosen = MatMul(Const(columns), Reshape(x, (4, 1)))
+        below = Cast(LessOrEqual(chosen, Const(limits)), DType.F32)
+        reached = Cast(Equal(Const(held), MatMul(Const(sides), below)), DType.F32)
+        return MatMul(Const(leaves), reached)
+
+    rows = ROWS * np.asarray([0.03, 1.0, 1.0, 1e-3], np.float32)
+    real, found, _ = told(scores, rows)
+    assert np.abs(real - found).max() < 0.02
