@@ -21,7 +21,7 @@ CURES = {
     ),
     ("data-dependent", "DataDependent", "_local_scalar_dense"): NO_DATA,
     ("DynamicCache",): "give use_cache=False, or a cache of fixed length in buffers, a static one",
-    ("not a known type", "Unsupported input type"): (
+    ("not a known type", "Unsupported input type", "unhashable type"): (
         "dictionaries, tuples and lists of tensors need no more; a class of your own is made known"
         " by torch.export.register_dataclass"
     ),
