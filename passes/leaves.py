@@ -10,27 +10,33 @@ compared and put into a logarithm, and the sum over all trees of that:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from irc.graph import Graph
+from irc.ops.cast import Cast
 from irc.ops.core import Const
-from irc.ops.elementwise import Add
+from irc.ops.elementwise import Add, Binary
+from irc.ops.logic import Relation
 from irc.ops.quantization import Dequantize, Quantize, constant
+from irc.ops.selection import Gather, Where
 from irc.ops.shape import Reshape
 from irc.ops.trees import MOST_TREES, TreeEnsemble, stored
+from irc.ops.unary import Unary
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
 from irc.types import Array
 from irc.value import Value
 
 MOST_NUMBERS = 1 << 20
-"""In the leaves of a tree, all together."""
-MOST_STEPS = 1 << 17
-"""Nodes that are computed for one tree, for each of its leaves."""
+"""That the leaves of a graph's trees may hold more than before, all together."""
+MOST_WORK = 1 << 27
+"""Numbers that are computed for the leaves of all trees of a graph."""
+CALL = 1 << 10
+"""Numbers that take as long as a call of NumPy."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,23 @@ class Leaves(Pass):
 
 def _into_leaves(graph: Graph) -> Graph:
     """The graph with functions of single trees in their leaves."""
+    cones: dict[TreeEnsemble, Cone] = {}
     source = _sources(graph)
-    known: dict[Value, Value] = {}
-    for tree in dict.fromkeys(source.values()):
-        cone = [v for v in graph.order if source.get(v) is tree and v is not tree]
-        ends = [v for v in cone if v.type.dtype is tree.type.dtype and _ends(graph, v, source)]
-        numbers = sum(v.type.size for v in ends) * tree.leaves.shape[0]
-        if numbers <= MOST_NUMBERS and len(cone) * tree.leaves.shape[0] <= MOST_STEPS:
-            known.update(zip(ends, _results(tree, cone, ends), strict=True))
-    return rebuild(graph, lambda v, made: known.get(v, made))
+    for v, tree in source.items():
+        cone = cones.setdefault(tree, Cone(tree))
+        if v is not tree:
+            cone.order.append(v)
+            if v.type.dtype is tree.type.dtype and _ends(graph, v, source):
+                cone.ends.append(v)
+    known = _known(cones.values())
+    trees: dict[Value, TreeEnsemble] = {}
+
+    def looked_up(v: Value, made: Value) -> Value:
+        if isinstance(made, TreeEnsemble):
+            trees[v] = made
+        return _with_leaves(trees[source[v]], known[v], v) if v in known else made
+
+    return rebuild(graph, looked_up)
 
 
 def _sources(graph: Graph) -> Mapping[Value, TreeEnsemble]:
@@ -81,70 +95,153 @@ def _ends(graph: Graph, v: Value, source: Mapping[Value, TreeEnsemble]) -> bool:
     return v in graph.outputs or any(u not in source for u in graph.users[v])
 
 
-def _results(tree: TreeEnsemble, cone: list[Value], ends: list[Value]) -> Iterator[Value]:
-    """The ends of what is computed of a tree, as the tree with other leaves."""
-    leaves = constant(tree.leaves, "leaves").array + constant(tree.bias, "bias").array
-    rows: list[list[Array]] = [[] for _ in ends]
-    for leaf in leaves:
-        arrays: dict[Value, Array] = {tree: leaf.reshape(tree.shape).astype(np.float32)}
-        for v in cone:
-            arrays[v] = _computed(v, arrays)
-        for row, v in zip(rows, ends, strict=True):
-            row.append(arrays[v].reshape(-1))
-    for row, v in zip(rows, ends, strict=True):
-        bias = Const(np.zeros(v.type.size, np.float32))
-        made = tree.replace(leaves=Const(np.stack(row)), bias=bias, name=v.name)
-        yield made if made.shape == v.shape else Reshape(made, v.shape, name=v.name)
+def _known(cones: Iterable[Cone]) -> dict[Value, Array]:
+    """What ends are for each leaf, of as many trees as there is time and room for; a function
+    that is no number for one of the leaves stays, rows may never come there."""
+    work, numbers, known = MOST_WORK, MOST_NUMBERS, dict[Value, Array]()
+    for cone in cones:
+        more = max(cone.numbers - cone.tree.leaves.type.size, 0)
+        if not cone.ends or cone.work > work or more > numbers:
+            continue
+        work, numbers = work - cone.work, numbers - more
+        results = cone.results()
+        if all(np.isfinite(found).all() for found in results):
+            known.update(zip(cone.ends, results, strict=True))
+    return known
 
 
-def _computed(v: Value, arrays: Mapping[Value, Array]) -> Array:
-    """A value of a cone."""
-    return np.asarray(v.call(lambda o: o.array if isinstance(o, Const) else arrays[o]))
+def _with_leaves(tree: TreeEnsemble, rows: Array, v: Value) -> Value:
+    """The tree with `rows` [L,K] in its leaves, in the place of v."""
+    bias = Const(np.zeros(v.type.size, np.float32))
+    made = tree.replace(leaves=Const(rows), bias=bias, name=v.name)
+    return made if made.shape == v.shape else Reshape(made, v.shape, name=v.name)
+
+
+@dataclass(frozen=True)
+class Cone:
+    """What depends on one tree alone, operands first, and those of it that others read."""
+
+    tree: TreeEnsemble
+    order: list[Value] = field(default_factory=list)
+    ends: list[Value] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Of leaves."""
+        return self.tree.leaves.shape[0]
+
+    @property
+    def numbers(self) -> int:
+        """How many are in the new leaves."""
+        return sum(v.type.size for v in self.ends) * self.count
+
+    @property
+    def together(self) -> bool:
+        """Whether all leaves can be rows of one array."""
+        return all(map(_by_rows, self.order))
+
+    @property
+    def work(self) -> int:
+        """What it takes to compute them, in numbers."""
+        calls = 1 if self.together else self.count
+        return sum(v.type.size * self.count + CALL * calls for v in self.order)
+
+    def results(self) -> list[Array]:
+        """The ends for each leaf, [leaves, elements]."""
+        t = self.tree
+        leaves = constant(t.leaves, "leaves").array + constant(t.bias, "bias").array
+        parts = [leaves] if self.together else np.split(leaves, self.count)
+        found = [self.computed(part.astype(np.float32)) for part in parts]
+        return [np.concatenate(rows) for rows in zip(*found, strict=True)]
+
+    def computed(self, leaves: Array) -> list[Array]:
+        """The same for some leaves [n,K]."""
+        arrays: dict[Value, Array] = {self.tree: leaves}
+
+        def known(o: Value) -> Array:
+            return o.array if isinstance(o, Const) else arrays[o]
+
+        with np.errstate(all="ignore"):
+            for v in self.order:
+                if isinstance(v, Reshape) and len(leaves) > 1:
+                    arrays[v] = known(v.x).reshape(-1, *v.shape[1:])
+                else:
+                    arrays[v] = np.asarray(v.call(known))
+        return [arrays[v].reshape(len(leaves), -1) for v in self.ends]
+
+
+def _by_rows(v: Value) -> bool:
+    """Whether a node does to each of several rows, along its first axis, what it does to one."""
+    if isinstance(v, Gather):
+        return isinstance(v.x, Const) and v.axis == 0 and v.indices.shape[:1] == (1,)
+    if isinstance(v, Reshape):
+        return v.x.shape[:1] == v.shape[:1] == (1,)
+    if not isinstance(v, Unary | Binary | Relation | Where | Cast) or v.shape[:1] != (1,):
+        return False
+    return all(o.type.rank == v.type.rank or isinstance(o, Const) for o in v.operands)
 
 
 def _summed(graph: Graph) -> Graph:
     """The graph with sums of trees over the same rows, that nothing else reads, as ensembles."""
+    sums, trees = _sums(graph), dict[Value, TreeEnsemble]()
 
     def together(v: Value, made: Value) -> Value:
-        if not isinstance(made, Add) or any(graph.uses(o) != 1 for o in v.operands):
+        if isinstance(made, TreeEnsemble):
+            trees[v] = made
+        terms = sums.get(v, [])
+        if len(terms) < 2 or sum(t.roots.shape[1] for t in terms) > MOST_TREES:
             return made
-        return _together(made.a, made.b, made) or made
+        total = _joined([trees[t] for t in terms], v.name)
+        return total if total.shape == v.shape else Reshape(total, v.shape, name=v.name)
 
     return rebuild(graph, together)
 
 
-def _together(a: Value, b: Value, total: Value) -> Value | None:
-    """The sum of two ensembles as one; None of anything else."""
-    first, second = (v.x if isinstance(v, Reshape) else v for v in (a, b))
-    if not (isinstance(first, TreeEnsemble) and isinstance(second, TreeEnsemble)):
-        return None
-    alike = first.x is second.x and first.shape == second.shape and a.shape == b.shape
-    trees = first.roots.shape[1] + second.roots.shape[1]
-    if not alike or first.roots.shape[0] != second.roots.shape[0] or trees > MOST_TREES:
-        return None
-    made = _joined(first, second).replace(name=total.name)
-    return made if made.shape == total.shape else Reshape(made, total.shape, name=total.name)
+def _sums(graph: Graph) -> Mapping[Value, list[TreeEnsemble]]:
+    """The ensembles that values are sums of, of values that are no part of a larger sum."""
+    found: dict[Value, list[TreeEnsemble]] = {}
+    for v in graph.order:
+        if isinstance(v, TreeEnsemble):
+            found[v] = [v]
+        if not isinstance(v, Add | Reshape):
+            continue
+        if any(o not in found or graph.uses(o) != 1 for o in v.operands):
+            continue
+        if isinstance(v, Reshape):
+            found[v] = found.pop(v.x)
+        elif v.a.shape == v.b.shape and _alike(found[v.a][0], found[v.b][0]):
+            found[v] = [*found.pop(v.a), *found.pop(v.b)]
+    return found
 
 
-def _joined(a: TreeEnsemble, b: TreeEnsemble) -> TreeEnsemble:
-    """The trees of both: nodes are numbered on, and leaves behind them."""
+def _alike(a: TreeEnsemble, b: TreeEnsemble) -> bool:
+    """Whether two ensembles can be one."""
+    return a.x is b.x and a.shape == b.shape and a.roots.shape[0] == b.roots.shape[0]
 
-    def both(field: str, axis: int = 0) -> Array:
-        parts = (constant(getattr(t, field), "trees").array for t in (a, b))
-        return np.concatenate(list(parts), axis)
 
-    def numbered(field: str, axis: int) -> Array:
-        (n, m), leaves = (t.feature.shape[0] for t in (a, b)), a.leaves.shape[0]
-        of_a, of_b = (
-            constant(getattr(t, field), "trees").array.astype(np.int64) for t in (a, b)
+def _joined(trees: Sequence[TreeEnsemble], name: str) -> TreeEnsemble:
+    """All trees in one ensemble: nodes are numbered on, and leaves behind them."""
+    counts = np.asarray([(t.feature.shape[0], t.leaves.shape[0]) for t in trees])
+    first = np.cumsum(counts, 0) - counts
+
+    def arrays(name: str) -> list[Array]:
+        return [constant(getattr(t, name), "trees").array for t in trees]
+
+    def numbered(name: str, axis: int) -> Const:
+        nodes = counts[:, 0]
+        to_leaf = first[:, 1] + nodes.sum() - nodes
+        parts = (
+            whole.astype(np.int64) + np.where(whole < n, node, leaf)
+            for whole, n, node, leaf in zip(arrays(name), nodes, first[:, 0], to_leaf, strict=True)
         )
-        of_a = np.where(of_a < n, of_a, of_a + m)
-        of_b = np.where(of_b < m, of_b + n, of_b + n + leaves)
-        return stored(np.concatenate([of_a, of_b], axis))
+        return Const(stored(np.concatenate(list(parts), axis)))
 
-    bias = constant(a.bias, "bias").array + constant(b.bias, "bias").array
+    def all_of(name: str) -> Const:
+        return Const(np.concatenate(arrays(name)))
+
+    bias = np.asarray(np.sum(arrays("bias"), 0, np.float64), np.float32)
     return TreeEnsemble(
-        a.x, Const(stored(both("feature").astype(np.int64))), Const(both("threshold")),
-        Const(both("inclusive")), Const(both("missing")), Const(numbered("children", 0)),
-        Const(numbered("roots", 1)), Const(both("leaves")), Const(bias), max(a.depth, b.depth),
+        trees[0].x, Const(stored(np.concatenate(arrays("feature")).astype(np.int64))),
+        all_of("threshold"), all_of("inclusive"), all_of("missing"), numbered("children", 0),
+        numbered("roots", 1), all_of("leaves"), Const(bias), max(t.depth for t in trees), name=name,
     )  # fmt: skip

@@ -98,9 +98,10 @@ class TreeEnsemble(Value):
             constant(v, "trees") for v in trees
         )
         at = _in_integers(threshold.array, inclusive.array, feature.array, x.type)
-        largest, offset = (float(np.abs(c.array).max(initial=0)) for c in (leaves, bias))
+        told = _told(children.array, roots.array, leaves.array, bias.array, self.depth, result)
+        largest, offset = (float(np.abs(a).max(initial=0)) for a in (told, bias.array))
         unit = max(largest / LARGEST_LEAF, offset / LARGEST_BIAS, float(np.finfo(np.float32).tiny))
-        stored = np.rint(leaves.array.astype(np.float64) / unit).astype(np.int16)
+        stored = np.rint(told / unit).astype(np.int16)
         added = np.rint(bias.array.astype(np.float64) / unit).astype(np.int32)
         m, s = fixedpoint.multiplier(unit / result.scale)
         return QTreeEnsemble(
@@ -265,6 +266,57 @@ def _walked(
         way = beyond(x[rows, feature[node]], node).astype(np.int64)
         at = np.where(at < count, children[node, way], at)
     return np.asarray(at - count)
+
+
+def _told(
+    children: Array, roots: Array, leaves: Array, bias: Array, depth: int, result: TensorType
+) -> Array:
+    """The leaves, f64 [L,K], where some exceed the result's whole range no larger than it can
+    tell: a tree's leaf beyond this, with the least that the other trees add, is as good as there.
+    A step more than the range is kept, so that what was beyond it remains so when rounded."""
+    leaves, dtype = leaves.astype(np.float64), result.dtype
+    low, high = ((end - result.zero) * result.scale for end in (dtype.min - 1, dtype.max + 1))
+    if not np.abs(leaves).max(initial=0) > high - low or not np.isfinite(leaves).all():
+        return leaves
+    groups, (count, columns) = len(roots), leaves.shape
+    added = bias.astype(np.float64).reshape(groups, 1, columns)
+    limits = []
+    for sign, end in ((1, high), (-1, -low)):  # the upper limit; the lower one, mirrored
+        least = _least(children, sign * leaves, depth)[roots]
+        most = np.maximum(end - sign * added - _others(least), least)
+        limits.append(sign * _largest(children, roots, most, count, depth))
+    upper, lower = limits
+    reached = lower <= upper
+    return np.where(reached, np.clip(leaves, np.minimum(lower, upper), upper), 0.0)
+
+
+def _others(given: Array) -> Array:
+    """The sums [G,T,K] of all trees but each; of none by a difference, which large ones spoil."""
+    before, behind = (np.cumsum(a, 1)[:, :-1] for a in (given, given[:, ::-1]))
+    zero = np.zeros_like(given[:, :1])
+    rest = np.concatenate([behind[:, ::-1], zero], 1)
+    return np.asarray(np.concatenate([zero, before], 1) + rest)
+
+
+def _least(children: Array, leaves: Array, depth: int) -> Array:
+    """The least number [nodes + L, K] that is reached from each node or leaf."""
+    nodes = len(children)
+    found = np.concatenate([np.full((nodes, leaves.shape[1]), np.inf), leaves])
+    for _ in range(depth):
+        found[:nodes] = found[children].min(1)
+    return found
+
+
+def _largest(children: Array, roots: Array, given: Array, count: int, depth: int) -> Array:
+    """Of what was `given` to each root [G,T,K] the largest that comes to each leaf [L,K]; -inf
+    where no tree does."""
+    nodes = len(children)
+    found = np.full((nodes + count, given.shape[2]), -np.inf)
+    np.maximum.at(found, roots.reshape(-1), given.reshape(-1, given.shape[2]))
+    for _ in range(depth):
+        for side in children.T:
+            np.maximum.at(found, side, found[:nodes])
+    return found[nodes:]
 
 
 def _scales(x: TensorType, feature: Array) -> tuple[Array, Array]:
