@@ -31,6 +31,8 @@ class Gather(Moving):
         if indices.dtype not in (DType.I32, DType.I64) or indices.quant is not None:
             raise TypeCheckError(f"indices must be i32 or i64, they are {indices}")
         extent = x.shape[self.axis]
+        if not extent and indices.size:
+            raise TypeCheckError(f"axis {self.axis} of {x} is empty, there is nothing to select")
         if isinstance(self.indices, Const):
             a = self.indices.array
             if a.size and not (-extent <= a.min() and a.max() < extent):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import irc
-from irc.errors import CompileError
+from irc.errors import CompileError, ParseError
 from irc.graph import Graph, evaluate
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
@@ -52,3 +52,18 @@ def test_outputs_without_elements_are_refused(shape: Shape) -> None:
     assert evaluate(graph, {"x": np.zeros(shape, np.float32)})["y"].size == 0
     with pytest.raises(CompileError, match='output "y": has no elements'):
         irc.quantize(graph, [{"x": np.zeros(shape, np.float32)}])
+
+
+@pytest.mark.parametrize(
+    ("op", "said"),
+    [
+        ("reduce_max(%x) {axes = [0], keepdims = false} : f32[3]", "nothing has no maximum"),
+        ("reduce_mean(%x) {axes = [0], keepdims = false} : f32[3]", "nothing has no mean"),
+        ("argmax(%x) {axis = 0, keepdims = false, select_last = false} : i64[3]", "is empty"),
+        ("gather(%x, %i) {axis = 0} : f32[2,3]", "axis 0 .* is empty, there is nothing to select"),
+    ],
+)
+def test_what_nothing_has_not_is_refused(op: str, said: str) -> None:
+    text = f"graph @none(%x: f32[0,3], %i: i64[2]) {{\n  %y = {op}\n  return %y\n}}"
+    with pytest.raises(ParseError, match=f"^line 2: .*{said}"):
+        irc.parse(text)
