@@ -1,5 +1,5 @@
-"""Any function of one 16-bit value: results for every 64th, and straight lines between; or, where
-these are too far off, a result for each."""
+"""Any function of one 16-bit value: results for every 64th or 16th, and straight lines between; or,
+where these are too far off, a result for each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Loops, clamp, elementwise, load
 from irc.ops.core import Const
-from irc.ops.quantization import Bounds, check_bounds, full_range, need_quantized
+from irc.ops.quantization import Bounds, check_bounds, constant, full_range, need_quantized
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, op
 
-INTERVAL = 6
-"""An entry stands for every 2^6 steps of the value."""
-ENTRIES = (1 << 16 - INTERVAL) + 1
 VALUES = 1 << 16
+INTERVALS = (6, 4)
+"""An entry stands for every 2^6 steps of the value, or for every 2^4."""
+ENTRIES = tuple((VALUES >> k) + 1 for k in INTERVALS)
 LARGEST = 1 << 22
 """Entries are held within this, far beyond any result, so that 32 bits hold all on the way."""
 NEAR = 0.25
@@ -28,11 +28,12 @@ NEAR = 0.25
 
 @op("interpolate")
 class Interpolate(Value):
-    """Equation (8) for 16 bits. With `d = x - min`, `j = d >> 6` and `f = d & 63`:
+    """Equation (8) for 16 bits. With `d = x - min`, `j = d >> k` and `f = d & (2^k - 1)`:
 
-        y = clamp((64 * T[j] + (T[j+1] - T[j]) * f + 2^(5+bits)) >> (6 + bits))
+        y = clamp((2^k * T[j] + (T[j+1] - T[j]) * f + 2^(k-1+bits)) >> (k + bits))
 
-    T i32[1025] holds results in units of `2^-bits`, the zero point among them.
+    T i32[1025], for k = 6, or i32[4097], for k = 4, holds results in units of `2^-bits`, the zero
+    point among them.
     """
 
     x: Value
@@ -48,8 +49,9 @@ class Interpolate(Value):
         need_quantized("x", self.x.type)
         if self.x.type.dtype is not DType.I16:
             raise TypeCheckError(f"x must be i16, it is {self.x.type}")
-        if self.table.shape != (ENTRIES,) or self.table.type.dtype is not DType.I32:
-            raise TypeCheckError(f"the table must be i32[{ENTRIES}], it is {self.table.type}")
+        if self.table.type not in [TensorType(DType.I32, (n,)) for n in ENTRIES]:
+            known = " or ".join(f"i32[{n}]" for n in ENTRIES)
+            raise TypeCheckError(f"the table must be {known}, it is {self.table.type}")
         if isinstance(self.table, Const) and np.abs(self.table.array).max() > LARGEST:
             raise TypeCheckError(f"entries of the table exceed {LARGEST}")
         if not 0 <= self.bits <= 16:
@@ -57,53 +59,60 @@ class Interpolate(Value):
         check_bounds(self.clamp, self.dtype)
         return TensorType(self.dtype, self.x.shape, self.quant)
 
+    @property
+    def interval(self) -> int:
+        """k."""
+        return INTERVALS[ENTRIES.index(self.table.shape[0])]
+
     def evaluate(self, x: Array, table: Array) -> Array:
         """The formula."""
-        d = x.astype(np.int64) - DType.I16.min
+        k, d = self.interval, x.astype(np.int64) - DType.I16.min
         wide = table.astype(np.int64)
-        low, rise = wide[d >> INTERVAL], np.diff(wide)[d >> INTERVAL]
-        total = (low << INTERVAL) + rise * (d & _MASK) + _half(self.bits)
-        y = np.clip(total >> (INTERVAL + self.bits), *self.clamp)
+        low, rise = wide[d >> k], np.diff(wide)[d >> k]
+        total = (low << k) + rise * (d & (1 << k) - 1) + (1 << k - 1 + self.bits)
+        y = np.clip(total >> (k + self.bits), *self.clamp)
         return np.asarray(y, self.dtype.numpy)
 
     def loops(self) -> Loops:
         """Two loads and a multiplication per element."""
 
+        k = self.interval
+
         def value(*i: Expr) -> Expr:
             d = load(self.x, *i).cast(DType.I32) - DType.I16.min
-            at = (d >> INTERVAL).cast(DType.I64)
+            at = (d >> k).cast(DType.I64)
             low, high = load(self.table, at), load(self.table, at + 1)
-            total = low * (1 << INTERVAL) + (high - low) * (d & _MASK) + _half(self.bits)
-            return clamp(total >> (INTERVAL + self.bits), *self.clamp).cast(self.dtype)
+            total = low * (1 << k) + (high - low) * (d & (1 << k) - 1) + (1 << k - 1 + self.bits)
+            return clamp(total >> (k + self.bits), *self.clamp).cast(self.dtype)
 
         return elementwise(self.shape, value)
-
-
-_MASK = (1 << INTERVAL) - 1
-
-
-def _half(bits: int) -> int:
-    return 1 << (INTERVAL + bits - 1)
 
 
 def interpolated(
     x: Value, f: Callable[[Array], Array], result: TensorType, what: str
 ) -> Interpolate:
-    """`f`, reals to reals, of the 16-bit `x`; raises `IRCError` where straight lines miss it."""
+    """`f`, reals to reals, of the 16-bit `x`, by the fewest results that are near enough; raises
+    `IRCError` where straight lines miss it."""
+    every = np.arange(VALUES)
+    exact = np.clip(_at(f, x.type, every) / result.scale + result.zero, *full_range(result))
+    off = np.inf
+    for k in INTERVALS:
+        made = _lines(x, f, result, k)
+        found = made.evaluate(every + DType.I16.min, constant(made.table, "table").array)
+        off = (float(np.abs(found - exact).max()) - 0.5) * 2.0 ** (8 - result.dtype.bits)
+        if off <= NEAR:
+            return made
+    raise IRCError(f"{what}: straight lines between the results for {ENTRIES[-1]} of the values of"
+                   f" %{x.name} miss it by {off:.1f} steps of 8 bits")  # fmt: skip
+
+
+def _lines(x: Value, f: Callable[[Array], Array], result: TensorType, k: int) -> Interpolate:
+    """The lines between every 2^k-th result."""
     bits = 8 if result.dtype.bits == 8 else 4
-    units = _at(f, x.type, np.arange(ENTRIES) << INTERVAL) / result.scale + result.zero
-    held = np.clip(np.rint(units * 2.0**bits), -LARGEST, LARGEST)
-    table = Const(held.astype(np.int32))
+    units = _at(f, x.type, np.arange((VALUES >> k) + 1) << k) / result.scale + result.zero
+    table = Const(np.clip(np.rint(units * 2.0**bits), -LARGEST, LARGEST).astype(np.int32))
     quant = fixedpoint.quant_of(result)
-    made = Interpolate(x, table, bits, full_range(result), result.dtype, quant)
-    every = np.arange(1 << 16)
-    exact = np.clip(_at(f, x.type, every) / result.scale + result.zero, *made.clamp)
-    found = made.evaluate(every + DType.I16.min, table.array)
-    off = (float(np.abs(found - exact).max()) - 0.5) * 2.0 ** (8 - result.dtype.bits)
-    if off > NEAR:
-        raise IRCError(f"{what}: straight lines between the results for {ENTRIES} of the values of"
-                       f" %{x.name} miss it by {off:.1f} steps of 8 bits")  # fmt: skip
-    return made
+    return Interpolate(x, table, bits, full_range(result), result.dtype, quant)
 
 
 @op("lookup_wide")
@@ -151,10 +160,11 @@ def followed(
 def straightness(f: Callable[[Array], Array], x: TensorType) -> float:
     """How far straight lines are off anywhere, as a share of the function's range; infinite where
     it has none."""
-    entries = _at(f, x, np.arange(ENTRIES) << INTERVAL)
-    exact = _at(f, x, np.arange(1 << 16))
+    k, every = INTERVALS[0], np.arange(VALUES)
+    at = np.arange(ENTRIES[0]) << k
+    exact = _at(f, x, every)
     span = float(np.ptp(exact))
-    lines = np.interp(np.arange(1 << 16), np.arange(ENTRIES) << INTERVAL, entries)
+    lines = np.interp(every, at, _at(f, x, at))
     return float(np.abs(lines - exact).max()) / span if 0 < span < np.inf else np.inf
 
 

@@ -208,7 +208,8 @@ def requantize(draw: Draw) -> Sample:
 @sample("interpolate")
 def interpolate(draw: Draw) -> Sample:
     x = operand(draw, "x", shape(draw, 0, 4), (DType.I16,))
-    table = Const(array(draw, DType.I32, (ENTRIES,), (-LARGEST, LARGEST)), name="table")
+    count = pick(draw, ENTRIES)
+    table = Const(array(draw, DType.I32, (count,), (-LARGEST, LARGEST)), name="table")
     dtype = pick(draw, RESULTS)
     bounds, q = clamp(draw, dtype), quant(draw, dtype)
     return sample_of(Interpolate(x.value, table, integer(draw, 0, 16), bounds, dtype, q), x)

@@ -15,7 +15,13 @@ from irc.errors import IRCError, TypeCheckError
 from irc.ops import activation as ops
 from irc.ops import functions, logic, prelu, unary
 from irc.ops.core import Const, Input
-from irc.ops.interpolate import interpolated, straightness
+from irc.ops.interpolate import (
+    Interpolate,
+    WideLookup,
+    followed,
+    interpolated,
+    straightness,
+)
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Lookup, Requantize
 from irc.types import Array, DType, Quant, Shape, TensorType
@@ -249,6 +255,34 @@ def test_functions_of_16_bits_are_within_a_step_of_8(op: Any, target: DType) -> 
     steps = steps_off(made, {x: q.astype(np.int16)}, expected).max()
     assert steps <= (1 if target.bits == 8 else 64)
     assert straightness(fn, x.type) < 1 / 1024
+
+
+@pytest.mark.parametrize(
+    ("op", "reach", "entries"),
+    [
+        (ops.Sigmoid, 128, 1025),
+        (ops.Sigmoid, 256, 4097),
+        (ops.Tanh, 256, 4097),
+        (ops.Tanh, 1000, 65536),
+        (unary.Sqrt, 1, 65536),
+    ],
+)
+@pytest.mark.parametrize("target", [DType.U8, DType.I16])
+def test_tables_have_as_few_entries_as_do(
+    op: Any, reach: float, entries: int, target: DType
+) -> None:
+    """The steeper a function is for its operand's steps, the more."""
+    x, q = every_word(reach / 32767)
+    fn = op(real_input("x", x.shape)).fn
+    with np.errstate(invalid="ignore"):
+        expected = np.nan_to_num(fn(q * x.type.scale))
+    scale = 2 / 255 if target is DType.U8 else 2.0**-15
+    result = TensorType(target, x.shape, Quant(scale, 128 if target is DType.U8 else 0))
+    made = followed(x, fn, result, "f")
+    assert isinstance(made, Interpolate | WideLookup)
+    assert made.table.type.size == entries
+    near = steps_off(made, {x: q.astype(np.int16)}, expected.clip(-1, 1 - 2.0**-15)).max()
+    assert near <= (1 if target is DType.U8 else 0.25 * 256 + 1)
 
 
 def test_functions_that_lines_miss_are_refused() -> None:
