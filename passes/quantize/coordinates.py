@@ -68,10 +68,11 @@ def _whole(s: Statistics) -> bool:
 
 
 def counted(sites: Sites, v: Value) -> bool:
-    """Whether a value, or what it is moved to, is compared or becomes a whole number: categories
-    and thresholds, which must not lie beside those of calibration."""
+    """Whether a value, a function of it or what it is moved to, is compared or becomes a whole
+    number: categories and thresholds, which must not lie beside those of calibration."""
     for u in sites.graph.users[v]:
         whole = u.op == "cast" and u.type.dtype in (DType.I32, DType.I64)
+        whole = whole or (sites.root[u] is v and is_float(u) and sites.tells(u))
         if whole or u.op in COUNTING or (sites.moving(u) and counted(sites, u)):
             return True
     return False

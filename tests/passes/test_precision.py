@@ -9,7 +9,7 @@ import pytest
 from irc import driver, edge, fixedpoint
 from irc.errors import IRCError
 from irc.graph import Graph, evaluate
-from irc.ops.activation import HardSwish, Sigmoid
+from irc.ops.activation import Clip, HardSwish, Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input, Kernel
@@ -21,7 +21,7 @@ from irc.ops.prelu import PRelu
 from irc.ops.ranking import ArgMax, ArgMin, TopK
 from irc.ops.reduce import ReduceMean, ReduceSum
 from irc.ops.resize import ResizeNearest
-from irc.ops.selection import Where
+from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp, Log
@@ -398,14 +398,12 @@ def test_running_sums_and_quotients(network: Any, least: float) -> None:
     rng = np.random.default_rng(0)
     feeds = [{"x": rng.normal(size=x.shape).astype(np.float32)} for _ in range(16)]
     made = driver.integerize(quantize(graph, feeds[:12]))
-    real, found = [], []
-    for feed in feeds[12:]:
-        real.append(evaluate(graph, feed)["y"])
-        integers = edge.to_integers(made.input_types, feed)[0]
-        y = evaluate(made, integers)["y"]
-        found.append(fixedpoint.dequantize(y, made.outputs[0].type))
+    integers = [edge.to_integers(made.input_types, feed)[0] for feed in feeds[12:]]
+    real = [evaluate(graph, feed)["y"] for feed in feeds[12:]]
+    ys = (evaluate(made, feed)["y"] for feed in integers)
+    found = [fixedpoint.dequantize(y, made.outputs[0].type) for y in ys]
     assert sqnr(np.stack(real), np.stack(found)) > least
-    agree(made, edge.to_integers(made.input_types, feeds[0])[0], ["host"])
+    agree(made, integers[-1], ["host"])
 
 
 @pytest.mark.parametrize("weighted_first", [False, True])
@@ -430,3 +428,16 @@ def test_places_by_softmax_over_many_are_kept(weighted_first: bool) -> None:
         for g in (graph, quantized)
     )
     assert sqnr(wanted, found) > 30
+
+
+def test_rows_chosen_by_a_function_of_an_input_are_those_of_reals() -> None:
+    """What is scaled, clamped and truncated to a place in a table has as many places as it has."""
+    x = Input(DType.F32, (4, 16), name="x")
+    rows = Const(np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32))
+    at = Cast(Clip(Mul(x, Const(np.asarray(10, np.float32))), 0.0, 99.0), DType.I64)
+    graph = Graph("g", (x,), (Gather(rows, at, 0).replace(name="y"),), ("y",))
+    rng = np.random.default_rng(1)
+    feeds = [{"x": rng.uniform(0, 10, x.shape).astype(np.float32)} for _ in range(12)]
+    made = quantize(graph, feeds[:8])
+    off = [np.abs(evaluate(made, f)["y"] - evaluate(graph, f)["y"]).max(2) for f in feeds[8:]]
+    assert np.mean(np.stack(off) > 0.1) < 0.01
