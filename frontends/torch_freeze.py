@@ -10,10 +10,23 @@ from typing import Any
 
 from irc.errors import ModelError
 
-PACKED = ("torch.ao.nn.quantized.modules.", "torch.ao.nn.intrinsic.quantized.")
-DYNAMIC = ("torch.ao.nn.quantized.dynamic.", "torch.ao.nn.intrinsic.quantized.dynamic.")
+CURE = "which can't be exported: give the module as it was before convert(), or use PT2E"
+REFUSED = (
+    (
+        ("torch.ao.nn.quantized.dynamic.", "torch.ao.nn.intrinsic.quantized.dynamic."),
+        "chooses its scales at run time (dynamic quantization), which can't be exported: give the"
+        " float module, and its data to irc.quantize as calibration",
+    ),
+    (
+        ("torch.ao.nn.quantized.modules.", "torch.ao.nn.intrinsic.quantized."),
+        f"holds packed weights, {CURE}",
+    ),
+    (("torch.ao.nn.quantized.modules",), f"makes or takes torch's quantized tensors, {CURE}"),
+)
+"""Where the layers of torch's eager quantization are defined, and what is wrong with them; the
+first that a module holds is told."""
 FLOAT = ("FloatFunctional", "FXFloatFunctional")
-"""Where the layers of torch's eager quantization are defined, and which there compute in float."""
+"""Those that compute in float."""
 
 
 def frozen(module: Any) -> Any:
@@ -34,19 +47,11 @@ def frozen(module: Any) -> Any:
 
 
 def _check_packed(module: Any) -> None:
-    for name, child in module.named_modules():
-        kinds = {base.__module__ for base in type(child).__mro__ if base.__name__ not in FLOAT}
-        called = f"{name or 'the module'} ({type(child).__name__})"
-        if any(kind.startswith(DYNAMIC) for kind in kinds):
-            raise ModelError(
-                f"{called} chooses its scales at run time (dynamic quantization), which can't be"
-                " exported: give the float module, and its data to irc.quantize as calibration"
-            )
-        if any(kind.startswith(PACKED) for kind in kinds):
-            raise ModelError(
-                f"{called} holds packed weights, which can't be exported: give the module as it"
-                " was before convert(), or use PT2E"
-            )
+    for places, wrong in REFUSED:
+        for name, child in module.named_modules():
+            kinds = (b.__module__ for b in type(child).__mro__ if b.__name__ not in FLOAT)
+            if any(kind.startswith(places) for kind in kinds):
+                raise ModelError(f"{name or 'the module'} ({type(child).__name__}) {wrong}")
 
 
 def _check_observers(module: Any) -> None:

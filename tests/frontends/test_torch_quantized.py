@@ -326,6 +326,15 @@ def test_packed_weights_are_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_what_makes_quantized_tensors_is_refused() -> None:
+    """Without layers that hold packed weights, too."""
+    from_ = torch.ao.nn.quantized
+    module = nn.Sequential(from_.Quantize(0.1, 3, torch.quint8), from_.DeQuantize(), nn.ReLU())
+    with pytest.raises(ModelError, match=r"^0 \(Quantize\) makes or takes .* before convert"):
+        irc.from_torch(module.eval(), torch.rand(3, 4))
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_layers_that_choose_scales_at_run_time_are_refused() -> None:
     module = nn.Sequential(nn.LSTM(4, 4)).eval()
     found = torch.ao.quantization.quantize_dynamic(module, {nn.LSTM})
