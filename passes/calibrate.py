@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from zipfile import BadZipFile
@@ -171,6 +171,18 @@ class Profile:
         """Raise `DataError` unless the profile was taken of exactly this graph."""
         if self.graph_hash != graph_hash(graph):
             raise _another(graph)
+
+    def of_another(self, before: Graph, after: Graph, made: Mapping[Value, Value]) -> Profile:
+        """What is known of a graph `before` as that of another one: `made` says what became of
+        values, which compute the same."""
+        old, new = keys(before), keys(after)
+        names = {old[v]: new[m] for v, m in made.items() if v in old and m in new}
+        return replace(
+            self,
+            graph_hash=graph_hash(after),
+            values={names[k]: s for k, s in self.values.items() if k in names},
+            layers={names[k]: m for k, m in self.layers.items() if k in names},
+        )
 
     def units_of(self, graph: Graph) -> Mapping[str, Array]:
         """The units; raises `DataError` where the graph's inputs have other columns."""

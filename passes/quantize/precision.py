@@ -11,8 +11,11 @@ to the elementwise op behind it stays in registers, where 16 bits cost nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from irc.ops.core import Input
 from irc.ops.cumulative import CumSum
@@ -21,10 +24,10 @@ from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
 from irc.ops.trees import TreeEnsemble
 from irc.ops.unary import Reciprocal
-from irc.passes.calibrate import Statistics
+from irc.passes.calibrate import SMALLEST, Statistics
 from irc.passes.pointwise import is_clamp
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import LEVELS, fitted, signal_to_noise
+from irc.passes.quantize.scales import LEVELS, Histogram, fitted, rounded, signal_to_noise
 from irc.passes.quantize.sites import Sites, given, is_float
 from irc.value import Value
 
@@ -140,18 +143,31 @@ class _Walk:
                 self.widen(part)
 
     def computed(self, v: Value) -> None:
-        """Running sums, and what they sum up; quotients with what they divide. A product with a
-        reciprocal is one."""
+        """Running sums and what they sum up, of which each rounding stays; dividends and divisors
+        where 8 bits lose too much. A product with a reciprocal is a quotient."""
         match v:
             case CumSum(x=Mul(a=a, b=b) as x):
-                read: tuple[Value, ...] = (v, x, a, b)
+                self.widen_all(v, x, a, b)
             case CumSum(x=x):
-                read = (v, x)
-            case Div(a=a, b=b) | Mul(a=a, b=Reciprocal() as b) | Mul(a=Reciprocal() as b, b=a):
-                read = (a, b)
-            case _:
-                return
-        for part in (p for o in read for p in self.sites.parts(o)):
+                self.widen_all(v, x)
+            case Div(a=a, b=b):
+                self.widen_all(*(p for p in self.known(a) if self.loses(self.noise(p))))
+                self.widen_all(*(p for p in self.known(b) if self.loses(self.relative_noise(p))))
+            case Mul(a=a, b=Reciprocal() as b) | Mul(a=Reciprocal() as b, b=a):
+                parts = self.known(a) + self.known(b)
+                self.widen_all(*(p for p in parts if self.loses(self.noise(p))))
+
+    def known(self, v: Value) -> list[Value]:
+        """What a value is made of, as far as it is quantized."""
+        return [p for p in self.sites.parts(v) if p in self.statistics]
+
+    def loses(self, decibels: float) -> bool:
+        """Whether 8 bits of such an SQNR are too few."""
+        return self.all or decibels < ENOUGH
+
+    def widen_all(self, *read: Value) -> None:
+        """Mark values, whatever they are made of."""
+        for part in (p for v in read for p in self.sites.parts(v)):
             self.widen(part)
 
     def shares(self) -> None:
@@ -190,6 +206,14 @@ class _Walk:
         """The step of a value in 8 bits."""
         s = self.statistics[v]
         return (max(s.high, 0.0) - min(s.low, 0.0)) / LEVELS
+
+    def relative_noise(self, v: Value) -> float:
+        """The SQNR in dB of 1 / v, if 8 bits are off by the same share everywhere."""
+        h = Histogram.merged([self.statistics[v]])
+        real = rounded(h.centres, fitted([self.statistics[v]], self.options))
+        off = np.abs(real - h.centres) / np.maximum(np.abs(h.centres), SMALLEST)
+        mean = np.average(np.minimum(off, 1.0) ** 2, weights=h.counts)
+        return -10 * math.log10(mean) if mean > 0 else math.inf
 
     def noise(self, v: Value) -> float:
         """The SQNR in dB of a value in 8 bits."""

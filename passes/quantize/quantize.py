@@ -16,12 +16,12 @@ from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Batch, Source, batches
 from irc.passes.moments import LayerMoments
 from irc.passes.quantize.assignment import Scales, assign
-from irc.passes.quantize.coordinates import compared_inputs, coordinates
+from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.logarithms import before_logarithms
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.quotients import by_reciprocals
+from irc.passes.quantize.quotients import by_reciprocals, measured_too, settled
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.signals import fine_inputs
@@ -63,7 +63,8 @@ def quantize(
     elif chosen.min_sqnr:
         raise DataError("min_sqnr is measured on samples: a calibration profile has none")
     data.check(graph)
-    write = Writing(sites, data, chosen)
+    graph, data = settled(graph, data, chosen)
+    write = Writing(Sites(graph), data, chosen)
     made, done = _made(write, samples, rescues=not noise)
     doubtful = [] if noise else doubts(graph, data.samples, data.feeds)
     noted(made, [*pixels(graph, data.feeds), *doubtful, *done])
@@ -117,7 +118,6 @@ class Writing:
             v for v in self.sites.graph.inputs if self.names[v] in self.profile.fine
         ]
         found += coordinates(self.sites, self.options)
-        found += compared_inputs(self.sites, self.statistics, self.options)
         found += before_logarithms(self.sites, self.statistics, self.options)
         return list(dict.fromkeys(found))
 
@@ -170,9 +170,11 @@ def measured(
 ) -> Profile:
     """What samples tell of a graph's values."""
     graph, names = sites.graph, keys(sites.graph)
+    more = measured_too(sites)
+    seen = {**more, **sites.visible}
     with bar("calibrate") as shown:
         found = calibrate(
-            graph, samples, sites.observed, progress or shown, sites.visible,
+            graph, samples, sites.observed | more.keys(), progress or shown, seen,
             layers=list(filter(weighted, graph.order)) if options.measures_layers else (),
         )  # fmt: skip
     statistics = {v: found.values[names[v]] for v in sites.observed}

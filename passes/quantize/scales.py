@@ -189,14 +189,18 @@ def _best(h: Histogram, ranges: list[tuple[float, float]]) -> tuple[float, float
 
 def squared_error(h: Histogram, quant: Quant) -> float:
     """Sum of squared rounding and saturation errors of what is seen of the elements."""
-    scale, zero = quant.tensor_scale, quant.zero
-    q = np.clip(np.rint(h.centres / scale) + zero, 0, LEVELS)
-    real = (q - zero) * scale
+    real = rounded(h.centres, quant)
     if not h.seen:
         return float(np.sum(h.counts * (real - h.centres) ** 2))
     with np.errstate(all="ignore"):
         errors = sum((f(real) - f(h.centres)) ** 2 for f in h.seen)
     return float(np.sum(h.counts * np.where(np.isfinite(errors), errors, 0.0)))
+
+
+def rounded(real: Array, quant: Quant) -> Array:
+    """What reals are in a u8 quantization."""
+    scale, zero = quant.tensor_scale, quant.zero
+    return np.asarray((np.clip(np.rint(real / scale) + zero, 0, LEVELS) - zero) * scale)
 
 
 def signal_to_noise(parts: Sequence[Statistics], quant: Quant) -> float:

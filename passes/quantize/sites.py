@@ -182,9 +182,16 @@ class Sites:
 
     def tells(self, reader: Value) -> bool:
         """Whether of a value's function only booleans or whole numbers remain."""
-        if reader in self.fused:
-            return all(map(self.tells, self.graph.users[reader]))
-        return not is_float(reader)
+        return reader in self._telling
+
+    @cached_property
+    def _telling(self) -> frozenset[Value]:
+        found: set[Value] = set()
+        for v in reversed(self.graph.order):
+            fused = v in self.fused
+            if found.issuperset(self.graph.users[v]) if fused else not is_float(v):
+                found.add(v)
+        return frozenset(found)
 
     def read_narrow(self, v: Value) -> bool:
         """Whether an op reads a value that takes no 16 bits."""

@@ -16,6 +16,7 @@ from irc.ops.core import Const, Input, Kernel
 from irc.ops.cumulative import CumSum
 from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear, MatMul
+from irc.ops.logic import Less
 from irc.ops.normalization import LayerNorm
 from irc.ops.prelu import PRelu
 from irc.ops.ranking import ArgMax, ArgMin, TopK
@@ -24,7 +25,7 @@ from irc.ops.resize import ResizeNearest
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
-from irc.ops.unary import Exp, Log
+from irc.ops.unary import Exp, Log, Reciprocal, Sqrt
 from irc.passes.quantize import quantize
 from irc.passes.quantize.assignment import probabilities
 from irc.passes.quantize.equalize import equalized
@@ -441,3 +442,91 @@ def test_rows_chosen_by_a_function_of_an_input_are_those_of_reals() -> None:
     made = quantize(graph, feeds[:8])
     off = [np.abs(evaluate(made, f)["y"] - evaluate(graph, f)["y"]).max(2) for f in feeds[8:]]
     assert np.mean(np.stack(off) > 0.1) < 0.01
+
+
+def rows(count: int, empty: float, seed: int = 0) -> list[dict[str, Array]]:
+    """Rows of which some are padding."""
+    rng = np.random.default_rng(seed)
+    made = rng.normal(size=(count, 8, DEPTH)).astype(np.float32)
+    made[rng.random(made.shape[:2]) < empty] = 0
+    return [{"x": x} for x in made]
+
+
+def by_norm(x: Value) -> Value:
+    squares = ReduceSum(Mul(x, x), (1,), True)
+    return Div(x, Add(Sqrt(squares), const(1e-8, "eps")))
+
+
+def by_root(x: Value) -> Value:
+    return Div(x, Sqrt(Add(ReduceSum(Mul(x, x), (1,), True), const(1e-12, "eps"))))
+
+
+def by_deviation(x: Value) -> Value:
+    off = Sub(x, ReduceMean(x, (1,), True))
+    return Div(off, Add(Sqrt(ReduceMean(Mul(off, off), (1,), True)), const(1e-6, "eps")))
+
+
+def times_reciprocal(x: Value) -> Value:
+    squares = ReduceSum(Mul(x, x), (1,), True)
+    return Mul(x, Reciprocal(Add(Sqrt(squares), const(1e-8, "eps"))))
+
+
+@pytest.mark.parametrize("network", [by_norm, by_root, by_deviation, times_reciprocal])
+@pytest.mark.parametrize("seen", [0.3, 0.02])
+def test_rows_of_zeros_over_their_norms(network: Any, seen: float) -> None:
+    """Of a row of zeros the reciprocal is a hundred million, and no one needs it."""
+    x = Input(DType.F32, (8, DEPTH), name="x")
+    graph = Graph("g", (x,), (network(x).replace(name="y"),), ("y",))
+    data = rows(24, seen) + rows(6, 0.3, 1)
+    made = quantize(graph, data[:24])
+    wanted, found = (
+        np.stack([evaluate(g, feed)["y"] for feed in data[24:]]) for g in (graph, made)
+    )
+    assert sqnr(wanted, found) > 32
+
+
+def test_a_divisor_of_many_paths_is_computed_once() -> None:
+    """A function of one value in which each step reads the one before twice."""
+    x = Input(DType.F32, (4, DEPTH), name="x")
+    y = Input(DType.F32, (4, DEPTH), name="y")
+    divisor: Value = Exp(Mul(Mul(y, y), const(-0.1, "slow")))
+    for i in range(40):
+        divisor = Add(Mul(const(0.5, f"h{i}"), Mul(divisor, divisor)), const(0.1, f"c{i}"))
+    graph = Graph("g", (x, y), (Div(x, divisor, name="q"),), ("q",))
+    made = quantize(graph, samples(graph, 4))
+    assert len(made.order) < 250
+    branches = Where(Less(y, const(0.0, "zero")), Exp(y), Add(Exp(y), const(0.5, "half")))
+    graph = Graph("g", (x, y), (Div(x, branches, name="q"),), ("q",))
+    quantize(graph, samples(graph, 4))
+
+
+def test_what_is_divided_keeps_8_bits_where_these_are_enough() -> None:
+    """A layer's result that is divided, and read by another layer too."""
+    x = Input(DType.F32, (1, STEPS, DEPTH), name="x")
+    h = linear(x, DEPTH, "h", 0)
+    divided = Div(h, Add(Sigmoid(linear(x, DEPTH, "g", 1)), const(0.5, "half")), name="divided")
+    y = Add(linear(divided, DEPTH, "a", 2), linear(h, DEPTH, "b", 3), name="y")
+    graph = Graph("g", (x,), (y,), ("y",))
+    data = samples(graph, 12)
+    made = quantize(graph, data[:8])
+    types = {v.name: v.type.dtype for v in made.order if v.op == "quantize"}
+    assert types["h.q"] is DType.U8
+    wanted, found = (
+        np.stack([evaluate(g, feed)["y"] for feed in data[8:]]) for g in (graph, made)
+    )
+    assert sqnr(wanted, found) > 30
+
+
+@pytest.mark.parametrize("written", [Div, lambda a, d: Mul(a, Reciprocal(d))])
+def test_divisors_may_overflow(written: Any) -> None:
+    """The reciprocal of an exponential that leaves single precision is zero."""
+    x = Input(DType.F32, (1, LENGTH, DEPTH), name="x")
+    divisor = Add(Exp(Mul(linear(x, DEPTH, "k", 1), const(-60.0, "much"))), const(1.0, "one"))
+    y = linear(written(x, divisor), DEPTH, "y", 0)
+    graph = Graph("g", (x,), (y,), ("y",))
+    data = samples(graph, 6)
+    made = quantize(graph, data[:4])
+    wanted, found = (
+        np.stack([evaluate(g, feed)["y"] for feed in data[4:]]) for g in (graph, made)
+    )
+    assert sqnr(wanted, found) > 20
