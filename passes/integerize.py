@@ -34,7 +34,7 @@ from irc.ops.truth import QCompare, Truth
 from irc.passes.computing import Computing, over, placeholder
 from irc.passes.conversions import moved_constant
 from irc.passes.intervals import output_type
-from irc.passes.pointwise import apply, is_clamp, roots
+from irc.passes.pointwise import evaluated, is_clamp, roots
 from irc.passes.quantize.complete import Islands
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
@@ -219,7 +219,14 @@ class _Work:
     def comparison(self, v: Relation, kind: CompareKind) -> Value:
         """Two reals compared: their integers, where these have one scale; or one with constants."""
         a, b = (self.forms[o] or o for o in v.operands)
+        if (a.type.dtype, a.type.quant) != (b.type.dtype, b.type.quant):
+            a, b = (_real(o) for o in (a, b))
         unknown = [o for o in (a, b) if o.type.dtype.is_float]
+        many = [o for o in (a, b) if o.type.quant is not None and o.type.quant.axis is not None]
+        if many:
+            self.problems.append(f"{v.op} %{v.name}: compares %{many[0].name}, which has a scale"
+                                 " for each channel: quantize it with one")  # fmt: skip
+            return placeholder(v.type)
         if len(unknown) == 1 and isinstance(c := unknown[0], Const):
             first = c is a
             return QCompare.with_constant(kind, b if first else a, c, first=first, name=v.name)
@@ -238,11 +245,19 @@ class _Work:
         return self.computing.compute(q.x, q.type, single=q.single)
 
 
+def _real(v: Value) -> Value:
+    """The reals that constant integers stand for."""
+    if isinstance(v, Const) and v.type.quant is not None:
+        return Const(fixedpoint.dequantize(v.array, v.type), name=v.name)
+    return v
+
+
 def predicate_table(v: Value, root: Value, source: TensorType) -> Array:
-    """Equation (8) for a function to booleans or whole numbers: a result for each integer."""
+    """Equation (8) for a function to booleans or whole numbers: a result for each integer. What
+    lies on a threshold tells one from another, so that reals are what they are in the graph."""
     q = np.arange(source.dtype.min, source.dtype.max + 1)
     with np.errstate(all="ignore"):
-        found = apply(v, root, fixedpoint.dequantize(q, source.with_shape(q.shape), DType.F64))
+        found = evaluated(v, root, fixedpoint.dequantize(q, source.with_shape(q.shape)))
     return np.broadcast_to(found, q.shape).astype(v.type.dtype.numpy)
 
 

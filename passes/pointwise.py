@@ -70,12 +70,17 @@ def roots(order: Iterable[Value], stop: Callable[[Value], bool]) -> dict[Value, 
 
 def apply(v: Value, root: Value, real: Array) -> Array:
     """`v` as a function of its root, in float64, elementwise over any array of reals."""
-    known: dict[Value, Array] = {root: real}
-    _fill(v, known)
-    return known[v]
+    return _filled(v, {root: real}, _compute)
 
 
-def _fill(v: Value, known: dict[Value, Array]) -> None:
+def evaluated(v: Value, root: Value, real: Array) -> Array:
+    """The same as the graph computes it, in its own dtypes: reals of single precision."""
+    return _filled(v, {root: real}, _evaluate)
+
+
+def _filled(
+    v: Value, known: dict[Value, Array], compute: Callable[[Value, list[Array]], Array]
+) -> Array:
     stack = [v]
     while stack:
         top = stack[-1]
@@ -85,7 +90,14 @@ def _fill(v: Value, known: dict[Value, Array]) -> None:
             continue
         stack.pop()
         if top not in known:
-            known[top] = _compute(top, [known[o] for o in top.operands])
+            known[top] = compute(top, [known[o] for o in top.operands])
+    return known[v]
+
+
+def _evaluate(v: Value, operands: list[Array]) -> Array:
+    if isinstance(v, Const):
+        return v.array.reshape(())
+    return np.asarray(v.evaluate(*operands))
 
 
 def _compute(v: Value, operands: list[Array]) -> Array:

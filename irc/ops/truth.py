@@ -85,12 +85,16 @@ class QCompare(Value):
         cls, relation: CompareKind, x: Value, c: Const, *, first: bool, name: str = ""
     ) -> QCompare:
         """A quantized value and real constants (the `first` operand, or the second): the integers
-        on the same side of each as the reals that they stand for."""
-        steps = np.clip(c.array.astype(np.float64) / x.type.scale, -FARTHEST, FARTHEST)
-        up = (relation == "le") == first
-        rounded = np.rint(steps) if relation == "eq" else np.ceil(steps) if up else np.floor(steps)
+        on the same side of each as the reals of single precision that they stand for. A constant
+        that no integer stands for equals none."""
+        scale, real = x.type.scale, c.array.astype(np.float32)
+        steps = np.clip(real.astype(np.float64) / scale, -FARTHEST, FARTHEST)
+        nearest, up = np.rint(steps), (relation == "le") == first
+        on_grid = (nearest * scale).astype(np.float32) == real
+        beside = np.ceil(steps) if up else np.floor(steps)
         never = FARTHEST * (1 if first else -1)
-        whole = np.where(np.isnan(c.array), never, rounded).astype(np.int32)
+        other = np.where(np.isnan(real) | (relation == "eq"), never, beside)
+        whole = np.where(on_grid, nearest, other).astype(np.int32)
         bound = Const(whole, Quant(x.type.scale), name=c.name)
         a, b = (bound, x) if first else (x, bound)
         return cls(a, b, relation, 1, 1, name=name)

@@ -11,7 +11,7 @@ import numpy as np
 from irc.ops.columns import Columns
 from irc.ops.core import Input
 from irc.passes.calibrate import Statistics
-from irc.passes.quantize.coordinates import counted
+from irc.passes.quantize.coordinates import compared_inputs, counted
 from irc.passes.quantize.feedback import feedback
 from irc.passes.quantize.logarithms import poor
 from irc.passes.quantize.masks import INVISIBLE
@@ -87,7 +87,8 @@ def assign(
     wide = wide_values(sites, statistics, options)
     fed_back = feedback(sites)
     asked = frozenset(fine)
-    fine = {*fine, *fed_back}
+    told = compared_inputs(sites, statistics, options)
+    fine = {*fine, *fed_back, *told}
     known = signals(sites, statistics, options, fine) | fed_back
     sounds, curved, followed = set[Value](), set[Value](), set[Value]()
     compared = columns(sites, options)
@@ -111,8 +112,13 @@ def assign(
         else:
             made.types.update(made.byte(group))
     curved = {
-        v for v in curved if sites.follows(v) and (v in asked or sites.straight(v, made.types[v]))
-    }
+        v for v in curved
+        if sites.follows(v) and (
+            v in asked
+            or sites.straight(v, made.types[v])
+            or (v in told and poor(sites, v, statistics, options))
+        )
+    }  # fmt: skip
     for v in sites.graph.order:
         if isinstance(v, Columns):
             made.types[v.x] = v.outside(made.types[v])

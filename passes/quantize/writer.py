@@ -103,7 +103,8 @@ class Writer:
             return v.map_operands(lambda o: self.moved(o, v, new))
         # Tables, factors, slopes, weights of taps and the parameters of norms take reals.
         if self.sites.root[v] is not v:
-            return v.map_operands(lambda o: self.inner(o, v, new))
+            made = v.map_operands(lambda o: self.inner(o, v, new))
+            return made.map_operands(lambda o: self.compared(o, v))
         if isinstance(v, TreeEnsemble):
             made = v.map_operands(lambda o: self.read(o, v, new))
             return made.on_grid(self.scales.read_by(v, v.x, self.sites))
@@ -161,7 +162,7 @@ class Writer:
         if not isinstance(o, Const) or not o.type.dtype.is_float:
             return self.read(o, reader, new)
         if from_reals(reader):
-            return o
+            return self.compared(o, reader)
         if o in precise_operands(reader):
             return constant(o, state_constant(o.array))
         array = self.sites.seen_as(o, reader)
@@ -169,6 +170,17 @@ class Writer:
         if self.scales.types.get(reader, reader.type).dtype is DType.I16:
             return constant(o, TensorType(DType.I16, o.shape, symmetric(max(-low, high))))
         return constant(o, TensorType(DType.U8, o.shape, asymmetric(low, high)))
+
+    def compared(self, o: Value, reader: Value) -> Value:
+        """A constant that values are to equal, rounded as these are; whole numbers are not."""
+        if not isinstance(o, Const) or reader.op != "equal":
+            return o
+        others = [x for x in reader.operands if x in self.scales.types]
+        parts = [self.statistics.get(p) for x in others for p in self.sites.parts(x)]
+        if not parts or all(s is not None and s.whole for s in parts):
+            return o
+        scale = self.scales.read_by(reader, others[0], self.sites).scale
+        return Const((np.rint(o.array / scale) * scale).astype(o.array.dtype), name=o.name)
 
     def moved(self, o: Value, result: Value, new: Mapping[Value, Value]) -> Value:
         """An operand of a moving op; it takes the scale of the result."""

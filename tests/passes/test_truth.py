@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import irc
 from irc.driver import integerize
+from irc.errors import CompileError
 from irc.graph import Graph, evaluate
 from irc.ops.activation import Clip
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Mul
-from irc.ops.linear import MatMul
+from irc.ops.elementwise import Add, Mul
+from irc.ops.linear import Linear, MatMul
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Relation
+from irc.ops.quantization import Dequantize
 from irc.ops.ranking import TopK
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Reshape
 from irc.ops.truth import Truth
-from irc.ops.unary import Floor
-from irc.types import Array, DType
+from irc.ops.unary import Abs, Floor, Log, Sqrt
+from irc.passes.quantize.writer import pair
+from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 
 X = np.random.default_rng(0).uniform(-2, 2, (5, 8)).astype(np.float32)
@@ -194,3 +198,89 @@ def test_trees_by_matrices() -> None:
     rows = ROWS * np.asarray([0.03, 1.0, 1.0, 1e-3], np.float32)
     real, found, _ = told(scores, rows)
     assert np.abs(real - found).max() < 0.02
+
+
+TENTHS = (0.05, 0.1, 0.15, 0.35)
+"""Constants, most of which single precision has a step off what a scale of 0.05 makes."""
+
+
+@pytest.mark.parametrize("relation", [Less, LessOrEqual, Equal])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    "limits", [[TENTHS], [[0.06, 0.123, -0.01, 900.0]], *TENTHS, 0.123]
+)
+@pytest.mark.parametrize("dtype", [DType.U8, DType.I16])
+def test_constants_are_what_they_are_in_the_graph(
+    relation: type[Relation], first: bool, limits: Any, dtype: DType
+) -> None:
+    """Reals of a QDQ graph, of single precision, lie on constants or beside them."""
+    x = Input(DType.F32, (40, 4), name="x")
+    steps = np.arange(-20, 20)[:, None] + np.zeros(4)
+    read = pair(x, TensorType(dtype, (), Quant(float(np.float32(0.05)), 100)), "x")
+    c = Const(np.asarray(limits, np.float32))
+    y = (relation(c, read) if first else relation(read, c)).replace(name="y")
+    graph = Graph("told", (x,), (y,), ("y",))
+    feed = {"x": (steps * np.float32(0.05)).astype(np.float32)}
+    library = irc.compile(graph, backend="reference")
+    np.testing.assert_array_equal(evaluate(graph, feed)["y"], library(feed)["y"])
+
+
+def test_rounded_reals_equal_rounded_constants() -> None:
+    """A sum is as near to a constant as its steps allow; whole numbers are equal or not."""
+    sums = np.asarray([[0.31, -0.77, 1.23, 0.05]], np.float32)
+    x, z = (Input(DType.F32, (1, 4), name=n) for n in "xz")
+    y = Equal(Add(x, z, name="s"), Const(sums), name="y")
+    graph = Graph("told", (x, z), (y,), ("y",))
+    rng = np.random.default_rng(0)
+    feeds = [
+        {"x": a, "z": sums - a}
+        for a in rng.choice(np.asarray([-1, -0.5, 0.25, 0.5, 1.5], np.float32), (20, 1, 4))
+    ]
+    quantized = irc.quantize(graph, feeds)
+    found = np.concatenate([evaluate(quantized, feed)["y"] for feed in feeds])
+    assert found.mean() > 0.3
+    real, whole, _ = told(lambda v: Equal(v, scalar(10.5)), np.minimum(ROWS, 20))
+    assert not real.any()
+    assert not whole.any()
+
+
+def test_constants_of_a_scale_for_each_channel_are_compared() -> None:
+    x = Input(DType.F32, (5, 3), name="x")
+    scales = Quant((0.1, 0.2, 0.4), 0, 1)
+    c = Dequantize(Const(np.asarray([[1, 2, 100]], np.uint8), scales, name="c"))
+    read = pair(x, TensorType(DType.U8, (), Quant(0.25, 100)), "x")
+    graph = Graph("told", (x,), (Less(read, c, name="y"),), ("y",))
+    feed = {"x": np.linspace(-9, 9, 15).reshape(5, 3).astype(np.float32)}
+    library = irc.compile(graph, backend="reference")
+    np.testing.assert_array_equal(evaluate(graph, feed)["y"], library(feed)["y"])
+
+
+def test_values_of_a_scale_for_each_channel_are_named() -> None:
+    x, z = (Input(DType.F32, (5, 3), name=n) for n in "xz")
+    many = pair(x, TensorType(DType.U8, (5, 3), Quant((0.1, 0.2, 0.4), 0, 1)), "x")
+    one = pair(z, TensorType(DType.U8, (), Quant(0.25, 100)), "z")
+    graph = Graph("told", (x, z), (Less(many, one, name="y"),), ("y",))
+    with pytest.raises(CompileError, match=r"less %y: compares %x\S*, which has a scale for each"):
+        integerize(graph)
+
+
+@pytest.mark.parametrize(("function", "wide"), [(Sqrt, False), (Log, True)])
+def test_functions_of_what_is_compared_have_16_bits_where_8_are_too_few(
+    function: Any, wide: bool
+) -> None:
+    """Which are a table of 65,536 where lines between some of its entries are far off."""
+    x = Input(DType.F32, (4, 16), name="x")
+    near = function(Add(Abs(x), scalar(1e-3)))
+    chosen = Where(Equal(x, scalar(0.0)), scalar(0.0), near)
+    w = Const(np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32) / 4)
+    graph = Graph("g", (x,), (Linear(chosen, w, None, name="y"),), ("y",))
+    rng = np.random.default_rng(1)
+    data = rng.normal(size=(16, 4, 16)) * (rng.random((16, 4, 16)) > 0.3)
+    feeds = [{"x": a.astype(np.float32)} for a in data]
+    quantized = irc.quantize(graph, feeds[:12])
+    integer = integerize(quantized)
+    assert (max(v.type.size for v in integer.order) > 10_000) == wide
+    wanted, found = (
+        np.stack([evaluate(g, f)["y"] for f in feeds[12:]]) for g in (graph, quantized)
+    )
+    assert np.square(found - wanted).sum() < 1e-2 * np.square(wanted).sum()
