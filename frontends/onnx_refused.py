@@ -14,10 +14,7 @@ _OPTIONAL = "optional values are not supported, only tensors"
 _RANDOM = "random numbers have no place in inference"
 _TRAINING = "it is part of training; export the model for inference"
 _CODEC = "files are decoded outside of a net"
-_VECTORS = "support vectors are no network"
-_MISSING = (
-    "no integer stands for a missing value; fill in the columns before they go into the network"
-)
+_VECTORS = "the votes of support vectors are no network; their regressor is taken"
 _LAYOUT = (
     "onnxruntime wrote this for one kind of CPU; optimize to its extended level at most, or give"
     " the model as it was before"
@@ -40,8 +37,7 @@ REASONS: Mapping[str, str] = {
     ),
     **dict.fromkeys(("Adagrad", "Adam", "Gradient", "Momentum"), _TRAINING),
     "ImageDecoder": _CODEC,
-    "Imputer": _MISSING,
-    **dict.fromkeys(("SVMClassifier", "SVMRegressor"), _VECTORS),
+    "SVMClassifier": _VECTORS,
 }  # fmt: skip
 """By the operator's name."""
 

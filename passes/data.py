@@ -235,7 +235,8 @@ def _checked(v: Input, array: Array, index: int) -> Array:
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise DataError(f"input {v.name}: dtype {array.dtype} given, numbers are wanted")
     if not np.all(np.isfinite(array)):
-        raise DataError(f"input {v.name}: sample {index} holds NaN or infinity")
+        raise DataError(f"input {v.name}: sample {index} holds NaN or infinity, which no integer"
+                        " stands for; fill in what is missing")
     with np.errstate(over="ignore"):
         made = array.astype(v.type.dtype.numpy, copy=False)
     if not np.all(np.isfinite(made)):

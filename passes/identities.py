@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from irc.ops.activation import Clip
 from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
+from irc.ops.logic import Equal
 from irc.ops.quantization import Dequantize, Quantize
+from irc.ops.selection import Where
 from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
 from irc.passes.constants import is_uniform, reshaped, transposed
 from irc.value import Value
@@ -257,8 +261,38 @@ def quantize_back(v: Value) -> Value | None:
     return None
 
 
+def equals_itself(v: Value) -> Value | None:
+    """All but NaN equals itself, and nothing here is NaN: no integer is.
+
+        (%x: f32[2])
+        %y = equal(%x, %x) : b1[2]
+        ->
+        %y = const [true, true] : b1[2]
+    """
+    match v:
+        case Equal(a=a, b=b) if a is b and not isinstance(a, Const):
+            return Const(np.ones(v.shape, np.bool_), name=v.name)
+    return None
+
+
+def one_choice(v: Value) -> Value | None:
+    """A choice that is the same everywhere.
+
+        (%x: f32[2], %y: f32[2])
+        %c = const [true] : b1[1]
+        %z = where(%c, %x, %y) : f32[2]
+        ->
+        %x
+    """
+    match v:
+        case Where(condition=Const(array=chosen), a=a, b=b) if chosen.size:
+            found = a if chosen.all() else b if not chosen.any() else None
+            return found if found is not None and found.type == v.type else None
+    return None
+
+
 RULES = (
     same_shape, transpose_nothing, transpose_twice, reshape_twice, move_weights, neutral_operand,
     clip_nothing, slice_everything, slice_twice, slice_of_part, concat_one, concat_of_concat,
-    pad_nothing, quantize_back,
+    pad_nothing, quantize_back, equals_itself, one_choice,
 )  # fmt: skip

@@ -29,6 +29,7 @@ from . import (
     signal,
     traditional,
     trees,
+    vectors,
 )
 from .table import HANDLERS, Node
 
@@ -63,4 +64,5 @@ __all__ = [
     "signal",
     "traditional",
     "trees",
+    "vectors",
 ]

@@ -9,9 +9,10 @@ from irc.ops.activation import Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.elementwise import Div, Maximum, Mul, Sub
 from irc.ops.linear import Linear
+from irc.ops.logic import Equal
 from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceMax
-from irc.ops.selection import Gather
+from irc.ops.selection import Gather, Where
 from irc.types import Array, DType
 from irc.value import Value
 
@@ -23,8 +24,8 @@ DOMAIN = "ai.onnx.ml"
 SCHEMAS.update(
     {
         f"{DOMAIN}.{op}": onnx.defs.get_schema(op, DOMAIN)
-        for op in ("ArrayFeatureExtractor", "LinearClassifier", "LinearRegressor", "Normalizer",
-                   "Scaler", "ZipMap")
+        for op in ("ArrayFeatureExtractor", "Imputer", "LinearClassifier", "LinearRegressor",
+                   "Normalizer", "Scaler", "ZipMap")
     }
 )  # fmt: skip
 
@@ -48,17 +49,42 @@ def array_feature_extractor(node: Node) -> Results:
 def scaler(node: Node) -> Results:
     """`(x - offset) * scale`, column by column."""
     x = _reals(node)
-    offset, scale = (_floats(node, name, x) for name in ("offset", "scale"))
+    offset, scale = (_columns(node, name, _listed(node, name), x) for name in ("offset", "scale"))
     return node.builder.add(Mul(node.builder.add(Sub(x, offset)), scale))
 
 
-def _floats(node: Node, name: str, x: Value) -> Value:
+def _columns(node: Node, name: str, array: Array, x: Value) -> Value:
     """An attribute as a number, or one for each column."""
-    found = node.attribute(name)
-    array = np.asarray([] if found is None else found.floats, np.float32)
     if array.size not in (1, x.shape[-1] if x.shape else 1):
         node.fail(f"{name} has {array.size} entries for {x.type}")
     return node.builder.const(array if array.size > 1 else array.reshape(()))
+
+
+@handles(_name("Imputer"))
+def imputer(node: Node) -> Results:
+    """What is not missing, else its column's number. Missing is what equals one number, or NaN:
+    what does not equal itself. Integers never are NaN."""
+    x, build = node.x(), node.builder
+    if x.type.dtype.is_float:
+        node.ignore("imputed_value_int64s", "replaced_value_int64")
+        replaced = node.real("replaced_value_float")
+        name = "imputed_value_floats"
+        values = _columns(node, name, _listed(node, name), x)
+        if np.isinf(replaced):
+            node.fail(
+                f"replaced_value_float = {replaced}: what is computed before it becomes infinite on"
+                " purpose, as in scikit-learn's PowerTransformer, and no integer is; transform the"
+                " columns before they go into the network"
+            )
+        if not np.isnan(replaced):
+            marker = build.const(np.asarray(replaced, np.float32))
+            return build.add(Where(build.add(Equal(x, marker)), values, x))
+        return build.add(Where(build.add(Equal(x, x)), x, values))
+    node.ignore("imputed_value_floats", "replaced_value_float")
+    name, dtype = "imputed_value_int64s", x.type.dtype.numpy
+    values = _columns(node, name, np.asarray(node.integers(name) or (), dtype), x)
+    marker = build.const(np.asarray(node.integer("replaced_value_int64"), dtype))
+    return build.add(Where(build.add(Equal(x, marker)), values, x))
 
 
 @handles(_name("Normalizer"))

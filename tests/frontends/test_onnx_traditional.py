@@ -11,7 +11,7 @@ from onnx import helper
 
 import irc
 from irc.edge import to_reals
-from irc.errors import ModelError
+from irc.errors import DataError, ModelError
 from irc.frontends.onnx import load
 from irc.types import Array
 from tests.frontends.single_op import agree, check, model, reals, reference
@@ -65,6 +65,50 @@ def test_a_map_of_scores_is_the_scores() -> None:
 def test_linear_regressor() -> None:
     coefficients = np.linspace(-1, 1, 8).tolist()
     agree(traditional("LinearRegressor", X, targets=2, coefficients=coefficients), X)
+
+
+@pytest.mark.parametrize("missing", [float("nan"), -1.0])
+def test_imputer(missing: float) -> None:
+    """What is missing gets its column's number; of what is never missing nothing is left to do."""
+    x = X["x"].copy()
+    x[1, 2] = x[2, 0] = missing
+    values = [0.5, -1.0, 0.25, 2.0]
+    proto = traditional(
+        "Imputer", {"x": x}, imputed_value_floats=values, replaced_value_float=missing
+    )
+    graph = agree(proto, {"x": x})
+    if np.isnan(missing):
+        library = irc.compile(irc.quantize(graph, calibration=[X]))
+        found = library(X)["y"]
+        np.testing.assert_allclose(found, X["x"], atol=0.02)
+        with pytest.raises(DataError, match="fill in what is missing"):
+            irc.quantize(graph, calibration=[{"x": x}])
+
+
+def test_imputer_of_integers() -> None:
+    x = {"x": COLUMNS}
+    agree(traditional("Imputer", x, imputed_value_int64s=[4, 6], replaced_value_int64=9), x)
+
+
+@pytest.mark.parametrize("one_class", [0, 1])
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+def test_support_vectors(kernel: str, one_class: int) -> None:
+    rng = np.random.default_rng(2)
+    proto = traditional(
+        "SVMRegressor", X, kernel_type=kernel, kernel_params=[0.3, 0.5, 3.0], n_supports=5,
+        support_vectors=rng.normal(size=20).tolist(), coefficients=rng.normal(size=5).tolist(),
+        rho=[0.2], one_class=one_class,
+    )  # fmt: skip
+    graph = agree(proto, X)
+    seen = [{"x": reals(n, 3, 4)} for n in range(9)]
+    library = irc.compile(irc.quantize(graph, calibration=seen))
+    found = library(X)["y"]
+    np.testing.assert_allclose(found, irc.evaluate(graph, X)["y"], atol=0.01 if one_class else 0.2)
+
+
+def test_support_vectors_of_one_layer() -> None:
+    attrs: dict[str, Any] = {"kernel_type": "LINEAR", "kernel_params": [0.0, 0.0, 3.0]}
+    agree(traditional("SVMRegressor", X, coefficients=[1, 2, -1, 0.5], rho=[0.2], **attrs), X)
 
 
 COLUMNS = np.asarray([[3, 1], [7, 2], [5, 9]], np.int64)
@@ -122,9 +166,14 @@ def test_products_of_a_few_factors(keepdims: int) -> None:
         ("Scaler", {"offset": [1.0, 2.0], "scale": [1.0]}, "offset has 2 entries"),
         ("LinearRegressor", {"targets": 1, "coefficients": [1.0]}, "1 coefficients and 0"),
         ("LinearClassifier", {"classlabels_strings": ["a", "b"]}, "classes are strings; train on"),
-        ("Imputer", {"imputed_value_floats": [1.0]}, "fill in the columns before"),
+        ("Imputer", {"imputed_value_floats": [1.0, 2.0]}, "imputed_value_floats has 2 entries"),
+        (
+            "Imputer",
+            {"imputed_value_floats": [1.0], "replaced_value_float": float("inf")},
+            "PowerTransformer",
+        ),
         ("OneHotEncoder", {"cats_strings": ["a"]}, "categories are strings; encode them"),
-        ("SVMRegressor", {}, "support vectors are no network"),
+        ("SVMRegressor", {"rho": [1.0]}, "0 coefficients and 1 constants"),
     ],
 )
 def test_what_is_refused(op: str, attrs: dict[str, Any], words: str) -> None:
