@@ -9,6 +9,7 @@ import numpy as np
 from irc.errors import ModelError, TypeCheckError
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize
+from irc.ops.selection import Gather
 from irc.ops.shape import Expand, Reshape, Transpose
 from irc.types import Array, Quant, Shape
 from irc.value import Value
@@ -33,6 +34,8 @@ class Builder:
     def add(self, v: Value) -> Value:
         """The node, named and folded; raises `ModelError` where its result is absurdly large."""
         check_size(v.type.dtype.numpy.itemsize, v.shape)
+        if isinstance(v, Gather):
+            v = v.map_operands(_of_one_scale)
         if not v.name:
             v = v.replace(name=self.name)
         constant = bool(v.operands) and all(isinstance(o, Const) for o in v.operands)
@@ -69,6 +72,12 @@ def fold(v: Value) -> Const:
         array = v.call(lambda o: _array(o))
     array = np.ascontiguousarray(array).reshape(v.shape)
     return Const(array, v.type.quant, name=v.name)
+
+
+def _of_one_scale(v: Value) -> Value:
+    """A table of many scales as reals, since rows picked from it share one; all else as it is."""
+    stored = v.x.type.quant if isinstance(v, Dequantize) and isinstance(v.x, Const) else None
+    return fold(v) if stored is not None and stored.axis is not None else v
 
 
 def _array(v: Value) -> Array:

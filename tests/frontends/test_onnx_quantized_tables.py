@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import irc
+from irc.edge import to_reals
 from irc.types import Array
 
 
@@ -54,3 +55,34 @@ def test_equals_onnxruntime_and_compiles(moved: str) -> None:
     quantized = irc.quantize(graph, [{"ids": ids}])
     found = irc.compile(quantized)({"ids": ids})["y"]
     assert np.array_equal(found, irc.compile(quantized, backend="reference")({"ids": ids})["y"])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_scale_for_each_row_or_column(axis: int) -> None:
+    """As NNCF writes embeddings: rows of a table that has many scales, in front of a layer."""
+    rng = np.random.default_rng(2)
+    stored: dict[str, Array] = {
+        "table": rng.integers(-128, 128, (30, 8)).astype(np.int8),
+        "scale": rng.uniform(0.01, 0.05, (30, 8)[axis]).astype(np.float32),
+        "w": rng.standard_normal((8, 3)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("DequantizeLinear", ["table", "scale"], ["reals"], axis=axis),
+        helper.make_node("Gather", ["reals", "ids"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "table",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, [2, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in stored.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    loaded = irc.load(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+    ids = {"ids": rng.integers(0, 30, (2, 5))}
+    scale = stored["scale"][:, None] if axis == 0 else stored["scale"]
+    wanted = (stored["table"] * scale)[ids["ids"]] @ stored["w"]
+    library = irc.compile(irc.quantize(loaded, [ids]))
+    found = to_reals(library.graph.output_types, library(ids))["y"]
+    np.testing.assert_allclose(irc.evaluate(loaded, ids)["y"], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
