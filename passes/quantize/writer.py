@@ -172,15 +172,19 @@ class Writer:
         return constant(o, TensorType(DType.U8, o.shape, asymmetric(low, high)))
 
     def compared(self, o: Value, reader: Value) -> Value:
-        """A constant that values are to equal, rounded as these are; whole numbers are not."""
+        """A constant that values are to equal, rounded as these are; but where these are whole
+        numbers, others equal none."""
         if not isinstance(o, Const) or reader.op != "equal":
             return o
         others = [x for x in reader.operands if x in self.scales.types]
         parts = [self.statistics.get(p) for x in others for p in self.sites.parts(x)]
-        if not parts or all(s is not None and s.whole for s in parts):
+        if not parts:
             return o
+        whole = all(s is not None and s.whole for s in parts)
         scale = self.scales.read_by(reader, others[0], self.sites).scale
-        return Const((np.rint(o.array / scale) * scale).astype(o.array.dtype), name=o.name)
+        none = whole & (np.rint(o.array) != o.array)
+        nearest = np.where(none, o.array, np.rint(o.array / scale) * scale)
+        return Const(nearest.astype(o.array.dtype), name=o.name)
 
     def moved(self, o: Value, result: Value, new: Mapping[Value, Value]) -> Value:
         """An operand of a moving op; it takes the scale of the result."""

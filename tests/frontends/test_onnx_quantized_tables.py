@@ -59,17 +59,22 @@ def test_equals_onnxruntime_and_compiles(moved: str) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_scale_for_each_row_or_column(axis: int) -> None:
-    """As NNCF writes embeddings: rows of a table that has many scales, in front of a layer."""
+    """As NNCF writes embeddings: rows of a table of many scales, for a layer and for others."""
     rng = np.random.default_rng(2)
     stored: dict[str, Array] = {
         "table": rng.integers(-128, 128, (30, 8)).astype(np.int8),
         "scale": rng.uniform(0.01, 0.05, (30, 8)[axis]).astype(np.float32),
-        "w": rng.standard_normal((8, 3)).astype(np.float32),
+        "w": rng.standard_normal((8, 8)).astype(np.float32),
+        "step": np.array(0.06, np.float32),
+        "zero": np.array(0, np.int8),
     }
     nodes = [
         helper.make_node("DequantizeLinear", ["table", "scale"], ["reals"], axis=axis),
         helper.make_node("Gather", ["reals", "ids"], ["rows"]),
-        helper.make_node("MatMul", ["rows", "w"], ["y"]),
+        helper.make_node("QuantizeLinear", ["rows", "step", "zero"], ["stored"]),
+        helper.make_node("DequantizeLinear", ["stored", "step", "zero"], ["read"]),
+        helper.make_node("MatMul", ["read", "w"], ["made"]),
+        helper.make_node("Add", ["rows", "made"], ["y"]),
     ]
     graph = helper.make_graph(
         nodes, "table",
@@ -81,8 +86,9 @@ def test_a_scale_for_each_row_or_column(axis: int) -> None:
     loaded = irc.load(helper.make_model(graph, opset_imports=opsets, ir_version=9))
     ids = {"ids": rng.integers(0, 30, (2, 5))}
     scale = stored["scale"][:, None] if axis == 0 else stored["scale"]
-    wanted = (stored["table"] * scale)[ids["ids"]] @ stored["w"]
+    rows = (stored["table"] * scale)[ids["ids"]]
+    wanted = rows + np.round(rows / 0.06) * 0.06 @ stored["w"]
     library = irc.compile(irc.quantize(loaded, [ids]))
     found = to_reals(library.graph.output_types, library(ids))["y"]
-    np.testing.assert_allclose(irc.evaluate(loaded, ids)["y"], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(irc.evaluate(loaded, ids)["y"], wanted, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
