@@ -37,6 +37,8 @@ X86_CPUS: Mapping[str, str] = {
 
 HALVES = ("znver4",)
 """CPUs that do vectors of 512 bits in two turns, on units of 256."""
+SMALL_CACHES = ("icelake-client", "rocketlake")
+"""CPUs with AVX512-VNNI and a second-level cache of 512 KB; others have 1 MB or more."""
 
 
 def _cpus(triple: str, names: Iterable[str], features: str = "") -> dict[str, str]:

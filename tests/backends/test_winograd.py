@@ -3,6 +3,7 @@ chosen, and when they are refused."""
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 import hypothesis.strategies as st
@@ -150,9 +151,26 @@ def test_chunks_are_as_large_as_the_cache_lets_them() -> None:
     drawn = convolution((14, 14, 256), weights, rng.integers(0, 256, (1, 14, 14, 256), np.uint8))
     (anchor,) = map(find_anchor, works(schedule(drawn.graph)))
     assert anchor is not None
-    chunks = {t: tiling(anchor, F4, parse_target(t)).chunk for t in ("znver4", "sapphirerapids")}
-    assert chunks == {"znver4": 64, "sapphirerapids": 128}
+    cpus = {"znver4": 64, "rocketlake": 64, "icelake-server": 128, "sapphirerapids": 128}
+    chunks = {t: tiling(anchor, F4, parse_target(t)).chunk for t in cpus}
+    assert chunks == cpus
     assert names(drawn, "host")
+
+
+@pytest.mark.usefixtures("wherever_possible")
+def test_rows_outside_of_the_image_are_not_finished() -> None:
+    """Columns outside are finished with their neighbours; their addresses are chosen."""
+    weights = np.random.default_rng(8).integers(-64, 65, (16, 3, 3, 16)).astype(np.int8)
+    cycles, chosen = {}, {}
+    for image in ((13, 13), (13, 16), (16, 13), (16, 16)):
+        drawn = convolution((*image, 16), weights, np.zeros((1, *image, 16), np.uint8))
+        (anchor,) = map(find_anchor, works(schedule(drawn.graph)))
+        assert anchor is not None
+        cycles[image] = tiling(anchor, F4, parse_target("x86-64-v3")).cycles
+        code = generate_library(schedule(drawn.graph), parse_target("x86-64-v3"), "net")
+        chosen[image] = len(re.findall("select +i1 ", code.text))
+    assert cycles[13, 13] == cycles[13, 16] < cycles[16, 13] == cycles[16, 16]
+    assert chosen[13, 13] == chosen[16, 13] > chosen[13, 16] == chosen[16, 16]
 
 
 def weights_of(total: int) -> np.ndarray:

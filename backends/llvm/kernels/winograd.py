@@ -21,7 +21,7 @@ here are the loops around them, the products and the epilogue.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from math import ceil
 from typing import Any
@@ -195,7 +195,8 @@ class _Winograd:
             y = times(builder, builder.add(block, row.index, flags=("nsw",)), t.f.m)
             with counted(builder, t.tiles[1], label="tx") as column:
                 tile = builder.add(first, column.index, flags=("nsw",))
-                vectors = [self.transforms.results(tile, v, a) for v, a in enumerate(added)]
+                # One vector after the other: the products of all at once would fill the registers.
+                vectors = [list(self.transforms.results(tile, v, a)) for v, a in enumerate(added)]
                 results = zip(*vectors, strict=True)
                 x = times(builder, column.index, t.f.m)
                 while line := list(islice(results, t.f.m)):
@@ -263,31 +264,34 @@ class _Winograd:
         self, tile: tuple[Any, Any, Any, Any], line: Sequence[Any], width: int,
         known: dict[Any, Any],
     ) -> None:  # fmt: skip
-        """A row of a tile's results, of all vectors of channels: neighbours are finished together,
-        those outside of the image left out."""
+        """A row of a tile's results, of all vectors of channels: neighbours are finished together.
+        A row outside of the image is skipped, of a row inside what lies outside goes nowhere."""
         builder, (n, y, x, channel) = self.builder, tile
+        i, height = line[0][0][0], self.node.shape[1]
+        row = builder.add(y, ir.Constant(I64, i), flags=("nsw",))
+        inside: AbstractContextManager[Any] = nullcontext()
+        if self._may_lie_outside(i, height):
+            inside = builder.if_then(builder.icmp_signed("<", row, ir.Constant(I64, height)))
         totals, keep = [], list[Kept | None]()
-        for vectors in sorted(line, key=lambda of: of[0][1]):
-            i, j, _ = vectors[0]
-            row, inside_rows = self._within(y, i, 1)
-            column, inside_columns = self._within(x, j, 2)
-            total = join(builder, [value for _, _, value in vectors], width)
-            totals.append(((n, row, column, channel), total))
-            keep.append(self._kept([t for t in (inside_rows, inside_columns) if t is not None]))
-        finish(self.f, self.ranges, self.start.total, totals, width, known, keep)
+        with inside:
+            for vectors in sorted(line, key=lambda of: of[0][1]):
+                column, kept = self._column(x, vectors[0][1])
+                total = join(builder, [value for _, _, value in vectors], width)
+                totals.append(((n, row, column, channel), total))
+                keep.append(kept)
+            finish(self.f, self.ranges, self.start.total, totals, width, known, keep)
 
-    def _within(self, first: Any, offset: int, axis: int) -> tuple[Any, Any]:
-        """A row or column of the result, the last one where it lies outside, and the test of that
-        (None where it can't)."""
-        builder, extent = self.builder, self.node.shape[axis]
+    def _may_lie_outside(self, offset: int, extent: int) -> bool:
+        """Whether a tile's row or column of results is missing in the last one."""
+        return 0 < extent % self.t.f.m <= offset
+
+    def _column(self, first: Any, offset: int) -> tuple[Any, Kept | None]:
+        """A column of the result, the last one where it lies outside, and the test of that (None
+        where it can't)."""
+        builder, extent = self.builder, self.node.shape[2]
         index = builder.add(first, ir.Constant(I64, offset), flags=("nsw",))
-        if extent % self.t.f.m == 0:
+        if not self._may_lie_outside(offset, extent):
             return index, None
         inside = builder.icmp_signed("<", index, ir.Constant(I64, extent))
-        return builder.select(inside, index, ir.Constant(I64, extent - 1)), inside
-
-    def _kept(self, tests: list[Any]) -> Kept | None:
-        if not tests:
-            return None
-        sink = at(self.builder, self.f.scratch, self.t.offsets[3])
-        return Kept(reduce(self.builder.and_, tests), sink)
+        sink = at(builder, self.f.scratch, self.t.offsets[3])
+        return builder.select(inside, index, ir.Constant(I64, extent - 1)), Kept(inside, sink)

@@ -14,6 +14,7 @@ from irc.backends.llvm.kernels.dot import DotProduct
 from irc.backends.llvm.kernels.halo import Copy
 from irc.backends.llvm.kernels.minimal import Filter
 from irc.backends.llvm.target import Dot, Target
+from irc.backends.llvm.target_names import SMALL_CACHES
 from irc.backends.llvm.work import balance
 from irc.plan import aligned
 from irc.types import Array
@@ -23,7 +24,8 @@ LINE = 64
 INPUT_BYTES, WEIGHT_BYTES = 512 * 1024, 160 * 1024
 """Transformed inputs of a block and weights of a chunk: parts of the second-level cache."""
 WIDE_WEIGHT_BYTES = 320 * 1024
-"""Weights of a chunk on CPUs with AVX512-VNNI on 64 bytes at once, which have a larger one."""
+"""Weights of a chunk on CPUs with AVX512-VNNI on 64 bytes at once: but for `SMALL_CACHES` they have
+1 MB or more of it."""
 FEW_TILES, FEW_WEIGHT_BYTES = 8, 40 * 1024
 """With so few tiles in a block weights are read once only: from the first-level cache."""
 KEPT_BYTES = 320 * 1024
@@ -118,6 +120,7 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
     block = max(d for d in range(1, tiles[0] + 1)
                 if tiles[0] % d == 0 and (d == 1 or d * tiles[1] <= fits))  # fmt: skip
     wide = kind == "vpdpwssd" and dot.nbytes == 64 and not target.halves
+    wide = wide and target.cpu not in SMALL_CACHES
     weight_bytes = WIDE_WEIGHT_BYTES if wide else WEIGHT_BYTES
     if block * tiles[1] <= FEW_TILES:
         weight_bytes = FEW_WEIGHT_BYTES
@@ -138,7 +141,8 @@ def tiling(anchor: Anchor, f: Filter, target: Target) -> Tiling:
         kept = outer
     turns = 1 if kept else tiles[0] // block
     cycles = node.shape[0] * _cycles(f, tiles, turns, channels, outputs, dot)
-    cycles += node.shape[0] * height * width * ceil(outputs / dot.lanes) * EPILOGUE_CYCLES
+    finished = node.shape[0] * height * tiles[1] * f.m  # rows outside of the image are skipped
+    cycles += finished * ceil(outputs / dot.lanes) * EPILOGUE_CYCLES
     return Tiling(f, dot, copy, tiles, block, channels, chunk, rows, kept, cycles)
 
 
