@@ -37,6 +37,11 @@ def test_shells_complete_commands() -> None:
     assert result.stdout.split() == ["compile", "compare"]
 
 
+def heed_interrupts() -> None:
+    """Shells let what they run in the background ignore interrupts, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -62,7 +67,7 @@ def test_an_interrupted_import(
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, *arguments], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
-        capture_output=True, text=True, check=False,
+        capture_output=True, text=True, check=False, preexec_fn=heed_interrupts,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(said)
