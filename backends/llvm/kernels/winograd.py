@@ -55,6 +55,9 @@ from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.loops import Load
 from irc.ops.conv import QConv2d
 
+AT_ONCE = 2
+"""Results of a row that are finished together where vectors have less than 64 bytes: blocks of code
+for more were too long for valgrind to translate."""
 _Tilings = tuple[Anchor, Product, list[Tiling], float]
 
 
@@ -198,8 +201,9 @@ class _Winograd:
                 # One vector after the other: the products of all at once would fill the registers.
                 vectors = [list(self.transforms.results(tile, v, a)) for v, a in enumerate(added)]
                 results = zip(*vectors, strict=True)
+                together = t.f.m if t.dot.nbytes == 64 else AT_ONCE
                 x = times(builder, column.index, t.f.m)
-                while line := list(islice(results, t.f.m)):
+                while line := list(islice(results, together)):
                     self._finish((image, y, x, channels.first), line, width, known)
 
     def _added(self, channels: ChannelBlock) -> list[Any]:
@@ -264,8 +268,8 @@ class _Winograd:
         self, tile: tuple[Any, Any, Any, Any], line: Sequence[Any], width: int,
         known: dict[Any, Any],
     ) -> None:  # fmt: skip
-        """A row of a tile's results, of all vectors of channels: neighbours are finished together.
-        A row outside of the image is skipped, of a row inside what lies outside goes nowhere."""
+        """Neighbours in a row of a tile's results, of all vectors of channels, finished together. A
+        row outside of the image is skipped, of a row inside what lies outside goes nowhere."""
         builder, (n, y, x, channel) = self.builder, tile
         i, height = line[0][0][0], self.node.shape[1]
         row = builder.add(y, ir.Constant(I64, i), flags=("nsw",))
