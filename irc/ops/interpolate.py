@@ -168,6 +168,14 @@ def straightness(f: Callable[[Array], Array], x: TensorType) -> float:
     return float(np.abs(lines - exact).max()) / span if 0 < span < np.inf else np.inf
 
 
+def jump(f: Callable[[Array], Array], x: TensorType) -> float:
+    """How far results of neighbours are apart at most, as a share of the function's range; 0 where
+    it has none."""
+    exact = _at(f, x, np.arange(VALUES))
+    span = float(np.ptp(exact))
+    return float(np.abs(np.diff(exact)).max()) / span if 0 < span < np.inf else 0.0
+
+
 def _at(f: Callable[[Array], Array], x: TensorType, d: Array) -> Array:
     """The function of the reals that `min + d` stand for; 0 where it is none."""
     with np.errstate(all="ignore"):

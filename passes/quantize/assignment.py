@@ -116,7 +116,9 @@ def assign(
         if sites.follows(v) and (
             v in asked
             or sites.straight(v, made.types[v])
-            or (v in told and poor(sites, v, statistics, options))
+            or (v in told and (
+                sites.jumps(v, made.types[v]) or poor(sites, v, statistics, options)
+            ))
         )
     }  # fmt: skip
     for v in sites.graph.order:

@@ -13,7 +13,7 @@ from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.grid import GridSample
-from irc.ops.interpolate import straightness
+from irc.ops.interpolate import jump, straightness
 from irc.ops.logic import Relation
 from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
@@ -29,6 +29,9 @@ from irc.value import Value, operand_fields
 EIGHT_BITS = (DType.U8, DType.I8)
 STRAIGHT = 1 / 1024
 """What lines may be off, as a share of a function's range: a quarter of a step of 8 bits."""
+JUMP = 1 / 16
+"""How far results of neighbours in 16 bits are apart where a function jumps, as a share of its
+range."""
 PICTURE = 4
 """Axes of pictures."""
 SCALED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
@@ -128,6 +131,11 @@ class Sites:
         their results for a 16-bit type of it."""
         found = self._functions.get(v, ())
         return all(straightness(partial(apply, u, v), type_) < STRAIGHT for u in found)
+
+    def jumps(self, v: Value, type_: TensorType) -> bool:
+        """Whether a function of a value of a 16-bit type jumps: 8 bits may be on the other side."""
+        found = self._functions.get(v, ())
+        return any(jump(partial(apply, u, v), type_) > JUMP for u in found)
 
     @cached_property
     def _functions(self) -> Mapping[Value, list[Value]]:

@@ -15,7 +15,7 @@ from irc.graph import Graph, evaluate
 from irc.ops.activation import Clip
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add, Mul
+from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.linear import Linear, MatMul
 from irc.ops.logic import And, Equal, Less, LessOrEqual, Relation
 from irc.ops.quantization import Dequantize
@@ -262,6 +262,23 @@ def test_values_of_a_scale_for_each_channel_are_named() -> None:
     graph = Graph("told", (x, z), (Less(many, one, name="y"),), ("y",))
     with pytest.raises(CompileError, match=r"less %y: compares %x\S*, which has a scale for each"):
         integerize(graph)
+
+
+def test_functions_that_jump_where_an_input_is_compared_have_16_bits() -> None:
+    """Values just beside the threshold are on their own side of it."""
+    x, z = (Input(DType.F32, (4, 16), name=n) for n in "xz")
+    side = Where(Less(x, scalar(0.0)), Sub(scalar(3.0), Abs(x)), Abs(x))
+    other = Where(Less(x, scalar(0.0)), z, Mul(z, z))
+    graph = Graph("g", (x, z), (Add(side, other, name="y"),), ("y",))
+    rng = np.random.default_rng(1)
+    feeds = [{n: rng.normal(size=(4, 16)).astype(np.float32) for n in "xz"} for _ in range(8)]
+    for feed in feeds:
+        feed["x"] += np.sign(feed["x"])  # few lie near the threshold
+    quantized = irc.quantize(graph, feeds)
+    near = np.geomspace(1e-3, 1e-2, 64).reshape(4, 16) * np.where(np.arange(16) % 2, 1, -1)
+    feed = {"x": near.astype(np.float32), "z": feeds[0]["z"]}
+    wanted, found = (evaluate(g, feed)["y"] for g in (graph, quantized))
+    assert np.abs(wanted - found).max() < 0.3
 
 
 @pytest.mark.parametrize(("function", "wide"), [(Sqrt, False), (Log, True)])
