@@ -18,7 +18,7 @@ from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
 from irc.types import Array, DType, Quant
-from tests.backends.harness import TARGETS, agree, examples
+from tests.backends.harness import TARGETS, agree, each, examples
 from tests.backends.products import convolutions, joined, linears
 from tests.backends.test_gemm import check, extreme
 from tests.ops.sampling import Sample
@@ -105,7 +105,7 @@ def assert_ordered(names: list[str], drawn: Sample) -> None:
 
 @pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
 @pytest.mark.usefixtures("wherever_possible")
-@examples(14)
+@examples(10)
 @given(convolutions(), st.sampled_from(MADDUBS))
 def test_convolutions(drawn: Sample, target: str) -> None:
     assert_ordered(check(drawn, target), drawn)
@@ -122,7 +122,7 @@ def test_linears(drawn: Sample, target: str) -> None:
 
 
 @pytest.mark.usefixtures("wherever_possible")
-@pytest.mark.parametrize("target", MADDUBS)
+@pytest.mark.parametrize("target", each(MADDUBS))
 @pytest.mark.parametrize("zero", [0, 255])
 def test_sums_at_the_edge_of_sixteen_bits(zero: int, target: str) -> None:
     weights = [[32], [-32], [33], [-33], [64, 64, -64, -64], [32, 32, 0]]

@@ -11,8 +11,7 @@ from tests.frontends.torch_peer import agree, nn, reals, torch
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("bidirectional", "batch_first"), [(False, True), (True, False)])
 def test_stacked_layers(kind: str, bidirectional: bool, batch_first: bool) -> None:
     torch.manual_seed(0)
     given: dict[str, Any] = {"bidirectional": bidirectional, "batch_first": batch_first}

@@ -64,7 +64,7 @@ def every_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("every_one")
 @pytest.mark.parametrize("kind", [convolutions(), linears(), depthwise(), products()])
-@examples(3)
+@examples(2)
 @given(st.data(), st.sampled_from(TARGETS))
 def test_all_candidates_agree(
     kind: st.SearchStrategy[Sample], data: st.DataObject, target: str
