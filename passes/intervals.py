@@ -171,7 +171,7 @@ def _interval(v: Value, forms: Forms, root: Mapping[Value, Value]) -> Interval:
     if form is not None:
         return real_range(form.type)
     if isinstance(v, Const):
-        return float(v.array.min()), float(v.array.max())
+        return (float(v.array.min()), float(v.array.max())) if v.array.size else (0.0, 0.0)
     if (known := _table_range(v, forms, root[v])) is not None:
         return known
     if v.op in MULTIPLYING:

@@ -14,6 +14,7 @@ from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear, MatMul
 from irc.ops.shape import Concat
+from irc.passes.integerize import integerize
 from irc.types import DType, Shape
 from irc.value import Value
 
@@ -67,3 +68,10 @@ def test_what_nothing_has_not_is_refused(op: str, said: str) -> None:
     text = f"graph @none(%x: f32[0,3], %i: i64[2]) {{\n  %y = {op}\n  return %y\n}}"
     with pytest.raises(ParseError, match=f"^line 2: .*{said}"):
         irc.parse(text)
+
+
+def test_a_float_graph_with_nothing_in_it_has_no_integer_form() -> None:
+    """The range of a constant without elements is asked for on the way."""
+    graph = graph_of((2, 3), lambda x: Concat((x, zeros(2, 0)), 1))
+    with pytest.raises(CompileError):
+        integerize(graph)
