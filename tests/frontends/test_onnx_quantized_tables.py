@@ -3,6 +3,8 @@ stated behind the Gather."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -33,6 +35,11 @@ def model(moved: str) -> onnx.ModelProto:
         helper.make_node("DequantizeLinear", [last, "scale", "zero"], ["x"]),
         helper.make_node("MatMul", ["x", "w"], ["y"]),
     ]
+    return of_nodes(nodes, stored)
+
+
+def of_nodes(nodes: list[onnx.NodeProto], stored: Mapping[str, Array]) -> onnx.ModelProto:
+    """From `ids` i64[2,5] to `y`."""
     graph = helper.make_graph(
         nodes, "table",
         [helper.make_tensor_value_info("ids", TensorProto.INT64, [2, 5])],
@@ -76,14 +83,7 @@ def test_a_scale_for_each_row_or_column(axis: int) -> None:
         helper.make_node("MatMul", ["read", "w"], ["made"]),
         helper.make_node("Add", ["rows", "made"], ["y"]),
     ]
-    graph = helper.make_graph(
-        nodes, "table",
-        [helper.make_tensor_value_info("ids", TensorProto.INT64, [2, 5])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(a, n) for n, a in stored.items()],
-    )  # fmt: skip
-    opsets = [helper.make_opsetid("", 17)]
-    loaded = irc.load(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+    loaded = irc.load(of_nodes(nodes, stored))
     ids = {"ids": rng.integers(0, 30, (2, 5))}
     scale = stored["scale"][:, None] if axis == 0 else stored["scale"]
     rows = (stored["table"] * scale)[ids["ids"]]

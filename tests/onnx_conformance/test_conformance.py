@@ -21,9 +21,9 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def table_of(cases: Iterable[Case]) -> Table:
+def table_of(cases: Iterable[Case], *, integers: bool = False) -> Table:
     table = Table()
-    table.judge(cases, integers=False)
+    table.judge(cases, integers=integers)
     failed = [f"{case.name}: {verdict.reason}" for case, verdict in table.failures]
     assert not failed, "\n".join(failed)
     return table
@@ -32,6 +32,13 @@ def table_of(cases: Iterable[Case]) -> Table:
 def test_all_cases_of_operators() -> None:
     table = table_of(node_cases())
     assert sum(row.passed for row in table.rows.values()) >= AT_LEAST
+
+
+@pytest.mark.long
+def test_integer_forms_of_operators() -> None:
+    """What can't be quantized is refused, as the table says of it; nothing else ends a case."""
+    rows = table_of(node_cases(), integers=True).rows.values()
+    assert sum(row.integers[True] for row in rows) > sum(row.integers[False] for row in rows) > 0
 
 
 @pytest.mark.parametrize("kind", STORED)
