@@ -17,8 +17,8 @@ from hypothesis import given
 from irc.audit import audit
 from irc.backends.llvm import kernels
 from irc.backends.llvm.aot import save
-from irc.backends.llvm.kernels import amx_tiling
-from irc.backends.llvm.kernels.amx import amx, amxs
+from irc.backends.llvm.kernels.amx import tiling as amx_tiling
+from irc.backends.llvm.kernels.amx.layers import amx, amxs
 from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import Target, parse_target
@@ -192,7 +192,7 @@ def test_a_first_layer_of_three_channels_takes_pairs() -> None:
 @pytest.mark.parametrize("number", range(12))
 def test_every_tiling(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole blocks of channels and a rest, by tilings that no cost model would take."""
-    module = sys.modules["irc.backends.llvm.kernels.amx"]
+    module = sys.modules["irc.backends.llvm.kernels.amx.layers"]
     monkeypatch.setattr(module, "TILINGS", 99)
 
     def nth(work: Work, target: Target) -> MicroKernel | None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from irc.backends.llvm.kernels.rowpairs import best_tiles
+from irc.backends.llvm.kernels.depthwise.rowpairs import best_tiles
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
 from irc.ops.conv import QConv2d

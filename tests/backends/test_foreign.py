@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from llvmlite import ir
 
-from irc.backends.llvm.kernels import dot, gemm_loops
-from irc.backends.llvm.kernels.lanes import part
+from irc.backends.llvm.kernels.gemm import loops as gemm_loops
+from irc.backends.llvm.kernels.vectors import dot
+from irc.backends.llvm.kernels.vectors.lanes import part
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from irc.backends.llvm import kernels
-from irc.backends.llvm.kernels.order import LIMIT, MATCHED, Table, best_order, like_signed
-from irc.backends.llvm.kernels.ordered import ordereds
+from irc.backends.llvm.kernels.gemm.order import LIMIT, MATCHED, Table, best_order, like_signed
+from irc.backends.llvm.kernels.gemm.ordered import ordereds
 from irc.backends.llvm.target import Dot, Target, parse_target
 from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import Graph

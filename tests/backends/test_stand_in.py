@@ -11,10 +11,10 @@ from hypothesis import given
 
 from irc.backends.llvm import dispatch, kernels
 from irc.backends.llvm.aot import save
-from irc.backends.llvm.kernels import amx_tiling
-from irc.backends.llvm.kernels.amx import amx
-from irc.backends.llvm.kernels.matmul_choice import matmuls
-from irc.backends.llvm.kernels.stand_in import best_rows
+from irc.backends.llvm.kernels.amx import tiling as amx_tiling
+from irc.backends.llvm.kernels.amx.layers import amx
+from irc.backends.llvm.kernels.amx.stand_in import best_rows
+from irc.backends.llvm.kernels.matmul.choice import matmuls
 from irc.backends.llvm.library import Library
 from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.target import Target, parse_target

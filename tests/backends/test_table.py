@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from irc.backends.llvm.kernels.shuffle import ByteShuffle
-from irc.backends.llvm.kernels.swish import hard_swish
+from irc.backends.llvm.kernels.tables.shuffle import ByteShuffle
+from irc.backends.llvm.kernels.tables.swish import hard_swish
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.qelementwise import QMul

@@ -3,6 +3,18 @@
 Each kind looks at a `Work` and answers with a `MicroKernel`, or None where it does not fit or, by
 its cost model, does not pay; then its alternatives come, whatever their estimated cost. What no
 kind takes is emitted by the generic renderer.
+
+A folder per family; each imports only those above it:
+
+    vectors/    dot products, tiles of registers, lanes, packs, copies: what all are made of
+    results/    what follows the products: the elementwise tail, and how words become bytes
+    tables/     functions of bytes
+    rows/       along the last axis: norms, softmax
+    depthwise/  lanes are channels
+    gemm/       convolutions and linear layers by dot products
+    amx/        the same on tiles
+    winograd/   3x3 convolutions by minimal filtering
+    matmul/     products of two activations
 """
 
 from __future__ import annotations
@@ -10,19 +22,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from irc.backends.llvm.call import products
-from irc.backends.llvm.kernels.amx import amx, amxs
-from irc.backends.llvm.kernels.depthwise import depthwise, depthwises
+from irc.backends.llvm.kernels.amx.layers import amx, amxs
+from irc.backends.llvm.kernels.depthwise.layers import depthwise, depthwises
+from irc.backends.llvm.kernels.depthwise.rowpairs import depthwise_pairs, rowpairs
 from irc.backends.llvm.kernels.gate import gate
-from irc.backends.llvm.kernels.gemm import gemm, gemms
+from irc.backends.llvm.kernels.gemm.layers import gemm, gemms
+from irc.backends.llvm.kernels.gemm.ordered import ordered, ordereds
 from irc.backends.llvm.kernels.generic import generic
-from irc.backends.llvm.kernels.matmul_choice import matmul, matmuls
-from irc.backends.llvm.kernels.norm import norm
-from irc.backends.llvm.kernels.ordered import ordered, ordereds
-from irc.backends.llvm.kernels.rowpairs import depthwise_pairs, rowpairs
-from irc.backends.llvm.kernels.softmax import softmax
-from irc.backends.llvm.kernels.table import tables
+from irc.backends.llvm.kernels.matmul.choice import matmul, matmuls
+from irc.backends.llvm.kernels.rows.norm import norm
+from irc.backends.llvm.kernels.rows.softmax import softmax
+from irc.backends.llvm.kernels.tables.table import tables
 from irc.backends.llvm.kernels.window_sums import window_sums
-from irc.backends.llvm.kernels.winograd import winograd, winograds
+from irc.backends.llvm.kernels.winograd.layers import winograd, winograds
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
 

@@ -22,14 +22,14 @@ import numpy as np
 from llvmlite import ir
 
 from irc.backends.llvm.address import flat_index, slope
-from irc.backends.llvm.kernels.both_ends import both_ends, factor_halves
-from irc.backends.llvm.kernels.dot import multiply_pairs
-from irc.backends.llvm.kernels.epilogue import column_groups, finish, fixed
 from irc.backends.llvm.kernels.generic import best_cut
-from irc.backends.llvm.kernels.lanes import part
-from irc.backends.llvm.kernels.memory import at, times
-from irc.backends.llvm.kernels.narrow import AT_ONCE, loaded_zero, narrow_lanes, narrowing
-from irc.backends.llvm.kernels.rows import rows
+from irc.backends.llvm.kernels.results.epilogue import column_groups, finish, fixed
+from irc.backends.llvm.kernels.results.narrow import AT_ONCE, loaded_zero, narrow_lanes, narrowing
+from irc.backends.llvm.kernels.vectors.both_ends import both_ends, factor_halves
+from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
+from irc.backends.llvm.kernels.vectors.lanes import part
+from irc.backends.llvm.kernels.vectors.memory import at, times
+from irc.backends.llvm.kernels.vectors.rows import rows
 from irc.backends.llvm.loop import I32, I64, counted, i64, splat
 from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.render import Renderer

@@ -10,7 +10,13 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.address import Place, flat_index, slope
-from irc.backends.llvm.kernels.narrow import BITS, loaded_zero, narrow, narrowing, register_bytes
+from irc.backends.llvm.kernels.results.narrow import (
+    BITS,
+    loaded_zero,
+    narrow,
+    narrowing,
+    register_bytes,
+)
 from irc.backends.llvm.loop import I64, Counter, counted
 from irc.backends.llvm.numbers import is_numbers
 from irc.backends.llvm.ranges import Ranges

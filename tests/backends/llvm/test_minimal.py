@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irc.backends.llvm.kernels.minimal import F2, F4, Filter, matrix, transformed
+from irc.backends.llvm.kernels.winograd.minimal import F2, F4, Filter, matrix, transformed
 from irc.types import Array
 
 BOTH = pytest.mark.parametrize("f", [F2, F4], ids=["F2", "F4"])

@@ -1,0 +1,1 @@
+"""Depthwise convolutions: lanes are channels."""

@@ -1,0 +1,1 @@
+"""Products of two activations, as attention has them."""

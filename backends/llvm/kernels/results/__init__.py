@@ -1,0 +1,1 @@
+"""What follows products: the elementwise tail, and how words become bytes."""

@@ -1,0 +1,1 @@
+"""What is computed row by row along the last axis: norms and softmax."""

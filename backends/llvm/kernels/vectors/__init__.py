@@ -1,0 +1,1 @@
+"""What all kernels are made of: dot products, tiles of registers, lanes, packs, copies."""

@@ -1,0 +1,1 @@
+"""3x3 convolutions by minimal filtering, exact in integers."""
