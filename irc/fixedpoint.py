@@ -36,9 +36,12 @@ def quantize(real: npt.ArrayLike, type_: TensorType) -> Array:
 
 def _quantized(real: Array, scale: Any, zero: Any, dtype: DType) -> Array:
     with np.errstate(all="ignore"):
-        q = np.rint(real.astype(np.float64) / scale) + zero
-    q = np.where(np.isnan(q), zero, q)
-    return _as(np.clip(q, dtype.min, dtype.max), dtype)
+        q = np.asarray(np.divide(real, scale, dtype=np.float64))
+        q = np.add(np.rint(q, out=q), zero, out=q)
+    unknown = np.isnan(q)
+    if unknown.any():
+        q = np.where(unknown, zero, q)
+    return _as(np.clip(q, dtype.min, dtype.max, out=q), dtype)
 
 
 def dequantize(q: Array, type_: TensorType, dtype: DType = DType.F32) -> Array:

@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from irc.blocks import BLOCK
 from irc.errors import DataError
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const
@@ -66,8 +67,10 @@ class Statistics:
         size = math.log(max(-low, high, SMALLEST))
         self.sizes = np.add(self.sizes, (1.0, size, size * size))
         self._cover(self.low, self.high)
-        bins = np.floor(array.reshape(-1) * (1 / self.width)).astype(np.int64) - self.first
-        self.counts += np.bincount(bins, minlength=BINS)
+        flat = array.reshape(-1)
+        for i in range(0, flat.size, BLOCK):
+            bins = np.floor(flat[i : i + BLOCK] * (1 / self.width)).astype(np.int64) - self.first
+            self.counts += np.bincount(bins, minlength=BINS)
         channels = array.reshape(-1, array.shape[-1] if array.ndim else 1)
         self.rows += len(channels)
         self.total = self.total + channels.sum(0, dtype=np.float64)
@@ -164,6 +167,8 @@ class Profile:
     """What the weights of layers multiply, by the layers' keys."""
     feeds: tuple[Mapping[str, Array], ...] = ()
     """The first samples."""
+    outputs: tuple[Mapping[str, Array], ...] = ()
+    """What the graph made of them, as far as it is known and real; it is not saved."""
     units: Mapping[str, Array] = field(default_factory=dict)
     """The scales and offsets of inputs' columns, f32 [2, C], by input."""
 
@@ -228,7 +233,9 @@ class Profile:
                 }
                 feeds = tuple(_part(archive, f"feed{i}.") for i in range(int(archive["feeds"])))
                 samples, units = int(archive["samples"]), _part(archive, "units.")
-                return cls(str(archive["graph_hash"]), samples, values, fine, layers, feeds, units)
+                return cls(
+                    str(archive["graph_hash"]), samples, values, fine, layers, feeds, units=units
+                )
         except (OSError, ValueError, EOFError, LookupError, TypeError, BadZipFile) as error:
             raise DataError(f"{path} is no calibration profile: {error}") from None
 
@@ -290,10 +297,13 @@ def calibrate(
         visible or {},
     )
     feeds: list[Mapping[str, Array]] = []
+    outputs: list[Mapping[str, Array]] = []
     for feed in batches:
         if len(feeds) < KEPT:
             feeds.append(feed)
-        evaluate(graph, feed, observe=seen.take)
+        found = evaluate(graph, feed, observe=seen.take)
+        if len(outputs) < KEPT:
+            outputs.append({k: a for k, a in found.items() if a.dtype.kind == "f"})
         seen.samples += 1
         if progress is not None:
             progress(seen.samples)
@@ -306,6 +316,7 @@ def calibrate(
         {names[v]: s for v, s in seen.statistics.items()},
         layers={names[v]: m for v, m in seen.layers.items()},
         feeds=tuple(feeds),
+        outputs=tuple(outputs),
     )
 
 

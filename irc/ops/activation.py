@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from irc.errors import TypeCheckError
-from irc.ops.unary import Clamp, Unary, erf
+from irc.ops.erf import erf
+from irc.ops.unary import Clamp, Unary
 from irc.types import Array, TensorType
 from irc.value import op
 
@@ -166,5 +167,4 @@ class Mish(Unary):
 
 def sigmoid(real: Array) -> Array:
     """`1 / (1 + exp(-x))`, without overflow."""
-    small = np.exp(-np.abs(real))
-    return np.asarray(np.where(real >= 0, 1.0, small) / (1 + small))
+    return np.asarray(np.exp(np.minimum(real, 0.0)) / (1 + np.exp(-np.abs(real))))

@@ -15,6 +15,7 @@ from irc.blocks import by_blocks
 from irc.channels import Tie, tie_axes
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Int, Loops, Select, binary, clamp, elementwise, load
+from irc.ops.erf import erf
 from irc.ops.quantization import Bounds, Requantize, tabulated
 from irc.ops.whole import need_whole, wrapped
 from irc.types import Array, DType, TensorType
@@ -194,7 +195,7 @@ class Erf(Unary):
     """The error function."""
 
     def fn(self, real: Array) -> Array:
-        """The C library's."""
+        """By a series."""
         return erf(real)
 
 
@@ -250,8 +251,3 @@ class Cos(Unary):
     def fn(self, real: Array) -> Array:
         """NumPy's."""
         return np.cos(real)
-
-
-def erf(real: Array) -> Array:
-    """The error function of each element, float64."""
-    return np.asarray(np.frompyfunc(math.erf, 1, 1)(real), np.float64)

@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from irc.graph import Graph, evaluate
+from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize
 from irc.passes.calibrate import Progress
 from irc.passes.moments import channel_means
-from irc.passes.quantize.sensitivity import real_outputs, worst
+from irc.passes.quantize.sensitivity import Known, reals, worst
 from irc.passes.quantize.weights import BIAS_LIMIT
 from irc.progress import silent
 from irc.types import Array
@@ -54,16 +54,18 @@ def nearer(
     means: Mapping[Value, Array],
     feeds: Feeds,
     progress: Progress = silent,
+    run: Known | None = None,
 ) -> Graph:
     """The QDQ graph `recentred`, if its outputs are nearer to those of the float graph on the first
-    feeds, else itself."""
+    feeds, else itself; `run` learns what was computed."""
+    run = run or Known()
     told = {v: m for v, m in means.items() if _has_bias(v) and not of_tokens(v)}
-    moved = recentred(made, told, feeds, progress)
+    moved = recentred(made, told, feeds, progress, run)
     if moved is made:
         return made
     first = feeds[:JUDGED]
-    wanted = [real_outputs(real, feed) for feed in first]
-    return max((moved, made), key=lambda g: worst(wanted, (evaluate(g, f) for f in first)))
+    wanted = [run(real, feed) for feed in first]
+    return max((moved, made), key=lambda g: worst(wanted, (run(g, feed) for feed in first)))
 
 
 def of_tokens(layer: Value) -> bool:
@@ -72,11 +74,16 @@ def of_tokens(layer: Value) -> bool:
 
 
 def recentred(
-    graph: Graph, means: Mapping[Value, Array], feeds: Feeds, progress: Progress = silent
+    graph: Graph,
+    means: Mapping[Value, Array],
+    feeds: Feeds,
+    progress: Progress = silent,
+    run: Known | None = None,
 ) -> Graph:
     """The QDQ graph whose layers, all of constant biases, have the `means` [N, C] they should have,
     sample by sample of the `feeds`, as far as these tell; itself where there are too few.
-    `progress` is told how many nodes were computed."""
+    `progress` is told how many nodes were computed, `run` what the new graph makes of them, but for
+    the rounding of floats."""
     count = min([len(feeds), MEMORY // max(_alive(graph), 1), *map(len, means.values())])
     if not means or count < FEWEST:
         return graph
@@ -91,7 +98,11 @@ def recentred(
             runs.add(v, real)
         runs.leave(v)
         progress(done)
-    return graph.with_outputs(tuple(new[v] for v in graph.outputs))
+    moved = graph.with_outputs(tuple(new[v] for v in graph.outputs))
+    if run is not None:
+        for feed, found in zip(feeds, runs.each, strict=False):
+            run.add(moved, feed, reals(graph, found))
+    return moved
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from irc.passes.quantize.options import Options
 from irc.passes.quantize.quotients import by_reciprocals, measured_too, settled
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
+from irc.passes.quantize.sensitivity import Known
 from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, weighted
 from irc.passes.quantize.units import Units, ahead, candidates, in_units, unlike_columns
@@ -82,7 +83,7 @@ def _made(write: Writing, samples: Samples, *, rescues: bool) -> tuple[Graph, li
     scales, made = write(fine)
     if options.min_sqnr == 0 or str(options.activations) == "8" or not rescues:
         return made, []
-    return Rescue(sites, write.profile.feeds, write).graph(fine, scales, made)
+    return Rescue(sites, write.profile.feeds, write, write.run).graph(fine, scales, made)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class Writing:
     profile: Profile
     options: Options
     known: dict[Value, Rounded] = field(default_factory=dict)
+    run: Known = field(default_factory=Known)
+
+    def __post_init__(self) -> None:
+        profile = self.profile
+        for feed, outputs in zip(profile.feeds, profile.outputs, strict=False):
+            self.run.add(self.sites.graph, feed, outputs)
 
     @cached_property
     def names(self) -> Mapping[Value, str]:
@@ -130,7 +137,7 @@ class Writing:
                 known=self.known,
             )  # fmt: skip
             made = writer.graph()
-        return scales, writer.recentred(made, self.profile.feeds)
+        return scales, writer.recentred(made, self.profile.feeds, self.run)
 
 
 @dataclass

@@ -7,7 +7,7 @@ does not help enough is not done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -15,12 +15,11 @@ from irc.graph import Graph
 from irc.ops.core import Const
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.refine import Feeds, Refinement, Write, power
-from irc.passes.quantize.sensitivity import real_outputs
+from irc.passes.quantize.sensitivity import Known
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import Sites
 from irc.progress import Advance, bar, silent
 from irc.summary import macs
-from irc.types import Array
 from irc.value import Value
 
 POOR = 15.0
@@ -54,13 +53,12 @@ ELEMENT = 50
 
 @dataclass(frozen=True)
 class Rescue:
-    """A float graph, samples of it, and what writes its QDQ form."""
+    """A float graph, samples of it, what writes its QDQ form, and what is known of both."""
 
     sites: Sites
     feeds: Feeds
     write: Write
-    known: dict[tuple[int, int], tuple[Graph, Mapping[str, Array]]] = field(default_factory=dict)
-    """What graphs made of samples, by their identities."""
+    run: Known = field(default_factory=Known)
 
     def graph(self, fine: Iterable[Value], scales: Scales, made: Graph) -> tuple[Graph, list[str]]:
         """The QDQ graph that was `made` with the values `fine` in 16 bits, or a better one; and
@@ -88,13 +86,6 @@ class Rescue:
         count = max(1, min(count, MACS // max(work, 1)))
         feeds = self.feeds[:: max(1, len(self.feeds) // count)][:count]
         return Refinement(self.sites, feeds, GOOD, self.write, progress, TRIALS, worth, self.run)
-
-    def run(self, graph: Graph, feed: Mapping[str, Array]) -> Mapping[str, Array]:
-        """What a graph makes of a sample, computed once."""
-        key = id(graph), id(feed)
-        if key not in self.known:
-            self.known[key] = graph, real_outputs(graph, feed)
-        return self.known[key][1]
 
     def bettered(
         self, judge: Refinement, ranked: Iterator[tuple[Value, float]], fine: Iterable[Value],

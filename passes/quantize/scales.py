@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,6 +46,12 @@ class Histogram:
     low: float
     high: float
     seen: Sequence[Function] = ()
+
+    @cached_property
+    def images(self) -> Sequence[Array]:
+        """What each function makes of the centres."""
+        with np.errstate(all="ignore"):
+            return [f(self.centres) for f in self.seen]
 
     def bounded(self, end: float) -> bool:
         """Whether an end of the range is more than its outermost element."""
@@ -189,18 +196,29 @@ def _best(h: Histogram, ranges: list[tuple[float, float]]) -> tuple[float, float
 
 def squared_error(h: Histogram, quant: Quant) -> float:
     """Sum of squared rounding and saturation errors of what is seen of the elements."""
-    real = rounded(h.centres, quant)
+    steps = _steps(h.centres, quant)
     if not h.seen:
-        return float(np.sum(h.counts * (real - h.centres) ** 2))
+        return float(np.sum(h.counts * (_reals(steps, quant) - h.centres) ** 2))
+    levels, at = _reals(np.arange(LEVELS + 1.0), quant), steps.astype(np.int64)
     with np.errstate(all="ignore"):
-        errors = sum((f(real) - f(h.centres)) ** 2 for f in h.seen)
+        errors = sum(
+            (f(levels)[at] - known) ** 2 for f, known in zip(h.seen, h.images, strict=True)
+        )
     return float(np.sum(h.counts * np.where(np.isfinite(errors), errors, 0.0)))
 
 
 def rounded(real: Array, quant: Quant) -> Array:
     """What reals are in a u8 quantization."""
-    scale, zero = quant.tensor_scale, quant.zero
-    return np.asarray((np.clip(np.rint(real / scale) + zero, 0, LEVELS) - zero) * scale)
+    return _reals(_steps(real, quant), quant)
+
+
+def _steps(real: Array, quant: Quant) -> Array:
+    """The integers that stand for reals, as floats."""
+    return np.asarray(np.clip(np.rint(real / quant.tensor_scale) + quant.zero, 0, LEVELS))
+
+
+def _reals(steps: Array, quant: Quant) -> Array:
+    return np.asarray((steps - quant.zero) * quant.tensor_scale)
 
 
 def signal_to_noise(parts: Sequence[Statistics], quant: Quant) -> float:

@@ -29,6 +29,7 @@ from irc.passes.quantize.means import Feeds, nearer
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.rounding import compensated
 from irc.passes.quantize.scales import asymmetric, stored_as, symmetric
+from irc.passes.quantize.sensitivity import Known
 from irc.passes.quantize.sites import Sites, from_reals, is_float, weighted
 from irc.passes.quantize.states import merged, precise_operands, state_constant
 from irc.progress import bar, silent
@@ -208,15 +209,16 @@ class Writer:
         self.written[v] = v.replace(w=w, b=b, **others)
         return self.written[v]
 
-    def recentred(self, made: Graph, feeds: Feeds) -> Graph:
+    def recentred(self, made: Graph, feeds: Feeds, run: Known | None = None) -> Graph:
         """The graph that was written, with biases that keep the means of channels in `feeds`, where
-        that is asked for and brings its outputs nearer to float's."""
+        that is asked for and brings its outputs nearer to float's; `run` learns what was
+        computed."""
         if not self.options.bias_correction:
             return made
         found = {q: self.moments[v] for v, q in self.written.items() if v in self.moments}
         means = {q: np.array(m.means) for q, m in found.items()}
         with bar("biases", len(made.order)) as moved:
-            return nearer(self.sites.graph, made, means, feeds, moved)
+            return nearer(self.sites.graph, made, means, feeds, moved, run)
 
     def multiplied(self, v: Value) -> LayerMoments:
         """What a layer's weights multiply, at every step that shares them."""

@@ -15,6 +15,7 @@ from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.ranking import ArgMax
 from irc.passes.moments import channel_means
 from irc.passes.quantize.means import FEWEST, nearer, recentred
+from irc.passes.quantize.sensitivity import Known
 from irc.types import Array, DType, Quant
 from tests.passes.nets import Net
 
@@ -51,6 +52,15 @@ def test_a_bias_makes_up_for_what_is_off_in_every_sample() -> None:
     np.testing.assert_allclose(
         means(made, feeds), means(graph, feeds) + np.array([2.0, -1.0]), atol=1e-6
     )
+
+
+def test_what_was_computed_on_the_way_is_known() -> None:
+    graph, feeds, known = layer(), samples(8), Known()
+    (y,) = graph.outputs
+    made = recentred(graph, {y: means(graph, feeds) + np.array([2.0, -1.0])}, feeds, run=known)
+    for feed in feeds:
+        assert (id(made), id(feed)) in known.made
+        np.testing.assert_allclose(known(made, feed)["y"], evaluate(made, feed)["y"], atol=1e-6)
 
 
 def test_what_may_be_chance_is_left_alone() -> None:

@@ -21,7 +21,7 @@ from irc.ops.pool import MaxPool2d
 from irc.ops.shape import Reshape, Slice
 from irc.ops.spectrum import Magnitude
 from irc.ops.unary import Log
-from irc.passes.quantize import rescue
+from irc.passes.quantize import rescue, sensitivity
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.refine import Refinement
 from irc.properties import is_qdq
@@ -123,6 +123,23 @@ def test_weights_are_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = irc.quantize(graph, calibration=images(0))
     assert history_of(made).notes
     assert len(rounded) == 2, "two layers"
+
+
+def test_nothing_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The float graph by calibration, the corrected one while it is corrected."""
+    computed = list[tuple[int, int]]()
+    plain = sensitivity.real_outputs
+
+    def counted(graph: Graph, feed: dict[str, Array]) -> dict[str, Array]:
+        computed.append((id(graph), id(feed)))
+        assert is_qdq(graph)
+        return plain(graph, feed)
+
+    monkeypatch.setattr(sensitivity, "real_outputs", counted)
+    graph, kept = wasteful(1.0), images(0)
+    made = irc.quantize(graph, calibration=kept)
+    assert len(computed) == len(set(computed)) <= 2 * rescue.FEW
+    assert quality(graph, made, images(1)) > 30
 
 
 def test_good_results_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
