@@ -16,7 +16,8 @@ from irc.value import Value
 
 
 def without_infinities(graph: Graph) -> Graph:
-    """Masks hold the lowest number there is in the place of -inf, which no scale could stand for.
+    """Masks hold the lowest number there is in the place of -inf, and choices the largest in that
+    of inf, which no scale could stand for.
 
     Raises `ModelError` for other constants that are not finite after folding.
     """
@@ -38,15 +39,17 @@ def _advice(c: Const, users: Sequence[Value]) -> str:
 
 
 def _mask(c: Const, graph: Graph) -> Const:
-    """A constant of which some elements, or which for some elements, is -inf."""
+    """A constant of which some elements, or which for some elements, is infinite."""
     users = graph.users[c]
     chosen = all(isinstance(u, Where) for u in users)
     plain = all(isinstance(u, Where | Add) or u.moves for u in users)
     partly = bool(np.isfinite(c.array).any()) and plain
-    if np.any(np.isnan(c.array) | (c.array == np.inf)) or not (chosen or partly):
+    lost = np.isnan(c.array) | ((c.array == np.inf) & np.bool_(not chosen))
+    if np.any(lost) or not (chosen or partly):
         bad = int(np.sum(~np.isfinite(c.array)))
         raise ModelError(
             f"constant {c.name!r}: NaN or infinite values, {bad} of {c.array.size}, for which no"
             f" integer stands; {_advice(c, users)}"
         )
-    return Const(np.maximum(c.array, np.finfo(c.array.dtype).min), c.quant, name=c.name)
+    known = np.finfo(c.array.dtype)
+    return Const(np.clip(c.array, known.min, known.max), c.quant, name=c.name)

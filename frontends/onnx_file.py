@@ -141,9 +141,10 @@ class Tensors:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def array(self, t: TensorProto, what: str) -> Array:
+    def array(self, t: TensorProto, what: str, any_reals: bool = False) -> Array:
         """The tensor, floats as float32. Raises `ModelError`, naming `what`, where shape, dtype
-        and data don't fit each other, or floats are NaN or infinite (scalars and masks aside)."""
+        and data don't fit each other, or floats are NaN or infinite (scalars and masks aside, and
+        where `any_reals` are taken)."""
         dtype = element_type(t.data_type, what)
         shape = tuple(t.dims)
         if any(d < 0 for d in shape):
@@ -155,7 +156,7 @@ class Tensors:
         stored = self._stored(t, prod(shape), what)
         with np.errstate(over="ignore"):
             array = _widened(stored, t.data_type).astype(dtype, copy=False).reshape(shape)
-        if dtype.kind == "f":
+        if dtype.kind == "f" and not any_reals:
             _need_finite(array, what)
         return array
 

@@ -19,7 +19,7 @@ class Scope(MutableMapping[str, Entry]):
     """A graph's values, and behind them those of the graph around it."""
 
     def __init__(
-        self, stored: Iterable[TensorProto], array: Callable[[TensorProto, str], Array],
+        self, stored: Iterable[TensorProto], array: Callable[[TensorProto, str, bool], Array],
         outer: Mapping[str, Entry] | None = None,
     ) -> None:  # fmt: skip
         self.stored = {t.name: t for t in stored}
@@ -27,13 +27,14 @@ class Scope(MutableMapping[str, Entry]):
         self.outer: Mapping[str, Entry] = {} if outer is None else outer
         self.known: dict[str, Entry] = {}
         self.left: Counter[str] = Counter()
+        self.chosen: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Entry:
         if name in self.known:
             return self.known[name]
         if name not in self.stored:
             return self.outer[name]
-        array = self.array(self.stored[name], f"initializer {name!r}")
+        array = self.array(self.stored[name], f"initializer {name!r}", name in self.chosen)
         self.known[name] = Const(array, name=name)
         return self.known[name]
 
@@ -57,8 +58,12 @@ class Scope(MutableMapping[str, Entry]):
         return Scope((), self.array, self)
 
     def expect(self, nodes: Iterable[NodeProto], outputs: Iterable[str]) -> None:
-        """Tell who is going to read: these nodes, each of them once, and whoever wants outputs."""
-        self.left = Counter(name for node in nodes for name in reads(node))
+        """Tell who is going to read: these nodes, each of them once, and whoever wants outputs. What
+        only choices read may be no number: it stands for what is never chosen."""
+        pairs = [(name, node.op_type) for node in nodes for name in reads(node)]
+        self.left = Counter(name for name, _ in pairs)
+        others = {name for name, op_type in pairs if op_type != "Where"}
+        self.chosen = frozenset(self.left.keys() - others)
         self.left.update(outputs)
 
     def done(self, node: NodeProto) -> None:

@@ -16,6 +16,7 @@ from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.prelu import PRelu
 from irc.ops.selection import Where
+from irc.ops.shape import Expand
 from irc.types import DType
 from irc.value import Value
 
@@ -259,8 +260,15 @@ def _clip_integers(node: Node, x: Value, low: int | None, high: int | None) -> V
 
 @handles("Where")
 def where(node: Node) -> Results:
-    """A choice, element by element."""
-    return node.builder.add(Where(node.x(0), node.x(1), node.x(2)))
+    """A choice, element by element. Where it is known and the same everywhere, what is never
+    chosen may be no number, as behind the guards of jax's variances."""
+    made = Where(node.x(0), node.x(1), node.x(2))
+    match made.condition:
+        case Const(array=condition) if condition.size and condition.all() == condition.any():
+            chosen = made.a if condition.all() else made.b
+            same = chosen.type == made.type
+            return chosen if same else node.builder.add(Expand(chosen, made.shape))
+    return node.builder.add(made)
 
 
 @handles("BitCast")

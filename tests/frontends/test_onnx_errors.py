@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper
 
+from irc import driver
 from irc.errors import ModelError
 from irc.frontends.onnx import load
 from irc.graph import evaluate
@@ -246,6 +247,28 @@ def test_a_mask_may_hold_negative_infinity() -> None:
     chosen = [node("Where", ["w", "x", "v"])]
     graph = load(model(chosen, {"x": x}, {"w": mask == 0, "v": np.asarray(-np.inf, np.float32)}))
     assert evaluate(graph, {"x": x})["y"].min() == np.finfo(np.float32).min
+
+
+def test_what_is_never_chosen_may_be_no_number() -> None:
+    nothing = np.full((2, 4), np.nan, np.float32)
+    nodes = [node("Greater", ["v", "z"], ["c"]), node("Where", ["c", "x", "w"])]
+    known = {"w": nothing, "v": np.asarray(15, np.float32), "z": np.asarray(0, np.float32)}
+    for rows in (1, 2):
+        x = reals(0, rows, 4)
+        found = evaluate(load(model(nodes, {"x": x}, known)), {"x": x})["y"]
+        np.testing.assert_array_equal(found, np.broadcast_to(x, (2, 4)))
+    broken = error_of(node("Greater", ["x", "v"], ["c"]), node("Where", ["c", "x", "w"]), w=nothing,
+                      v=np.asarray(0, np.float32))  # fmt: skip
+    assert "NaN or infinite" in broken
+
+
+def test_a_guard_against_nan_costs_nothing() -> None:
+    """As jax's sort has it."""
+    x = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    nodes = [node("IsNaN", ["x"], ["n"]), node("Where", ["n", "w", "x"])]
+    graph = load(model(nodes, {"x": x}, {"w": np.asarray(np.inf, np.float32)}))
+    np.testing.assert_array_equal(evaluate(graph, {"x": x})["y"], x)
+    assert "where" not in {v.op for v in driver.simplify(graph).order}
 
 
 def test_sparse_initializers() -> None:
