@@ -9,12 +9,13 @@ from math import prod
 import numpy as np
 
 from irc.errors import ModelError
+from irc.ops.activation import Clip
 from irc.ops.cast import Cast
 from irc.ops.core import Const
-from irc.ops.elementwise import Add, Maximum, Minimum, Mul
+from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul
 from irc.ops.linear import MatMul
 from irc.ops.logic import Equal, Less
-from irc.ops.reduce import ReduceMax, ReduceMin
+from irc.ops.reduce import ReduceMax, ReduceMin, ReduceSum
 from irc.ops.scatter import Scatter
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Expand
@@ -150,13 +151,18 @@ def scattered(
     count = x.type.size // max(1, prod(row))
     old = b.reshape(x, (count, *row))
     new = b.reshape(updates, (numbers.type.size, *row))
-    if how != "none" and how not in REDUCTIONS:
-        raise ModelError(f"reduction = {how!r} is not supported")
     numbers = b.reshape(numbers, (numbers.type.size,))
     if not isinstance(numbers, Const):
         if how == "none":
             return b.reshape(b.add(Scatter(old, new, numbers)), x.shape)
         return b.reshape(_reduced(b, old, new, numbers, how, own=own), x.shape)
+    if how == "mean":
+        y = b.reshape(scattered(b, old, new, numbers, row, "add", own=own), old.shape)
+        counts = np.bincount(numbers.array, minlength=count).reshape(-1, *(1,) * len(row)) + own
+        shares = (1 / np.maximum(counts, 1)).astype(y.type.dtype.numpy)
+        return b.reshape(b.add(Mul(y, b.const(shares, name=f"{b.name}.shares"))), x.shape)
+    if how != "none" and how not in REDUCTIONS:
+        raise ModelError(f"reduction = {how!r} is not supported")
     for i, source in enumerate(_rounds(numbers.array, count, every=how != "none")):
         y = _replaced(b, old, new, source)
         if how != "none" and (i or own):
@@ -171,13 +177,13 @@ def _reduced(b: Builder, old: Value, new: Value, numbers: Value, how: str, *, ow
     """Rows [R, …] joined with updates [U, …] at computed numbers [U]: which update goes to which
     row is a matrix of booleans."""
     count, size = old.shape[0], numbers.type.size
-    if how not in ("add", "max", "min") or not new.type.dtype.is_float:
+    if how not in ("add", "mean", "max", "min") or not new.type.dtype.is_float:
         raise ModelError(
             f"reduction = {how!r} of {new.type} at places computed at run time is not supported,"
-            " only sums and extremes of reals"
+            " only sums, means and extremes of reals"
         )
-    width = new.type.size // size
-    if (pairs := count * size * (1 if how == "add" else width)) > MAX_PAIRS:
+    width, summed = new.type.size // size, how in ("add", "mean")
+    if (pairs := count * size * (1 if summed else width)) > MAX_PAIRS:
         raise ModelError(
             f"{size} elements joined with {count} at places computed at run time are too many:"
             f" {pairs:,} pairs, more than {MAX_PAIRS:,}; make the places a constant of the model"
@@ -185,14 +191,25 @@ def _reduced(b: Builder, old: Value, new: Value, numbers: Value, how: str, *, ow
     rows = b.const(np.arange(count, dtype=np.int64)[:, np.newaxis], name=f"{b.name}.rows")
     there = b.add(Equal(rows, b.reshape(numbers, (1, size))))
     flat = b.reshape(new, (size, width))
-    total = _sums(b, there, flat) if how == "add" else _extremes(b, there, flat, how)
-    made = b.reshape(total, old.shape)
-    joined = b.add(REDUCTIONS[how](old, made)) if own else made
-    if how == "add" and own:
+    total = _sums(b, there, flat) if summed else _extremes(b, there, flat, how)
+    made, column = b.reshape(total, old.shape), (count, *(1,) * (old.type.rank - 1))
+    joined = b.add(REDUCTIONS["add" if summed else how](old, made)) if own else made
+    if how == "mean":
+        joined = b.add(Div(joined, b.reshape(_counts(b, there, new.type.dtype, own), column)))
+    if summed and own:
         return joined
     touched = b.add(ReduceMax(b.add(Cast(there, DType.I64)), (1,), False))
     where = b.add(Less(b.const(np.zeros((), np.int64)), touched))
-    return b.add(Where(b.reshape(where, (count, *(1,) * (old.type.rank - 1))), joined, old))
+    return b.add(Where(b.reshape(where, column), joined, old))
+
+
+def _counts(b: Builder, there: Value, dtype: DType, own: bool) -> Value:
+    """How many are averaged in each row [R], as reals: its updates, with `own` itself, too; at
+    least one."""
+    updates = b.add(ReduceSum(b.add(Cast(there, dtype)), (1,), False))
+    if own:
+        return b.add(Add(updates, b.const(np.ones((), dtype.numpy))))
+    return b.add(Clip(updates, 1.0, float(there.shape[1])))
 
 
 def _sums(b: Builder, there: Value, updates: Value) -> Value:

@@ -45,6 +45,8 @@ class Computing:
     forms: Mapping[Value, Value | None]
     problems: MutableSequence[str]
     narrow: list[str] = field(default_factory=list)
+    kept: dict[Value, TensorType] = field(default_factory=dict)
+    """The types of floats that the integers of what they are made of stand for, too."""
     made: dict[Key, Value] = field(default_factory=dict)
     """What was computed before."""
 
@@ -134,13 +136,15 @@ class Computing:
         return None
 
     def read(self, v: Value, target: TensorType) -> dict[Value, Value] | None:
-        """The integers of a twin's operands, computed in 16 bits where the model quantizes none;
-        None where one can't be had, which is entered as a problem."""
+        """The integers of a twin's operands; where the model quantizes none, those of what they are
+        clamped or moved of, else computed in 16 bits; None where one can't be had, which is entered
+        as a problem."""
         known, lacking = {o: self.forms[o] or o for o in v.operands}, False
         for o in known:
             if self.forms[o] is not None or isinstance(o, Const):
                 continue
-            type_ = inner_type(v, o, target, self.forms.__getitem__, self.root)
+            forms = self.forms.__getitem__
+            type_ = inner_type(v, o, target, forms, self.root, self.kept)
             if type_ is None:
                 self.problems.append(f"{o.op} %{o.name}: {v.op} %{v.name} reads it unquantized")
                 lacking = True

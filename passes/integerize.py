@@ -33,7 +33,7 @@ from irc.ops.ranking import Ranking
 from irc.ops.truth import QCompare, Truth
 from irc.passes.computing import Computing, over, placeholder
 from irc.passes.conversions import moved_constant
-from irc.passes.intervals import output_type
+from irc.passes.intervals import kept_type, output_type
 from irc.passes.pointwise import evaluated, is_clamp, roots
 from irc.passes.quantize.complete import Islands
 from irc.pipeline import Pass
@@ -130,6 +130,7 @@ class _Work:
         for v in self.source.order:
             if v not in self.forms:
                 self.forms[v] = self.form(v)
+                self.keep(v)
         outputs = tuple(self.output(v) for v in self.source.outputs)
         names = self.source.output_names
         if self.problems:  # what stands in for the rest need not have the types of states
@@ -190,6 +191,16 @@ class _Work:
             return moved_constant(v, [constant(o, "a moved operand") for o in known])
         agreed = {(o.type.dtype, o.type.quant) for o in known if o.type.quant is not None}
         return over(v, known) if len(agreed) == 1 else None
+
+    def keep(self, v: Value) -> None:
+        """Enter a float that integers before it can stand for."""
+        if self.forms[v] is None and (kept := kept_type(v, self.known)) is not None:
+            self.computing.kept[v] = kept
+
+    def known(self, v: Value) -> TensorType | None:
+        """The type of the integers that stand for a float, or can."""
+        form = self.forms[v]
+        return self.computing.kept.get(v) if form is None else form.type
 
     def plain(self, v: Value) -> Value:
         """A node over plain integers (indices, booleans), or of the order of reals alone."""

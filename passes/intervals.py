@@ -59,21 +59,46 @@ def output_type(v: Value, forms: Forms, root: Mapping[Value, Value]) -> TensorTy
     return TensorType(DType.I16, v.shape, Quant(scale, zero))
 
 
+def kept_type(v: Value, known: Callable[[Value], TensorType | None]) -> TensorType | None:
+    """The type in which the integers that stand for what `v` is made of stand for `v`, too: it
+    moves them, or clamps them at integers of that type; None for others. `known` gives such types
+    of operands."""
+    reals = [o for o in v.operands if o.type.dtype.is_float and not isinstance(o, Const)]
+    types = {o: known(o) for o in reals}
+    parts = {(t.dtype, t.quant): t for t in types.values() if t is not None}
+    if len(parts) != 1 or None in types.values():
+        return None
+    (t,) = parts.values()
+    same = v.moves or (is_clamp(v) and _clamps_integers(v, t))
+    return TensorType(t.dtype, v.shape, t.quant) if same else None
+
+
+def _clamps_integers(v: Any, t: TensorType) -> bool:
+    if t.quant is None or t.quant.axis is not None:
+        return False
+    ends = (float(end) / t.scale + t.zero for end in v.range)
+    return all(q <= t.dtype.min or q >= t.dtype.max or q == round(q) for q in ends)
+
+
 def inner_type(
-    user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value]
-) -> TensorType | None:
+    user: Value, v: Value, target: TensorType, forms: Forms, root: Mapping[Value, Value],
+    kept: Mapping[Value, TensorType],
+) -> TensorType | None:  # fmt: skip
     """The type for an operand `v` that `user` reads unquantized, its result being computed in
     `target`; None where it would have to be measured.
 
-    What goes into a sum or mean gets 16 bits, sums of products 32. An average that a layer reads
-    keeps the type of what it averages, as it does in the integer kernels of the tools that leave
-    it so.
+    Floats that integers stand for once they are clamped or moved have their type in `kept`
+    (`kept_type`). What else goes into a sum or mean gets 16 bits, sums of products 32. An average
+    that a layer reads keeps the type of what it averages, as it does in the integer kernels of the
+    tools that leave it so.
     """
+    if v in kept:
+        return kept[v]
     fine = None
     if user.op in ("add", "sub", *KEEPING):
         fine = _sum_type(user, v, target, forms, root)
         fine = fine or _fine_type(user, v, target, forms, root)
-    return fine or _average_type(v, forms)
+    return fine or _average_type(v, forms, kept)
 
 
 def _sum_type(
@@ -115,12 +140,18 @@ def _fine_type(
     return TensorType(DType.I16, v.shape, Quant(scale, -middle))
 
 
-def _average_type(v: Value, forms: Forms) -> TensorType | None:
+def _average_type(
+    v: Value, forms: Forms, kept: Mapping[Value, TensorType]
+) -> TensorType | None:
     core = v
     while core.moves and len(core.operands) == 1:
         (core,) = core.operands
-    form = forms(core.operands[0]) if core.op in KEEPING else None
-    return None if form is None else form.type.with_shape(v.shape)
+    if core.op not in KEEPING:
+        return None
+    averaged = core.operands[0]
+    form = forms(averaged)
+    type_ = kept.get(averaged) if form is None else form.type
+    return None if type_ is None else type_.with_shape(v.shape)
 
 
 def _useful(

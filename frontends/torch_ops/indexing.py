@@ -188,27 +188,20 @@ def unfold(node: Node) -> Results:
 
 @handles("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(node: Node) -> Results:
-    """Into places along an axis; those that are computed take no products and means."""
+    """Into places along an axis; those that are computed take no products."""
     x, build, at = node.x(), node.builder, node.x("index")
     axis = node.axis("dim", x.type.rank)
     how, own = _reduction(node), node.flag("include_self") if node.has("include_self") else True
     node.ignore("include_self")
     rows = row_numbers(build, at, axis, x.shape)
-    if rows is not None and how != "mean" and "src" in node.arguments:
+    if rows is not None and "src" in node.arguments:
         new = node.operand("src", x.type.dtype)
         if new.shape == at.shape:
             return put_at(build, x, {axis: rows}, new, how, own=own)
     places = front(build, at, x.shape[axis])
     new = _updates(node, x, places.shape)
     numbers = places_along(build, places, axis, x.shape)
-    if how != "mean":
-        return scattered(build, x, new, numbers, (), how, own=own)
-    if not isinstance(numbers, Const):
-        node.fail("means at places computed at run time are not supported: add, and divide")
-    y = scattered(build, x, new, numbers, (), "add", own=own)
-    counts = np.bincount(numbers.array.ravel(), minlength=x.type.size) + own
-    shares = (1 / np.maximum(counts, 1)).reshape(x.shape).astype(np.float32)
-    return build.add(Mul(y, build.const(shares, name=f"{build.name}.shares")))
+    return scattered(build, x, new, numbers, (), how, own=own)
 
 
 def _reduction(node: Node) -> str:
@@ -266,6 +259,17 @@ def index_add(node: Node) -> Results:
     axis = node.axis("dim", x.type.rank)
     new = forms.scaled(build, node.operand("source", x.type.dtype), node.number("alpha"))
     return put_at(build, x, {axis: node.x("index")}, new, "add")
+
+
+@handles("aten.index_reduce")
+def index_reduce(node: Node) -> Results:
+    """Slices joined with those with given numbers along an axis."""
+    x = node.x()
+    new = node.operand("source", x.type.dtype)
+    how, own = _reduction(node), node.flag("include_self") if node.has("include_self") else True
+    node.ignore("include_self")
+    axis = node.axis("dim", x.type.rank)
+    return put_at(node.builder, x, {axis: node.x("index")}, new, how, own=own)
 
 
 @handles("aten.index_copy")

@@ -165,16 +165,17 @@ def _with_last(node: Node, joined: Value, y: Value, axis: int) -> Value:
 
 @handles("aten.bucketize", "aten.searchsorted")
 def buckets(node: Node) -> Results:
-    """How many of the sorted boundaries, a vector, lie below each element, or not above it."""
+    """How many of the sorted boundaries, of one row or of a row for each of x's, lie below each
+    element, or not above it."""
     node.ignore("out_int32", "sorter")
     bounds = "boundaries" if node.op == "aten.bucketize" else "sorted_sequence"
     edges = node.x(bounds)
     right = node.flag("right") or (node.has("side") and node.any("side") == "right")
     node.ignore("side")
     x = node.operand("self", edges.type.dtype)
-    if edges.type.rank != 1:
-        node.fail(f"boundaries {edges.type} are not supported, only one row of them")
     build = node.builder
+    if edges.type.rank > 1:
+        edges = build.reshape(edges, (*edges.shape[:-1], 1, edges.shape[-1]))
     wide = build.reshape(x, (*x.shape, 1))
     below = build.add((LessOrEqual if right else Less)(edges, wide))
     counted = build.add(ReduceSum(node.cast(below, DType.I64), (x.type.rank,), False))

@@ -22,7 +22,7 @@ from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
 from irc.passes.calibrate import Progress, Statistics, Visible, calibrate, keys
 from irc.passes.data import Source, batches
-from irc.passes.intervals import core, output_type
+from irc.passes.intervals import core, kept_type, output_type
 from irc.passes.moments import LayerMoments
 from irc.passes.pointwise import is_clamp, roots
 from irc.passes.quantize.assignment import NATURAL, Scales
@@ -79,17 +79,13 @@ class Islands:
     @cached_property
     def types(self) -> Mapping[Value, TensorType]:
         """The integers that stand for a float value: behind a dequantize, and what is moved of
-        it."""
+        it, or clamped at integers."""
         found: dict[Value, TensorType] = {}
         for v in self.graph.order:
             if isinstance(v, Dequantize):
                 found[v] = v.x.type
-            elif v.moves and is_float(v):
-                parts = [found.get(o) for o in v.operands if is_float(o)]
-                known = {(t.dtype, t.quant): t for t in parts if t is not None}
-                if len(known) == 1 and None not in parts:
-                    (t,) = known.values()
-                    found[v] = TensorType(t.dtype, v.shape, t.quant)
+            elif is_float(v) and (kept := kept_type(v, found.get)) is not None:
+                found[v] = kept
         return found
 
     @cached_property

@@ -177,6 +177,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "buckets": lambda x: [
         torch.bucketize(x, torch.tensor([-1.0, 0.0, 1.0])),
         torch.searchsorted(torch.tensor([-1.0, 0.0, 1.0]), x, right=True),
+        torch.searchsorted(x.sort(-1)[0], x[..., ::2] + 0.5, side="right"),
     ],
     "gather": lambda x: x.gather(1, places(0, 1, 2, 3, 2, 1).expand(3, 1, 6)),
     "gather_own": lambda x: torch.take_along_dim(x, x.argsort(1), 1),
@@ -200,6 +201,15 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
         torch.zeros(5, 6).scatter_add(0, (x[0].argmax(-1) % 5).view(-1, 1).expand(4, 6), x[1]),
     ],
     "index_add": lambda x: x.index_add(1, places(0, 2), torch.ones(3, 2, 6), alpha=2),
+    "index_reduce": lambda x: [
+        x.index_reduce(1, places(0, 2, 2), x[:, :3], how, include_self=own)
+        for how in ("mean", "amax") for own in (True, False)
+    ],
+    "averaged at run time": lambda x: [
+        y.index_reduce(0, x[0].argmax(-1) % 5, x[1], "mean", include_self=own)
+        for y in (torch.zeros(5, 6), x[2].flatten().repeat(2)[:30].view(5, 6))
+        for own in (True, False)
+    ],
     "index_copy": lambda x: x.index_copy(1, places(0, 2), torch.ones(3, 2, 6)),
     "index_fill": lambda x: x.index_fill(1, places(0, 3), 5.0),
     "index_put": lambda x: x.index_put((places(0, 1),), torch.ones(4, 6)),

@@ -59,7 +59,7 @@ def test_what_goes_into_a_sum_reaches_as_far_as_the_sum_tells(
 ) -> None:
     """Of a result between 0 and 127.5 in steps of 0.5: 7 bits more than that in 16."""
     target = TensorType(DType.U8, v.shape, Quant(0.5, 0))
-    t = inner_type(v, PRODUCT, target, known, roots(v))
+    t = inner_type(v, PRODUCT, target, known, roots(v), {})
     assert t is not None
     assert (t.dtype, t.scale) == (DType.I16, 0.5 / 2**7)
     assert -t.zero * t.scale == pytest.approx((low + high) / 2, abs=t.scale)
