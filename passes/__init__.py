@@ -14,6 +14,7 @@ from irc.passes.integerize import Integerize
 from irc.passes.layout import Layout
 from irc.passes.leaves import Leaves
 from irc.passes.lifting import LiftWeights
+from irc.passes.logits import CentreLogits
 from irc.passes.plan import PlanMemory
 from irc.passes.prove import Prove
 from irc.passes.quantize import Quantize
@@ -30,6 +31,7 @@ PIPELINES: dict[str, list[Pass]] = {
         Layout(),  # NHWC inside: the frontends' transposes cancel, and neighbours meet
         FuseBatchNorm(),  # scales and offsets into the weights beside them
         Canonicalize(),  # what the transposes had hidden
+        CentreLogits(),  # what all classes have in common
         Fold(),  # what the others left behind
     ],
     # QDQ to integers: integerize does it, alone; then what it promises.

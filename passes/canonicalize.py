@@ -14,7 +14,7 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.unary import Neg, Reciprocal
-from irc.passes import forests, linear, norms, patterns, pooling, recurrent
+from irc.passes import comparisons, forests, linear, logits, norms, patterns, pooling, recurrent
 from irc.passes.constants import is_uniform, real, uniform
 from irc.passes.fold import RULES as FOLDING
 from irc.passes.fold import share
@@ -271,6 +271,6 @@ RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
     subtract_constant, negate, one_over, square, compare_whole,
     *patterns.RULES, *norms.RULES, *linear.RULES, *pooling.RULES, *recurrent.RULES,
-    *forests.RULES,
+    *forests.RULES, *logits.RULES, *comparisons.RULES,
 )  # fmt: skip
 USE_RULES = (merge_constants, *linear.USE_RULES)

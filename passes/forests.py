@@ -7,19 +7,14 @@ it went.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul
 from irc.ops.selection import Gather
 from irc.ops.trees import TreeEnsemble, stored
-from irc.types import Array
+from irc.passes.singles import parted
 from irc.value import Value
-
-_HALVINGS = 33
-"""Singles are as many as 32 bits tell apart."""
 
 
 def trees_of_columns(v: Value) -> Value | None:
@@ -94,37 +89,13 @@ def trees_of_scaled(v: Value) -> Value | None:
             if not adds and not np.all(by > 0):
                 return None
             with np.errstate(all="ignore"):
-                last, first = _parted(
+                last, first = parted(
                     (lambda real: real + by) if adds else (lambda real: real * by),
                     threshold.array, inclusive.array,
                 )  # fmt: skip
             moved = np.where(inclusive.array, first, last)
             return v.replace(x=x, threshold=Const(moved, name=threshold.name))
     return None
-
-
-def _parted(f: Callable[[Array], Array], threshold: Array, inclusive: Array) -> tuple[Array, Array]:
-    """The last single that a growing function keeps below each threshold, and the next one."""
-    low = np.full(threshold.shape, _key(np.float32(-np.inf)), np.int64)
-    high = np.full(threshold.shape, _key(np.float32(np.inf)), np.int64)
-    for _ in range(_HALVINGS):
-        middle = (low + high) // 2
-        found = f(_single(middle))
-        beyond = (found > threshold) | (inclusive & (found == threshold))
-        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
-    return _single(low), _single(high)
-
-
-def _key(single: np.float32) -> int:
-    """A whole number in the order of singles."""
-    bits = int(single.view(np.int32))
-    return bits if bits >= 0 else bits ^ 0x7FFFFFFF
-
-
-def _single(keys: Array) -> Array:
-    """The singles of such numbers."""
-    bits = np.where(keys >= 0, keys, keys ^ 0x7FFFFFFF)
-    return bits.astype(np.int32).view(np.float32)
 
 
 RULES = (trees_of_columns, trees_of_scaled)

@@ -178,6 +178,8 @@ class _Work:
     def through(self, v: Value) -> _Affine | Value | None:
         """What becomes of a node over values in units: a value in units, or a node that takes them
         in; None where these must go."""
+        if isinstance(v, Less | LessOrEqual):
+            return self.compared(v)
         x = v.operands[0]
         form = self.forms.get(x)
         if isinstance(v, Concat) or (v.moves and form is not None):
@@ -193,14 +195,20 @@ class _Work:
                 return _Affine(form.even, form.scale * c.array, form.offset * c.array)
             case Mul(a=a, b=b) if a is b:
                 return _squared(form, v)
-            case Less(b=Const() as c) | LessOrEqual(b=Const() as c) if np.all(form.scale > 0):
-                bound = (c.array - form.offset) / form.scale
-                return v.replace(a=form.even, b=_const(bound, c.name))
             case Linear(w=Const(), b=None | Const()) if flat := _by_columns(form, x.shape):
                 return _linear(v, *flat)
             case TreeEnsemble() if flat := _by_columns(form, x.shape):
                 return _trees(v, *flat)
         return None
+
+    def compared(self, v: Less | LessOrEqual) -> Value | None:
+        """A comparison with constants, in units."""
+        x, c = (v.b, v.a) if isinstance(v.a, Const) else (v.a, v.b)
+        form = self.forms.get(x)
+        if form is None or not isinstance(c, Const) or not np.all(form.scale > 0):
+            return None
+        bound = _const((c.array - form.offset) / form.scale, c.name)
+        return v.map_operands(lambda o: form.even if o is x else bound)
 
     def moved(self, v: Value) -> _Affine | None:
         """Elements and their units move together."""

@@ -1,0 +1,112 @@
+"""Logits without what they have in common, and comparisons before growing functions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import irc
+from irc.graph import Graph, evaluate
+from irc.ops.activation import Sigmoid
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add, Mul
+from irc.ops.linear import Linear
+from irc.ops.logic import Less, LessOrEqual
+from irc.ops.ranking import ArgMax
+from irc.ops.softmax import Softmax
+from irc.passes.canonicalize import Canonicalize
+from irc.passes.logits import CentreLogits
+from irc.types import Array, DType
+from irc.value import Value
+
+JOINT = """
+graph @joint(%x: f32[1,8]) {{
+  %w = const {w} : f32[3,8]
+  %b = const [-1.0, -2.0, -1.5] : f32[3]
+  %y = linear(%x, %w, %b) : f32[1,3]
+  %m = reduce_max(%y) {{axes = [1], keepdims = true}} : f32[1,1]
+  %c = clip(%m) {{lo = -3.4e38, hi = 3.4e38}} : f32[1,1]
+  %d = sub(%y, %c) : f32[1,3]
+  %e = exp(%d) : f32[1,3]
+  %s = reduce_sum(%e) {{axes = [1], keepdims = false}} : f32[1]
+  %l = log(%s) : f32[1]
+  %k = reshape(%c) : f32[1]
+  %a = add(%l, %k) : f32[1]
+  %r = reshape(%a) : f32[1,1]
+  %z = sub(%y, %r) : f32[1,3]
+  {last}
+}}
+"""
+
+
+def joint(last: str = "%p = exp(%z) : f32[1,3]\nreturn %p") -> Graph:
+    """Logarithms of -1,000 that differ by a few, as naive Bayes has them."""
+    rng = np.random.default_rng(0)
+    w = rng.normal(-5, 0.02, (3, 8)).astype(np.float32)
+    listed = ", ".join(str(float(f)) for f in w.reshape(-1))
+    return irc.parse(JOINT.format(w=f"[{listed}]", last=last))
+
+
+def samples(count: int, seed: int) -> list[dict[str, Array]]:
+    rng = np.random.default_rng(seed)
+    return [{"x": rng.uniform(0, 50, (1, 8)).astype(np.float32)} for _ in range(count)]
+
+
+@pytest.mark.parametrize("last", [
+    "%p = exp(%z) : f32[1,3]\nreturn %p",
+    "%p = argmax(%y) {axis = 1, keepdims = false, select_last = false} : i64[1]\nreturn %z, %p",
+])  # fmt: skip
+def test_joint_logarithms(last: str) -> None:
+    """Whole logarithms in 8 bits, or 16, tell nothing of their differences."""
+    graph = joint(last)
+    model = irc.compile(irc.quantize(graph, calibration=samples(32, 1)), backend="reference")
+    real, found = zip(*((evaluate(graph, s), model(s)) for s in samples(40, 2)), strict=True)
+    a, b = (np.stack([next(iter(o.values())) for o in side]) for side in (real, found))
+    assert 10 * np.log10(np.square(a).sum() / np.square(a - b).sum()) > 25
+
+
+def test_rows_lose_what_they_share() -> None:
+    graph = CentreLogits()(Canonicalize()(joint()))
+    (layer,) = (v for v in graph.order if isinstance(v, Linear))
+    assert isinstance(layer.w, Const)
+    assert np.abs(layer.w.array).max() < 0.1
+    for s in samples(4, 3):
+        a, b = (next(iter(evaluate(g, s).values())) for g in (joint(), graph))
+        assert np.allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize("reads", ["itself", "sigmoid", "another axis"])
+def test_rows_that_are_read_otherwise_stay(reads: str) -> None:
+    x = Input(DType.F32, (2, 4), name="x")
+    layer = Linear(x, Const(np.full((3, 4), 5, np.float32)), None, name="y")
+    other: Value = layer
+    if reads == "sigmoid":
+        other = Sigmoid(layer)
+    elif reads == "another axis":
+        other = ArgMax(layer, 0, False, False)
+    graph = Graph("g", (x,), (Softmax(layer, 1), other), ("p", "other"))
+    assert CentreLogits()(graph) is graph
+
+
+@pytest.mark.parametrize("op", [Less, LessOrEqual])
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("f", [Add, Mul])
+def test_comparisons_before_scalers(
+    op: type[Less] | type[LessOrEqual], left: bool, f: type[Add] | type[Mul]
+) -> None:
+    """Each single goes the way that it went, those beside the bound too."""
+    rng = np.random.default_rng(0)
+    k, c = rng.uniform(0.1, 3, 16).astype(np.float32), rng.normal(0, 1, 16).astype(np.float32)
+    x = Input(DType.F32, (9, 16), name="x")
+    made = f(x, Const(k))
+    y = op(Const(c), made) if left else op(made, Const(c))
+    before = Graph("g", (x,), (y,), ("y",))
+    after = Canonicalize()(before)
+    assert not any(isinstance(v, f) for v in after.order)
+    middle = (c / k if f is Mul else c - k).astype(np.float32)
+    steps = np.arange(-4, 5)[:, None] * np.spacing(middle)
+    feed = {"x": (middle + steps).astype(np.float32)}
+    (a,), (b,) = (evaluate(g, feed).values() for g in (before, after))
+    assert np.array_equal(a, b)
+    assert a.any()
+    assert not a.all()
