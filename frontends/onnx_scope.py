@@ -58,8 +58,8 @@ class Scope(MutableMapping[str, Entry]):
         return Scope((), self.array, self)
 
     def expect(self, nodes: Iterable[NodeProto], outputs: Iterable[str]) -> None:
-        """Tell who is going to read: these nodes, each of them once, and whoever wants outputs. What
-        only choices read may be no number: it stands for what is never chosen."""
+        """Tell who is going to read: these nodes, each of them once, and whoever wants outputs.
+        What only choices read may be no number: it stands for what is never chosen."""
         pairs = [(name, node.op_type) for node in nodes for name in reads(node)]
         self.left = Counter(name for name, _ in pairs)
         others = {name for name, op_type in pairs if op_type != "Where"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,13 @@ from irc.types import Array
 
 BLOCK = 1 << 15
 """Elements at a time."""
+
+
+def along_first(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Parts of the first axis, of about as many elements."""
+    rows = shape[0]
+    step = max(1, BLOCK * rows // max(1, math.prod(shape)))
+    return (slice(i, i + step) for i in range(0, rows, step))
 
 
 def by_blocks(f: Callable[[Array], Array], x: Array, dtype: npt.DTypeLike) -> Array:

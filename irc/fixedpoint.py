@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irc.blocks import by_blocks
+from irc.blocks import along_first, by_blocks
 from irc.errors import IRCError
 from irc.types import Array, DType, Quant, TensorType
 
@@ -47,12 +47,19 @@ def _quantized(real: Array, scale: Any, zero: Any, dtype: DType) -> Array:
 def dequantize(q: Array, type_: TensorType, dtype: DType = DType.F32) -> Array:
     """Equation (1): `scale * (q - zero_point)`, computed in float64, in the float dtype."""
     quant = quant_of(type_)
-    scale, zero = along_axis(quant, type_.rank)
+    if quant.axis is None:
+        scale, zero = quant.tensor_scale, float(quant.zero)
+        return by_blocks(partial(_real, scale=scale, zero=zero), q, dtype.numpy)
+    made = np.empty(q.shape, dtype.numpy)
+    scales, zeros = (np.broadcast_to(a, q.shape) for a in along_axis(quant, type_.rank))
+    for part in along_first(q.shape):
+        made[part] = _real(q[part], scales[part], zeros[part])
+    return made
 
-    def real(q: Array) -> Array:
-        return _as((q.astype(np.float64) - zero) * scale, dtype)
 
-    return real(q) if quant.axis is not None else by_blocks(real, q, dtype.numpy)
+def _real(q: Array, scale: Any, zero: Any) -> Array:
+    real = np.asarray(np.subtract(q, zero, dtype=np.float64))
+    return np.multiply(real, scale, out=real)
 
 
 def quant_of(type_: TensorType) -> Quant:

@@ -122,10 +122,12 @@ class _Runs:
         return cls(each, {v: graph.uses(v) for v in graph.order})
 
     def compute(self, v: Value) -> None:
-        """A node whose operands are there."""
+        """A node whose operands are there; once where these are the same in all samples."""
+        first = self.each[0]
+        once = all(run[o] is first[o] for run in self.each for o in v.operands)
         for run in self.each:
             if v not in run:
-                run[v] = np.asarray(v.call(run.__getitem__))
+                run[v] = first[v] if once and v in first else np.asarray(v.call(run.__getitem__))
 
     def of_each(self, v: Value) -> list[Array]:
         """A value in each sample."""

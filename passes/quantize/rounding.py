@@ -68,19 +68,18 @@ def _some(each: int, rows: int, columns: int) -> Iterator[slice]:
 
 def _columnwise(w: Array, upper: Array, seconds: Array) -> Array:
     """Integers for w [G, R, K] in units, by factors [G, K, K]."""
-    w, q = w.copy(), np.zeros(w.shape)
-    count = w.shape[-1]
+    left = w.swapaxes(-1, -2).copy()  # [G, K, R]: a column's elements lie side by side
+    q, count = np.zeros(left.shape), left.shape[1]
     for begin in range(0, count, AT_ONCE):
         end = min(begin + AT_ONCE, count)
-        errors = np.zeros((*w.shape[:-1], end - begin))
+        errors = np.empty((len(left), end - begin, left.shape[2]))
         for i in range(begin, end):
-            before = q[..., i - 1] if seconds[i] else None
-            q[..., i] = _rounded(w[..., i], before)
-            error = (w[..., i] - q[..., i]) / upper[:, i, i, None]
-            w[..., i + 1 : end] -= error[..., None] * upper[:, None, i, i + 1 : end]
-            errors[..., i - begin] = error
-        w[..., end:] -= errors @ upper[:, begin:end, end:]
-    return q
+            q[:, i] = _rounded(left[:, i], q[:, i - 1] if seconds[i] else None)
+            error = (left[:, i] - q[:, i]) / upper[:, i, i, None]
+            left[:, i + 1 : end] -= upper[:, i, i + 1 : end, None] * error[:, None]
+            errors[:, i - begin] = error
+        left[:, end:] -= upper[:, begin:end, end:].swapaxes(-1, -2) @ errors
+    return q.swapaxes(-1, -2)
 
 
 def _rounded(w: Array, before: Array | None) -> Array:

@@ -54,7 +54,8 @@ def quantize_weights(w: Array, importance: Array, smallest: Array, options: Opti
         base = np.full_like(base, base.max(initial=0))
     base = np.where(base > NEGLIGIBLE, base, max(float(base.max(initial=0)), 1e-8))
     scales = _best_scales(rows, weight, base, smallest, safe, options.per_channel)
-    q: Array = _integers(rows, scales, safe).reshape(padded.shape)
+    near = _near(_pair_sums(rows, scales), 1.0) if safe else None
+    q: Array = _integers(rows, scales, near).reshape(padded.shape)
     used = w.size // (padded.shape[0] * padded.shape[1])
     array = np.ascontiguousarray(q[:, :, :used]).reshape(w.shape).astype(np.int8)
     return Weights(array, scales)
@@ -68,9 +69,11 @@ def _best_scales(
     step = max(1, CHUNK // max(1, rows.shape[1]))
     for i in range(0, len(rows), step):
         part = slice(i, i + step)
+        sums = _pair_sums(rows[part], base[part]) if safe else None
         for j, share in enumerate(SHARES):
             scales = _rounded(base[part] * share, smallest[part])
-            errors[j, part] = _errors(rows[part], weight[part], scales, safe)
+            near = None if sums is None else _near(sums, share)
+            errors[j, part] = _errors(rows[part], weight[part], scales, near)
     if not per_channel:
         errors = np.broadcast_to(errors.sum(1, keepdims=True), errors.shape)
     return _rounded(base * SHARES[np.argmin(errors, axis=0)], smallest)
@@ -90,28 +93,45 @@ def _largest(rows: Array, safe: bool) -> Array:
     return np.asarray(np.maximum(largest, sums.max(1, initial=0)))
 
 
-def _errors(rows: Array, weight: Array, scales: Array, safe: bool) -> Array:
-    error = _integers(rows, scales, safe) * scales[:, None].astype(np.float32) - rows
+def _errors(rows: Array, weight: Array, scales: Array, near: Array | None) -> Array:
+    error = _integers(rows, scales, near)
+    error *= scales[:, None].astype(np.float32)
+    error -= rows
     error *= error
     return np.asarray(np.einsum("ok,ok->o", weight, error))
 
 
-def _integers(rows: Array, scales: Array, safe: bool) -> Array:
-    """The weights in units of their scales, rounded and saturated; float32."""
+def _pair_sums(rows: Array, scales: Array) -> Array:
+    """Sums of pairs in units of scales, without their signs: [pairs of all rows]."""
+    sums = rows[:, 0::2] + rows[:, 1::2]
+    return np.asarray(np.abs(sums / scales[:, None].astype(np.float32)).reshape(-1))
+
+
+def _near(sums: Array, share: float) -> Array:
+    """The pairs, by number, that could exceed the limit by that share of the scales, or by larger
+    ones: rounding adds one to a sum at most."""
+    return np.flatnonzero(sums > share * (PAIR_LIMIT - 2))
+
+
+def _integers(rows: Array, scales: Array, near: Array | None) -> Array:
+    """The weights in units of their scales, rounded and saturated, where pairs are wanted safe also
+    those that are `near` the limit; float32."""
     real = rows / scales[:, None].astype(np.float32)
-    q = np.clip(np.rint(real), -LARGEST, LARGEST)
-    if safe:
-        _saturate(q.reshape(-1, 2), real.reshape(-1, 2))
+    q = np.rint(real)
+    np.clip(q, -LARGEST, LARGEST, out=q)
+    if near is not None:
+        _saturate(q.reshape(-1, 2), real.reshape(-1, 2), near)
     return np.asarray(q)
 
 
-def _saturate(pairs: Array, real: Array) -> None:
-    """Lower the pairs whose like-signed sum exceeds the limit, both by half of the excess; an odd
-    one comes off the weight that was rounded up further. In place."""
-    sums = pairs[:, 0] + pairs[:, 1]
-    where = np.nonzero(np.abs(sums) > PAIR_LIMIT)[0]
-    sign = np.sign(sums[where])
-    over = sign * sums[where] - PAIR_LIMIT
+def _saturate(pairs: Array, real: Array, near: Array) -> None:
+    """Lower the pairs, of those `near`, whose like-signed sum exceeds the limit, both by half of
+    the excess; an odd one comes off the weight that was rounded up further. In place."""
+    sums = pairs[near, 0] + pairs[near, 1]
+    beyond = np.abs(sums) > PAIR_LIMIT
+    where, sums = near[beyond], sums[beyond]
+    sign = np.sign(sums)
+    over = sign * sums - PAIR_LIMIT
     up = sign[:, None] * (pairs[where] - real[where])
     first = np.where(up[:, 0] >= up[:, 1], np.ceil(over / 2), np.floor(over / 2))
     pairs[where] -= sign[:, None] * np.stack([first, over - first], axis=1)
@@ -120,6 +140,8 @@ def _saturate(pairs: Array, real: Array) -> None:
 def per_weight(channel: Array, shape: tuple[int, ...], groups: int) -> Array:
     """A number per input channel, f64[C], as one per weight of [O, ..., C/groups]."""
     outs, per_group = shape[0], shape[-1]
+    if groups == 1:
+        return np.broadcast_to(channel, shape)
     group = np.arange(outs) // max(outs // groups, 1)
     index = group[:, None] * per_group + np.arange(per_group)
     middle = (outs, *(1,) * (len(shape) - 2), per_group)

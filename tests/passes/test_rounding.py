@@ -14,10 +14,10 @@ from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.passes.calibrate import Profile, calibrate
 from irc.passes.moments import COLUMNS, Columns, LayerMoments
-from irc.passes.quantize import quantize
+from irc.passes.quantize import quantize, weights
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.rounding import compensated
-from irc.passes.quantize.weights import quantize_weights
+from irc.passes.quantize.weights import SHARES, quantize_weights
 from irc.proofs import broken_pairs
 from irc.types import Array, DType
 
@@ -158,3 +158,18 @@ def test_it_can_be_turned_off() -> None:
     feeds = [{"x": rng.standard_normal((4, 6)).astype(np.float32)} for _ in range(8)]
     nearest, made = (quantize(graph, feeds, compensate=c) for c in (False, True))
     assert str(nearest) != str(made)
+
+
+@given(st.integers(0, 2**32), st.floats(0.3, 3.0))
+def test_only_pairs_near_the_limit_are_looked_at(seed: int, power: float) -> None:
+    """What is lowered among them is what is lowered among all."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((5, 12))
+    rows = np.asarray(np.sign(rows) * np.abs(rows) ** power, np.float32)
+    base = weights._largest(rows, True) / weights.LARGEST
+    sums = weights._pair_sums(rows, base)
+    for share in SHARES:
+        scales = weights._rounded(base * share, np.zeros(5))
+        found = weights._integers(rows, scales, weights._near(sums, share))
+        of_all = weights._integers(rows, scales, np.arange(sums.size))
+        np.testing.assert_array_equal(found, of_all)
