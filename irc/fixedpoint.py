@@ -59,7 +59,7 @@ def dequantize(q: Array, type_: TensorType, dtype: DType = DType.F32) -> Array:
 
 def _real(q: Array, scale: Any, zero: Any) -> Array:
     real = np.asarray(np.subtract(q, zero, dtype=np.float64))
-    return np.multiply(real, scale, out=real)
+    return np.asarray(np.multiply(real, scale, out=real))
 
 
 def quant_of(type_: TensorType) -> Quant:
