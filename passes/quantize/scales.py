@@ -68,10 +68,11 @@ class Histogram:
         spread = [_spread(s, cls.merged([s])) for s in parts]
         low, high = min(float(x.min()) for x, _ in spread), max(float(x.max()) for x, _ in spread)
         width = max((high - low) / BINS, MINIMAL_RANGE / BINS)
-        bins = np.concatenate([np.rint(x / width) for x, _ in spread]).astype(np.int64)
-        counts = np.bincount(bins - bins.min(), np.concatenate([n for _, n in spread]))
+        first = np.rint(low / width)  # a real: of -1e30 alone it is more than integers hold
+        bins = np.concatenate([np.rint(x / width) - first for x, _ in spread]).astype(np.int64)
+        counts = np.bincount(bins, np.concatenate([n for _, n in spread]))
         used = np.nonzero(counts)[0]
-        return cls((used + bins.min()) * width, counts[used], low, high, seen)
+        return cls((used + first) * width, counts[used], low, high, seen)
 
     @classmethod
     def merged(cls, parts: Sequence[Statistics], seen: Sequence[Function] = ()) -> Histogram:

@@ -399,6 +399,9 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda x: torch.zeros(50000).index_add(0, x.argmax(1).tile(20)[0, 0], x.tile(20)[0, 0, 0]),
         "too many",
     ),
+    "one number everywhere": (
+        lambda x: x.maximum(torch.full((5, 5), -torch.inf)), "one number, .* write a finite one"
+    ),
     "places without a choice": (lambda x: torch.where(x > 0)[0], "no fixed shape"),
     "places of the largest": (lambda x: x.cummax(1).indices, "output 1 is not supported"),
     "a broken constant": (lambda x: x * torch.tensor(torch.nan), "NaN or infinite"),

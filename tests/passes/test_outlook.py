@@ -52,6 +52,13 @@ def test_few_samples_leave_room_for_others() -> None:
     assert ratios[3] == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_huge_number_is_a_range() -> None:
+    """Where a recurrence in logarithms begins: so many steps from zero that no integer holds it."""
+    q = choose_quant([measured([np.full((1, 4), -1e30), np.full((1, 4), -1e30)])], Options())
+    assert q.tensor_scale == pytest.approx(1e30 / LEVELS, rel=1e-6)
+
+
 def test_many_elements_leave_less() -> None:
     """A few of them beyond the range cost less than coarser steps for all."""
     assert ratio(normal(4, 50_000)) < ratio(normal(4)) - 0.1
