@@ -32,7 +32,7 @@ def without_infinities(graph: Graph) -> Graph:
 
 def _advice(c: Const, users: Sequence[Value]) -> str:
     """What to do about a constant: one number was written into the model, weights were computed."""
-    if len(np.unique(c.array)) > 1:
+    if c.array.size > 1 and not np.all(c.array == -np.inf):
         return "if these are trained weights, the training diverged"
     user = f", read by {users[0].op} %{users[0].name}," if users else ""
     return f"it is one number{user} written into the model: write a finite one"
