@@ -1,4 +1,5 @@
-"""`python -m bench.torch_pt2e [NAME...] [--write FILE.md]`: trained networks, quantized by PyTorch.
+"""`python -m bench.torch_pt2e [NAME...] [--images N] [--write FILE.md]`: trained networks that
+PyTorch quantized.
 
 Networks trained on Fashion-MNIST, and EfficientNet-lite0 as it was trained on ImageNet, are
 quantized by PT2E with two quantizers and compiled without calibration: how the logits and choices
@@ -11,7 +12,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,16 @@ class Agreement:
             f"{100 * np.mean(theirs == self.labels):.1f} %",
             f"{100 * np.mean(ours == self.labels):.1f} %",
         ]
+
+    def shares(self) -> str:
+        """How many logits lie within a unit of torch's, and of the exact ones."""
+        pairs = {
+            "torch's: irc": (self.ours, self.torchs),
+            "torch without oneDNN": (self.plain, self.torchs),
+            "the exact: irc": (self.ours, self.exact), "torch": (self.torchs, self.exact),
+        }  # fmt: skip
+        found = (f"{k} {100 * np.mean(self.off(*v) < 1.01):.2f} %" for k, v in pairs.items())
+        return f"within 1 unit of {', '.join(found)}"
 
     def off(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
         """How far logits lie apart, in units."""
@@ -186,13 +197,19 @@ def main() -> None:
     """Print the table; write it into a document."""
     parser = argparse.ArgumentParser(prog="python -m bench.torch_pt2e", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NETWORKS))
+    parser.add_argument("--images", type=int, metavar="N", help="the first N alone")
     parser.add_argument("--write", type=Path, metavar="FILE.md")
     given = parser.parse_args()
+    if given.images and given.write:
+        parser.error("--write is for all images")
     found = []
-    for each in map(task, given.names or NETWORKS):
+    for whole in map(task, given.names or NETWORKS):
+        first = slice(given.images)
+        each = replace(whole, images=whole.images[first], labels=whole.labels[first])
         for quantizer in QUANTIZERS:
             found.append(compared(each, quantizer))
-            print(" | ".join(found[-1].cells()), file=sys.stderr, flush=True)
+            said = (" | ".join(found[-1].cells()), found[-1].shares())
+            print(*said, sep="\n", file=sys.stderr, flush=True)
     text = section(found)
     print(text)
     if given.write:

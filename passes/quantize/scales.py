@@ -14,6 +14,8 @@ from irc.passes.quantize.options import Options
 from irc.types import Array, DType, Quant
 
 MINIMAL_RANGE = 1e-6
+ZERO_RANGE = 1.0
+"""The end of the range of what was never but 0: scales of a sum's terms must not lie far apart."""
 LEVELS = 255
 SHRINK = np.concatenate([np.linspace(1.0, 0.2, 41), np.linspace(0.18, 0.0, 10)])
 """The candidates of the MSE search: shares of the measured range that are kept. Few values lose
@@ -113,6 +115,8 @@ def choose_quant(
 ) -> Quant:
     """The u8 scale and zero point of values that were measured as `parts`, and of constants
     `fills` among them, which are never clipped; `seen` as of `Histogram`."""
+    if not any((*fills, *(end for s in parts for end in (s.low, s.high)))):
+        return asymmetric(0.0, ZERO_RANGE)
     low, high = _outlook(parts, options, seen) if parts else (0.0, 0.0)
     return asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0))
 
@@ -164,7 +168,8 @@ def choose_wide(
 
 def symmetric(largest: float) -> Quant:
     """i16 around zero, up to `largest` on either side."""
-    return Quant(float(np.float32(max(largest, MINIMAL_RANGE) / DType.I16.max)))
+    end = max(largest, MINIMAL_RANGE) if largest else ZERO_RANGE
+    return Quant(float(np.float32(end / DType.I16.max)))
 
 
 def choose_range(
