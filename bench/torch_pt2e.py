@@ -98,7 +98,7 @@ class Agreement:
 
     def shares(self) -> str:
         """How many logits lie within a unit of torch's, and of the exact ones."""
-        pairs = {
+        pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
             "torch's: irc": (self.ours, self.torchs),
             "torch without oneDNN": (self.plain, self.torchs),
             "the exact: irc": (self.ours, self.exact), "torch": (self.torchs, self.exact),
