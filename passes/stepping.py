@@ -173,7 +173,8 @@ def _line(
 
 def _single_sum(made: QAdd, single: DType) -> Value:
     """`fma(a, r_a, fma(b, r_b, z))` with `r = s / s_y`, z of the three zero points: as onnxruntime
-    does it on CPUs that multiply and add in one step. All pairs of bytes are tried."""
+    does it on CPUs that multiply and add in one step. All pairs of bytes are tried. Between scales
+    that are powers of two ties are exact and frequent, and go to the even integer."""
     if made.a.type.dtype.bits != 8 or made.b.type.dtype.bits != 8:
         return made
     (a, b), wanted = _near_ties(made, single)
@@ -181,11 +182,28 @@ def _single_sum(made: QAdd, single: DType) -> Value:
     ma, mb, half = (turns + np.array([made.ma, made.mb, made.half])).T[..., None]
     total = ((a * ma + b * mb + half) >> made.shift) + made.type.zero
     missed = (np.clip(total, made.dtype.min, made.dtype.max) != wanted).sum(1)
+    if missed.min() and (even := _even_sum(made)) is not None:
+        zeros = np.array([[t.zero] for t in (made.a.type, made.b.type)])
+        if np.array_equal(even.evaluate(*(np.stack([a, b]) + zeros)), wanted):
+            return even
     ma, mb, nudge = (int(turn) for turn in turns[missed.argmin()])
     try:
         return made.replace(ma=made.ma + ma, mb=made.mb + mb, nudge=nudge)
     except TypeCheckError:
         return made
+
+
+def _even_sum(made: QAdd) -> QAdd | None:
+    """The sum whose ties go to the even integer, where its factors are powers of two."""
+    fractions, exponents = np.frexp([t.scale / made.type.scale for t in (made.a.type, made.b.type)])
+    if np.any(fractions != 0.5):
+        return None
+    shift = max(1, *(1 - exponents.astype(int)))
+    ma, mb = (1 << int(shift + e - 1) for e in exponents)
+    try:
+        return made.replace(ma=ma, mb=mb, shift=int(shift), nudge=0, even=True)
+    except TypeCheckError:
+        return None
 
 
 def _distance(turn: tuple[int, int, int]) -> float:

@@ -61,7 +61,7 @@ def reach(t: TensorType) -> int:
 @op("qadd")
 class QAdd(_QBinary):
     """Equation (7): `clamp(zp + (((a-z_a)*ma + (b-z_b)*mb + half) >> shift))`, in i32, where half
-    is `2^(shift-1) + nudge`.
+    is `2^(shift-1) + nudge`. Where it is `even`, ties go to the even result, without nudge.
 
     A negative multiplier subtracts. An operand of 32 bits has zero point 0 and is clamped to
     `WIDEST` first.
@@ -74,8 +74,9 @@ class QAdd(_QBinary):
     dtype: DType
     quant: Quant
     nudge: int = 0
+    even: bool = False
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
-    flags: ClassVar[tuple[str, ...]] = ("nudge",)
+    flags: ClassVar[tuple[str, ...]] = ("nudge", "even")
 
     @property
     def half(self) -> int:
@@ -99,6 +100,8 @@ class QAdd(_QBinary):
         if any(t.dtype.bits > 16 and t.zero for t in (self.a.type, self.b.type)):
             raise TypeCheckError("operands of 32 bits must have zero point 0")
         largest = reach(self.a.type) * abs(self.ma) + reach(self.b.type) * abs(self.mb)
+        if self.even:
+            largest += abs(self.quant.zero) << self.shift
         if largest + max(self.half, -self.half) >= 2**31:
             raise TypeCheckError(f"sums with multipliers {self.ma}, {self.mb} may leave 32 bits")
         return result
@@ -107,8 +110,12 @@ class QAdd(_QBinary):
         """Equation (7)."""
         wide = zip(self.wide(a, b), (self.a, self.b), strict=True)
         da, db = (np.clip(d, -reach(v.type), reach(v.type)) for d, v in wide)
-        total = (da * self.ma + db * self.mb + self.half) >> self.shift
-        y = np.clip(total + self.type.zero, *self.clamp)
+        total = da * self.ma + db * self.mb
+        if self.even:
+            moved = total + (self.type.zero << self.shift)
+            y = np.clip(fixedpoint.halved(moved, self.shift), *self.clamp)
+        else:
+            y = np.clip(((total + self.half) >> self.shift) + self.type.zero, *self.clamp)
         return np.asarray(y, self.dtype.numpy)
 
     def loops(self) -> Loops:
@@ -117,7 +124,13 @@ class QAdd(_QBinary):
         def value(*i: Expr) -> Expr:
             found = zip(self.differences(i), (self.a, self.b), strict=True)
             da, db = (_reached(d, v.type) for d, v in found)
-            total = (da * self.ma + db * self.mb + self.half) >> self.shift
+            total = da * self.ma + db * self.mb
+            if self.even:
+                total += self.type.zero << self.shift
+                odd = (total >> self.shift) & 1
+                total = (total + ((1 << (self.shift - 1)) - 1) + odd) >> self.shift
+                return clamp(total, *self.clamp).cast(self.dtype)
+            total = (total + self.half) >> self.shift
             # The sum is below 2^30 by now, so that the zero point can't overflow it.
             return clamp(total + self.type.zero, *self.clamp).cast(self.dtype)
 

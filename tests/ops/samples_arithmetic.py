@@ -99,7 +99,11 @@ def qadd(draw: Draw) -> Sample:
         factors, (reach(a.value.type), reach(b.value.type))
     )
     bounds, nudge = clamp(draw, dtype), pick(draw, [0, 0, -1, -100])
-    return sample_of(QAdd(a.value, b.value, ma, mb, shift, bounds, dtype, q, nudge), a, b)
+    even = not fine and draw(st.booleans())
+    if even:
+        ma, mb, shift = 1 << pick(draw, [0, 3]), sign << pick(draw, [1, 2]), pick(draw, [1, 2, 4])
+    sum_ = QAdd(a.value, b.value, ma, mb, shift, bounds, dtype, q, nudge, even)
+    return sample_of(sum_, a, b)
 
 
 @sample("qmul")

@@ -133,6 +133,23 @@ def test_all_sums_of_two_bytes(single: DType) -> None:
     assert changed
 
 
+@pytest.mark.parametrize("zero", [128, 3])
+@pytest.mark.parametrize("scales", [(0.5, 0.25, 0.5), (1.0, 0.125, 0.5), (0.125, 0.25, 0.5)])
+def test_sums_between_powers_of_two_take_ties_to_even(
+    scales: tuple[float, ...], zero: int
+) -> None:
+    """As AMD Quark's XINT8 has all of its scales."""
+    a, b = PAIRS.T
+    quants = [Quant(s, z) for s, z in zip(scales, (128, 127, zero), strict=True)]
+    (x, xs), (y, ys) = (real(n, a.shape, q) for n, q in zip("ab", quants, strict=False))
+    q = Quantize(Add(xs, ys), DType.U8, quants[2], single=DType.U8, name="y")
+    graph = integerize(Graph("sum", (x, y), (Dequantize(q),), ("y",)))
+    zeros = np.array([128, 127, zero])
+    wanted = sum_of(a.astype(float), b.astype(float), np.array(scales, F32), zeros)
+    found = evaluate(graph, {"a": a, "b": b})["y"]
+    assert np.array_equal(found, np.clip(wanted, 0, 255))
+
+
 def test_means_divide_in_single_precision() -> None:
     x, xs = real("x", (2000, 7, 7, 2), Quant(SX, 3))
     mean = ReduceMean(xs, (1, 2), keepdims=False)
