@@ -3,6 +3,7 @@ one in 8 bits, their steps ruin a net)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -194,8 +195,7 @@ def _normed(x: Value, axes: Axes, norm: Any) -> Value | None:
 
 
 def image_norm(v: Value) -> Value | None:
-    """A norm over height and width of channels-first images, or over a group of channels that a
-    reshape put together.
+    """A norm over height and width of channels-first images.
 
         (%x: f32[1,4,2,3])
         %y = layer_norm(%x, -, -) {axis = 2, epsilon = 0.5} : f32[1,4,2,3]
@@ -203,6 +203,16 @@ def image_norm(v: Value) -> Value | None:
         %0 = transpose(%x) {perm = [0, 2, 3, 1]} : f32[1,2,3,4]
         %1 = instance_norm(%0, -, -) {epsilon = 0.5} : f32[1,2,3,4]
         %y = transpose(%1) {perm = [0, 3, 1, 2]} : f32[1,4,2,3]
+    """
+    match v:
+        case LayerNorm(x=x, scale=None, bias=None, axis=2) if v.type.rank == 4:
+            return _channels_last(x, lambda image: InstanceNorm(image, None, None, v.epsilon))
+    return None
+
+
+def group_norm(v: Value) -> Value | None:
+    """A norm over each group of channels that a reshape put together, a layer norm or an instance
+    norm whose channels are the groups.
 
         (%x: f32[1,4,2,3])
         %r = reshape(%x) : f32[1,2,12]
@@ -212,21 +222,50 @@ def image_norm(v: Value) -> Value | None:
         %0 = transpose(%x) {perm = [0, 2, 3, 1]} : f32[1,2,3,4]
         %1 = group_norm(%0, -, -) {groups = 2, epsilon = 0.5} : f32[1,2,3,4]
         %y = transpose(%1) {perm = [0, 3, 1, 2]} : f32[1,4,2,3]
+
+        (%x: f32[1,4,5])
+        %s = const [1.0, 1.0] : f32[2]
+        %b = const [0.0, 0.0] : f32[2]
+        %r = reshape(%x) : f32[1,2,10]
+        %t = transpose(%r) {perm = [0, 2, 1]} : f32[1,10,2]
+        %n = instance_norm(%t, %s, %b) {epsilon = 0.5} : f32[1,10,2]
+        %u = transpose(%n) {perm = [0, 2, 1]} : f32[1,2,10]
+        %y = reshape(%u) : f32[1,4,5]
+        ->
+        %0 = transpose(%x) {perm = [0, 2, 1]} : f32[1,5,4]
+        %1 = group_norm(%0, -, -) {groups = 2, epsilon = 0.5} : f32[1,5,4]
+        %y = transpose(%1) {perm = [0, 2, 1]} : f32[1,4,5]
     """
     match v:
-        case LayerNorm(x=x, scale=None, bias=None, axis=2) if v.type.rank == 4:
-            groups, epsilon = x.shape[1], v.epsilon
-        case Reshape(x=LayerNorm(x=Reshape(x=x) as rows, scale=None, bias=None) as norm):
-            groups, epsilon = rows.shape[1] if norm.axis == 2 else 0, norm.epsilon
-            alike = x.shape == v.shape and x.shape[:1] == rows.shape[:1]
-            if not alike or x.type.rank != 4 or groups == 0 or x.shape[1] % groups:
-                return None
+        case Reshape(x=LayerNorm(x=Reshape(x=x) as rows, axis=2) as norm):
+            scaled = norm.scale is not None or norm.bias is not None
+        case Reshape(
+            x=Transpose(x=InstanceNorm(x=Transpose(x=Reshape(x=x) as rows, perm=a)) as norm, perm=b)
+        ) if a == b == (0, 2, 1):
+            scaled = not _is_plain(norm)
         case _:
             return None
-    image = Transpose(x, (0, 2, 3, 1))
+    if scaled or x.shape != v.shape or x.type.rank < 3 or x.shape[:1] != rows.shape[:1]:
+        return None
+    groups, epsilon = rows.shape[1], norm.epsilon
+    if groups == 0 or x.shape[1] % groups:
+        return None
     if groups == x.shape[1]:
-        return Transpose(InstanceNorm(image, None, None, epsilon), (0, 3, 1, 2))
-    return Transpose(GroupNorm(image, None, None, groups, epsilon), (0, 3, 1, 2))
+        return _channels_last(x, lambda image: InstanceNorm(image, None, None, epsilon))
+    return _channels_last(x, lambda image: GroupNorm(image, None, None, groups, epsilon))
+
+
+def _is_plain(norm: InstanceNorm) -> bool:
+    """Whether it neither scales nor moves."""
+    one = norm.scale is None or is_uniform(norm.scale, 1.0)
+    return one and (norm.bias is None or is_uniform(norm.bias, 0.0))
+
+
+def _channels_last(x: Value, norm: Callable[[Value], Value]) -> Value:
+    """A norm of what has its channels first, between transposes."""
+    last = x.type.rank - 1
+    made = norm(Transpose(x, (0, *range(2, last + 1), 1)))
+    return Transpose(made, (0, last, *range(1, last)))
 
 
 def softmax(v: Value) -> Value | None:
@@ -376,5 +415,5 @@ def _spread(c: Const, norm: RowNorm) -> Any:
     return np.ascontiguousarray(array)
 
 
-RULES = (layer_norm, flat_norm, rms_norm, l2_norm, image_norm, softmax)
+RULES = (layer_norm, flat_norm, rms_norm, l2_norm, image_norm, group_norm, softmax)
 USE_RULES = (into_norm,)
