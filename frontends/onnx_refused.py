@@ -14,7 +14,6 @@ _OPTIONAL = "optional values are not supported, only tensors"
 _RANDOM = "random numbers have no place in inference"
 _TRAINING = "it is part of training; export the model for inference"
 _CODEC = "files are decoded outside of a net"
-_VECTORS = "the votes of support vectors are no network; their regressor is taken"
 _LAYOUT = (
     "onnxruntime wrote this for one kind of CPU; optimize to its extended level at most, or give"
     " the model as it was before"
@@ -37,7 +36,6 @@ REASONS: Mapping[str, str] = {
     ),
     **dict.fromkeys(("Adagrad", "Adam", "Gradient", "Momentum"), _TRAINING),
     "ImageDecoder": _CODEC,
-    "SVMClassifier": _VECTORS,
 }  # fmt: skip
 """By the operator's name."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,10 @@ from irc.value import Value
 
 POOR = 15.0
 """An SQNR in dB below which a result is explained."""
+REMEDY = (
+    "Against that: --min-sqnr 20, which gives values 16 bits until every output has 20 dB; more"
+    " calibration samples, as unlike as those in use."
+)
 NAMED = 3
 """How many layers an explanation names."""
 
@@ -41,6 +45,8 @@ class LayerError:
     error: float
     magnitude: float
     alone: float = math.inf
+    outputs: tuple[str, ...] = ()
+    """The outputs of the network that are this layer's result, moved perhaps."""
 
     def as_json(self) -> dict[str, Any]:
         """For JSON, which has no infinities: None in their place."""
@@ -142,7 +148,22 @@ def compare(
             progress(count)
     if not count:
         raise DataError("there is no sample to compare on")
-    return [_error(v, found.sums[v], found.alone[v]) for v in compared]
+    outputs = _outputs(real, {twins[v]: v for v in compared})
+    return [
+        replace(_error(v, found.sums[v], found.alone[v]), outputs=tuple(outputs.get(v, ())))
+        for v in compared
+    ]
+
+
+def _outputs(real: Graph, compared: Mapping[Value, Value]) -> Mapping[Value, list[str]]:
+    """The outputs' names by the integer tensors that hold them."""
+    found: dict[Value, list[str]] = {}
+    for name, v in zip(real.output_names, real.outputs, strict=True):
+        while v not in compared and v.op in VIEWS:
+            v = v.operands[0]
+        if v in compared:
+            found.setdefault(compared[v], []).append(name)
+    return found
 
 
 def _twins(real: Graph, integer: Graph) -> dict[Value, Value]:
@@ -201,10 +222,12 @@ def worst_first(errors: Iterable[LayerError]) -> list[LayerError]:
     return sorted(errors, key=lambda e: e.sqnr)
 
 
-def poor_result(errors: Sequence[LayerError]) -> LayerError | None:
-    """The last layer, in the order of computation, if it is below POOR."""
+def poor_results(errors: Sequence[LayerError]) -> list[LayerError]:
+    """The layers below POOR that make outputs; the last layer, in the order of computation, where
+    it is not known which do."""
     measured = [e for e in errors if math.isfinite(e.sqnr)]
-    return measured[-1] if measured and measured[-1].sqnr < POOR else None
+    made = [e for e in measured if e.outputs] or measured[-1:]
+    return [e for e in made if e.sqnr < POOR]
 
 
 def explanation(errors: Sequence[LayerError]) -> str:
@@ -212,21 +235,27 @@ def explanation(errors: Sequence[LayerError]) -> str:
 
     Names the layers that add most noise by themselves, and the first whose result is poor.
     """
-    last = poor_result(errors)
-    if last is None:
+    poor = poor_results(errors)
+    if not poor:
         return ""
     measured = [e for e in errors if math.isfinite(e.sqnr)]
     first = next(e for e in measured if e.sqnr < POOR)
     worst = sorted(measured, key=lambda e: e.alone)[:NAMED]
     named = ", ".join(f"{e.name} ({e.op}, {e.alone:.1f} dB)" for e in worst)
+    have = ", ".join(f"{_called(e)} has {e.sqnr:.1f} dB" for e in poor)
     text = (
-        f"{last.name} has {last.sqnr:.1f} dB. Of exact operands, these layers lose most: {named}."
+        f"{have}. Of exact operands, these layers lose most: {named}."
         f" The first result below {POOR:.0f} dB is {first.name} ({first.op})."
     )
-    if worst[0].alone < POOR + 10:
-        return text
-    median = sorted(e.alone for e in measured)[len(measured) // 2]
-    return text + (
-        f" No layer is poor by itself: half of all {len(measured)} layers have less than"
-        f" {median:.1f} dB, and the net amplifies what they add up to."
-    )
+    if worst[0].alone >= POOR + 10:
+        median = sorted(e.alone for e in measured)[len(measured) // 2]
+        text += (
+            f" No layer is poor by itself: half of all {len(measured)} layers have less than"
+            f" {median:.1f} dB, and the net amplifies what they add up to."
+        )
+    return f"{text} {REMEDY}"
+
+
+def _called(e: LayerError) -> str:
+    """A layer by the outputs that it makes."""
+    return " and ".join(f"output {name}" for name in e.outputs) or e.name

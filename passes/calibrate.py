@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +31,8 @@ SMALLEST = 1e-30
 """A magnitude that counts as nothing."""
 UNLIKE = 0.35
 """How unlike samples are of which nothing is known, as a logarithm."""
-KEPT = 16
-"""Samples that a profile holds."""
+KEPT, KEPT_SMALL, KEPT_BYTES = 16, 64, 1 << 18
+"""Samples that a profile holds; so many more where these come to no more bytes."""
 Visible = Callable[[Array], Array]
 """What the readers of an array can tell of it: another of its shape."""
 Progress = Callable[[int], None]
@@ -172,6 +172,11 @@ class Profile:
     units: Mapping[str, Array] = field(default_factory=dict)
     """The scales and offsets of inputs' columns, f32 [2, C], by input."""
 
+    @property
+    def first(self) -> Sequence[Mapping[str, Array]]:
+        """As many feeds as any graph's profile holds."""
+        return self.feeds[:KEPT]
+
     def check(self, graph: Graph) -> None:
         """Raise `DataError` unless the profile was taken of exactly this graph."""
         if self.graph_hash != graph_hash(graph):
@@ -298,11 +303,13 @@ def calibrate(
     )
     feeds: list[Mapping[str, Array]] = []
     outputs: list[Mapping[str, Array]] = []
+    kept = 0
     for feed in batches:
-        if len(feeds) < KEPT:
+        if len(feeds) < KEPT or (len(feeds) < KEPT_SMALL and kept <= KEPT_BYTES):
             feeds.append(feed)
+            kept += sum(array.nbytes for array in feed.values())
         found = evaluate(graph, feed, observe=seen.take)
-        if len(outputs) < KEPT:
+        if len(outputs) < len(feeds):
             outputs.append({k: a for k, a in found.items() if a.dtype.kind == "f"})
         seen.samples += 1
         if progress is not None:

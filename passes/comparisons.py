@@ -6,22 +6,28 @@ that of the largest logit. So nothing is rounded on the way.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Sub
+from irc.ops.linear import Linear
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceSum
+from irc.ops.selection import Gather, Where
 from irc.ops.shape import Expand, Reshape
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp
-from irc.passes.constants import uniform
+from irc.passes.constants import bare, uniform
 from irc.passes.singles import parted
-from irc.types import DType
+from irc.types import Array, DType
 from irc.value import Value
+
+MANY = 1 << 16
+"""Comparisons that are made at once, most."""
 
 
 def compared_before(v: Value) -> Value | None:
@@ -138,4 +144,129 @@ def _positive(v: Value) -> bool:
     return v.op == "cast" and v.operands[0].type.dtype is DType.BOOL
 
 
-RULES = (compared_before, largest_before)
+def compared_ahead(v: Value) -> Value | None:
+    """A row's columns by an index that a table holds, against the numbers that another one holds
+    in the same place: all are compared, and the answers chosen. Columns of one scale would be
+    compared otherwise, whichever comes.
+
+        (%x: f32[3], %i: i64[2])
+        %n = const [2, 0, 1, 1] : i64[4]
+        %t = const [0.5, 1.0, 2.0, 3.0] : f32[4]
+        %c = gather(%n, %i) {axis = 0} : i64[2]
+        %a = gather(%x, %c) {axis = 0} : f32[2]
+        %b = gather(%t, %i) {axis = 0} : f32[2]
+        %y = less_or_equal(%a, %b) : b1[2]
+        ->
+        %0 = const [2, 0, 1, 1] : i64[4]
+        %1 = gather(%x, %0) {axis = 0} : f32[4]
+        %t = const [0.5, 1.0, 2.0, 3.0] : f32[4]
+        %2 = less_or_equal(%1, %t) : b1[4]
+        %y = gather(%2, %i) {axis = 0} : b1[2]
+    """
+    if not isinstance(v, Less | LessOrEqual):
+        return None
+    for picked, bound in ((v.a, v.b), (v.b, v.a)):
+        x, bounds = bare(picked), _tabled(bound)
+        if not isinstance(x, Gather) or bounds is None or picked.shape != bound.shape:
+            continue
+        columns, row = _tabled(x.indices), _flat(x.x)
+        if columns is None or row is None or row.shape[0] != x.x.shape[x.axis]:
+            continue
+        if columns.place is not bounds.place or columns.size != bounds.size or columns.size > MANY:
+            continue
+        chosen = Gather(row, Const(columns.array.astype(np.int64)), 0)
+        limit = Const(bounds.array, name=bounds.name)
+        ahead = v.replace(a=chosen, b=limit) if picked is v.a else v.replace(a=limit, b=chosen)
+        place = columns.place
+        flat = place if place.type.rank == 1 else Reshape(place, (place.type.size,))
+        found = Gather(ahead.replace(name=""), flat, 0)
+        return found if found.shape == v.shape else Reshape(found, v.shape)
+    return None
+
+
+@dataclass(frozen=True)
+class _Tabled:
+    """What a constant table [N] holds in a place that is known at run time."""
+
+    array: Array
+    place: Value
+    name: str = ""
+
+    @property
+    def size(self) -> int:
+        return len(self.array)
+
+
+def _tabled(v: Value) -> _Tabled | None:
+    """A value of a table, or of tables that are read in the same place."""
+    v = bare(v)
+    match v:
+        case Gather(x=Const(quant=None) as table, indices=at, axis=0) if not isinstance(at, Const):
+            flat = table.array.reshape(-1)
+            return _Tabled(flat, bare(at), table.name) if flat.size == table.shape[0] else None
+        case Where() | Less() | Add():
+            pass
+        case _:
+            return None
+    parts: dict[Value, Array] = {}
+    found: _Tabled | None = None
+    for o in v.operands:
+        if isinstance(o, Const) and o.type.size == 1:
+            parts[o] = o.array.reshape(1)
+            continue
+        made = _tabled(o)
+        if made is None or (found and (made.place is not found.place or made.size != found.size)):
+            return None
+        found, parts[o] = made, made.array
+    if found is None:
+        return None
+    return _Tabled(np.asarray(v.call(parts.__getitem__)), found.place)
+
+
+def _flat(v: Value) -> Value | None:
+    """A row as one axis."""
+    row = bare(v)
+    if not row.type.dtype.is_float or row.type.size != max(row.shape, default=0):
+        return None
+    return v if v.type.rank == 1 else Reshape(row, (row.type.size,))
+
+
+def compared_columns(v: Value) -> Value | None:
+    """Layers that only choose columns, or nothing, against constants: what they choose; what is
+    nothing has a bound on the side that zero was on.
+
+        (%x: f32[1,3])
+        %w = const [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0] : f32[3,3]
+        %l = linear(%x, %w, -) : f32[1,3]
+        %c = const [0.5, 2.0, 3.0] : f32[3]
+        %y = less_or_equal(%l, %c) : b1[1,3]
+        ->
+        %l.columns = const [2, 0, 0] : i64[3]
+        %l = gather(%x, %l.columns) {axis = 1} : f32[1,3]
+        %c = const [0.5, 3.4028234663852886e+38, 3.0] : f32[3]
+        %y = less_or_equal(%l, %c) : b1[1,3]
+    """
+    match v:
+        case Less(a=a, b=Const() as c) | LessOrEqual(a=a, b=Const() as c):
+            layer = bare(a)
+        case _:
+            return None
+    match layer:
+        case Linear(x=x, w=Const(quant=None) as w, b=None) if len(w.array) == layer.type.size:
+            ones = (w.array == 1).sum(1)
+        case _:
+            return None
+    chosen = np.all((ones == 1) | (ones == 0)) and np.count_nonzero(w.array) == ones.sum()
+    if not chosen or ones.all() or c.type.size not in (1, a.type.size):
+        return None
+    columns = Const(w.array.argmax(1).astype(np.int64), name=f"{layer.name}.columns")
+    picked: Value = Gather(x, columns, x.type.rank - 1, name=layer.name)
+    bound = np.broadcast_to(c.array.reshape(-1), ones.shape)
+    most = np.float32(np.finfo(np.float32).max)
+    always = np.where(v.evaluate(np.zeros_like(bound), bound), most, -most)
+    bound = np.where(ones == 1, bound, always).astype(np.float32)
+    limit = Const(bound.reshape(c.shape if c.type.size == a.type.size else a.shape), name=c.name)
+    return v.replace(a=picked if picked.shape == a.shape else Reshape(picked, a.shape), b=limit)
+
+
+RULES = (compared_before, largest_before, compared_ahead, compared_columns)

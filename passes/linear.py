@@ -119,5 +119,42 @@ def add_is_bias(v: Value, uses: Uses) -> Value | None:
     return linear.replace(b=real(old + added, v.type.dtype, name), name=v.name)
 
 
+def linear_of_linear(v: Value, uses: Uses) -> Value | None:
+    """Two linear maps are one, where that has no more weights: the kernels of support vectors and
+    the sum over them.
+
+        (%x: f32[1,2])
+        %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[3,2]
+        %b = const [1.0, 0.0, 0.0] : f32[3]
+        %l = linear(%x, %w, %b) : f32[1,3]
+        %u = const [1.0, 1.0, 2.0] : f32[1,3]
+        %y = linear(%l, %u, -) : f32[1,1]
+        ->
+        %u = const [14.0, 18.0] : f32[1,2]
+        %y.b = const [1.0] : f32[1]
+        %y = linear(%x, %u, %y.b) : f32[1,1]
+    """
+    match v:
+        case Linear(
+            x=Linear(x=x, w=Const(quant=None) as inner, b=None | Const() as first) as before,
+            w=Const(quant=None) as outer, b=None | Const() as second,
+        ) if uses.single(before):  # fmt: skip
+            pass
+        case _:
+            return None
+    sizes = len(outer.array) * inner.shape[1], inner.type.size + outer.type.size
+    if sizes[0] > sizes[1] // 2 or not before.type.dtype.is_float:
+        return None
+    w, u = inner.array.astype(np.float64), outer.array.astype(np.float64)
+    bias = 0.0 if second is None else second.array.astype(np.float64)
+    if first is not None:
+        bias = bias + u @ first.array.astype(np.float64)
+    made = None
+    if first is not None or second is not None:
+        name = f"{v.name}.b" if second is None else second.name
+        made = real(bias, v.type.dtype, name)
+    return Linear(x, real(u @ w, v.type.dtype, outer.name), made, name=v.name)
+
+
 RULES = (matmul_is_linear, matrix_of_vector, chosen_columns)
-USE_RULES = (add_is_bias,)
+USE_RULES = (add_is_bias, linear_of_linear)

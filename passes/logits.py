@@ -17,7 +17,7 @@ from irc.ops.reduce import ReduceMax, ReduceSum
 from irc.ops.shape import Reshape
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp, Log
-from irc.passes.constants import real
+from irc.passes.constants import bare, real
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
 from irc.value import Value
@@ -52,7 +52,7 @@ def log_softmax(v: Value) -> Value | None:
     """
     match v:
         case Sub(a=x, b=b):
-            total = _bare(b)
+            total = bare(b)
         case _:
             return None
     match total:
@@ -63,7 +63,7 @@ def log_softmax(v: Value) -> Value | None:
     d = _exponents(log)
     if d is None or d.type != v.type or not isinstance(d, Sub) or d.a is not x:
         return None
-    if _bare(shift) is not _bare(d.b) or b.shape != d.b.shape or log.type.size != b.type.size:
+    if bare(shift) is not bare(d.b) or b.shape != d.b.shape or log.type.size != b.type.size:
         return None
     return Sub(d, log if log.shape == b.shape else Reshape(log, b.shape))
 
@@ -84,12 +84,12 @@ def softmax_of_logarithms(v: Value) -> Value | None:
     """
     match v:
         case Exp(x=Sub(a=x, b=b)):
-            log = _bare(b)
+            log = bare(b)
         case _:
             return None
     if not isinstance(log, Log) or _exponents(log) is not x or x.type != v.type:
         return None
-    (axis,) = _bare(log.x).axes  # type: ignore[attr-defined]
+    (axis,) = bare(log.x).axes  # type: ignore[attr-defined]
     if b.shape != tuple(1 if i == axis else n for i, n in enumerate(x.shape)):
         return None
     match x:
@@ -100,7 +100,7 @@ def softmax_of_logarithms(v: Value) -> Value | None:
 
 def _exponents(log: Log) -> Value | None:
     """Of what the logarithm is the sum of exponentials, along one axis."""
-    match _bare(log.x):
+    match bare(log.x):
         case ReduceSum(x=Exp(x=d), axes=(_,)):
             return d
     return None
@@ -115,13 +115,6 @@ def _is_largest(v: Value, x: Value, axis: int) -> bool:
         case ReduceMax(x=of, axes=axes, keepdims=True):
             return of is x and axes == (axis,)
     return False
-
-
-def _bare(v: Value) -> Value:
-    """What is reshaped."""
-    while isinstance(v, Reshape):
-        v = v.x
-    return v
 
 
 RULES = (log_softmax, softmax_of_logarithms)

@@ -3,35 +3,43 @@ input and each vector, and a layer over these."""
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import onnx
 
-from irc.ops.activation import Tanh
+from irc.ops.activation import Clip, Sigmoid, Tanh
 from irc.ops.cast import Cast
 from irc.ops.elementwise import Add, Mul, Pow, Sub
 from irc.ops.linear import Linear
-from irc.ops.logic import Less
+from irc.ops.logic import Less, Not
+from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceSum
-from irc.ops.selection import Where
-from irc.ops.unary import Exp
+from irc.ops.selection import Gather, Where
+from irc.ops.shape import Concat
+from irc.ops.unary import Exp, Neg
 from irc.types import Array, DType
 from irc.value import Value
 
 from .. import normal_forms as forms
 from .table import SCHEMAS, Node, Results, handles
 
-NAME = "ai.onnx.ml.SVMRegressor"
-SCHEMAS[NAME] = onnx.defs.get_schema("SVMRegressor", "ai.onnx.ml")
+DOMAIN = "ai.onnx.ml"
+SCHEMAS.update(
+    {
+        f"{DOMAIN}.{op}": onnx.defs.get_schema(op, DOMAIN)
+        for op in ("SVMClassifier", "SVMRegressor")
+    }
+)
+LEAST = 1e-7
+"""Probabilities are at least this much, and at most 1 less it."""
 
 
-@handles(NAME)
+@handles(f"{DOMAIN}.SVMRegressor")
 def regressor(node: Node) -> Results:
     """`kernels @ coefficients + rho`, f32[N,1]; of one class 1 where that is positive, else -1."""
     node.need("post_transform", "NONE", "scores are given as they are")
-    x, build = node.x(), node.builder
-    x = x if x.type.dtype.is_float else build.add(Cast(x, DType.F32))
-    if x.type.rank != 2:
-        node.fail(f"{x.type} is no table: rows of numbers are needed")
+    x, build = _table(node), node.builder
     coefficients, rho = (_listed(node, name) for name in ("coefficients", "rho"))
     count = node.integer("n_supports")
     if rho.size != 1 or coefficients.size != (count or x.shape[1]):
@@ -43,6 +51,96 @@ def regressor(node: Node) -> Results:
         return score
     zero, inside, outside = (build.const(np.asarray(n, np.float32)) for n in (0.0, 1.0, -1.0))
     return build.add(Where(build.add(Less(zero, score)), inside, outside))
+
+
+@handles(f"{DOMAIN}.SVMClassifier")
+def classifier(node: Node) -> Results:
+    """The class that wins most of the comparisons of two classes, the first of several; and the
+    scores of these comparisons, or, of two classes, probabilities where there are coefficients for
+    them."""
+    node.need("post_transform", "NONE", "scores are given as they are")
+    labels, counts = _classes(node)
+    x, build = _table(node), node.builder
+    w, rho = _coefficients(node, counts), _listed(node, "rho")
+    if rho.size != len(w):
+        node.fail(f"rho has {rho.size} constants for {len(w)} pairs of classes")
+    a, b = (_listed(node, name) for name in ("prob_a", "prob_b"))
+    if a.size != b.size or a.size not in (0, len(w)):
+        node.fail(f"prob_a and prob_b have {a.size} and {b.size} numbers, not {len(w)} or none")
+    if a.size and len(counts) > 2:
+        node.fail(
+            f"probabilities of {len(counts)} classes are found by iterations (prob_a, prob_b);"
+            " train without them (probability=False): scores tell the same classes"
+        )
+    read = _kernels(node, x, sum(counts))
+    scores = build.add(Linear(read, build.const(w), build.const(rho)))
+    label = build.add(Gather(build.const(labels), _elected(node, scores, len(counts)), 0))
+    if len(counts) > 2:
+        return label, scores
+    if not a.size:
+        return label, build.add(Concat((build.add(Neg(scores)), scores), 1))
+    inner = build.add(Add(forms.scaled(build, scores, -float(a[0])), build.const(-b)))
+    first = build.add(Clip(build.add(Sigmoid(inner)), LEAST, 1 - LEAST))
+    one = build.const(np.ones(1, np.float32))
+    return label, build.add(Concat((first, build.add(Sub(one, first))), 1))
+
+
+def _classes(node: Node) -> tuple[Array, tuple[int, ...]]:
+    """The labels, and how many vectors each class has."""
+    words = node.attribute("classlabels_strings")
+    if words is not None and words.strings:
+        node.fail("its classes are strings; train on their numbers, or export without the label")
+    labels = np.asarray(node.integers("classlabels_ints") or (), np.int64)
+    counts = node.integers("vectors_per_class") or ()
+    if labels.size < 2 or len(counts) != labels.size or min(counts) < 0 or not sum(counts):
+        node.fail(
+            f"classlabels_ints has {labels.size} classes, vectors_per_class = {list(counts)}: it"
+            " needs two classes or more, and vectors; without vectors it is a LinearClassifier"
+        )
+    return labels, counts
+
+
+def _coefficients(node: Node, counts: tuple[int, ...]) -> Array:
+    """f32[pairs, vectors], the pairs (0, 1), (0, 2), … (1, 2), …: the model lists for each vector
+    its part in the comparisons with all other classes, in their order."""
+    listed, total = _listed(node, "coefficients"), sum(counts)
+    if listed.size != (len(counts) - 1) * total:
+        node.fail(f"{listed.size} coefficients for {total} vectors of {len(counts)} classes, not"
+                  f" {(len(counts) - 1) * total}")  # fmt: skip
+    each = listed.reshape(len(counts) - 1, total)
+    of = np.repeat(np.arange(len(counts)), counts)
+    rows = [
+        np.where(of == i, each[j - 1], np.where(of == j, each[i], 0))
+        for i, j in _pairs(len(counts))
+    ]
+    return np.stack(rows).astype(np.float32)
+
+
+def _pairs(classes: int) -> list[tuple[int, int]]:
+    return list(combinations(range(classes), 2))
+
+
+def _elected(node: Node, scores: Value, classes: int) -> Value:
+    """The number of the class with most votes: a positive score is one for the first of both."""
+    build, pairs = node.builder, _pairs(classes)
+    zero = build.const(np.zeros((), np.float32))
+    won = build.add(Less(zero, scores))
+    both = build.add(Concat((won, build.add(Not(won))), 1))
+    places = [
+        [at + (c == second) * len(pairs) for at, (first, second) in enumerate(pairs) if c in
+         (first, second)]
+        for c in range(classes)
+    ]  # fmt: skip
+    own = build.add(Gather(build.add(Cast(both, DType.I32)), build.const(np.asarray(places)), 1))
+    return build.add(ArgMax(build.add(ReduceSum(own, (2,), False)), 1, False, False))
+
+
+def _table(node: Node) -> Value:
+    """The input, rows of numbers, as reals."""
+    x = node.x()
+    if x.type.rank != 2:
+        node.fail(f"{x.type} is no table: rows of numbers are needed")
+    return x if x.type.dtype.is_float else node.builder.add(Cast(x, DType.F32))
 
 
 def _kernels(node: Node, x: Value, count: int) -> Value:

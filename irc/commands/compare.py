@@ -37,11 +37,12 @@ def compare_model(
     quantized = driver.quantize(graph, chosen)
     for message in history_of(quantized).warnings:
         warn(message)
-    errors = worst_first(driver.compare(graph, quantized, measured, None))
+    found = driver.compare(graph, quantized, measured, None)
+    errors = worst_first(found)
     if json_file is not None:
         write_json(json_file, {"model": str(path), "layers": [e.as_json() for e in errors]})
     out().print(error_table(errors))
-    if why := explanation(errors):
+    if why := explanation(found):
         out().print(why)
 
 

@@ -18,7 +18,7 @@ from irc.commands.inputs import (
     read_data,
     read_labels,
 )
-from irc.compare import LayerError, poor_result
+from irc.compare import LayerError, explanation
 from irc.errors import DataError
 from irc.graph import Graph
 from irc.history import history_of
@@ -125,12 +125,8 @@ def _quantized(
     calibration = read_data(source, graph, pixels)
     quantized = driver.quantize(graph, calibration, min_sqnr=request.min_sqnr)
     errors = _errors(graph, quantized, calibration)
-    if (poor := poor_result(errors)) is not None and not request.min_sqnr:
-        warn(
-            f"{poor.name} has {poor.sqnr:.1f} dB of signal to noise against float, on calibration"
-            " data: --min-sqnr 20 gives values 16 bits until the outputs have that; irc compare"
-            " shows where it is lost"
-        )
+    if why := explanation(errors):
+        warn(f"{why} (Signal to noise against float, on calibration data; irc compare lists all.)")
     return quantized, Findings(errors, _accuracy(request, graph, quantized, pixels))
 
 

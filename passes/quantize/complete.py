@@ -67,7 +67,7 @@ def complete(
     statistics = {v: profile.values[names[v]] for v in islands.observed}
     moments = {v: profile.layers[names[v]] for v in layers if names[v] in profile.layers}
     completer = _Completer(islands, statistics, chosen, moments)
-    return completer.writer.recentred(completer.graph(), profile.feeds)
+    return completer.writer.recentred(completer.graph(), profile.first)
 
 
 @dataclass(frozen=True)

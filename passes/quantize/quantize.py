@@ -137,7 +137,7 @@ class Writing:
                 known=self.known,
             )  # fmt: skip
             made = writer.graph()
-        return scales, writer.recentred(made, self.profile.feeds, self.run)
+        return scales, writer.recentred(made, self.profile.first, self.run)
 
 
 @dataclass

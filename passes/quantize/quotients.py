@@ -80,7 +80,7 @@ def settled(graph: Graph, profile: Profile, options: Options) -> tuple[Graph, Pr
     values, names = profile.values, keys(graph)
     known = {v: values[names[v]] for v in _told(graph)}
     products = list(_products(graph))
-    kept = _nearer(graph, products, known, profile.feeds, options)
+    kept = _nearer(graph, products, known, profile.first, options)
     quotients: dict[Value, _Product] = {p.made: p for p in products if p not in kept}
     if not quotients:
         return graph, profile

@@ -21,7 +21,7 @@ from irc.ops.core import Input
 from irc.ops.unary import Unary
 from irc.passes.calibrate import Progress
 from irc.passes.quantize.assignment import Scales
-from irc.passes.quantize.precision import TAILS
+from irc.passes.quantize.precision import TAILS, TOTALS
 from irc.passes.quantize.sensitivity import Trials, real_outputs, worst
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import EIGHT_BITS, Sites, is_float
@@ -30,7 +30,9 @@ from irc.value import Value
 
 GROUP = 8
 """Candidates that are tried at once."""
-WIDENED = LAYERS | TAILS | {"clip", "relu", "magnitude", "layer_norm", "rms_norm", "cumsum", "div"}
+WIDENED = LAYERS | TAILS | TOTALS | {
+    "clip", "relu", "magnitude", "layer_norm", "rms_norm", "cumsum", "div"
+}
 """Ops whose results may have 16 bits, besides inputs and functions of one value."""
 
 Feeds = Sequence[Mapping[str, Array]]
@@ -114,7 +116,7 @@ class Refinement:
     def candidates(self, scales: Scales) -> Iterator[Value]:
         """Values that could have 16 bits, are read in 8, and by what would see it."""
         for v in self.sites.own:
-            kind = isinstance(v, Input | Unary) or v.op in WIDENED
+            kind = isinstance(v, Input | Unary) or v.op in WIDENED or self.sites.root[v] is not v
             if kind and self.shows(v) and self.coarsest(v, v, scales).dtype in EIGHT_BITS:
                 yield v
 
@@ -139,7 +141,7 @@ class Refinement:
     def reads(self, reader: Value, v: Value) -> bool:
         """Whether an op reads a value in 16 bits, or what reads it moved."""
         if not is_float(reader):
-            return False
+            return self.sites.reads_wide(reader, v)
         if self.sites.moving(reader):
             return self.shows(reader)
         function = self.sites.root[reader] is v

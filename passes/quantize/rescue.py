@@ -2,7 +2,8 @@
 
 As `irc.passes.quantize.refine` does where an accuracy is asked for, but within bounds: on few
 samples, in few rounds, and only as far as it adds half of the network's work at run time. What
-does not help enough is not done.
+does not help enough is not done. Of a small network, a model of a table as a rule, more is asked:
+16 bits wherever they may be cost it nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from itertools import takewhile
 
 from irc.graph import Graph
 from irc.ops.core import Const
+from irc.ops.logic import Relation
 from irc.passes.quantize.assignment import Scales
+from irc.passes.quantize.precision import TOTALS
 from irc.passes.quantize.refine import Feeds, Refinement, Write, power
 from irc.passes.quantize.sensitivity import Known
 from irc.passes.quantize.signals import LAYERS, reads_signal
-from irc.passes.quantize.sites import Sites
+from irc.passes.quantize.sites import Sites, from_reals, is_float
+from irc.passes.quantize.units import WIDEST
 from irc.progress import Advance, bar, silent
 from irc.summary import macs
 from irc.value import Value
@@ -35,6 +39,10 @@ HOPE = 1.0
 something was, what is left shows anew what others cost."""
 ROUNDS = 3
 """How often weights are quantized anew."""
+AMPLE = 40.0
+"""An SQNR in dB below which a small network gets 16 bits wherever these help: they cost nothing."""
+SMALL = 10**7
+"""The multiplications of a small network, some 0.1 ms: tables, and what is made of them."""
 SURE = 25.0
 """An SQNR in dB on few samples that more won't bring below POOR."""
 FEW, MANY = 4, 8
@@ -65,6 +73,10 @@ class Rescue:
         what was done to it, if anything."""
         if not self.feeds:
             return made, []
+        if self.small:
+            wide = self.widest(fine, scales, made)
+            if wide is not None:
+                return wide
         if self.judge(FEW).reached(made) >= SURE:
             return made, []
         judge = self.judge(MANY)
@@ -79,6 +91,14 @@ class Rescue:
             return made, []
         return found.graph, [found.told(before.reached)]
 
+    @property
+    def small(self) -> bool:
+        """Whether this is a network of no account that reads tables alone."""
+        graph = self.sites.graph
+        reals = [v for v in graph.inputs if is_float(v)]
+        tables = all(v.type.rank == 2 and v.shape[1] <= WIDEST for v in reals)
+        return tables and not graph.states and Purse(self.sites).left <= SHARE * SMALL
+
     def judge(self, count: int, progress: Advance = silent, worth: float = 0.0) -> Refinement:
         """What measures results on so many samples, spread over all, or on as many as take no
         longer than they may; and ranks values that together make a noise of `worth`."""
@@ -86,6 +106,36 @@ class Rescue:
         count = max(1, min(count, MACS // max(work, 1)))
         feeds = self.feeds[:: max(1, len(self.feeds) // count)][:count]
         return Refinement(self.sites, feeds, GOOD, self.write, progress, TRIALS, worth, self.run)
+
+    def widest(
+        self, fine: Iterable[Value], scales: Scales, made: Graph
+    ) -> tuple[Graph, list[str]] | None:
+        """All values in 16 bits that may have them, where that is worth it: what reads these may
+        have them then, too. None where it is not."""
+        judge, chosen = self.judge(len(self.feeds)), list(fine)
+        before = Found(made, judge.reached(made))
+        decides = any(map(self.decides, self.sites.graph.order))
+        if before.reached >= AMPLE and not decides:
+            return None
+        found = before
+        for _ in range(ROUNDS):
+            more = [v for v in judge.candidates(scales) if v not in chosen]
+            if not more:
+                break
+            chosen += more
+            scales, made = self.write(chosen)
+            found = Found(made, judge.reached(made), found.count + len(more))
+        better = found.reached > before.reached + WORTH or (
+            decides and found is not before and found.reached >= before.reached
+        )
+        return (found.graph, [found.told(before.reached)]) if better else None
+
+    def decides(self, v: Value) -> bool:
+        """Whether a node compares what layers made of inputs: of a vote that is close calibration
+        shows nothing, until it changes sides."""
+        if not isinstance(v, Relation) or not from_reals(v):
+            return False
+        return any(self.sites.root[o].op in LAYERS | TOTALS for o in v.operands)
 
     def bettered(
         self, judge: Refinement, ranked: Iterator[tuple[Value, float]], fine: Iterable[Value],

@@ -111,6 +111,38 @@ def test_support_vectors_of_one_layer() -> None:
     agree(traditional("SVMRegressor", X, coefficients=[1, 2, -1, 0.5], rho=[0.2], **attrs), X)
 
 
+def voters(counts: tuple[int, ...], kernel: str, **more: Any) -> dict[str, Any]:
+    """A classifier of random vectors, so many for each class."""
+    rng, total, classes = np.random.default_rng(len(counts)), sum(counts), len(counts)
+    return {
+        "kernel_type": kernel, "kernel_params": [0.3, 0.5, 2.0], "vectors_per_class": list(counts),
+        "support_vectors": rng.normal(size=total * 4).tolist(),
+        "coefficients": rng.normal(size=total * (classes - 1)).tolist(),
+        "rho": rng.normal(0, 0.3, size=classes * (classes - 1) // 2).tolist(),
+        "classlabels_ints": [7, 3, 5, 4][:classes], **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("counts", "kernel"),
+    [((3, 2), "LINEAR"), ((2, 3, 1), "POLY"), ((1, 2, 2, 3), "RBF"), ((3, 2), "SIGMOID")],
+)
+def test_votes_of_support_vectors(counts: tuple[int, ...], kernel: str) -> None:
+    rows = {"x": reals(3, 24, 4)}
+    attrs = voters(counts, kernel)
+    graph = agree(traditional("SVMClassifier", rows, outputs=("label", "scores"), **attrs), rows)
+    seen = [{"x": reals(n, 24, 4)} for n in range(4, 12)]
+    library = irc.compile(irc.quantize(graph, calibration=seen), backend="reference")
+    found, wanted = library(rows), irc.evaluate(graph, rows)
+    assert np.mean(to_reals(library.graph.output_types, found)["label"] == wanted["label"]) > 0.9
+
+
+def test_probabilities_of_two_classes() -> None:
+    """onnxruntime stops its iterations early."""
+    attrs = voters((3, 2), "RBF", prob_a=[-2.0], prob_b=[0.3])
+    agree(traditional("SVMClassifier", X, outputs=("label", "scores"), **attrs), X, relative=3e-3)
+
+
 COLUMNS = np.asarray([[3, 1], [7, 2], [5, 9]], np.int64)
 
 
@@ -174,9 +206,17 @@ def test_products_of_a_few_factors(keepdims: int) -> None:
         ),
         ("OneHotEncoder", {"cats_strings": ["a"]}, "categories are strings; encode them"),
         ("SVMRegressor", {"rho": [1.0]}, "0 coefficients and 1 constants"),
+        ("SVMClassifier", {"rho": [1.0], "classlabels_ints": [0, 1]}, "it is a LinearClassifier"),
+        ("SVMClassifier", {"classlabels_strings": ["a", "b"]}, "its classes are strings"),
+        (
+            "SVMClassifier",
+            voters((1, 1, 1), "RBF", prob_a=[1.0] * 3, prob_b=[1.0] * 3),
+            "probability=False",
+        ),
+        ("SVMClassifier", voters((1, 1), "RBF", rho=[1.0] * 3), "3 constants for 1 pairs"),
     ],
 )
 def test_what_is_refused(op: str, attrs: dict[str, Any], words: str) -> None:
-    outputs = ("label", "scores") if op == "LinearClassifier" else ("y",)
+    outputs = ("label", "scores") if op.endswith("Classifier") else ("y",)
     with pytest.raises(ModelError, match=words):
         load(traditional(op, X, outputs=outputs, **attrs))

@@ -354,8 +354,11 @@ def test_compile_warns_of_a_poor_result(tmp_path: Path) -> None:
     words = ("compile", tmp_path / "near.onnx", "--calibration", tmp_path / "x.npz", "--emit", "o")
     made = cli(*words, "-o", tmp_path / "out")
     assert made.exit_code == 0
-    assert "warning: y has " in made.stderr
+    assert "warning: output y has " in made.stderr
     assert "--min-sqnr 20" in made.stderr
+    assert "these layers lose most: " in made.stderr
+    compared = cli("compare", *words[1:4])
+    assert "output y has " in " ".join(compared.stdout.split())
 
 
 # ---------------------------------------------------------------- bad input: nothing is written

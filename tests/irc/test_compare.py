@@ -1,13 +1,14 @@
 """SQNR per layer against its definition."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import irc
 from irc import driver
-from irc.compare import LayerError, compare, explanation, worst_first
+from irc.compare import LayerError, compare, explanation, poor_results, worst_first
 from irc.errors import DataError
 
 FLOAT = """
@@ -107,7 +108,23 @@ def test_a_layer_by_itself() -> None:
 
 def test_poor_results_are_explained() -> None:
     text = explanation(chain(1.0))
-    assert "y has" in text
+    assert "output y has" in text
+    assert "--min-sqnr 20" in text
     assert "The first result below 15 dB is r (requantize)" in text
     assert explanation(chain(5.0)) == ""
     assert explanation([]) == ""
+
+
+def test_each_poor_output_is_named() -> None:
+    """Not the last layer alone, and outputs that are reshaped too."""
+    plain = PLAIN.replace("return %y", "%z = reshape(%r) : f32[6]\n  return \"first\" = %z, %y")
+    coarse = CHAIN.replace(
+        "return %y", "%z = reshape(%r) : u8[6] q(8.0, 128)\n  return \"first\" = %z, %y"
+    )
+    x = np.array([[3.0, -5.0, 7.0, 10.0, -12.0, 6.0]], np.float32)
+    first, second = compare(irc.parse(plain), irc.parse(coarse), [{"x": x}])
+    assert (first.outputs, second.outputs) == (("first",), ("y",))
+    assert [e.outputs for e in poor_results([first, second])] == [("first",), ("y",)]
+    good = replace(second, sqnr=40.0)
+    assert poor_results([first, good]) == [first]
+    assert "output first has" in explanation([first, good])

@@ -110,3 +110,39 @@ def test_comparisons_before_scalers(
     assert np.array_equal(a, b)
     assert a.any()
     assert not a.all()
+
+
+WALK = """
+graph @walk(%x: f32[1,4], %j: i64[1]) {
+  %n = const [2, 0, 3, 1, 1, 2] : i64[6]
+  %t = const [0.001, 90.0, 0.002, 400.0, 300.0, 0.003] : f32[6]
+  %zero = const [0] : i64[]
+  %all = const [4] : i64[]
+  %c = gather(%n, %j) {axis = 0} : i64[1]
+  %low = less(%c, %zero) : b1[1]
+  %up = add(%c, %all) : i64[1]
+  %at = where(%low, %up, %c) : i64[1]
+  %r = reshape(%x) : f32[4]
+  %a = gather(%r, %at) {axis = 0} : f32[1]
+  %b = gather(%t, %j) {axis = 0} : f32[1]
+  %y = less_or_equal(%a, %b) : b1[1]
+  %z = cast(%y) : f32[1]
+  return %z
+}
+"""
+
+
+def test_columns_that_are_chosen_at_run_time() -> None:
+    """As Hummingbird walks trees: thousandths are compared by their own scale, not by that of
+    hundreds."""
+    graph = irc.parse(WALK)
+    size = np.array([0.004, 200, 0.004, 800])
+    rng = np.random.default_rng(0)
+    rows = [
+        {"x": (rng.uniform(0, 1, (1, 4)) * size).astype(np.float32), "j": rng.integers(0, 6, 1)}
+        for _ in range(60)
+    ]
+    model = irc.compile(irc.quantize(graph, calibration=rows[:40]), backend="reference")
+    wanted = [evaluate(graph, r)["z"] for r in rows]
+    assert 0 < np.mean(wanted) < 1
+    assert np.allclose([model(r)["z"] for r in rows], wanted, atol=0.01)

@@ -15,12 +15,13 @@ from irc.history import history_of
 from irc.ops.activation import Clip, Relu
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Mul
+from irc.ops.elementwise import Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.pool import MaxPool2d
+from irc.ops.reduce import ReduceSum
 from irc.ops.shape import Reshape, Slice
 from irc.ops.spectrum import Magnitude
-from irc.ops.unary import Log
+from irc.ops.unary import Exp, Log
 from irc.passes.quantize import rescue, sensitivity
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.refine import Refinement
@@ -183,3 +184,28 @@ def test_what_was_quantized_stays_where_nothing_is_better(monkeypatch: pytest.Mo
     made = irc.quantize(wasteful(), images(0))
     assert is_qdq(made)
     assert not any("16 bits" in note for note in history_of(made).notes)
+
+
+def neighbours() -> Graph:
+    """Bells around points of a table, and a layer that adds them up."""
+    rng = np.random.default_rng(0)
+    x = Input(DType.F32, (1, 4), name="x")
+    row = Reshape(x, (1, 1, 4))
+    apart = Sub(row, const(rng.normal(0, 1, (1, 24, 4))), name="apart")
+    distances = ReduceSum(Mul(apart, apart, name="squares"), (2,), False, name="distances")
+    bells = Exp(Mul(distances, const(np.asarray(-0.7))), name="bells")
+    y = Linear(bells, const(rng.normal(0, 1, (1, 24))), name="y")
+    return Graph("bells", (x,), (y,), ("y",))
+
+
+def test_small_networks_have_sixteen_bits() -> None:
+    """Where 8 leave less than 40 dB, wherever they may be."""
+    graph = neighbours()
+    rows = np.random.default_rng(1).uniform(-1, 1, (2, 200, 1, 4)).astype(np.float32)
+    feeds = [[{"x": x} for x in half] for half in rows]
+    plain = irc.quantize(graph, calibration=feeds[0], min_sqnr=0)
+    made = irc.quantize(graph, calibration=feeds[0])
+    assert quality(graph, plain, feeds[1]) < 32
+    assert quality(graph, made, feeds[1]) > 34
+    (note,) = history_of(made).notes
+    assert "values have 16 bits, since an output had " in note
