@@ -12,6 +12,7 @@ from irc.errors import DataError
 from irc.graph import Graph
 from irc.history import chosen as noted
 from irc.names import by_keyword
+from irc.ops.linear import Linear
 from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.data import Batch, Source, batches
 from irc.passes.moments import LayerMoments
@@ -31,6 +32,7 @@ from irc.passes.quantize.units import Units, ahead, candidates, in_units, unlike
 from irc.passes.quantize.writer import Rounded, Writer
 from irc.pipeline import Pass
 from irc.progress import bar
+from irc.types import DType
 from irc.value import Value
 
 FIRST = 4
@@ -128,16 +130,25 @@ class Writing:
         found += before_logarithms(self.sites, self.statistics, self.options)
         return list(dict.fromkeys(found))
 
-    def __call__(self, fine: Iterable[Value]) -> tuple[Scales, Graph]:
-        """The graph, and the scales of its values."""
+    def __call__(self, fine: Iterable[Value], precise: bool = False) -> tuple[Scales, Graph]:
+        """The graph, and the scales of its values; `precise`: with 16 bits for the weights of all
+        linear layers between values of 16 bits."""
         scales = assign(self.sites, self.statistics, self.options, frozenset(fine))
+        layers = (v for v in self.sites.own if precise and isinstance(v, Linear))
+        twice = (v for v in layers if self.wide(v, scales))
         with bar("weights", len(self.moments)) as rounded:
             writer = Writer(
                 self.sites, self.statistics, scales, self.options, self.moments, rounded,
-                known=self.known,
+                precise=frozenset(twice), known=self.known,
             )  # fmt: skip
             made = writer.graph()
         return scales, writer.recentred(made, self.profile.first, self.run)
+
+
+    def wide(self, layer: Linear, scales: Scales) -> bool:
+        """Whether a layer reads 16 bits and makes them."""
+        read = scales.read_by(layer, layer.x, self.sites)
+        return read.dtype is scales[layer].dtype is DType.I16
 
 
 @dataclass

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush, nsmallest
 from itertools import count
+from typing import Protocol
 
 from irc.errors import CompileError
 from irc.graph import Graph
@@ -31,14 +32,20 @@ from irc.value import Value
 GROUP = 8
 """Candidates that are tried at once."""
 WIDENED = LAYERS | TAILS | TOTALS | {
-    "clip", "relu", "magnitude", "layer_norm", "rms_norm", "cumsum", "div"
+    "clip", "relu", "magnitude", "layer_norm", "rms_norm", "cumsum", "div", "softmax"
 }
 """Ops whose results may have 16 bits, besides inputs and functions of one value."""
 
 Feeds = Sequence[Mapping[str, Array]]
 Run = Callable[[Graph, Mapping[str, Array]], Mapping[str, Array]]
-Write = Callable[[Iterable[Value]], tuple[Scales, Graph]]
-"""Writes the QDQ graph in which some values have 16 bits."""
+
+
+class Write(Protocol):
+    """Writes the QDQ graph in which some values have 16 bits, and weights if it is `precise`."""
+
+    def __call__(self, fine: Iterable[Value], precise: bool = False, /) -> tuple[Scales, Graph]:
+        """The graph, and the scales of its values."""
+        ...
 
 
 @dataclass(frozen=True)

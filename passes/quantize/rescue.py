@@ -39,7 +39,7 @@ HOPE = 1.0
 something was, what is left shows anew what others cost."""
 ROUNDS = 3
 """How often weights are quantized anew."""
-AMPLE = 40.0
+AMPLE = 30.0
 """An SQNR in dB below which a small network gets 16 bits wherever these help: they cost nothing."""
 SMALL = 10**7
 """The multiplications of a small network, some 0.1 ms: tables, and what is made of them."""
@@ -125,6 +125,8 @@ class Rescue:
             chosen += more
             scales, made = self.write(chosen)
             found = Found(made, judge.reached(made), found.count + len(more))
+        precise = self.write(chosen, True)[1]
+        found = max(found, Found(precise, judge.reached(precise), found.count), key=_reached)
         better = found.reached > before.reached + WORTH or (
             decides and found is not before and found.reached >= before.reached
         )
@@ -156,6 +158,10 @@ class Rescue:
             found = Found(made, judge.reached(made), found.count + len(more))
             best = max(best, found, key=lambda f: f.reached)
         return best
+
+
+def _reached(found: Found) -> float:
+    return found.reached
 
 
 def _telling(ranked: Iterable[tuple[Value, float]]) -> Iterator[tuple[Value, float]]:

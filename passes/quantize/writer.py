@@ -15,6 +15,8 @@ from irc import fixedpoint
 from irc.graph import Graph
 from irc.ops.columns import Columns
 from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add
+from irc.ops.linear import Linear
 from irc.ops.normalization import RowNorm
 from irc.ops.prelu import PRelu
 from irc.ops.quantization import Dequantize, Quantize
@@ -71,6 +73,8 @@ class Writer:
     """Quantized weights and biases by the real ones."""
     written: dict[Value, Value] = field(default_factory=dict)
     """Layers by what they were."""
+    precise: frozenset[Value] = frozenset()
+    """Linear layers whose weights are sums of two of 8 bits."""
     known: dict[Value, Rounded] = field(default_factory=dict)
     """The weights of layers that other writers of the same graph rounded, and these."""
 
@@ -199,6 +203,8 @@ class Writer:
     def with_weights(self, v: Value, new: Mapping[Value, Value]) -> Value:
         """The op over i8 weights and an i32 bias, both behind a dequantize."""
         node: Any = v
+        if v in self.precise:
+            return self.in_two(v, self.operand(node.x, v, new))
         key = (node.w, node.b)
         if not isinstance(v, Recurrent) or key not in self.layers:
             self.layers[key] = self.weights(v)
@@ -208,6 +214,32 @@ class Writer:
         others = {f: None if o is None else self.operand(o, v, new) for f, o in given.items()}
         self.written[v] = v.replace(w=w, b=b, **others)
         return self.written[v]
+
+    def in_two(self, v: Value, x: Value) -> Value:
+        """A linear layer as the sum of two, of which the second one's weights are what the rounding
+        of the first one's left."""
+        node: Any = v
+        real = node.w.array.astype(np.float64)
+        scale = self.scales.read_by(v, node.x, self.sites).scale
+        matters = weighting.importance(self.statistics[node.x], real.shape, 1)
+        offset = None if node.b is None else node.b.array.astype(np.float64)
+        smallest = np.zeros(len(real))
+        if offset is not None:
+            smallest = np.abs(offset) / (scale * weighting.BIAS_LIMIT)
+        coarse = weighting.quantize_weights(real, matters, smallest, self.options)
+        left = weighting.quantize_weights(
+            real - coarse.real, matters, np.zeros(len(real)), self.options
+        )
+        bias = None if offset is None else _bias(offset, coarse.scales * scale, f"{v.name}.bias")
+        first, second = (Const(node.w.array, name=f"{node.w.name}{end}") for end in ("", ".rest"))
+        rest = Linear(x, _weights(second, left), None, name=f"{v.name}.rest")
+        statistics = self.statistics[node.x]
+        largest = max(-statistics.low, statistics.high) * np.abs(left.real).sum(1).max()
+        return Add(
+            pair(Linear(x, _weights(first, coarse), bias), self.scales[v], f"{v.name}.coarse"),
+            pair(rest, TensorType(DType.I16, v.shape, symmetric(float(largest))), rest.name),
+            name=v.name,
+        )
 
     def recentred(self, made: Graph, feeds: Feeds, run: Known | None = None) -> Graph:
         """The graph that was written, with biases that keep the means of channels in `feeds`, where

@@ -220,7 +220,7 @@ def test_groups_are_taken_apart_as_far_as_asked(monkeypatch: pytest.MonkeyPatch)
     feeds = [{"x": np.random.default_rng(i).uniform(0, 1, (1, 64))} for i in range(4)]
     tried: list[int] = []
 
-    def never(_: Any) -> Any:
+    def never(_: Any, precise: bool = False, /) -> Any:
         raise AssertionError
 
     scales = Scales(types)
