@@ -11,6 +11,7 @@ from irc.graph import Graph
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.selection import Where
+from irc.ops.trees import TreeEnsemble
 from irc.rewrite import rebuild
 from irc.value import Value
 
@@ -38,9 +39,17 @@ def _advice(c: Const, users: Sequence[Value]) -> str:
     return f"it is one number{user} written into the model: write a finite one"
 
 
+def _threshold(c: Const, reader: Value) -> bool:
+    """Whether a constant is what trees compare with: beyond infinity there is nothing but what is
+    missing, as LightGBM asks for."""
+    return isinstance(reader, TreeEnsemble) and c is reader.threshold
+
+
 def _mask(c: Const, graph: Graph) -> Const:
     """A constant of which some elements, or which for some elements, is infinite."""
     users = graph.users[c]
+    if not np.isnan(c.array).any() and all(_threshold(c, u) for u in users):
+        return c
     chosen = all(isinstance(u, Where) for u in users)
     plain = all(isinstance(u, Where | Add) or u.moves for u in users)
     partly = bool(np.isfinite(c.array).any()) and plain

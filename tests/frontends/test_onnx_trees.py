@@ -358,3 +358,18 @@ def test_a_scaler_moves_the_thresholds() -> None:
     np.testing.assert_allclose(
         irc.evaluate(simple, rows())["y"], irc.evaluate(graph, rows())["y"], rtol=1e-6
     )
+
+
+def test_thresholds_beyond_all_numbers() -> None:
+    """LightGBM asks so for what is missing; all numbers go left."""
+    proto = forest("Regressor", 1, tracks=0)
+    (values,) = (a for a in proto.graph.node[0].attribute if a.name == "nodes_values")
+    listed = list(values.floats)
+    branches = [i for i, f in enumerate(listed) if f]
+    listed[branches[0]] = np.inf
+    del values.floats[:]
+    values.floats.extend(listed)
+    graph = agree(proto, rows())
+    library = irc.compile(irc.quantize(graph, calibration=[rows()]), backend="reference")
+    (found,), (wanted,) = (r.values() for r in (library(rows()), evaluate(graph, rows())))
+    np.testing.assert_allclose(found, wanted, atol=0.01)
