@@ -103,7 +103,7 @@ class Agreement:
             "torch without oneDNN": (self.plain, self.torchs),
             "the exact: irc": (self.ours, self.exact), "torch": (self.torchs, self.exact),
         }  # fmt: skip
-        found = (f"{k} {100 * np.mean(self.off(*v) < 1.01):.2f} %" for k, v in pairs.items())
+        found = (f"{k} {100 * np.mean(self.off(a, b) < 1.01):.2f} %" for k, (a, b) in pairs.items())
         return f"within 1 unit of {', '.join(found)}"
 
     def off(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
