@@ -24,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
         "models",
         nargs="+",
         metavar="MODEL",
-        help=f"all, table (those of docs/performance.md), or of {', '.join(MODELS)}; or an ONNX "
-        "file, with --samples",
+        help=f"all, table (those of docs/performance.md), others, or of {', '.join(MODELS)}; or an "
+        "ONNX file, with --samples",
     )
     made.add_argument(
         "--samples", type=Path, metavar="FILE", help=".npz with the inputs of ONNX files"

@@ -129,7 +129,8 @@ def run_torch_export(path: Path, architecture: str, arguments: Sequence[str]) ->
 
 
 def torchvision_model(architecture: str) -> Path:
-    """Return a torchvision classifier of seeded random weights as ONNX, exported if need be."""
+    """Return a classifier of torchvision or timm, of seeded random weights, as ONNX, exported if
+    need be."""
     path = cache_folder() / f"{architecture}.onnx"
     if not path.exists():
         with tempfile.TemporaryDirectory() as folder:
@@ -250,6 +251,13 @@ def _ocr(name: str, file: str, shape: tuple[int, ...], samples: Samples) -> Mode
     return _packaged(name, RAPIDOCR, f"rapidocr_onnxruntime/models/{file}", "x", shape, samples)
 
 
+OTHERS = (
+    "densenet121", "shufflenet_v2_x1_0", "mobilenet_v3_large", "regnet_y_400mf", "resnext50_32x4d",
+    "convnext_tiny", "swin_t", "ghostnet_100", "hrnet_w18_small", "poolformer_s12", "repvgg_a0",
+    "deit_tiny_patch16_224",
+)  # fmt: skip
+"""Architectures that no kernel was made for, the last five from timm."""
+
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
@@ -294,6 +302,7 @@ MODELS: dict[str, Model] = {
             (1, 3, 416, 416),
             yolox_pages,
         ),
+        *map(_random, OTHERS),
     )
 }
 
@@ -307,8 +316,9 @@ TABLE = (
 
 
 def models_named(names: Sequence[str]) -> list[Model]:
-    """Return models by name; `all` stands for all that are registered, `table` for TABLE."""
-    groups: dict[str, Sequence[str]] = {"all": tuple(MODELS), "table": TABLE}
+    """Return models by name; `all` stands for all that are registered, `table` for TABLE, `others`
+    for OTHERS."""
+    groups: dict[str, Sequence[str]] = {"all": tuple(MODELS), "table": TABLE, "others": OTHERS}
     return [model_named(each) for name in names for each in groups.get(name, (name,))]
 
 

@@ -49,11 +49,15 @@ def settle_batch_norms(module: Any, images: Any) -> None:
 
 
 def random_classifier(architecture: str, images: Any) -> Any:
-    """Return a torchvision classifier with seeded random weights and settled batch norms."""
+    """Return a classifier of torchvision, or else of timm, with seeded random weights and settled
+    batch norms."""
     torch = importlib.import_module("torch")
-    torchvision = import_torchvision()
+    models = import_torchvision().models
     torch.manual_seed(SEED)
-    module = torchvision.models.get_model(architecture, weights=None).eval()
+    if architecture in models.list_models():
+        module = models.get_model(architecture, weights=None).eval()
+    else:
+        module = importlib.import_module("timm").create_model(architecture).eval()
     settle_batch_norms(module, images)
     return module
 
@@ -106,7 +110,7 @@ def main() -> None:
     """Parse the arguments and export one model."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "architecture", help="a torchvision classifier, efficientnet_lite0, or one of ENCODERS"
+        "architecture", help="of torchvision's or timm's classifiers, efficientnet_lite0, ENCODERS"
     )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--images", type=Path, help="f32 [n, 3, h, w] for the batch norms (.npy)")

@@ -11,7 +11,7 @@ import pytest
 from bench import images, models
 from bench.cache import ObtainError, Wheel
 from bench.macs import count_macs
-from bench.models import MODELS, model_named, models_named
+from bench.models import MODELS, OTHERS, model_named, models_named
 from bench.shapes import pin_shapes
 
 EXAMPLES = ("fashion_resnet8", "fashion_dscnn")
@@ -51,6 +51,7 @@ def test_shapes_are_pinned_and_of_one_sample() -> None:
 def test_groups_stand_for_their_models() -> None:
     assert [model.name for model in models_named(["table"])] == list(models.TABLE)
     assert [model.name for model in models_named(["all"])] == list(MODELS)
+    assert [model.name for model in models_named(["others"])] == list(OTHERS)
     named = models_named(["vit_tiny", "resnet18"])
     assert [model.name for model in named] == ["vit_tiny", "resnet18"]
 
@@ -110,7 +111,10 @@ def test_failed_export_says_what_to_install(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    # Exporting takes most of the time: those of one kind once.
+    "name", [pytest.param(n, marks=pytest.mark.long if n in OTHERS else ()) for n in MODELS]
+)
 def test_obtained_models_fit_the_registry(name: str) -> None:
     model = MODELS[name]
     try:
