@@ -33,8 +33,11 @@ def test_threads(drawn: Sample, target: str) -> None:
 
 @pytest.mark.parametrize("target", each(TARGETS))
 @pytest.mark.parametrize(
-    ("kernel", "stride", "height"), [(3, 1, 61), (3, 1, 60), (5, 1, 47), (5, 2, 53), (3, 3, 70)]
-)
+    ("kernel", "stride", "height"),
+    [(3, 1, 61), (5, 2, 53), *(
+        pytest.param(*of, marks=pytest.mark.long) for of in ((3, 1, 60), (5, 1, 47), (3, 3, 70))
+    )],
+)  # fmt: skip
 def test_strips(kernel: int, stride: int, height: int, target: str) -> None:
     """Images whose packed rows don't fit at once."""
     kernels_agree(*rows_of(kernel, stride, height), target)

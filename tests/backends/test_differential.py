@@ -28,7 +28,7 @@ OPS = sorted(SAMPLES)
 
 @pytest.mark.parametrize("op", OPS)
 def test_op_on_llvm(op: str) -> None:
-    @examples(6)
+    @examples(4)
     @given(SAMPLES[op], st.sampled_from(TARGETS))
     def check(drawn: Sample, target: str) -> None:
         agree(drawn.graph, drawn.feeds, [target])

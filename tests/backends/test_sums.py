@@ -83,7 +83,7 @@ def test_sums_at_their_extremes(case: str) -> None:
 @pytest.mark.parametrize("channels", [16, 20, 37, 48])
 def test_sums_of_few_channels(channels: int) -> None:
     graph = summed(channels, *SUMS["ordinary"])
-    agree(graph, feeds(graph), TARGETS)
+    agree(graph, feeds(graph), [t for t in DIFFERENT if t in TARGETS])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from irc.ops.quantization import Lookup
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.backends.harness import VECTORS, examples, kernels_agree
-from tests.backends.products import source, wrapped
+from tests.backends.products import joined, source, wrapped
 from tests.ops.sampling import EIGHT_BITS, Draw, Sample, array, integer, pick, quant
 
 
@@ -71,11 +71,11 @@ def test_behind_generic_loops(drawn: Sample, target: str) -> None:
 
 @pytest.mark.parametrize("target", VECTORS)
 @pytest.mark.parametrize("dtype", EIGHT_BITS)
-@pytest.mark.parametrize("count", [1, 15, 16, 31, 33, 256, 700])
-def test_every_byte(count: int, dtype: DType, target: str) -> None:
-    drawn = every_byte(count, dtype)
-    (name,) = kernels_agree(drawn.graph, drawn.feeds, target)
-    assert name.startswith("table_")
+def test_every_byte(dtype: DType, target: str) -> None:
+    drawn = joined([every_byte(count, dtype) for count in (1, 15, 16, 31, 33, 256, 700)])
+    names = kernels_agree(drawn.graph, drawn.feeds, target)
+    assert len(names) == 7
+    assert all(name.startswith("table_") for name in names)
 
 
 @pytest.mark.parametrize("target", VECTORS)
