@@ -157,6 +157,8 @@ def scattered(
             return b.reshape(b.add(Scatter(old, new, numbers)), x.shape)
         return b.reshape(_reduced(b, old, new, numbers, how, own=own), x.shape)
     if how == "mean":
+        if not x.type.dtype.is_float:
+            raise ModelError(f"reduction = 'mean' of {x.type} is not supported, only of reals")
         y = b.reshape(scattered(b, old, new, numbers, row, "add", own=own), old.shape)
         counts = np.bincount(numbers.array, minlength=count).reshape(-1, *(1,) * len(row)) + own
         shares = (1 / np.maximum(counts, 1)).astype(y.type.dtype.numpy)

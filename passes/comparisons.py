@@ -82,7 +82,10 @@ def compared_before(v: Value) -> Value | None:
             (lambda real: real + k) if adds else (lambda real: real * k),
             np.broadcast_to(c.array, wide), inclusive,
         )  # fmt: skip
-    bound = Const(first if isinstance(v, LessOrEqual) == above else last, name=c.name)
+    found = first if isinstance(v, LessOrEqual) == above else last
+    if not np.isfinite(found).all():  # no number lies on the other side
+        return None
+    bound = Const(found, name=c.name)
     return v.replace(a=bound, b=x) if above else v.replace(a=x, b=bound)
 
 

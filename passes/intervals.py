@@ -69,15 +69,28 @@ def kept_type(v: Value, known: Callable[[Value], TensorType | None]) -> TensorTy
     if len(parts) != 1 or None in types.values():
         return None
     (t,) = parts.values()
-    same = v.moves or (is_clamp(v) and _clamps_integers(v, t))
+    same = _brings_integers(v, t) if v.moves else is_clamp(v) and _clamps_integers(v, t)
     return TensorType(t.dtype, v.shape, t.quant) if same else None
 
 
+def _brings_integers(v: Value, t: TensorType) -> bool:
+    """Whether the constants that a moving op brings in lie in the range of a type."""
+    reals = [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
+    if not reals or t.quant is None or t.quant.axis is not None:
+        return not reals
+    brought = [np.rint(a.astype(np.float64) / t.scale) + t.zero for a in reals]
+    return all(np.all((q >= t.dtype.min) & (q <= t.dtype.max)) for q in brought)
+
+
 def _clamps_integers(v: Any, t: TensorType) -> bool:
+    """Whether the ends of a clamp are integers of a type, or lie outside of its range where they
+    clamp nothing; one that all of the range lies beyond would be none of its numbers."""
     if t.quant is None or t.quant.axis is not None:
         return False
-    ends = (float(end) / t.scale + t.zero for end in v.range)
-    return all(q <= t.dtype.min or q >= t.dtype.max or q == round(q) for q in ends)
+    low, high = (float(end) / t.scale + t.zero for end in v.range)
+    lower = low <= t.dtype.min or (low <= t.dtype.max and low == round(low))
+    upper = high >= t.dtype.max or (high >= t.dtype.min and high == round(high))
+    return lower and upper
 
 
 def inner_type(

@@ -395,6 +395,10 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda x: x.scatter_reduce(1, x.argmax(1, keepdim=True), x, "prod"),
         "'mul' .* computed at run time is not supported, only sums",
     ),
+    "means of whole numbers": (
+        lambda x: x.long().index_reduce(1, places(0, 0), x[:, :2].long(), "mean"),
+        "'mean' of i64.* is not supported, only of reals",
+    ),
     "added among too many": (
         lambda x: torch.zeros(50000).index_add(0, x.argmax(1).tile(20)[0, 0], x.tile(20)[0, 0, 0]),
         "too many",

@@ -1,5 +1,7 @@
 """Clamps behind a dequantize that layers read: their integers are those that are clamped."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -7,9 +9,10 @@ import irc
 from irc.errors import CompileError
 from irc.ops.activation import Clip, Relu
 from irc.ops.conv import Conv2d
+from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.pool import MaxPool2d
-from irc.ops.shape import Transpose
+from irc.ops.shape import Concat, Transpose
 from irc.passes.integerize import integerize
 from irc.passes.quantize import Islands
 from irc.value import Value
@@ -55,3 +58,16 @@ def test_bounds_beyond_all_integers_clamp_nothing() -> None:
     graph = graph_of(quantized(layer(clamped, "second"), 0.1))
     assert not Islands(graph).open
     assert integerize(graph)
+
+
+@pytest.mark.parametrize("made", [
+    lambda x: Clip(x, 10.0, 20.0, name="far"),  # the range ends at 4.65
+    lambda x: Clip(x, -20.0, -10.0, name="far"),
+    lambda x: Concat((x, Const(np.full(x.shape, 1000.0, np.float32))), 1, name="far"),
+])  # fmt: skip
+def test_what_no_integer_of_the_type_stands_for_is_not_kept(made: Callable[[Value], Value]) -> None:
+    far = made(quantized(layer(image(), "first"), 0.03, 100))
+    graph = graph_of(quantized(layer(far, "second"), 0.5))
+    assert {v.name for v in Islands(graph).open} == {"far"}
+    with pytest.raises(CompileError, match="%far: conv2d %second reads it unquantized"):
+        integerize(graph)
