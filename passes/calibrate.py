@@ -33,6 +33,8 @@ UNLIKE = 0.35
 """How unlike samples are of which nothing is known, as a logarithm."""
 KEPT, KEPT_SMALL, KEPT_BYTES = 16, 64, 1 << 18
 """Samples that a profile holds; so many more where these come to no more bytes."""
+MEMORY = 1 << 28
+"""Bytes of what the graph made of them that are kept, too; of one sample even if it is more."""
 Visible = Callable[[Array], Array]
 """What the readers of an array can tell of it: another of its shape."""
 Progress = Callable[[int], None]
@@ -307,9 +309,9 @@ def calibrate(
     for feed in batches:
         if len(feeds) < KEPT or (len(feeds) < KEPT_SMALL and kept <= KEPT_BYTES):
             feeds.append(feed)
-            kept += sum(array.nbytes for array in feed.values())
+            kept += _nbytes(feed)
         found = evaluate(graph, feed, observe=seen.take)
-        if len(outputs) < len(feeds):
+        if len(outputs) < len(feeds) and len(outputs) * _nbytes(found) < MEMORY:
             outputs.append({k: a for k, a in found.items() if a.dtype.kind == "f"})
         seen.samples += 1
         if progress is not None:
@@ -325,6 +327,10 @@ def calibrate(
         feeds=tuple(feeds),
         outputs=tuple(outputs),
     )
+
+
+def _nbytes(arrays: Mapping[str, Array]) -> int:
+    return sum(a.nbytes for a in arrays.values())
 
 
 def _floats(graph: Graph) -> set[Value]:

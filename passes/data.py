@@ -175,7 +175,8 @@ def _items(graph: Graph, items: Iterable[Any]) -> Iterator[Batch]:
         _check_names(graph, given, more=True)
         parts = {v: _fit(v, _array(given[v.name])) for v in _given(graph, given)}
         for i in range(min(map(len, parts.values()), default=0)):
-            yield {v.name: _checked(v, p[i], index) for v, p in parts.items()}
+            # Copied: whoever makes items one by one may write the next one over the last.
+            yield {v.name: np.array(_checked(v, p[i], index)) for v, p in parts.items()}
             index += 1
 
 

@@ -80,7 +80,8 @@ def reals(graph: Graph, arrays: Arrays) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class Known:
-    """What graphs make of samples, as `real_outputs` does, computed once."""
+    """What graphs make of samples, as `real_outputs` does, computed once as long as there is memory
+    for it: what was not asked for longest is forgotten first."""
 
     made: dict[tuple[int, int], tuple[Graph, Mapping[str, Array], Mapping[str, Array]]] = field(
         default_factory=dict
@@ -89,16 +90,22 @@ class Known:
 
     def __call__(self, graph: Graph, feed: Mapping[str, Array]) -> Mapping[str, Array]:
         """The real outputs of a graph by name."""
-        key = id(graph), id(feed)
-        if key not in self.made:
-            self.add(graph, feed, real_outputs(graph, feed))
-        return self.made[key][2]
+        entry = self.made.get((id(graph), id(feed)))
+        outputs = real_outputs(graph, feed) if entry is None else entry[2]
+        self.add(graph, feed, outputs)
+        return outputs
 
     def add(
         self, graph: Graph, feed: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> None:
         """Remember what was computed elsewhere."""
-        self.made[id(graph), id(feed)] = graph, feed, outputs
+        key = id(graph), id(feed)
+        self.made.pop(key, None)
+        self.made[key] = graph, feed, outputs
+        held = sum(a.nbytes for _, _, arrays in self.made.values() for a in arrays.values())
+        while held > MEMORY and len(self.made) > 1:
+            *_, arrays = self.made.pop(next(iter(self.made)))
+            held -= sum(a.nbytes for a in arrays.values())
 
 
 def worst(wanted: Iterable[Mapping[str, Array]], found: Iterable[Mapping[str, Array]]) -> float:

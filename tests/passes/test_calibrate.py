@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from irc.graph import Graph
 from irc.ops.core import Input
 from irc.ops.elementwise import Add
 from irc.ops.unary import Exp
+from irc.passes import calibrate as calibration
 from irc.passes.calibrate import BINS, Profile, Statistics, calibrate
 from irc.passes.data import batches
 from irc.passes.quantize.options import METHODS, Options
@@ -240,3 +242,22 @@ def test_whole_numbers_are_known_as_such() -> None:
     assert of(-2, 5).whole
     assert not of(0, 3.5, 16).whole
     assert not Statistics().whole
+
+
+def test_samples_may_be_made_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As loops have it that write each sample over the one before."""
+    x = Input(DType.F32, (1, 4), name="x")
+    graph, place = Graph("g", (x,), (Add(x, x),), ("y",)), np.zeros((1, 4), np.float32)
+
+    def samples() -> Iterator[Any]:
+        for i in range(6):
+            place[:] = i
+            yield {"x": place}
+
+    found = calibrate(graph, batches(graph, samples()))
+    for i, (feed, outputs) in enumerate(zip(found.feeds, found.outputs, strict=True)):
+        assert (feed["x"] == i).all()
+        assert (outputs["y"] == 2 * i).all()
+    monkeypatch.setattr(calibration, "MEMORY", 2 * 4 * 4)
+    few = calibrate(graph, batches(graph, samples()))
+    assert (len(few.feeds), len(few.outputs)) == (6, 2)

@@ -148,7 +148,7 @@ def test_columns_that_are_chosen_at_run_time() -> None:
     assert np.allclose([model(r)["z"] for r in rows], wanted, atol=0.01)
 
 
-@pytest.mark.parametrize("bound, factor", [(3.4028234663852886e38, 0.5), (1e20, 1e-20)])
+@pytest.mark.parametrize(("bound", "factor"), [(3.4028234663852886e38, 0.5), (1e20, 1e-20)])
 def test_bounds_that_nothing_reaches_stay_numbers(bound: float, factor: float) -> None:
     x = Input(DType.F32, (1, 3), name="x")
     scaled = Mul(x, Const(np.full(1, factor, np.float32)))

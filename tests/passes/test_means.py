@@ -14,6 +14,7 @@ from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.ranking import ArgMax
 from irc.passes.moments import channel_means
+from irc.passes.quantize import sensitivity
 from irc.passes.quantize.means import FEWEST, nearer, recentred
 from irc.passes.quantize.sensitivity import Known
 from irc.types import Array, DType, Quant
@@ -61,6 +62,16 @@ def test_what_was_computed_on_the_way_is_known() -> None:
     for feed in feeds:
         assert (id(made), id(feed)) in known.made
         np.testing.assert_allclose(known(made, feed)["y"], evaluate(made, feed)["y"], atol=1e-6)
+
+
+def test_what_is_known_is_forgotten_before_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, feeds, known = layer(), samples(8), Known()
+    each = known(graph, feeds[0])["y"].nbytes
+    monkeypatch.setattr(sensitivity, "MEMORY", 3 * each)
+    for feed in feeds[1:]:
+        known(graph, feed)
+        known(graph, feeds[0])
+    assert set(known.made) == {(id(graph), id(feeds[i])) for i in (0, -1, -2)}
 
 
 def test_what_may_be_chance_is_left_alone() -> None:
