@@ -177,6 +177,9 @@ def compared_ahead(v: Value) -> Value | None:
             continue
         if columns.place is not bounds.place or columns.size != bounds.size or columns.size > MANY:
             continue
+        there = (columns.array >= 0) & (columns.array < row.shape[0])
+        if columns.place.type.size != picked.type.size or not there.all():
+            continue
         chosen = Gather(row, Const(columns.array.astype(np.int64)), 0)
         limit = Const(bounds.array, name=bounds.name)
         ahead = v.replace(a=chosen, b=limit) if picked is v.a else v.replace(a=limit, b=chosen)

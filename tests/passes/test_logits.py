@@ -148,6 +148,33 @@ def test_columns_that_are_chosen_at_run_time() -> None:
     assert np.allclose([model(r)["z"] for r in rows], wanted, atol=0.01)
 
 
+@pytest.mark.parametrize(("columns", "made", "shape"), [
+    ("[0, 4, 1]", "reshape(%c)", [2]),  # a column that there is not, and that nothing chooses
+    ("[0, 1, 1]", "add(%c1, %c)", [2, 2]),
+])  # fmt: skip
+def test_columns_in_other_places_stay(columns: str, made: str, shape: list[int]) -> None:
+    graph = irc.parse(f"""
+graph @walk(%x: f32[4], %j: i64[2]) {{
+  %n = const {columns} : i64[3]
+  %t = const [0.25, 0.5, -0.5] : f32[3]
+  %c = gather(%n, %j) {{axis = 0}} : i64[2]
+  %c1 = reshape(%c) : i64[2,1]
+  %at = {made} : i64{shape}
+  %b = gather(%t, %j) {{axis = 0}} : f32[2]
+  %b1 = reshape(%b) : f32[2,1]
+  %bounds = {made.replace("%c", "%b")} : f32{shape}
+  %a = gather(%x, %at) {{axis = 0}} : f32{shape}
+  %y = less_or_equal(%a, %bounds) : b1{shape}
+  return %y
+}}
+""")
+    after = Canonicalize().run(graph)
+    for seed in range(10):
+        x = np.random.default_rng(seed).normal(size=4).astype(np.float32)
+        feed = {"x": x, "j": np.array([0, 2])}
+        np.testing.assert_array_equal(evaluate(after, feed)["y"], evaluate(graph, feed)["y"])
+
+
 @pytest.mark.parametrize(("bound", "factor"), [(3.4028234663852886e38, 0.5), (1e20, 1e-20)])
 def test_bounds_that_nothing_reaches_stay_numbers(bound: float, factor: float) -> None:
     x = Input(DType.F32, (1, 3), name="x")
