@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from irc.ops.activation import Clip
+from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.logic import Less, LessOrEqual
+from irc.ops.normalization import BatchNorm, RowNorm
 from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceSum
 from irc.ops.selection import Gather, Where
@@ -32,7 +35,8 @@ MANY = 1 << 16
 
 def compared_before(v: Value) -> Value | None:
     """A comparison of what was moved or scaled with constants; the bound is found by bisection
-    among singles.
+    among singles. A layer's results stay scaled: its weights will hold the factors, and a scale
+    for all channels, which need not be alike without them, holds the results.
 
         (%x: f32[1,2])
         %s = const [2.0, 4.0] : f32[2]
@@ -74,6 +78,8 @@ def compared_before(v: Value) -> Value | None:
         return None
     if not adds and not np.all(by.array > 0):
         return None
+    if uniform(by) is None and _takes_factors(x):
+        return None
     k = np.broadcast_to(by.array, wide)
     # From which single on the result lies above the bound, or on it where that matters.
     inclusive = np.full(wide, isinstance(v, LessOrEqual) == above)
@@ -87,6 +93,19 @@ def compared_before(v: Value) -> Value | None:
         return None
     bound = Const(found, name=c.name)
     return v.replace(a=bound, b=x) if above else v.replace(a=x, b=bound)
+
+
+def _takes_factors(v: Value) -> bool:
+    """Whether the weights of a layer before a value may take up factors behind it."""
+    left, seen = [v], set[Value]()
+    while left:
+        v = left.pop()
+        if isinstance(v, Conv2d | ConvTranspose2d | Linear | BatchNorm | RowNorm):
+            return True
+        if v not in seen and (v.moves or isinstance(v, Add | Mul | Clip)):
+            seen.add(v)
+            left.extend(v.operands)
+    return False
 
 
 def largest_before(v: Value) -> Value | None:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import irc
+from irc import driver
 from irc.graph import Graph, evaluate
 from irc.ops.activation import Sigmoid
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
@@ -146,6 +148,21 @@ def test_columns_that_are_chosen_at_run_time() -> None:
     wanted = [evaluate(graph, r)["z"] for r in rows]
     assert 0 < np.mean(wanted) < 1
     assert np.allclose([model(r)["z"] for r in rows], wanted, atol=0.01)
+
+
+def test_channels_that_a_scaler_makes_alike_stay_so() -> None:
+    """Without their factors one scale would hold the results of all channels, thousands of one
+    beside thousandths of another."""
+    rng, size = np.random.default_rng(0), np.array([100, 1, 0.01], np.float32)
+    x = Input(DType.F32, (1, 6), name="x")
+    w = (rng.normal(size=(3, 6)) * size[:, None]).astype(np.float32)
+    alike = Mul(Linear(x, Const(w)), Const(1 / size))
+    y = Cast(Less(alike, Const(np.full(1, 0.5, np.float32))), DType.F32)
+    graph = driver.simplify(Graph("g", (x,), (y,), ("y",)))
+    rows = [{"x": rng.normal(size=(1, 6)).astype(np.float32)} for _ in range(64)]
+    made = irc.quantize(graph, calibration=rows, min_sqnr=0)
+    wrong = [evaluate(made, r)["y"] != evaluate(graph, r)["y"] for r in rows]
+    assert np.mean(wrong, (0, 1)).max() < 0.1
 
 
 @pytest.mark.parametrize(("columns", "made", "shape"), [
