@@ -23,6 +23,10 @@ BELOW_ALL = 128.0
 """What is added to logits and lies this far below all else hides any of them."""
 STANDS_FOR_INFINITY = 1e4
 """Numbers as large as this only say "less (or more) than any": they saturate."""
+ENDLESS = 1e38
+"""Whatever is measured, numbers as large as this do."""
+RANKS = frozenset({"reduce_max", "reduce_min", "argmax", "argmin", "topk"})
+"""Ops that read the order of elements."""
 
 
 def masked(graph: Graph) -> dict[Value, Visible]:
@@ -38,6 +42,20 @@ def masked(graph: Graph) -> dict[Value, Visible]:
             found[v] = partial(near_largest, axis=axes.pop()) if len(axes) == 1 else finite
         elif all(u.op == "softmax" or (u in found and _passes_on(u)) for u in users):
             found[v] = finite
+    return found
+
+
+def ranked(graph: Graph) -> dict[Value, Visible]:
+    """The values of which nothing but extremes and places of elements are read, with what can be
+    told of these: what stands for infinity lies at the end of all others, where it saturates."""
+    found: dict[Value, Visible] = {}
+    outputs = set(graph.outputs)
+    for v in reversed(graph.order):
+        users = graph.users[v]
+        if not v.type.dtype.is_float or not users or v in outputs:
+            continue
+        if all(u.op in RANKS or (u in found and u.moves) for u in users):
+            found[v] = at_the_ends
     return found
 
 
@@ -61,3 +79,12 @@ def finite(x: Array) -> Array:
         return x
     lowest = float(x[~infinite].min(initial=0.0))
     return np.where(infinite, x.dtype.type(lowest - BELOW_ALL), x)
+
+
+def at_the_ends(x: Array) -> Array:
+    """What stands for an infinity lies at the end of the others."""
+    endless = np.abs(x) >= ENDLESS
+    if not endless.any():
+        return x
+    others = x[~endless]
+    return np.clip(x, others.min(initial=0.0), others.max(initial=0.0))

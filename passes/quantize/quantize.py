@@ -21,6 +21,7 @@ from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.logarithms import before_logarithms
+from irc.passes.quantize.masks import ranked
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quotients import by_reciprocals, measured_too, settled
 from irc.passes.quantize.refine import Refinement
@@ -189,7 +190,7 @@ def measured(
     """What samples tell of a graph's values."""
     graph, names = sites.graph, keys(sites.graph)
     more = measured_too(sites)
-    seen = {**more, **sites.visible}
+    seen = {**more, **ranked(graph), **sites.visible}
     with bar("calibrate") as shown:
         found = calibrate(
             graph, samples, sites.observed | more.keys(), progress or shown, seen,
