@@ -48,7 +48,7 @@ def _threshold(c: Const, reader: Value) -> bool:
 def _mask(c: Const, graph: Graph) -> Const:
     """A constant of which some elements, or which for some elements, is infinite."""
     users = graph.users[c]
-    if not np.isnan(c.array).any() and all(_threshold(c, u) for u in users):
+    if users and not np.isnan(c.array).any() and all(_threshold(c, u) for u in users):
         return c
     chosen = all(isinstance(u, Where) for u in users)
     plain = all(isinstance(u, Where | Add) or u.moves for u in users)

@@ -207,7 +207,9 @@ class _Work:
         form = self.forms.get(x)
         if form is None or not isinstance(c, Const) or not np.all(form.scale > 0):
             return None
-        bound = _const((c.array - form.offset) / form.scale, c.name)
+        most = np.finfo(np.float32).max
+        real = (c.array.astype(np.float64) - form.offset) / form.scale
+        bound = _const(np.clip(real, -most, most), c.name)
         return v.map_operands(lambda o: form.even if o is x else bound)
 
     def moved(self, v: Value) -> _Affine | None:

@@ -316,3 +316,16 @@ def test_units_can_be_switched_off() -> None:
     )):  # fmt: skip
         assert (quant := made.input_types["x"].quant) is not None
         assert quant.axis is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_bounds_beyond_all_elements_stay_numbers() -> None:
+    """In units as small as these they would be infinite."""
+    most = np.finfo(np.float32).max
+    bounds = np.asarray([most, 40_000, -most, 2015, most], np.float32)
+    x = table()
+    graph = Graph("g", (x,), (Where(Less(const(bounds), x), const(1.0), const(0.0)),), ("y",))
+    made = irc.quantize(graph, calibration=rows(20))
+    assert all(np.isfinite(v.array).all() for v in made.order if isinstance(v, Const))
+    for feed in rows(20, 1):
+        np.testing.assert_array_equal(irc.evaluate(made, feed)["y"], evaluate(graph, feed)["y"])
