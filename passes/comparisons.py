@@ -156,14 +156,19 @@ def _same_along(v: Value, result: Value, axis: int) -> bool:
 
 def _positive(v: Value) -> bool:
     """Whether no number can be less than zero, as an op's kind tells."""
-    match v:
-        case Exp() | Softmax():
-            return True
-        case ReduceSum(x=x) | Reshape(x=x) | Expand(x=x):
-            return _positive(x)
-        case Add(a=a, b=b):
-            return _positive(a) and _positive(b)
-    return v.op == "cast" and v.operands[0].type.dtype is DType.BOOL
+    left, seen = [v], set[Value]()
+    while left:
+        v = left.pop()
+        match v:
+            case Exp() | Softmax():
+                continue
+            case ReduceSum() | Reshape() | Expand() | Add():
+                left.extend(o for o in v.operands if o not in seen)
+                seen.update(v.operands)
+            case _:
+                if v.op != "cast" or v.operands[0].type.dtype is not DType.BOOL:
+                    return False
+    return True
 
 
 def compared_ahead(v: Value) -> Value | None:
@@ -222,9 +227,16 @@ class _Tabled:
         return len(self.array)
 
 
-def _tabled(v: Value) -> _Tabled | None:
-    """A value of a table, or of tables that are read in the same place."""
-    v = bare(v)
+def _tabled(v: Value, known: dict[Value, _Tabled | None] | None = None) -> _Tabled | None:
+    """A value of a table, or of tables that are read in the same place; `known` is what was found
+    on the way."""
+    known, v = {} if known is None else known, bare(v)
+    if v not in known:
+        known[v] = _read(v, known)
+    return known[v]
+
+
+def _read(v: Value, known: dict[Value, _Tabled | None]) -> _Tabled | None:
     match v:
         case Gather(x=Const(quant=None) as table, indices=at, axis=0) if not isinstance(at, Const):
             flat = table.array.reshape(-1)
@@ -239,7 +251,7 @@ def _tabled(v: Value) -> _Tabled | None:
         if isinstance(o, Const) and o.type.size == 1:
             parts[o] = o.array.reshape(1)
             continue
-        made = _tabled(o)
+        made = _tabled(o, known)
         if made is None or (found and (made.place is not found.place or made.size != found.size)):
             return None
         found, parts[o] = made, made.array

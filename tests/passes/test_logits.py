@@ -11,11 +11,15 @@ from irc.graph import Graph, evaluate
 from irc.ops.activation import Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add, Mul
+from irc.ops.elementwise import Add, Div, Mul
 from irc.ops.linear import Linear
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.ranking import ArgMax
+from irc.ops.reduce import ReduceSum
+from irc.ops.selection import Gather
+from irc.ops.shape import Reshape
 from irc.ops.softmax import Softmax
+from irc.ops.unary import Exp
 from irc.passes.canonicalize import Canonicalize
 from irc.passes.logits import CentreLogits
 from irc.types import Array, DType
@@ -163,6 +167,24 @@ def test_channels_that_a_scaler_makes_alike_stay_so() -> None:
     made = irc.quantize(graph, calibration=rows, min_sqnr=0)
     wrong = [evaluate(made, r)["y"] != evaluate(graph, r)["y"] for r in rows]
     assert np.mean(wrong, (0, 1)).max() < 0.1
+
+
+def test_what_is_used_twice_is_looked_at_once() -> None:
+    """Sums of the two before, fifty times."""
+    x = Input(DType.F32, (1, 4), name="x")
+    j = Input(DType.I64, (1,), name="j")
+    totals: list[Value] = [ReduceSum(Exp(x), (1,), True), ReduceSum(Exp(Mul(x, x)), (1,), True)]
+    columns: list[Value] = [Gather(Const(np.array([k, 0, 0, 0])), j, 0) for k in (0, 1)]
+    for _ in range(50):
+        totals.append(Add(totals[-2], totals[-1]))
+        columns.append(Add(columns[-2], columns[-1]))
+    place = ArgMax(Div(x, totals[-1]), 1, False)
+    picked = Gather(Reshape(x, (4,)), columns[-1], 0)
+    bound = Gather(Const(np.arange(4, dtype=np.float32)), j, 0)
+    chosen = Less(picked, bound)
+    made = Canonicalize().run(Graph("g", (x, j), (place, chosen), ("place", "chosen")))
+    assert isinstance(made.outputs[0], ArgMax)
+    assert made.outputs[0].x is made.inputs[0]
 
 
 @pytest.mark.parametrize(("columns", "made", "shape"), [
