@@ -97,6 +97,7 @@ class Rescue:
         graph = self.sites.graph
         reals = [v for v in graph.inputs if is_float(v)]
         tables = all(v.type.rank == 2 and v.shape[1] <= WIDEST for v in reals)
+        tables &= all(v.type.rank <= 2 for v in graph.inputs)  # pixels may be whole numbers
         return tables and not graph.states and Purse(self.sites).left <= SHARE * SMALL
 
     def judge(self, count: int, progress: Advance = silent, worth: float = 0.0) -> Refinement:

@@ -13,6 +13,7 @@ from irc import driver, edge
 from irc.graph import Graph, evaluate
 from irc.history import history_of
 from irc.ops.activation import Clip, Relu, Tanh
+from irc.ops.cast import Cast
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Mul, Sub
@@ -25,6 +26,7 @@ from irc.ops.unary import Exp, Log
 from irc.passes.quantize import rescue, sensitivity
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.refine import Refinement
+from irc.passes.quantize.sites import Sites
 from irc.properties import is_qdq
 from irc.types import Array, DType
 from tests.backends.harness import agree
@@ -229,3 +231,15 @@ def test_small_networks_have_weights_of_sixteen_bits() -> None:
     integer = driver.integerize(made)
     assert sum(v.op == "join_bytes" for v in integer.order) == 3
     agree(integer, edge.to_integers(integer.input_types, feeds[1][0])[0], ("host",), numba=True)
+
+
+@pytest.mark.parametrize("dtype", [DType.U8, DType.F32])
+def test_pictures_are_no_tables(dtype: DType) -> None:
+    x = Input(dtype, (1, 12, 12, 3), name="x")
+    pixels = x if dtype.is_float else Cast(x, DType.F32)
+    y = Conv2d(pixels, const(np.ones((8, 3, 3, 3))))
+
+    def never(*_: Any) -> Any:
+        raise AssertionError
+
+    assert not rescue.Rescue(Sites(Graph("g", (x,), (y,), ("y",))), (), never).small
