@@ -294,7 +294,7 @@ def compared_columns(v: Value) -> Value | None:
         case _:
             return None
     chosen = np.all((ones == 1) | (ones == 0)) and np.count_nonzero(w.array) == ones.sum()
-    if not chosen or ones.all() or c.type.size not in (1, a.type.size):
+    if not chosen or ones.all() or c.type.size not in (1, a.type.size) or v.shape != a.shape:
         return None
     columns = Const(w.array.argmax(1).astype(np.int64), name=f"{layer.name}.columns")
     picked: Value = Gather(x, columns, x.type.rank - 1, name=layer.name)

@@ -187,6 +187,16 @@ def test_what_is_used_twice_is_looked_at_once() -> None:
     assert made.outputs[0].x is made.inputs[0]
 
 
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (3, 1), (1, 1, 1), (1,)])
+def test_bounds_of_chosen_columns_may_spread(shape: tuple[int, ...]) -> None:
+    x = Input(DType.F32, (1, 3), name="x")
+    w = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], np.float32)
+    bounds = np.array([0.5, -1, 2], np.float32)[: np.prod(shape)].reshape(shape)
+    graph = Graph("g", (x,), (LessOrEqual(Linear(x, Const(w)), Const(bounds)),), ("y",))
+    after, feed = Canonicalize().run(graph), {"x": np.array([[1, 5, 0.25]], np.float32)}
+    np.testing.assert_array_equal(evaluate(after, feed)["y"], evaluate(graph, feed)["y"])
+
+
 @pytest.mark.parametrize(("columns", "made", "shape"), [
     ("[0, 4, 1]", "reshape(%c)", [2]),  # a column that there is not, and that nothing chooses
     ("[0, 1, 1]", "add(%c1, %c)", [2, 2]),
