@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import irc
 from irc import driver
 from irc.graph import Graph, evaluate
-from irc.ops.activation import Sigmoid
+from irc.ops.activation import Clip, Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add, Div, Mul
+from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.ranking import ArgMax
-from irc.ops.reduce import ReduceSum
+from irc.ops.reduce import ReduceMax, ReduceSum
 from irc.ops.selection import Gather
 from irc.ops.shape import Reshape
 from irc.ops.softmax import Softmax
-from irc.ops.unary import Exp
+from irc.ops.unary import Exp, Log
 from irc.passes.canonicalize import Canonicalize
 from irc.passes.logits import CentreLogits
 from irc.types import Array, DType
@@ -231,3 +233,32 @@ def test_bounds_that_nothing_reaches_stay_numbers(bound: float, factor: float) -
     graph = Graph("g", (x,), (Less(scaled, Const(np.full(1, bound, np.float32))),), ("y",))
     made = Canonicalize().run(graph)
     assert all(np.isfinite(v.array).all() for v in made.order if isinstance(v, Const))
+
+
+KEPT: dict[str, Callable[[Value, Value], Value]] = {
+    "softmax of columns": lambda x, y: Softmax(y, 0),
+    "places in columns": lambda x, y: ArgMax(y, 0, False),
+    "the largest itself": lambda x, y: Clip(ReduceMax(y, (1,), True), -3.4e38, 3.4e38),
+    "other ends": lambda x, y: Sub(y, Clip(ReduceMax(y, (1,), True), -9.0, 9.0)),
+    "columns' probabilities": lambda x, y: ArgMax(Softmax(x, 0), 1, False),
+    "by what may be negative": lambda x, y: ArgMax(Div(x, ReduceSum(x, (1,), True)), 1, False),
+    "by what differs": lambda x, y: ArgMax(Div(x, Exp(x)), 1, False),
+    "less what differs": lambda x, y: ArgMax(Sub(x, Mul(x, x)), 1, False),
+    "turned": lambda x, y: ArgMax(Mul(x, Const(np.full(1, -1, np.float32))), 1, False),
+    "each by its own": lambda x, y: ArgMax(Mul(x, Const(np.arange(4, dtype=np.float32))), 1, False),
+    "logarithms of columns": lambda x, y: Exp(Sub(x, Log(ReduceSum(Exp(x), (0,), True)))),
+    "less the largest twice": lambda x, y: Sub(y, Add(ReduceMax(y, (1,), True), x)),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_what_others_see_stays(case: str) -> None:
+    rng = np.random.default_rng(0)
+    x = Input(DType.F32, (3, 4), name="x")
+    w = Const((rng.normal(size=(4, 4)) + 10).astype(np.float32))
+    graph = Graph("g", (x,), (KEPT[case](x, Linear(x, w)),), ("y",))
+    after = driver.simplify(graph)
+    for _ in range(5):
+        feed = {"x": rng.normal(size=(3, 4)).astype(np.float32)}
+        (a,), (b,) = (evaluate(g, feed).values() for g in (graph, after))
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
