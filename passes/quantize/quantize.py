@@ -145,7 +145,6 @@ class Writing:
             made = writer.graph()
         return scales, writer.recentred(made, self.profile.first, self.run)
 
-
     def wide(self, layer: Linear, scales: Scales) -> bool:
         """Whether a layer reads 16 bits and makes them."""
         read = scales.read_by(layer, layer.x, self.sites)

@@ -3,7 +3,7 @@
 As `irc.passes.quantize.refine` does where an accuracy is asked for, but within bounds: on few
 samples, in few rounds, and only as far as it adds half of the network's work at run time. What
 does not help enough is not done. Of a small network, a model of a table as a rule, more is asked:
-16 bits wherever they may be cost it nothing.
+16 bits wherever they may be cost it microseconds.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ something was, what is left shows anew what others cost."""
 ROUNDS = 3
 """How often weights are quantized anew."""
 AMPLE = 30.0
-"""An SQNR in dB below which a small network gets 16 bits wherever these help: they cost nothing."""
+"""An SQNR in dB below which a small network gets 16 bits wherever these help."""
 SMALL = 10**7
 """The multiplications of a small network, some 0.1 ms: tables, and what is made of them."""
+LIGHT = 1 << 18
+"""The multiplications of layers, for a row, above which 16 bits cost more than that, and weights as
+much memory again. Such networks have them everywhere only if they compare what layers made."""
 SURE = 25.0
 """An SQNR in dB on few samples that more won't bring below POOR."""
 FEW, MANY = 4, 8
@@ -100,6 +103,13 @@ class Rescue:
         tables &= all(v.type.rank <= 2 for v in graph.inputs)  # pixels may be whole numbers
         return tables and not graph.states and Purse(self.sites).left <= SHARE * SMALL
 
+    @property
+    def products(self) -> float:
+        """The multiplications of layers, for a row."""
+        graph = self.sites.graph
+        rows = max((v.shape[0] for v in graph.inputs if v.type.rank), default=1)
+        return sum(map(macs, graph.order)) / max(rows, 1)
+
     def judge(self, count: int, progress: Advance = silent, worth: float = 0.0) -> Refinement:
         """What measures results on so many samples, spread over all, or on as many as take no
         longer than they may; and ranks values that together make a noise of `worth`."""
@@ -116,7 +126,7 @@ class Rescue:
         judge, chosen = self.judge(len(self.feeds)), list(fine)
         before = Found(made, judge.reached(made))
         decides = any(map(self.decides, self.sites.graph.order))
-        if before.reached >= AMPLE and not decides:
+        if not decides and (before.reached >= AMPLE or self.products > LIGHT):
             return None
         found = before
         for _ in range(ROUNDS):
@@ -126,8 +136,9 @@ class Rescue:
             chosen += more
             scales, made = self.write(chosen)
             found = Found(made, judge.reached(made), found.count + len(more))
-        precise = self.write(chosen, True)[1]
-        found = max(found, Found(precise, judge.reached(precise), found.count), key=_reached)
+        if found.reached < AMPLE or decides:  # twice the weights, and layers
+            precise = self.write(chosen, True)[1]
+            found = max(found, Found(precise, judge.reached(precise), found.count), key=_reached)
         better = found.reached > before.reached + WORTH or (
             decides and found is not before and found.reached >= before.reached
         )

@@ -212,6 +212,32 @@ def test_small_networks_have_sixteen_bits() -> None:
     assert "values have 16 bits, since an output had " in note
 
 
+def test_not_where_layers_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the speed and twice the memory are a price."""
+    rows = np.random.default_rng(1).uniform(-1, 1, (64, 1, 4)).astype(np.float32)
+    feeds = [{"x": x} for x in rows]
+    monkeypatch.setattr(rescue, "LIGHT", 20)
+    assert not history_of(irc.quantize(neighbours(), calibration=feeds)).notes
+    monkeypatch.setattr(rescue, "LIGHT", 24)
+    assert history_of(irc.quantize(neighbours(), calibration=feeds)).notes
+
+
+def test_weights_keep_eight_bits_where_values_suffice() -> None:
+    """As few as are asked for: weights of 16 bits are twice the memory."""
+    rng = np.random.default_rng(2)
+    x = Input(DType.F32, (1, 8), name="x")
+    h = Linear(x, const(rng.choice([-1.0, 1.0], (8, 8)) * 0.5), name="h")
+    w = rng.choice([-1.0, 1.0], (2, 8)) * 0.5
+    graph = Graph("even", (x,), (Linear(Tanh(h), const(w), name="y"),), ("y",))
+    rows = rng.normal(0, 1, (2, 64, 1, 8)).astype(np.float32)
+    rows[..., 0] *= 100
+    feeds = [[{"x": x} for x in half] for half in rows]
+    made = irc.quantize(graph, calibration=feeds[0])
+    (note,) = history_of(made).notes
+    assert "16 bits" in note
+    assert sum(v.op == "linear" for v in made.order) == 2
+
+
 def test_small_networks_have_weights_of_sixteen_bits() -> None:
     """Large weights whose part cancels beside small ones that 8 bits hold none of."""
     rng = np.random.default_rng(0)
