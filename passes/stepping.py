@@ -17,7 +17,7 @@ import numpy as np
 from irc.errors import IRCError, TypeCheckError
 from irc.ops.conv import QConv2d, QConvTranspose2d
 from irc.ops.core import Const
-from irc.ops.elementwise import Add
+from irc.ops.elementwise import Add, Sub
 from irc.ops.linear import QLinear
 from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import (
@@ -65,6 +65,8 @@ def stepping(made: Value, v: Value, operands: Sequence[Value], *, single: DType 
             return _single_mean(made)
         case QAdd() if single is not None and isinstance(v, Add):
             return _single_sum(made, single)
+        case QAdd() if single is not None and isinstance(v, Sub) and made.type.zero % 2 == 0:
+            return _even_sum(made) or made  # no op of bytes: reals, rounded before the zero point
         case Requantize() if single is not None and made.x.type.dtype.bits == 8:
             return _single_change(made)
     return made
@@ -200,6 +202,7 @@ def _even_sum(made: QAdd) -> QAdd | None:
         return None
     shift = max(1, *(1 - exponents.astype(int)))
     ma, mb = (1 << int(shift + e - 1) for e in exponents)
+    mb = mb if made.mb > 0 else -mb
     try:
         return made.replace(ma=ma, mb=mb, shift=int(shift), nudge=0, even=True)
     except TypeCheckError:

@@ -7,7 +7,7 @@ import pytest
 
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add
+from irc.ops.elementwise import Add, Sub
 from irc.ops.linear import Linear, QLinear
 from irc.ops.qelementwise import QAdd
 from irc.ops.quantization import Dequantize, Quantize
@@ -148,6 +148,18 @@ def test_sums_between_powers_of_two_take_ties_to_even(
     wanted = sum_of(a.astype(float), b.astype(float), np.array(scales, F32), zeros)
     found = evaluate(graph, {"a": a, "b": b})["y"]
     assert np.array_equal(found, np.clip(wanted, 0, 255))
+
+
+@pytest.mark.parametrize("scales", [(0.5, 0.25, 0.5), (1.0, 0.125, 0.5), (0.125, 0.25, 0.5)])
+def test_differences_between_powers_of_two_take_ties_to_even(scales: tuple[float, ...]) -> None:
+    a, b = PAIRS.T
+    quants = [Quant(s, z) for s, z in zip(scales, (128, 127, 2), strict=True)]
+    (x, xs), (y, ys) = (real(n, a.shape, q) for n, q in zip("ab", quants, strict=False))
+    q = Quantize(Sub(xs, ys), DType.U8, quants[2], single=DType.U8, name="y")
+    graph = integerize(Graph("difference", (x, y), (Dequantize(q),), ("y",)))
+    exact = (a.astype(float) - 128) * scales[0] - (b.astype(float) - 127) * scales[1]
+    wanted = np.clip(np.rint(exact / scales[2]) + 2, 0, 255)
+    assert np.array_equal(evaluate(graph, {"a": a, "b": b})["y"], wanted)
 
 
 def test_means_divide_in_single_precision() -> None:
