@@ -248,8 +248,8 @@ def group_norm(v: Value) -> Value | None:
     if scaled or x.shape != v.shape or x.type.rank < 3 or x.shape[:1] != rows.shape[:1]:
         return None
     groups, epsilon = rows.shape[1], norm.epsilon
-    if groups == 0 or x.shape[1] % groups:
-        return None
+    if groups == 0 or x.shape[1] % groups or (groups == x.shape[1] and x.type.rank == 3):
+        return None  # of three axes it is a layer norm already
     if groups == x.shape[1]:
         return _channels_last(x, lambda image: InstanceNorm(image, None, None, epsilon))
     return _channels_last(x, lambda image: GroupNorm(image, None, None, groups, epsilon))
