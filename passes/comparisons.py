@@ -7,7 +7,6 @@ that of the largest logit. So nothing is rounded on the way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,10 +20,10 @@ from irc.ops.normalization import BatchNorm, RowNorm
 from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceSum
 from irc.ops.selection import Gather, Where
-from irc.ops.shape import Expand, Reshape
+from irc.ops.shape import Expand, Reshape, bare
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp
-from irc.passes.constants import bare, uniform
+from irc.passes.constants import uniform
 from irc.passes.singles import parted
 from irc.types import Array, DType
 from irc.value import Value
@@ -56,43 +55,42 @@ def compared_before(v: Value) -> Value | None:
         %c = const [-0.25, -0.75] : f32[2]
         %y = less(%x, %c) : b1[1,2]
     """
-    match v:
-        case Less(a=Const() as c, b=Add() | Mul() as f) | LessOrEqual(
-            a=Const() as c, b=Add() | Mul() as f
-        ):
-            above = True
-        case Less(a=Add() | Mul() as f, b=Const() as c) | LessOrEqual(
-            a=Add() | Mul() as f, b=Const() as c
-        ):
-            above = False
+    if not isinstance(v, Less | LessOrEqual):
+        return None
+    above = isinstance(v.a, Const)
+    c, f = (v.a, v.b) if above else (v.b, v.a)
+    match f:
+        case Add(a=x, b=Const() as by) | Mul(a=x, b=Const() as by) if isinstance(c, Const):
+            grows = isinstance(f, Add) or np.all(by.array > 0)
         case _:
             return None
-    node: Any = f
-    by, x = node.b, node.a
-    if not isinstance(by, Const) or x.type != f.type or f.type.dtype is not DType.F32:
-        return None
-    wide = np.broadcast_shapes(c.shape, by.shape)
-    adds = isinstance(f, Add)
-    usual = np.isfinite(by.array).all() and not np.isnan(c.array).any()
-    if np.prod(wide) > max(c.type.size, by.type.size) or not usual:
-        return None
-    if not adds and not np.all(by.array > 0):
+    if not grows or x.type != f.type or f.type.dtype is not DType.F32:
         return None
     if uniform(by) is None and _takes_factors(x):
         return None
-    k = np.broadcast_to(by.array, wide)
-    # From which single on the result lies above the bound, or on it where that matters.
-    inclusive = np.full(wide, isinstance(v, LessOrEqual) == above)
-    with np.errstate(all="ignore"):
-        last, first = parted(
-            (lambda real: real + k) if adds else (lambda real: real * k),
-            np.broadcast_to(c.array, wide), inclusive,
-        )  # fmt: skip
-    found = first if isinstance(v, LessOrEqual) == above else last
-    if not np.isfinite(found).all():  # no number lies on the other side
+    found = _bounds_before(f, by.array, c.array, isinstance(v, LessOrEqual) == above)
+    if found is None:
         return None
     bound = Const(found, name=c.name)
     return v.replace(a=bound, b=x) if above else v.replace(a=x, b=bound)
+
+
+def _bounds_before(f: Add | Mul, by: Array, bounds: Array, inclusive: bool) -> Array | None:
+    """From which singles on sums or products with `by` lie above the bounds, or where it is
+    `inclusive` on them; otherwise the last ones that do not. None where no number lies on the other
+    side, or they would be more than there are."""
+    wide = np.broadcast_shapes(bounds.shape, by.shape)
+    usual = np.isfinite(by).all() and not np.isnan(bounds).any()
+    if np.prod(wide) > max(bounds.size, by.size) or not usual:
+        return None
+    joined = np.add if isinstance(f, Add) else np.multiply
+    with np.errstate(all="ignore"):
+        last, first = parted(
+            lambda real: np.asarray(joined(real, by)),
+            np.broadcast_to(bounds, wide), np.full(wide, inclusive),
+        )  # fmt: skip
+    found = first if inclusive else last
+    return found if np.isfinite(found).all() else None
 
 
 def _takes_factors(v: Value) -> bool:

@@ -8,7 +8,6 @@ import numpy as np
 
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize
-from irc.ops.shape import Reshape
 from irc.types import Array, DType, Quant, Shape
 from irc.value import Value
 
@@ -43,13 +42,6 @@ def channels(v: Value, like: Value) -> Array | None:
 def real(array: Array | float, dtype: DType, name: str = "") -> Const:
     """A float constant, rounded once from float64."""
     return Const(np.array(array, dtype.numpy, order="C"), name=name)
-
-
-def bare(v: Value) -> Value:
-    """What is reshaped."""
-    while isinstance(v, Reshape):
-        v = v.x
-    return v
 
 
 def weights(v: Value) -> Const | None:

@@ -120,8 +120,8 @@ def add_is_bias(v: Value, uses: Uses) -> Value | None:
 
 
 def linear_of_linear(v: Value, uses: Uses) -> Value | None:
-    """Two linear maps are one, where that has no more weights: the kernels of support vectors and
-    the sum over them.
+    """Two linear maps are one, where that has at most half of the weights: the kernels of support
+    vectors and the sum over them.
 
         (%x: f32[1,2])
         %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[3,2]

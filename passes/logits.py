@@ -14,10 +14,10 @@ from irc.ops.elementwise import Add, Sub
 from irc.ops.linear import Linear
 from irc.ops.ranking import Ranking
 from irc.ops.reduce import ReduceMax, ReduceSum
-from irc.ops.shape import Reshape
+from irc.ops.shape import Reshape, bare
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp, Log
-from irc.passes.constants import bare, real
+from irc.passes.constants import real
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
 from irc.value import Value
@@ -156,8 +156,8 @@ def _ignores_shift(graph: Graph, reader: Value, v: Value, axis: int) -> bool:
             return along == axis
         case Ranking():
             return getattr(reader, "axis", None) == axis
-        case Sub(a=a, b=m):
-            return a is v and _is_largest(m, v, axis)
+        case Sub():
+            return _takes_off(graph, reader, v, axis)
         case ReduceMax():
             taken_off = all(_takes_off(graph, u, v, axis) for u in graph.users[reader])
             return reader not in graph.outputs and taken_off

@@ -14,7 +14,7 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
-from irc.ops.shape import Expand, Reshape, Transpose
+from irc.ops.shape import Expand, Reshape, Transpose, bare
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp, Reciprocal, Sqrt
 from irc.passes.constants import is_uniform, real, uniform
@@ -340,7 +340,7 @@ def flat_norm(v: Value) -> Value | None:
     axes = _reduced(mean, ReduceMean, x)
     if axes is None or factor.shape != mean.shape or (scale and not isinstance(scale, Const)):
         return None
-    epsilon = _flat_epsilon(_stripped(factor), _stripped(mean), x, axes)
+    epsilon = _flat_epsilon(bare(factor), bare(mean), x, axes)
     if epsilon is None or v.type != x.type:
         return None
     made = _normed(x, axes, lambda t, axis: LayerNorm(t, None, None, axis, epsilon))
@@ -359,18 +359,11 @@ def _flat_epsilon(factor: Value, mean: Value, x: Value, axes: Axes) -> float | N
             fits = over == axes and square.shape == x.shape and p is mean and q is mean
         case _:
             return None
-    square = _stripped(square)
-    of_x = isinstance(square, Mul) and all(_stripped(o) is _stripped(x) for o in square.operands)
+    square = bare(square)
+    of_x = isinstance(square, Mul) and all(bare(o) is bare(x) for o in square.operands)
     epsilon = uniform(e)
     known = epsilon is not None and 0 <= epsilon < np.inf
     return epsilon if fits and of_x and known else None
-
-
-def _stripped(v: Value) -> Value:
-    """The value of which v has the same elements in the same order."""
-    while isinstance(v, Reshape):
-        v = v.x
-    return v
 
 
 def into_norm(v: Value, uses: Uses) -> Value | None:

@@ -12,7 +12,7 @@ from irc.compose import compose, reads_in_step
 from irc.graph import Graph
 from irc.loops import Load, walk
 from irc.ops.core import Const, Input, Kernel
-from irc.ops.shape import Concat, Reshape, Slice
+from irc.ops.shape import Concat, Reshape, Slice, bare
 from irc.passes.fuse_kernels import copy_kernel, wrap
 from irc.pipeline import Pass
 from irc.plan import ARENA, Buffer, Plan, aligned, dense_strides
@@ -87,9 +87,7 @@ def _own_outputs(
     taken: set[Value] = set()
     outputs: list[Value] = []
     for v in graph.outputs:
-        root = new[v]
-        while isinstance(root, Reshape):
-            root = root.x
+        root = bare(new[v])
         owns = isinstance(root, Kernel | Concat) and root not in taken and v not in homes
         taken.add(root)
         outputs.append(new[v] if owns else copy_kernel(new[v]))
@@ -159,10 +157,7 @@ class _Planner:
         order = self.graph.order
         views = [v for v in order if isinstance(v, Reshape | Slice)]
         for v, name in zip(self.graph.outputs, self.graph.output_names, strict=True):
-            root = v
-            while isinstance(root, Reshape):
-                root = root.x
-            self._root(root, f"output {name}")
+            self._root(bare(v), f"output {name}")
         for v in reversed(order):
             if not isinstance(v, Const | Reshape | Slice):
                 base = f"input {v.name}" if isinstance(v, Input) else ARENA

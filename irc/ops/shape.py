@@ -65,6 +65,13 @@ class Reshape(Moving):
         return elementwise(self.dims, value)
 
 
+def bare(v: Value) -> Value:
+    """What is reshaped, once or more: the same elements in the same order."""
+    while isinstance(v, Reshape):
+        v = v.x
+    return v
+
+
 def remaining(v: Value, kept: Kept) -> Shape:
     """What is left of each axis of a result."""
     return tuple(int(kept(v, axis).sum()) for axis in range(len(v.shape)))

@@ -144,6 +144,19 @@ def channelwise_start(f: KernelFunction, anchor: Anchor, *, begun: bool = False)
     return started(nest.value, anchor.reduce, nest.axes)
 
 
+def finish_pixels(
+    f: KernelFunction, ranges: Ranges, start: Start, place: tuple[Any, ...], sums: list[Any],
+    lanes: int,
+) -> None:
+    """The results of pixels side by side from a place (image, row, column, channel) on."""
+    n, y, x, channel = place
+    totals = [
+        ((n, y, f.builder.add(x, ir.Constant(I64, i), flags=("nsw",)), channel), total)
+        for i, total in enumerate(sums)
+    ]
+    finish(f, ranges, start.total, totals, lanes)
+
+
 class _Depthwise:
     def __init__(self, found: Channelwise, tile: int, copy: Copy | None) -> None:
         self.anchor = found.anchor
@@ -233,7 +246,7 @@ class _Depthwise:
                 for _, i, kx in (t for t in taps if t[0] == column):
                     tap = weights[kx][pair]
                     sums[i] = multiply_pairs(builder, sums[i], value, tap, self.f.target.dot)
-        self._finish(place, sums, lanes)
+        finish_pixels(self.f, self.ranges, self.start, place, sums, lanes)
 
     def _column(self, start: Any, column: int, lanes: int) -> list[Any]:
         """The rows of one column of the window, in pairs as i16."""
@@ -254,11 +267,3 @@ class _Depthwise:
         order = [lane + lanes * side for lane in range(lanes) for side in (0, 1)]
         mask = ir.Constant(ir.VectorType(I32, 2 * lanes), order)
         return builder.zext(builder.shuffle_vector(*rows, mask), pairs)
-
-    def _finish(self, place: tuple[Any, ...], sums: list[Any], lanes: int) -> None:
-        n, y, x, channel = place
-        totals = [
-            ((n, y, self.builder.add(x, ir.Constant(I64, i), flags=("nsw",)), channel), total)
-            for i, total in enumerate(sums)
-        ]
-        finish(self.f, self.ranges, self.start.total, totals, lanes)

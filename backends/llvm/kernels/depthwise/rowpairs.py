@@ -27,6 +27,7 @@ from irc.backends.llvm.kernels.depthwise.layers import (
     Channelwise,
     channelwise_start,
     find_depthwise,
+    finish_pixels,
 )
 from irc.backends.llvm.kernels.depthwise.strips import (
     Padding,
@@ -36,7 +37,7 @@ from irc.backends.llvm.kernels.depthwise.strips import (
     phases,
     row_pairs,
 )
-from irc.backends.llvm.kernels.results.epilogue import beginning, finish
+from irc.backends.llvm.kernels.results.epilogue import beginning
 from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.tile import carrying
@@ -413,7 +414,7 @@ class _RowPairs:
         if window.loaded:
             for pair, weights in enumerate(window.loaded):
                 sums = self._pair(start, pair, weights, sums, lanes)
-            self._finish(place, sums, lanes)
+            finish_pixels(self.f, self.ranges, self.start, place, sums, lanes)
             return
 
         def body(index: Any, carried: list[Any]) -> list[Any]:
@@ -421,7 +422,8 @@ class _RowPairs:
             weights = self._weights(window.weights, pair, lanes)
             return self._pair(start, pair, weights, carried, lanes)
 
-        self._finish(place, carrying(builder, window.count, 1, sums, body), lanes)
+        sums = carrying(builder, window.count, 1, sums, body)
+        finish_pixels(self.f, self.ranges, self.start, place, sums, lanes)
 
     def _pair(
         self, start: Any, pair: Any, weights: list[Any], sums: list[Any], lanes: int
@@ -440,11 +442,3 @@ class _RowPairs:
             for _, i, kx in (t for t in taps if t[0] == column):
                 sums[i] = multiply_pairs(builder, sums[i], value, weights[kx], self.f.target.dot)
         return sums
-
-    def _finish(self, place: tuple[Any, ...], sums: list[Any], lanes: int) -> None:
-        n, y, x, channel = place
-        totals = [
-            ((n, y, self.builder.add(x, ir.Constant(I64, i), flags=("nsw",)), channel), total)
-            for i, total in enumerate(sums)
-        ]
-        finish(self.f, self.ranges, self.start.total, totals, lanes)
