@@ -1,4 +1,14 @@
-"""Passes: graph to graph, and the pipelines that order them."""
+"""Passes: graph to graph, and the pipelines that order them.
+
+A folder per step; each imports only those above it:
+
+    float/        any imported graph in its normal form: folded, recognised, NHWC, scales in weights
+    calibration/  what values are on data
+    prune/        whole channels removed
+    quantize/     which values are quantized, with which scales: QDQ form
+    integer/      QDQ form to integers, and the proofs of them
+    schedule/     integers to kernels in memory
+"""
 
 if __name__ != "irc.passes":
     raise ImportError(
@@ -6,20 +16,20 @@ if __name__ != "irc.passes":
         "a second copy would mean a second op registry; import it by its full name"
     )
 
-from irc.passes.batch_norm import FuseBatchNorm
-from irc.passes.canonicalize import Canonicalize
-from irc.passes.fold import Fold
-from irc.passes.fuse_kernels import FuseKernels
-from irc.passes.integerize import Integerize
-from irc.passes.layout import Layout
-from irc.passes.leaves import Leaves
-from irc.passes.lifting import LiftWeights
-from irc.passes.logits import CentreLogits
-from irc.passes.plan import PlanMemory
-from irc.passes.prove import Prove
+from irc.passes.float.batch_norm import FuseBatchNorm
+from irc.passes.float.canonicalize import Canonicalize
+from irc.passes.float.fold import Fold
+from irc.passes.float.layout import Layout
+from irc.passes.float.leaves import Leaves
+from irc.passes.float.logits import CentreLogits
+from irc.passes.integer.integerize import Integerize
+from irc.passes.integer.lifting import LiftWeights
+from irc.passes.integer.prove import Prove
+from irc.passes.integer.transposed import SplitTransposed
+from irc.passes.integer.unsigned import Unsigned
 from irc.passes.quantize import Quantize
-from irc.passes.transposed import SplitTransposed
-from irc.passes.unsigned import Unsigned
+from irc.passes.schedule.fuse_kernels import FuseKernels
+from irc.passes.schedule.plan import PlanMemory
 from irc.pipeline import Pass
 
 PIPELINES: dict[str, list[Pass]] = {

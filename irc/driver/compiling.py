@@ -101,7 +101,7 @@ def _save(
     """The library's files and its report, all or none; `report` names that, else it stands beside
     those of other libraries."""
     from irc.backends.llvm.aot import save
-    from irc.passes.prove import prove
+    from irc.passes.integer.prove import prove
     from irc.report import Findings, report_file, write_report
 
     if unknown := [name for name in options if name not in SAVED]:
@@ -168,7 +168,7 @@ def check_here(target: str) -> None:
 def arena_bounds(graph: Graph) -> tuple[int, int]:
     """Bytes of a scheduled graph's arena, and those that are alive at one time, of which no plan
     needs fewer."""
-    from irc.passes.plan import lower_bound
+    from irc.passes.schedule.plan import lower_bound
 
     assert graph.plan is not None, "a scheduled graph has a plan"
     return graph.plan.arena, lower_bound(graph)

@@ -15,13 +15,13 @@ def samples(graph: Graph, data: Any) -> Iterator[dict[str, Array]]:
 
     Raises `DataError` for what does not fit the inputs.
     """
-    from irc.passes.data import batches
+    from irc.passes.calibration.data import batches
 
     return batches(graph, data)
 
 
 def read_npz(path: Path) -> dict[str, Array]:
     """The arrays of an `.npz`; raises `DataError` where it can't be read."""
-    from irc.passes.data import read_npz as read
+    from irc.passes.calibration.data import read_npz as read
 
     return read(path)

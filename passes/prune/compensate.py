@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irc.passes.moments import Moments, ridged
+from irc.passes.calibration.moments import Moments, ridged
 from irc.passes.prune.statistics import RIDGE
 from irc.types import Array
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from irc.channels import Channels
 from irc.ops.conv import Conv2d, ConvTranspose2d
-from irc.passes.moments import Moments
+from irc.passes.calibration.moments import Moments
 from irc.passes.prune.statistics import Layer
 from irc.types import Array
 from irc.value import Value

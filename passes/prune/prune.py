@@ -12,7 +12,7 @@ from irc.errors import GraphError, IRCError
 from irc.graph import Graph
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
-from irc.passes.moments import Moments
+from irc.passes.calibration.moments import Moments
 from irc.passes.prune.compensate import compensated
 from irc.passes.prune.importance import importance, is_dense
 from irc.passes.prune.statistics import Layer, layers, moments

@@ -10,7 +10,7 @@ from irc.graph import Graph, evaluate
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const
 from irc.ops.linear import Linear
-from irc.passes.moments import Moments
+from irc.passes.calibration.moments import Moments
 from irc.types import Array
 from irc.value import Value
 

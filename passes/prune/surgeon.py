@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.passes.moments import Moments, ridged
+from irc.passes.calibration.moments import Moments, ridged
 from irc.passes.prune.statistics import RIDGE
 from irc.types import Array
 

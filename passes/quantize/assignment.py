@@ -10,7 +10,7 @@ import numpy as np
 
 from irc.ops.columns import Columns
 from irc.ops.core import Input
-from irc.passes.calibrate import Statistics
+from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.coordinates import compared_inputs, counted
 from irc.passes.quantize.feedback import feedback
 from irc.passes.quantize.logarithms import poor

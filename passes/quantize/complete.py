@@ -20,12 +20,12 @@ from irc.names import by_keyword
 from irc.ops.core import Const, Input
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as QuantizeOp
-from irc.passes.calibrate import Progress, Statistics, Visible, calibrate, keys
-from irc.passes.data import Source, batches
-from irc.passes.intervals import core, kept_type, output_type
-from irc.passes.moments import LayerMoments
-from irc.passes.pointwise import is_clamp, roots
+from irc.passes.calibration.calibrate import Progress, Statistics, Visible, calibrate, keys
+from irc.passes.calibration.data import Source, batches
+from irc.passes.calibration.moments import LayerMoments
+from irc.passes.float.pointwise import is_clamp, roots
 from irc.passes.quantize.assignment import NATURAL, Scales
+from irc.passes.quantize.intervals import core, kept_type, output_type
 from irc.passes.quantize.masks import finite, masked
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import choose_quant, stored_as
@@ -167,7 +167,7 @@ class Islands:
 
 @dataclass
 class _Walk:
-    """Goes from what is quantized to what must be, as `irc.passes.integerize` computes it."""
+    """Goes from what is quantized to what must be, as `irc.passes.integer` computes it."""
 
     islands: Islands
     open: set[Value] = field(default_factory=set)

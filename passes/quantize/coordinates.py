@@ -9,7 +9,7 @@ from irc.ops.columns import Columns
 from irc.ops.core import Const
 from irc.ops.grid import GridSample
 from irc.ops.trees import TreeEnsemble
-from irc.passes.calibrate import Statistics
+from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import SUMS
 from irc.passes.quantize.scales import choose_input, whole_steps

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from irc.ops.core import Const, Input
-from irc.passes.calibrate import Statistics
+from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import Histogram, fitted, squared_error
 from irc.passes.quantize.signals import ON_THE_WAY

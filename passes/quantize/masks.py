@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from irc.graph import Graph
-from irc.passes.calibrate import Visible
-from irc.passes.pointwise import scaling
+from irc.passes.calibration.calibrate import Visible
+from irc.passes.float.pointwise import scaling
 from irc.types import Array
 from irc.value import Value
 

@@ -28,8 +28,8 @@ from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize
-from irc.passes.calibrate import Progress
-from irc.passes.moments import channel_means
+from irc.passes.calibration.calibrate import Progress
+from irc.passes.calibration.moments import channel_means
 from irc.passes.quantize.sensitivity import Known, reals, worst
 from irc.passes.quantize.weights import BIAS_LIMIT
 from irc.progress import silent

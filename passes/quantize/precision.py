@@ -24,8 +24,8 @@ from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
 from irc.ops.trees import TreeEnsemble
 from irc.ops.unary import Reciprocal
-from irc.passes.calibrate import SMALLEST, Statistics
-from irc.passes.pointwise import is_clamp
+from irc.passes.calibration.calibrate import SMALLEST, Statistics
+from irc.passes.float.pointwise import is_clamp
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import LEVELS, Histogram, fitted, rounded, signal_to_noise
 from irc.passes.quantize.sites import Sites, given, is_float
@@ -98,7 +98,7 @@ def added_up(sites: Sites) -> Iterator[Value]:
 
 def passing(sites: Sites) -> Iterator[Value]:
     """Values that are never stored: only an elementwise op reads them, in the kernel that computes
-    them (`irc.passes.fuse_kernels`), so that 8 bits would save nothing."""
+    them (`irc.passes.schedule.fuse_kernels`), so that 8 bits would save nothing."""
     position = {v: i for i, v in enumerate(sites.graph.order)}
     for v in sites.graph.order:
         if v.op in TAILS and is_float(v) and sites.root[v] is v:

@@ -13,9 +13,9 @@ from irc.graph import Graph
 from irc.history import chosen as noted
 from irc.names import by_keyword
 from irc.ops.linear import Linear
-from irc.passes.calibrate import Profile, Progress, Statistics, calibrate, keys
-from irc.passes.data import Batch, Source, batches
-from irc.passes.moments import LayerMoments
+from irc.passes.calibration.calibrate import Profile, Progress, Statistics, calibrate, keys
+from irc.passes.calibration.data import Batch, Source, batches
+from irc.passes.calibration.moments import LayerMoments
 from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.doubts import doubts, pixels
@@ -51,9 +51,9 @@ def quantize(
 ) -> Graph:
     """The float graph in QDQ form, every activation between kernels in 8 bits, or 16 where asked.
 
-    `data` is whatever `irc.passes.data.batches` reads, or what `profile` measured before. Options
-    are the fields of `Options`. Raises `CompileError` listing all nodes without an integer form, or
-    where `min_sqnr` can't be reached, `DataError` for data that does not fit.
+    `data` is whatever `irc.passes.calibration.data.batches` reads, or what `profile` measured
+    before. Options are the fields of `Options`. Raises `CompileError` listing all nodes without an
+    integer form, or where `min_sqnr` can't be reached, `DataError` for data that does not fit.
     """
     chosen = by_keyword(Options, "quantize", options)
     noise = isinstance(data, str) and data.startswith("random:")

@@ -24,7 +24,7 @@ from irc.graph import Graph, evaluate
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.unary import Reciprocal
-from irc.passes.calibrate import Profile, Statistics, Visible, keys
+from irc.passes.calibration.calibrate import Profile, Statistics, Visible, keys
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import HEADROOM, choose_wide, fitted, rounded
 from irc.passes.quantize.sites import Sites

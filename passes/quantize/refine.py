@@ -20,7 +20,7 @@ from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.core import Input
 from irc.ops.unary import Unary
-from irc.passes.calibrate import Progress
+from irc.passes.calibration.calibrate import Progress
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.precision import TAILS, TOTALS
 from irc.passes.quantize.sensitivity import Trials, real_outputs, worst

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from irc.passes.moments import LayerMoments, ridged
+from irc.passes.calibration.moments import LayerMoments, ridged
 from irc.passes.quantize.weights import LARGEST, Weights
 from irc.proofs import PAIR_LIMIT
 from irc.types import Array

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from irc.passes.calibrate import BINS, Statistics
+from irc.passes.calibration.calibrate import BINS, Statistics
 from irc.passes.quantize.options import Options
 from irc.types import Array, DType, Quant
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from irc.ops.core import Input
-from irc.passes.calibrate import Statistics
+from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import choose_input, fitted, signal_to_noise
 from irc.passes.quantize.sensitivity import sensitivities

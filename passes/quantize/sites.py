@@ -18,8 +18,8 @@ from irc.ops.logic import Relation
 from irc.ops.normalization import RowNorm
 from irc.ops.ranking import Ranking
 from irc.ops.shape import Pad
-from irc.passes.calibrate import Visible
-from irc.passes.pointwise import apply, is_clamp, roots, scaling
+from irc.passes.calibration.calibrate import Visible
+from irc.passes.float.pointwise import apply, is_clamp, roots, scaling
 from irc.passes.quantize.masks import STANDS_FOR_INFINITY, finite, masked
 from irc.passes.quantize.scales import Function
 from irc.passes.quantize.states import States, precise_operands

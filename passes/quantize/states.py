@@ -18,7 +18,7 @@ import numpy as np
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.ops.recurrent import CARRIED, PRECISE, LstmHidden, Recurrent, TanhState
-from irc.passes.calibrate import Statistics
+from irc.passes.calibration.calibrate import Statistics
 from irc.types import DType, Quant, TensorType
 from irc.value import Value, operand_fields
 

@@ -26,8 +26,8 @@ from irc.ops.linear import Linear
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.shape import Concat
 from irc.ops.trees import TreeEnsemble
-from irc.passes.data import Batch
-from irc.passes.fold import Fold
+from irc.passes.calibration.data import Batch
+from irc.passes.float.fold import Fold
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import HEADROOM, symmetric
 from irc.passes.quantize.sites import from_outside

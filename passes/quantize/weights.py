@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irc.passes.calibrate import Statistics
+from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.options import Options
 from irc.proofs import PAIR_LIMIT, kernel_rows, uses_pairs
 from irc.types import Array

@@ -23,8 +23,8 @@ from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.recurrent import Recurrent
 from irc.ops.resample import Resample
 from irc.ops.trees import TreeEnsemble
-from irc.passes.calibrate import Progress, Statistics
-from irc.passes.moments import LayerMoments
+from irc.passes.calibration.calibrate import Progress, Statistics
+from irc.passes.calibration.moments import LayerMoments
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.means import Feeds, nearer

@@ -15,8 +15,8 @@ import pytest
 
 from irc.backends.llvm.aot import save
 from irc.graph import Graph
-from irc.passes.fuse_kernels import FuseKernels
-from irc.passes.plan import PlanMemory
+from irc.passes.schedule.fuse_kernels import FuseKernels
+from irc.passes.schedule.plan import PlanMemory
 from irc.types import Array
 
 EMULATED = {

@@ -24,8 +24,8 @@ from irc.backends.llvm.module import generate_library
 from irc.backends.llvm.target import NAMED, parse_target
 from irc.backends.numba import compile as compile_numba
 from irc.graph import Graph, evaluate
-from irc.passes.fuse_kernels import FuseKernels
-from irc.passes.plan import PlanMemory
+from irc.passes.schedule.fuse_kernels import FuseKernels
+from irc.passes.schedule.plan import PlanMemory
 from irc.types import Array
 from tests.backends.executors import Executor, shuffled, threaded
 from tests.backends.memory import run_guarded

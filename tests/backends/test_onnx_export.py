@@ -204,7 +204,7 @@ def test_every_exported_op_is_tried() -> None:
     made = {type(v) for f in FAMILIES.values() for x in (X,) for v in Graph(
         "all", (X,), tuple(f(x)), tuple(map(str, range(len(f(x)))))).order}  # fmt: skip
     elsewhere = {"Quantize", "Dequantize", "Conv2d", "BatchNorm", "And", "Or"}
-    elsewhere |= {"Columns", "TreeEnsemble"}  # tests/passes/test_units.py
+    elsewhere |= {"Columns", "TreeEnsemble"}  # tests/passes/quantize/test_units.py
     assert {each.__name__ for each in set(EXPORTERS) - made} <= elsewhere
 
 

@@ -10,7 +10,7 @@ from irc.graph import Graph
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
-from irc.passes.prove import prove
+from irc.passes.integer.prove import prove
 from irc.types import DType, Quant, TensorType
 from tests.backends.harness import TARGETS, agree
 

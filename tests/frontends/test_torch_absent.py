@@ -12,7 +12,7 @@ def test_importing_irc_does_not_import_torch(tmp_path: Path) -> None:
     """A torch that fails stands in the way of the real one."""
     (tmp_path / "torch.py").write_text("raise ImportError('imported')")
     code = (
-        "import sys, irc, irc.cli, irc.frontends.onnx, irc.passes.data\n"
+        "import sys, irc, irc.cli, irc.frontends.onnx, irc.passes.calibration.data\n"
         "assert 'torch' not in sys.modules\n"
         "try: irc.from_torch(None, None)\n"
         "except irc.IRCError as error: print(error)"

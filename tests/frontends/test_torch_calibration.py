@@ -11,7 +11,7 @@ from irc.errors import DataError
 from irc.graph import Graph
 from irc.ops.core import Input
 from irc.ops.elementwise import Add
-from irc.passes.data import batches
+from irc.passes.calibration.data import batches
 from irc.types import DType
 
 X = np.arange(12, dtype=np.float32).reshape(6, 2)

@@ -11,7 +11,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def test_path_is_file_and_test() -> None:
-    path = golden_path(Path("tests/passes/test_fold.py"), "test_adds[relu-1 x 1]")
+    path = golden_path(Path("tests/passes/float/test_fold.py"), "test_adds[relu-1 x 1]")
     assert path == GOLDEN / "test_fold" / "test_adds-relu-1-x-1.txt"
 
 

@@ -120,19 +120,17 @@ def test_imports_keep_their_direction() -> None:
     assert violations(ROOT) == []
 
 
-KERNELS = "irc.backends.llvm.kernels"
-
-
-def test_families_of_kernels_import_those_above_them() -> None:
+@pytest.mark.parametrize("name", ["passes", "backends/llvm/kernels"])
+def test_families_import_those_above_them(name: str) -> None:
     """In the order in which their package lists them."""
-    folder = ROOT / "backends" / "llvm" / "kernels"
+    folder, package = ROOT / name, f"irc.{name.replace('/', '.')}"
     listed = re.findall(r"^    (\w+)/", (folder / "__init__.py").read_text(), re.MULTILINE)
     families = [path.parent.name for path in folder.glob("*/__init__.py")]
     assert sorted(listed) == sorted(families)
     for place, family in enumerate(listed):
         for path in sorted((folder / family).glob("*.py")):
             for found in imports_of(ROOT, path):
-                below = found.target.removeprefix(f"{KERNELS}.").split(".")[0]
+                below = found.target.removeprefix(f"{package}.").split(".")[0]
                 assert below not in listed[place + 1 :], str(found)
 
 

@@ -175,7 +175,7 @@ def program(folder: Path, graph: Graph, target: str = "host") -> Path:
 
 def rescheduled(graph: Graph) -> Graph:
     """The same kernels with a plan of their own."""
-    from irc.passes.plan import PlanMemory
+    from irc.passes.schedule.plan import PlanMemory
 
     return PlanMemory()(graph)
 

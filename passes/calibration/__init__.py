@@ -1,0 +1,1 @@
+"""What values are on data: ranges, and what layers make of them."""

@@ -1,0 +1,1 @@
+"""Any imported graph in its normal form: folded, recognised, NHWC, scales in weights."""

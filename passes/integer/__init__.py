@@ -1,0 +1,1 @@
+"""From QDQ form to integers, and what is proved of them."""

@@ -1,0 +1,1 @@
+"""From integers to kernels in memory."""
