@@ -227,13 +227,14 @@ class Purse:
 
     def price(self, v: Value) -> float:
         """What is added where a value has 16 bits: layers multiply twice and store two sums of 32
-        bits for each of their elements, all others read twice the bytes."""
+        bits for each of their elements, all others read twice the bytes. Measured: MobileNetV3-large
+        took 1.50 times as long where this says 1.42."""
         total = 0.0
         for u in self.sites.graph.users[v]:
             if self.sites.moving(u):
                 total += ELEMENT / 2 * u.type.size + self.price(u)
             elif u.op in LAYERS and reads_signal(u):
-                total += macs(u) + 4 * ELEMENT * u.type.size
+                total += macs(u) + 8 * ELEMENT * u.type.size
             else:
                 total += ELEMENT / 2 * u.type.size
         return total + ELEMENT / 2 * v.type.size
