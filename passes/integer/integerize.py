@@ -30,12 +30,13 @@ from irc.ops.core import Const, Input
 from irc.ops.logic import Less, LessOrEqual, Relation
 from irc.ops.quantization import Dequantize, Quantize, constant
 from irc.ops.ranking import Ranking
+from irc.ops.shape import Pad
 from irc.ops.truth import QCompare, Truth
 from irc.passes.float.pointwise import evaluated, is_clamp, roots
 from irc.passes.integer.computing import Computing, over, placeholder
 from irc.passes.integer.conversions import moved_constant
 from irc.passes.quantize.complete import Islands
-from irc.passes.quantize.intervals import kept_type, output_type
+from irc.passes.quantize.intervals import brings_integers, kept_type, output_type
 from irc.pipeline import Pass
 from irc.rewrite import rebuild
 from irc.types import Array, DType, Quant, TensorType
@@ -181,7 +182,7 @@ class _Work:
             return None if v.type.dtype.is_float else self.predicate(v)
         if not v.type.dtype.is_float:
             return self.plain(v)
-        if not v.moves:
+        if not v.moves or self.pads_beyond(v):
             return None
         operands = [self.forms[o] for o in v.operands]
         known = [o for o in operands if o is not None]
@@ -191,6 +192,11 @@ class _Work:
             return moved_constant(v, [constant(o, "a moved operand") for o in known])
         agreed = {(o.type.dtype, o.type.quant) for o in known if o.type.quant is not None}
         return over(v, known) if len(agreed) == 1 else None
+
+    def pads_beyond(self, v: Value) -> bool:
+        """Whether what stands around integers is none of them."""
+        type_ = self.known(v.x) if isinstance(v, Pad) else None
+        return type_ is not None and not brings_integers(v, type_)
 
     def keep(self, v: Value) -> None:
         """Enter a float that integers before it can stand for."""

@@ -14,11 +14,12 @@ from irc.errors import IRCError
 from irc.ops.core import Const
 from irc.ops.qelementwise import WIDEST
 from irc.ops.quantization import channel_scales, constant, real_constant
+from irc.ops.shape import Pad
 from irc.passes.float.pointwise import apply, is_clamp
 from irc.passes.quantize.assignment import NATURAL
 from irc.passes.quantize.scales import stored_as
 from irc.passes.quantize.sites import weighted
-from irc.types import DType, Quant, TensorType
+from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 
 Interval = tuple[float, float]
@@ -69,17 +70,24 @@ def kept_type(v: Value, known: Callable[[Value], TensorType | None]) -> TensorTy
     if len(parts) != 1 or None in types.values():
         return None
     (t,) = parts.values()
-    same = _brings_integers(v, t) if v.moves else is_clamp(v) and _clamps_integers(v, t)
+    same = brings_integers(v, t) if v.moves else is_clamp(v) and _clamps_integers(v, t)
     return TensorType(t.dtype, v.shape, t.quant) if same else None
 
 
-def _brings_integers(v: Value, t: TensorType) -> bool:
+def brings_integers(v: Value, t: TensorType) -> bool:
     """Whether the constants that a moving op brings in lie in the range of a type."""
-    reals = [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
+    reals = _brought(v)
     if not reals or t.quant is None or t.quant.axis is not None:
         return not reals
     brought = [np.rint(a.astype(np.float64) / t.scale) + t.zero for a in reals]
     return all(np.all((q >= t.dtype.min) & (q <= t.dtype.max)) for q in brought)
+
+
+def _brought(v: Value) -> list[Array]:
+    """The reals that a moving op brings in, but zeros around it, which all scales have."""
+    if isinstance(v, Pad):
+        return [np.asarray(v.value)] if v.mode == "constant" and v.value else []
+    return [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
 
 
 def _clamps_integers(v: Any, t: TensorType) -> bool:
@@ -222,7 +230,8 @@ def _interval(v: Value, forms: Forms, root: Mapping[Value, Value]) -> Interval:
         return _weighted_range(v, forms, root)
     parts = [_interval(o, forms, root) for o in v.operands if o.type.dtype.is_float]
     if v.moves or v.op in KEEPING:
-        return min(p[0] for p in parts), max(p[1] for p in parts)
+        brought = [(float(a.min()), float(a.max())) for a in _brought(v) if isinstance(v, Pad)]
+        return min(p[0] for p in (*parts, *brought)), max(p[1] for p in (*parts, *brought))
     if is_clamp(v):
         low, high = (float(np.clip(end, *v.range)) for end in parts[0])  # type: ignore[attr-defined]
         return low, high

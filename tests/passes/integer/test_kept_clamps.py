@@ -12,7 +12,7 @@ from irc.ops.conv import Conv2d
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.pool import MaxPool2d
-from irc.ops.shape import Concat, Transpose
+from irc.ops.shape import Concat, Pad, Transpose
 from irc.passes.integer.integerize import integerize
 from irc.passes.quantize import Islands
 from irc.value import Value
@@ -71,3 +71,22 @@ def test_what_no_integer_of_the_type_stands_for_is_not_kept(made: Callable[[Valu
     assert {v.name for v in Islands(graph).open} == {"far"}
     with pytest.raises(CompileError, match="%far: conv2d %second reads it unquantized"):
         integerize(graph)
+
+
+@pytest.mark.parametrize(("value", "stands"), [(0.0, True), (6.9, True), (8.5, False)])
+def test_padding_that_no_integer_stands_for_is_listed(value: float, stands: bool) -> None:
+    around = Pad(image(), ((0, 0), (1, 1), (1, 1), (0, 0)), value, name="around")
+    graph = graph_of(quantized(layer(around, "second"), 0.1))
+    assert stands is not bool(Islands(graph).open)
+    if stands:
+        assert integerize(graph)
+    else:
+        with pytest.raises(CompileError, match="pad %around: conv2d %second reads it unquantized"):
+            integerize(graph)
+
+
+def test_padding_has_the_integers_of_its_result() -> None:
+    around = Pad(image(), ((0, 0), (1, 1), (1, 1), (0, 0)), 20.0)
+    graph = graph_of(quantized(around, 0.1, 20))
+    x = {"x": np.zeros(graph.inputs[0].shape, np.float32)}
+    assert irc.compile(graph, backend="reference")(x)["y0"].max() == np.float32(20.0)
