@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
-from irc.backends.llvm.address import Place
-from irc.backends.llvm.numbers import Numbers
-from irc.backends.llvm.ranges import Range
+from irc.backends.llvm.code.address import Place
+from irc.backends.llvm.code.numbers import Numbers
+from irc.backends.llvm.code.ranges import Range
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
-from irc.loops import Binary, Expr, Load, Loops, MulShift, Source, walk
+from irc.loops import Binary, Expr, Load, Loops, MulShift, Reduce, Source, walk
 from irc.ops.core import Const, Kernel
 from irc.types import Array, Shape
 from irc.value import Value
@@ -55,6 +55,17 @@ class Work:
             if formal is source and isinstance(actual, Const):
                 return actual.array
         return None
+
+    @property
+    def products(self) -> int:
+        """Multiply-accumulates: of its sums of products, one per round."""
+        total = 0
+        for nest in self.loops.nests:
+            size = prod(v.extent for v in nest.axes)
+            sums = [e for e in walk(nest.value) if isinstance(e, Reduce) and e.kind == "add"]
+            multiplied = [e for e in sums if isinstance(e.body, Binary) and e.body.kind == "mul"]
+            total += size * sum(prod(v.extent for v in e.axes) for e in multiplied)
+        return total
 
     @cached_property
     def facts(self) -> Mapping[Source, Range]:

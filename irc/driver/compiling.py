@@ -100,7 +100,7 @@ def _save(
 ) -> list[Path]:
     """The library's files and its report, all or none; `report` names that, else it stands beside
     those of other libraries."""
-    from irc.backends.llvm.aot import save
+    from irc.backends.llvm.files.aot import save
     from irc.passes.integer.prove import prove
     from irc.report import Findings, report_file, write_report
 
@@ -128,7 +128,7 @@ def _save(
 
 def leftovers(directory: Path, name: str) -> list[Path]:
     """What a library saved earlier under that name left in a folder, relative to it."""
-    from irc.backends.llvm.aot import leftovers as of_library
+    from irc.backends.llvm.files.aot import leftovers as of_library
 
     return of_library(directory, name)
 
@@ -138,7 +138,7 @@ def open_library(path: str | Path) -> Library:
 
     Raises `ToolError` where the file can't be loaded or is no library of ours.
     """
-    from irc.backends.llvm import library
+    from irc.backends.llvm.host import library
 
     return library.open_library(path)
 
@@ -149,7 +149,7 @@ def check_request(
 ) -> None:  # fmt: skip
     """Raise what compiling and saving would refuse of any graph, before work is done in vain."""
     from irc.backends.llvm import aim
-    from irc.backends.llvm.aot import check
+    from irc.backends.llvm.files.aot import check
 
     _check_target(target, "llvm", threads, optimize, tune=tune)
     check(name, aim(target, optimize), emit)
@@ -159,7 +159,7 @@ def check_request(
 def check_here(target: str) -> None:
     """Raise `CompileError` for a target whose code does not run on this machine."""
     from irc.backends.llvm import parse_target
-    from irc.backends.llvm.jit import foreign
+    from irc.backends.llvm.host.jit import foreign
 
     if why := foreign(parse_target(target)):
         raise CompileError(f"target {target} can't be measured here: {why}")

@@ -34,7 +34,7 @@ def host_target() -> Any:
 
 def linker() -> list[str]:
     """The command that links libraries for this machine; raises `ToolError` where there is none."""
-    from irc.backends.llvm.link import compiler
+    from irc.backends.llvm.files.link import compiler
 
     return compiler(host_target())
 
@@ -44,6 +44,6 @@ def profile(
 ) -> Sequence[Any]:
     """The time of every kernel of a scheduled graph, compiled for a target that this CPU runs and
     so many threads: layer, kernel, macs, milliseconds, nbytes, gmacs."""
-    from irc.backends.llvm.profile import profile as time_kernels
+    from irc.backends.llvm.host.profile import profile as time_kernels
 
     return time_kernels(graph, inputs, rounds, target, threads)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irc.backends.llvm.aot import save
+from irc.backends.llvm.files.aot import save
 from irc.graph import Graph
 from irc.passes.schedule.fuse_kernels import FuseKernels
 from irc.passes.schedule.plan import PlanMemory

@@ -16,11 +16,11 @@ from _pytest.mark import ParameterSet
 from hypothesis import HealthCheck, Phase, settings
 from llvmlite import binding
 
-from irc.backends.llvm import call
-from irc.backends.llvm.aot import save
-from irc.backends.llvm.jit import Executable, compile_graph
-from irc.backends.llvm.library import Library
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.files.aot import save
+from irc.backends.llvm.host.jit import Executable, compile_graph
+from irc.backends.llvm.host.library import Library
+from irc.backends.llvm.module import call
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import NAMED, parse_target
 from irc.backends.numba import compile as compile_numba
 from irc.graph import Graph, evaluate

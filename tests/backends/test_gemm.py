@@ -10,7 +10,7 @@ from hypothesis import given
 from irc.backends.llvm import kernels
 from irc.backends.llvm.kernels.gemm import loops as gemm_loops
 from irc.backends.llvm.kernels.gemm.layers import gemms
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import Dot, Target, parse_target
 from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import Graph

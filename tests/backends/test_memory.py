@@ -92,7 +92,7 @@ def test_wrong_code_is_seen_on_every_target(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _wrong_compiler() -> Callable[[Graph, str], object]:
-    from irc.backends.llvm.jit import compile_graph
+    from irc.backends.llvm.host.jit import compile_graph
 
     def compile_wrongly(scheduled: Graph, target: str) -> object:
         executable = compile_graph(schedule(graph(5)), target)

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from irc.backends.llvm import dispatch, kernels
-from irc.backends.llvm.aot import save
+from irc.backends.llvm import kernels
+from irc.backends.llvm.code import dispatch
+from irc.backends.llvm.files.aot import save
+from irc.backends.llvm.host.library import Library
 from irc.backends.llvm.kernels.amx import tiling as amx_tiling
 from irc.backends.llvm.kernels.amx.layers import amx
 from irc.backends.llvm.kernels.amx.stand_in import best_rows
 from irc.backends.llvm.kernels.matmul.choice import matmuls
-from irc.backends.llvm.library import Library
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import Target, parse_target
 from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import evaluate

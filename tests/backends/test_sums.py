@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import aim
 from irc.graph import Graph
 from irc.ops.conv import QConv2d

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from irc.backends.llvm import call
-from irc.backends.llvm.invoke import workspace_array
-from irc.backends.llvm.jit import compile_graph
+from irc.backends.llvm.host.invoke import workspace_array
+from irc.backends.llvm.host.jit import compile_graph
+from irc.backends.llvm.module import call
 from tests.backends.executors import shuffled
 from tests.backends.graphs import integer_graphs
 from tests.backends.harness import (

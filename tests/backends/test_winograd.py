@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 
 from irc.backends.llvm import kernels
-from irc.backends.llvm.emit import works
 from irc.backends.llvm.kernels.anchor import find_anchor
 from irc.backends.llvm.kernels.winograd.layers import winograd
 from irc.backends.llvm.kernels.winograd.minimal import F2, F4, proved, result_bound
 from irc.backends.llvm.kernels.winograd.tiling import best_cut, tiling
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.module.build import generate_library
+from irc.backends.llvm.module.emit import works
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
 from irc.ops.conv import QConv2d

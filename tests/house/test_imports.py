@@ -120,7 +120,7 @@ def test_imports_keep_their_direction() -> None:
     assert violations(ROOT) == []
 
 
-@pytest.mark.parametrize("name", ["passes", "backends/llvm/kernels"])
+@pytest.mark.parametrize("name", ["passes", "backends/llvm", "backends/llvm/kernels"])
 def test_families_import_those_above_them(name: str) -> None:
     """In the order in which their package lists them."""
     folder, package = ROOT / name, f"irc.{name.replace('/', '.')}"
@@ -128,7 +128,7 @@ def test_families_import_those_above_them(name: str) -> None:
     families = [path.parent.name for path in folder.glob("*/__init__.py")]
     assert sorted(listed) == sorted(families)
     for place, family in enumerate(listed):
-        for path in sorted((folder / family).glob("*.py")):
+        for path in sorted((folder / family).rglob("*.py")):
             for found in imports_of(ROOT, path):
                 below = found.target.removeprefix(f"{package}.").split(".")[0]
                 assert below not in listed[place + 1 :], str(found)

@@ -12,7 +12,7 @@ from irc.audit import Check, audit, disassembly
 from irc.audit.files import read
 from irc.audit.machine import Frame, Instruction, UnknownStack
 from irc.audit.machines import MACHINES
-from irc.backends.llvm.aot import save
+from irc.backends.llvm.files.aot import save
 from irc.backends.llvm.target import parse_target
 from irc.errors import ToolError
 from tests.backends.llvm.nets import tiny_net

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from irc.backends.llvm.call import products
 from irc.backends.llvm.kernels.amx.layers import amx, amxs
 from irc.backends.llvm.kernels.depthwise.layers import depthwise, depthwises
 from irc.backends.llvm.kernels.depthwise.rowpairs import depthwise_pairs, rowpairs
@@ -72,7 +71,7 @@ def candidates(work: Work, target: Target) -> Iterator[MicroKernel]:
         if micro.name not in names:
             names.add(micro.name)
             yield micro
-    if not names or products(work) <= FEW_PRODUCTS:
+    if not names or work.products <= FEW_PRODUCTS:
         yield generic(work)
 
 

@@ -21,7 +21,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.address import flat_index, slope
+from irc.backends.llvm.code.address import flat_index, slope
+from irc.backends.llvm.code.loop import I32, I64, counted, i64, splat
+from irc.backends.llvm.code.ranges import Ranges
+from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.kernels.generic import best_cut
 from irc.backends.llvm.kernels.results.epilogue import column_groups, finish, fixed
 from irc.backends.llvm.kernels.results.narrow import AT_ONCE, loaded_zero, narrow_lanes, narrowing
@@ -30,9 +33,6 @@ from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
 from irc.backends.llvm.kernels.vectors.lanes import part
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.rows import rows
-from irc.backends.llvm.loop import I32, I64, counted, i64, splat
-from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Dot, Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.loops import Binary, Cast, Expr, Load, MulShift, walk

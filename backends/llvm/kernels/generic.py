@@ -9,7 +9,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.address import Place, flat_index, slope
+from irc.backends.llvm.code.address import Place, flat_index, slope
+from irc.backends.llvm.code.loop import I64, Counter, counted
+from irc.backends.llvm.code.numbers import is_numbers
+from irc.backends.llvm.code.ranges import Ranges
+from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.kernels.results.narrow import (
     BITS,
     loaded_zero,
@@ -17,10 +21,6 @@ from irc.backends.llvm.kernels.results.narrow import (
     narrowing,
     register_bytes,
 )
-from irc.backends.llvm.loop import I64, Counter, counted
-from irc.backends.llvm.numbers import is_numbers
-from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, balance
 from irc.loops import (

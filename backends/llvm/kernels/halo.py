@@ -10,9 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.functions import I8
+from irc.backends.llvm.code.functions import I8
+from irc.backends.llvm.code.loop import I64, counted, i64, spanned
 from irc.backends.llvm.kernels.vectors.memory import I16, at, copy, fill, times, widen
-from irc.backends.llvm.loop import I64, counted, i64, spanned
 from irc.backends.llvm.work import KernelFunction
 from irc.ops.windows import Pads
 from irc.types import Shape

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, counted, i64, spanned, splat
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.memory import at, fill, pieces, times
 from irc.backends.llvm.kernels.vectors.rows import row_offset, rows
-from irc.backends.llvm.loop import I32, I64, counted, i64, spanned, splat
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.ops.conv import QConv2d

@@ -18,9 +18,9 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from irc.backends.llvm import open_library, save
-from irc.backends.llvm.invoke import workspace_array
-from irc.backends.llvm.link import zig_triple
-from irc.backends.llvm.selftest import checksum
+from irc.backends.llvm.files.link import zig_triple
+from irc.backends.llvm.host.invoke import workspace_array
+from irc.backends.llvm.module.selftest import checksum
 from irc.backends.llvm.target import NAMED
 from irc.errors import DataError, IRCError, ToolError
 from irc.graph import Graph, evaluate

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from irc.backends.llvm.aot import save
-from irc.backends.llvm.archive import Member, archive
+from irc.backends.llvm.files.aot import save
+from irc.backends.llvm.files.archive import Member, archive
 from tests.backends.llvm.nets import scheduled, small_net
 
 MAIN = """

@@ -11,9 +11,9 @@ import pytest
 from llvmlite import binding, ir
 
 from irc import fixedpoint
-from irc.backends.llvm.division import divide_signed, divide_unsigned
-from irc.backends.llvm.functions import I32, I64, PTR
-from irc.backends.llvm.rescale import mul_shift_vector
+from irc.backends.llvm.code.division import divide_signed, divide_unsigned
+from irc.backends.llvm.code.functions import I32, I64, PTR
+from irc.backends.llvm.code.rescale import mul_shift_vector
 from irc.backends.llvm.target import host
 from irc.types import Array
 

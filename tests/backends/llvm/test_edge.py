@@ -10,8 +10,8 @@ import pytest
 import irc
 from irc import fixedpoint
 from irc.backends.llvm import open_library, save
-from irc.backends.llvm.jit import compile_graph
-from irc.backends.llvm.rounding import Decisions
+from irc.backends.llvm.code.rounding import Decisions
+from irc.backends.llvm.host.jit import compile_graph
 from irc.edge import to_integers, to_reals
 from irc.errors import DataError
 from irc.graph import Graph, evaluate

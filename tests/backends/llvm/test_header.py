@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from irc.backends.llvm.header import cmake_config, header, pkg_config
-from irc.backends.llvm.interface import Interface, check_name
+from irc.backends.llvm.module.header import cmake_config, header, pkg_config
+from irc.backends.llvm.module.interface import Interface, check_name
 from irc.errors import CompileError
 from irc.graph import Graph
 from irc.ops.columns import QColumns

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from irc.backends import reference
-from irc.backends.llvm.jit import compile_graph, foreign
+from irc.backends.llvm.host.jit import compile_graph, foreign
 from irc.backends.llvm.target import NAMED, host
 from irc.errors import CompileError, DataError, GraphError
 from irc.graph import Graph, evaluate

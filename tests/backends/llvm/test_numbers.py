@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irc.backends.llvm.emit import describe_work, works
-from irc.backends.llvm.module import generate_library
-from irc.backends.llvm.numbers import lifted
+from irc.backends.llvm.code.numbers import lifted
+from irc.backends.llvm.module.build import generate_library
+from irc.backends.llvm.module.emit import describe_work, works
 from irc.backends.llvm.target import aim
 from irc.graph import Graph
 from irc.loops import Int, walk

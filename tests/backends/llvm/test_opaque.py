@@ -10,8 +10,8 @@ import pytest
 from llvmlite import binding
 
 from irc.audit.arm64 import ARM64_FLOAT
-from irc.backends.llvm.module import generate_library
-from irc.backends.llvm.opaque import is_negated, without_float_constants
+from irc.backends.llvm.code.opaque import is_negated, without_float_constants
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import Target, parse_target
 from irc.graph import Graph
 from irc.ops.core import Input

@@ -15,8 +15,8 @@ from elftools.elf.elffile import ELFFile
 from irc.audit import audit
 from irc.audit.checks import POOL
 from irc.backends.llvm import open_library, save
-from irc.backends.llvm.jit import Executable, compile_graph
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.host.jit import Executable, compile_graph
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import NAMED, parse_target
 from irc.errors import CompileError
 from irc.graph import Graph, evaluate

@@ -2,7 +2,7 @@
 
 import pytest
 
-from irc.backends.llvm.profile import profile
+from irc.backends.llvm.host.profile import profile
 from irc.backends.llvm.target import host
 from irc.errors import CompileError
 from irc.ops.core import Kernel

@@ -11,7 +11,7 @@ from _pytest.mark import ParameterSet
 from hypothesis import given
 
 from irc.audit import audit
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
 from irc.ops.core import Input

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from irc.backends.llvm.address import Place, flat_index, slope
-from irc.backends.llvm.jit import compile_graph
+from irc.backends.llvm.code.address import Place, flat_index, slope
+from irc.backends.llvm.code.ranges import Ranges
+from irc.backends.llvm.host.jit import compile_graph
 from irc.backends.llvm.kernels.generic import choose_lanes
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import NAMED
 from irc.graph import Graph, evaluate
 from irc.loops import Expr, Int, Load, Reduce, Source, Var, axes, clamp, elementwise, load

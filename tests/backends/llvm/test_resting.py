@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from irc.backends.llvm.resting import resting
+from irc.backends.llvm.module.resting import resting
 
 
 def test_the_collector_is_back_even_after_an_error() -> None:

@@ -11,8 +11,8 @@ from elftools.elf.elffile import ELFFile
 from hypothesis import given
 
 import irc
-from irc.backends.llvm.jit import compile_graph
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.host.jit import compile_graph
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import aim
 from irc.errors import CompileError
 from irc.graph import Graph, evaluate

@@ -11,13 +11,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from irc.backends.llvm import choices, tuning
-from irc.backends.llvm.choices import Choices, Measured, fastest, options, work_key
-from irc.backends.llvm.emit import works
-from irc.backends.llvm.jit import compile_graph
-from irc.backends.llvm.module import generate_library
+from irc.backends.llvm.host import choices, tuning
+from irc.backends.llvm.host.choices import Choices, Measured, fastest, options, work_key
+from irc.backends.llvm.host.jit import compile_graph
+from irc.backends.llvm.host.tuning import check_timeable, tune
+from irc.backends.llvm.module.build import generate_library
+from irc.backends.llvm.module.emit import works
 from irc.backends.llvm.target import Target, aim, host
-from irc.backends.llvm.tuning import check_timeable, tune
 from irc.backends.llvm.work import MicroKernel, Work
 from irc.errors import CompileError
 from irc.graph import Graph, evaluate

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from irc.backends.llvm.code.loop import I64, i64, maximum, minimum
 from irc.backends.llvm.kernels.amx.walk import Walk
 from irc.backends.llvm.kernels.halo import Copy, copy_rows
 from irc.backends.llvm.kernels.vectors.memory import at, times
-from irc.backends.llvm.loop import I64, i64, maximum, minimum
 from irc.backends.llvm.work import KernelFunction
 
 

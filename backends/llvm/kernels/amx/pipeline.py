@@ -11,6 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I64, counted, i64, minimum, only_if, spanned, within
 from irc.backends.llvm.kernels.amx.copy import CopyAhead
 from irc.backends.llvm.kernels.amx.results import SINK_BYTES, Columns, Results
 from irc.backends.llvm.kernels.amx.stand_in import Left, Right, multiply, where_lent, where_not_lent
@@ -28,7 +29,6 @@ from irc.backends.llvm.kernels.amx.walk import Walk
 from irc.backends.llvm.kernels.gemm.product import Product
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.memory import at, prefetch, times
-from irc.backends.llvm.loop import I64, counted, i64, minimum, only_if, spanned, within
 from irc.backends.llvm.work import KernelFunction
 
 I8 = ir.IntType(8)

@@ -12,6 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, i64, minimum, spanned
+from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.amx.tiling import LANES, ROW_BYTES, TILE_ROWS, Blocks, chunks
 from irc.backends.llvm.kernels.amx.walk import Walk
 from irc.backends.llvm.kernels.results.epilogue import Kept, column_groups, finish, fixed
@@ -19,8 +21,6 @@ from irc.backends.llvm.kernels.results.narrow import AT_ONCE
 from irc.backends.llvm.kernels.vectors.lanes import join
 from irc.backends.llvm.kernels.vectors.memory import at, prefetch, times
 from irc.backends.llvm.kernels.vectors.rows import row_offset
-from irc.backends.llvm.loop import I32, I64, i64, minimum, spanned
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Expr, Load, walk
 

@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from irc.backends.llvm.dispatch import tiles_lent
-from irc.backends.llvm.functions import PTR, declare
+from irc.backends.llvm.code.dispatch import tiles_lent
+from irc.backends.llvm.code.functions import PTR, declare
+from irc.backends.llvm.code.loop import I32, I64, counted, i64, minimum, splat
 from irc.backends.llvm.kernels.vectors.dot import DotProduct
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.tile import RegisterTile, carrying
-from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, splat
 from irc.backends.llvm.work import KernelFunction
 
 I8 = ir.IntType(8)

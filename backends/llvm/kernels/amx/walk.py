@@ -10,10 +10,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I64, minimum
 from irc.backends.llvm.kernels.amx.tiling import Tiling, tiles
 from irc.backends.llvm.kernels.gemm.product import Product
 from irc.backends.llvm.kernels.vectors.memory import at, times
-from irc.backends.llvm.loop import I64, minimum
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, counted
+from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.results.epilogue import Start, beginning, finish, started
 from irc.backends.llvm.kernels.vectors.dot import multiplies, multiply_pairs
 from irc.backends.llvm.kernels.vectors.memory import at, times
-from irc.backends.llvm.loop import I32, I64, counted
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Dot, Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.ops.conv import QConv2d

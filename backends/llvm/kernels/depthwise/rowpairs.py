@@ -22,6 +22,18 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import (
+    I32,
+    I64,
+    counted,
+    i64,
+    maximum,
+    minimum,
+    only_if,
+    spanned,
+    within,
+)
+from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.depthwise.layers import (
     Block,
     Channelwise,
@@ -41,18 +53,6 @@ from irc.backends.llvm.kernels.results.epilogue import beginning
 from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.tile import carrying
-from irc.backends.llvm.loop import (
-    I32,
-    I64,
-    counted,
-    i64,
-    maximum,
-    minimum,
-    only_if,
-    spanned,
-    within,
-)
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import (
     OTHERS_BYTES,

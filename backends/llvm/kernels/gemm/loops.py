@@ -18,6 +18,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I64, counted, i64, minimum, only_if, within
+from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.gemm.product import Product
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
 from irc.backends.llvm.kernels.results.epilogue import beginning, column_groups, finish, started
@@ -25,8 +27,6 @@ from irc.backends.llvm.kernels.vectors.dot import DotProduct
 from irc.backends.llvm.kernels.vectors.lanes import join
 from irc.backends.llvm.kernels.vectors.memory import at, beyond, times
 from irc.backends.llvm.kernels.vectors.tile import Ahead, RegisterTile, carrying
-from irc.backends.llvm.loop import I64, counted, i64, minimum, only_if, within
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.work import KernelFunction
 
 BLOCK_BYTES = 128 * 1024

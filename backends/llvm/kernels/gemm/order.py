@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, splat
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.tile import Ahead, RegisterTile, carrying
-from irc.backends.llvm.loop import I32, I64, splat
 from irc.plan import aligned
 from irc.types import Array
 

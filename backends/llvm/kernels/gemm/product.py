@@ -8,7 +8,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from irc.backends.llvm.address import flat_index, slope
+from irc.backends.llvm.code.address import flat_index, slope
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.halo import Copy
 from irc.backends.llvm.work import Work

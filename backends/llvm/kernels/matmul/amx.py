@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, counted, i64, minimum, spanned, splat
+from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.amx.results import Columns
 from irc.backends.llvm.kernels.amx.stand_in import Left, Right, multiply, where_lent, where_not_lent
 from irc.backends.llvm.kernels.matmul.matrices import (
@@ -41,8 +43,6 @@ from irc.backends.llvm.kernels.results.narrow import AT_ONCE
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.lanes import join
 from irc.backends.llvm.kernels.vectors.memory import at, times
-from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, spanned, splat
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel
 from irc.plan import aligned

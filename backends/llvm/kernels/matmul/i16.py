@@ -22,6 +22,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, counted, only_if, splat, within
+from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.matmul.matrices import (
     Indices,
     MatMul,
@@ -36,8 +38,6 @@ from irc.backends.llvm.kernels.vectors.lanes import join
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.operands import zero_point
 from irc.backends.llvm.kernels.vectors.tile import carrying
-from irc.backends.llvm.loop import I32, I64, counted, only_if, splat, within
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel
 from irc.plan import aligned

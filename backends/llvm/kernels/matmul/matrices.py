@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from irc.backends.llvm.code.loop import counted
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.operands import Centred, centred, steps
-from irc.backends.llvm.loop import counted
 from irc.backends.llvm.work import KernelFunction, Work, balance
 from irc.loops import Binary, Reduce, Var, walk
 from irc.types import DType

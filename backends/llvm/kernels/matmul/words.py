@@ -18,11 +18,11 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, counted, i64, spanned, splat
 from irc.backends.llvm.kernels.matmul.matrices import MatMul
 from irc.backends.llvm.kernels.vectors.dot import DotProduct
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.operands import zero_point
-from irc.backends.llvm.loop import I32, counted, i64, spanned, splat
 from irc.backends.llvm.work import KernelFunction
 from irc.plan import aligned
 

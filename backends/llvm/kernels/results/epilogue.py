@@ -8,7 +8,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.address import Place
+from irc.backends.llvm.code.address import Place
+from irc.backends.llvm.code.loop import I64
+from irc.backends.llvm.code.ranges import Ranges
+from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.kernels.results.late import late
 from irc.backends.llvm.kernels.results.narrow import (
     BITS,
@@ -21,9 +24,6 @@ from irc.backends.llvm.kernels.results.narrow import (
 )
 from irc.backends.llvm.kernels.results.sums import bind_sums
 from irc.backends.llvm.kernels.vectors.lanes import filled
-from irc.backends.llvm.loop import I64
-from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Binary, Expr, Load, children, walk
 from irc.types import DType

@@ -17,7 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.render import Renderer
+from irc.backends.llvm.code.render import Renderer
 from irc.loops import Expr
 
 

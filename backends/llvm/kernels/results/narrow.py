@@ -14,13 +14,13 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import splat
+from irc.backends.llvm.code.numbers import is_number
+from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.kernels.results.late import Late
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.lanes import part, parts
 from irc.backends.llvm.kernels.vectors.packs import pack, packs
-from irc.backends.llvm.loop import splat
-from irc.backends.llvm.numbers import is_number
-from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Target
 from irc.loops import Binary, Cast, Expr, Int
 from irc.types import DType

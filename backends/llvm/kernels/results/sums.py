@@ -18,14 +18,14 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.address import flat_index, slope
+from irc.backends.llvm.code.address import flat_index, slope
+from irc.backends.llvm.code.loop import I32, i64, splat
+from irc.backends.llvm.code.numbers import LARGEST, LARGEST_OF_WORDS, is_number, is_small
+from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.kernels.results.narrow import register_bytes, saturated
 from irc.backends.llvm.kernels.vectors.both_ends import both_ends, factor_halves
 from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
 from irc.backends.llvm.kernels.vectors.lanes import join, parts
-from irc.backends.llvm.loop import I32, i64, splat
-from irc.backends.llvm.numbers import LARGEST, LARGEST_OF_WORDS, is_number, is_small
-from irc.backends.llvm.render import Renderer
 from irc.backends.llvm.target import Dot, Target
 from irc.loops import Binary, Cast, Expr, Int, Load, walk
 from irc.types import DType

@@ -24,6 +24,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, counted, i64, minimum, splat
+from irc.backends.llvm.code.ranges import Ranges
+from irc.backends.llvm.code.rescale import split
 from irc.backends.llvm.kernels.results.epilogue import column_groups, finish
 from irc.backends.llvm.kernels.results.narrow import AT_ONCE, Narrowing, narrow, register_bytes
 from irc.backends.llvm.kernels.rows.root import reciprocal_root
@@ -32,9 +35,6 @@ from irc.backends.llvm.kernels.vectors.lanes import join
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.rows import row_blocks, row_offset
 from irc.backends.llvm.kernels.vectors.tile import carrying
-from irc.backends.llvm.loop import I32, I64, counted, i64, minimum, splat
-from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.rescale import split
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Expr
 from irc.ops.qnorm import QNorm

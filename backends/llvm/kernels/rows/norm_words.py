@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, splat
+from irc.backends.llvm.code.rescale import kept, low_words, split
 from irc.backends.llvm.kernels.rows.norm_rows import NormRows, Row, Rows
 from irc.backends.llvm.kernels.vectors.lanes import parts
 from irc.backends.llvm.kernels.vectors.memory import at, times
-from irc.backends.llvm.loop import I32, I64, splat
-from irc.backends.llvm.rescale import kept, low_words, split
 from irc.types import Array
 
 

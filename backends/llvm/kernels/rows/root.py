@@ -14,10 +14,10 @@ import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
-from irc.backends.llvm.division import divided
+from irc.backends.llvm.code.division import divided
+from irc.backends.llvm.code.loop import I32, I64, maximum
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.memory import at, times
-from irc.backends.llvm.loop import I32, I64, maximum
 from irc.types import Array
 
 FIRST = 64

@@ -16,14 +16,14 @@ import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
-from irc.backends.llvm.division import divided
+from irc.backends.llvm.code.division import divided
+from irc.backends.llvm.code.loop import I32, I64, counted, splat
+from irc.backends.llvm.code.rescale import mul_shift_vector, on_x86
 from irc.backends.llvm.kernels.rows.softmax_bytes import SoftmaxBytes
 from irc.backends.llvm.kernels.tables.shuffle import byte_shuffle
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.packs import packs
-from irc.backends.llvm.loop import I32, I64, counted, splat
-from irc.backends.llvm.rescale import mul_shift_vector, on_x86
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.ops.quantization import full_range

@@ -30,7 +30,9 @@ import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
-from irc.backends.llvm.division import divided
+from irc.backends.llvm.code.division import divided
+from irc.backends.llvm.code.loop import I32, I64, counted, spanned, splat
+from irc.backends.llvm.code.rescale import high_words, mul_shift_vector, on_x86
 from irc.backends.llvm.kernels.results.narrow import AT_ONCE, Narrowing, narrow, narrow_lanes
 from irc.backends.llvm.kernels.tables.shuffle import ByteShuffle
 from irc.backends.llvm.kernels.vectors.dot import call
@@ -38,8 +40,6 @@ from irc.backends.llvm.kernels.vectors.lanes import join
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.rows import row_blocks, row_offset
 from irc.backends.llvm.kernels.vectors.tile import carrying
-from irc.backends.llvm.loop import I32, I64, counted, spanned, splat
-from irc.backends.llvm.rescale import high_words, mul_shift_vector, on_x86
 from irc.backends.llvm.work import KernelFunction
 from irc.loops import Int
 from irc.ops.quantization import full_range

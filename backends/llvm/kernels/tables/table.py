@@ -17,11 +17,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.address import Place
+from irc.backends.llvm.code.address import Place
+from irc.backends.llvm.code.loop import I32, I64, counted
 from irc.backends.llvm.kernels.tables.shuffle import ByteShuffle, LookUp, byte_shuffle
 from irc.backends.llvm.kernels.tables.swish import HardSwish, hard_swish
 from irc.backends.llvm.kernels.vectors.memory import at, times
-from irc.backends.llvm.loop import I32, I64, counted
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work, outer_axis
 from irc.compose import reads_in_step

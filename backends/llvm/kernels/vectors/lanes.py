@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.loop import I32
+from irc.backends.llvm.code.loop import I32
 
 
 def part(builder: Any, value: Any, lanes: Sequence[int]) -> Any:

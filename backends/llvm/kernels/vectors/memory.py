@@ -7,8 +7,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.functions import I8, I64
-from irc.backends.llvm.loop import counted, i64
+from irc.backends.llvm.code.functions import I8, I64
+from irc.backends.llvm.code.loop import counted, i64
 
 I16 = ir.IntType(16)
 

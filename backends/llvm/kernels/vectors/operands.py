@@ -7,9 +7,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.address import flat_index, slope
-from irc.backends.llvm.loop import I32
-from irc.backends.llvm.render import Renderer
+from irc.backends.llvm.code.address import flat_index, slope
+from irc.backends.llvm.code.loop import I32
+from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.work import KernelFunction, Work
 from irc.loops import Binary, Cast, Expr, Int, Load, Var
 from irc.plan import dense_strides

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from irc.backends.llvm.code.loop import counted, i64, minimum
 from irc.backends.llvm.kernels.vectors.memory import times
-from irc.backends.llvm.loop import counted, i64, minimum
 from irc.backends.llvm.work import KernelFunction
 from irc.types import Shape
 

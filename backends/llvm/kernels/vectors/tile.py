@@ -12,10 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, i64, splat
 from irc.backends.llvm.kernels.vectors.dot import DotProduct
 from irc.backends.llvm.kernels.vectors.lanes import part
 from irc.backends.llvm.kernels.vectors.memory import at, beyond, prefetch, times
-from irc.backends.llvm.loop import I32, I64, i64, splat
 
 I8 = ir.IntType(8)
 LINE = 64

@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, I64, counted, i64
+from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.gemm.loops import ChannelBlock, channel_blocks
 from irc.backends.llvm.kernels.gemm.ordered import direct_cycles
@@ -55,8 +57,6 @@ from irc.backends.llvm.kernels.winograd.tiling import (
     tiling,
 )
 from irc.backends.llvm.kernels.winograd.transforms import Transforms
-from irc.backends.llvm.loop import I32, I64, counted, i64
-from irc.backends.llvm.ranges import Ranges
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.loops import Load

@@ -10,11 +10,11 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.loop import I32, counted
 from irc.backends.llvm.kernels.gemm.loops import ChannelBlock
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.winograd.minimal import both_ways
 from irc.backends.llvm.kernels.winograd.tiling import VECTORS, Tiling
-from irc.backends.llvm.loop import I32, counted
 from irc.plan import dense_strides
 
 I8, I16 = ir.IntType(8), ir.IntType(16)

@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from irc.backends.llvm.ranges import Ranges
+from irc.backends.llvm.code.ranges import Ranges
 from irc.loops import (
     Binary,
     Cast,

@@ -16,11 +16,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.address import Place, flat_index, slope
-from irc.backends.llvm.division import divide_signed, divide_unsigned, lacks_division
-from irc.backends.llvm.loop import counted, splat
-from irc.backends.llvm.ranges import Ranges
-from irc.backends.llvm.rescale import (
+from irc.backends.llvm.code.address import Place, flat_index, slope
+from irc.backends.llvm.code.division import divide_signed, divide_unsigned, lacks_division
+from irc.backends.llvm.code.loop import counted, splat
+from irc.backends.llvm.code.ranges import Ranges
+from irc.backends.llvm.code.rescale import (
     high_pairs,
     high_signed,
     in_pairs,

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from irc.backends.llvm.invoke import workspace_array
-from irc.backends.llvm.jit import Executable, runnable
+from irc.backends.llvm.host.invoke import workspace_array
+from irc.backends.llvm.host.jit import Executable, runnable
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.module import generate_timed
+from irc.backends.llvm.module.build import generate_timed
 from irc.backends.llvm.target import Target, host
 from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError

@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir
 
-from irc.backends.llvm.call import Call
-from irc.backends.llvm.dispatch import asks, emit_asking, emit_dispatch
-from irc.backends.llvm.edge import emit_edge
-from irc.backends.llvm.emit import Emitted, Emitter
-from irc.backends.llvm.functions import (
+from irc.backends.llvm.code.dispatch import asks, emit_asking, emit_dispatch
+from irc.backends.llvm.code.functions import (
     I32,
     I64,
     PTR,
@@ -23,14 +20,17 @@ from irc.backends.llvm.functions import (
     module_text,
     offset,
 )
-from irc.backends.llvm.interface import ALIGN, Interface
+from irc.backends.llvm.code.opaque import without_float_constants
+from irc.backends.llvm.code.repeated import emit_repeated
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.manifest import manifest, to_json
-from irc.backends.llvm.opaque import without_float_constants
-from irc.backends.llvm.pool import check_threads, pool_text
-from irc.backends.llvm.repeated import emit_repeated
-from irc.backends.llvm.resting import resting
-from irc.backends.llvm.selftest import (
+from irc.backends.llvm.module.call import Call
+from irc.backends.llvm.module.edge import emit_edge
+from irc.backends.llvm.module.emit import Emitted, Emitter
+from irc.backends.llvm.module.interface import ALIGN, Interface
+from irc.backends.llvm.module.manifest import manifest, to_json
+from irc.backends.llvm.module.pool import check_threads, pool_text
+from irc.backends.llvm.module.resting import resting
+from irc.backends.llvm.module.selftest import (
     STORED,
     checksum,
     emit_checksum,

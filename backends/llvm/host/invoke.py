@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from irc.backends.llvm.edge import needs_edge
-from irc.backends.llvm.interface import ALIGN
+from irc.backends.llvm.module.edge import needs_edge
+from irc.backends.llvm.module.interface import ALIGN
 from irc.errors import ToolError
 from irc.types import Array, TensorType
 

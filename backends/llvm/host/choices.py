@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import irc
-from irc.backends.llvm.emit import describe_work
 from irc.backends.llvm.kernels import candidates
+from irc.backends.llvm.module.emit import describe_work
 from irc.backends.llvm.target import Target, host
 from irc.backends.llvm.work import MicroKernel, Work
 

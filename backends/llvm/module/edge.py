@@ -10,10 +10,10 @@ import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
-from irc.backends.llvm.functions import PTR, declare, offset
-from irc.backends.llvm.interface import Interface, Port
-from irc.backends.llvm.loop import counted
-from irc.backends.llvm.rounding import F32, F64, Decisions, divided
+from irc.backends.llvm.code.functions import PTR, declare, offset
+from irc.backends.llvm.code.loop import counted
+from irc.backends.llvm.code.rounding import F32, F64, Decisions, divided
+from irc.backends.llvm.module.interface import Interface, Port
 from irc.backends.llvm.target import Target
 from irc.types import Array, DType, TensorType
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 import irc
-from irc.backends.llvm.emit import Emitted
-from irc.backends.llvm.interface import Interface, Port
+from irc.backends.llvm.module.emit import Emitted
+from irc.backends.llvm.module.interface import Interface, Port
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
 from irc.printer import print_graph

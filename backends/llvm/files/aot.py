@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from irc.audit import runtime_symbols
-from irc.backends.llvm.archive import Member, archive
-from irc.backends.llvm.header import cmake_config, header, pkg_config
-from irc.backends.llvm.interface import check_name
+from irc.backends.llvm.files.archive import Member, archive
+from irc.backends.llvm.files.link import link_shared, linker
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.link import link_shared, linker
-from irc.backends.llvm.manifest import to_json
-from irc.backends.llvm.module import Code, generate_library
+from irc.backends.llvm.module.build import Code, generate_library
+from irc.backends.llvm.module.header import cmake_config, header, pkg_config
+from irc.backends.llvm.module.interface import check_name
+from irc.backends.llvm.module.manifest import to_json
 from irc.backends.llvm.target import Target, aim
 from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from irc.backends.llvm.functions import I8
-from irc.backends.llvm.loop import counted
+from irc.backends.llvm.code.functions import I8
+from irc.backends.llvm.code.loop import counted
 
 
 def emit_repeated(builder: Any, stored: Any, size: int, nbytes: int, target: Any) -> None:

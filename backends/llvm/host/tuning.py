@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from irc.backends.llvm.choices import (
+from irc.backends.llvm.host.choices import (
     Choices,
     Measured,
     cache_file,
@@ -24,10 +24,10 @@ from irc.backends.llvm.choices import (
     work_key,
     write_measured,
 )
-from irc.backends.llvm.emit import works
-from irc.backends.llvm.jit import foreign
-from irc.backends.llvm.profile import TimedNetwork, check_clock
-from irc.backends.llvm.selftest import golden_inputs
+from irc.backends.llvm.host.jit import foreign
+from irc.backends.llvm.host.profile import TimedNetwork, check_clock
+from irc.backends.llvm.module.emit import works
+from irc.backends.llvm.module.selftest import golden_inputs
 from irc.backends.llvm.target import Target, aim
 from irc.backends.llvm.work import MicroKernel, Work, shift_classes
 from irc.errors import CompileError

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from irc.backends.llvm.header import templates
+from irc.backends.llvm.module.header import templates
 from irc.backends.llvm.target import Target
 from irc.errors import CompileError
 

@@ -12,8 +12,8 @@ import jinja2
 
 import irc
 from irc import fixedpoint
-from irc.backends.llvm.edge import crosses
-from irc.backends.llvm.interface import ALIGN, Interface, Port, fresh
+from irc.backends.llvm.module.edge import crosses
+from irc.backends.llvm.module.interface import ALIGN, Interface, Port, fresh
 
 templates = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),

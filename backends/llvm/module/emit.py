@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.address import Place
-from irc.backends.llvm.call import Address, Call, Calls, most_tasks, products
-from irc.backends.llvm.functions import I64, PTR, bytes_global, declare, offset
+from irc.backends.llvm.code.address import Place
+from irc.backends.llvm.code.functions import I64, PTR, bytes_global, declare, offset
+from irc.backends.llvm.code.numbers import Numbers, lifted
+from irc.backends.llvm.code.ranges import Range
 from irc.backends.llvm.kernels import select
-from irc.backends.llvm.numbers import Numbers, lifted
-from irc.backends.llvm.ranges import Range
+from irc.backends.llvm.module.call import Address, Call, Calls, most_tasks
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import Chooser, KernelFunction, MicroKernel, Work, shift_classes
 from irc.compose import compose, describe
@@ -221,7 +221,7 @@ class _Caller:
         e, work = self.emitter, work_of(v, self.buffers, shift_classes(self.emitter.target))
         micro = e.choose(work, e.target)
         tasks = most_tasks(work, micro)
-        first = self.call(work, micro, temps, tasks, products(work))
+        first = self.call(work, micro, temps, tasks, work.products)
         told = (micro.name, micro.reason, micro.choice, micro.proof)
         e.emitted.append(Emitted(v.name, first.function.name, *told))
         yield first

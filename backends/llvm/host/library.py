@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from irc.backends.llvm.edge import has_edge
-from irc.backends.llvm.invoke import Entry, Workspaces
+from irc.backends.llvm.host.invoke import Entry, Workspaces
+from irc.backends.llvm.module.edge import has_edge
 from irc.backends.llvm.target import refusal
 from irc.edge import check_named, to_integers, to_reals
 from irc.errors import DataError, ToolError

@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.loop import I64, counted
+from irc.backends.llvm.code.loop import I64, counted
 
 NAME = "irc_udiv64"
 

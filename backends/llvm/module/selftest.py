@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.functions import I8, I32, I64
-from irc.backends.llvm.interface import Port
-from irc.backends.llvm.loop import counted
+from irc.backends.llvm.code.functions import I8, I32, I64
+from irc.backends.llvm.code.loop import counted
+from irc.backends.llvm.module.interface import Port
 from irc.graph import Graph, evaluate
 from irc.types import Array, DType
 

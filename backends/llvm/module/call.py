@@ -14,11 +14,11 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.division import divide_unsigned, lacks_division
-from irc.backends.llvm.functions import I8, I32, I64, PTR, declare, offset
+from irc.backends.llvm.code.division import divide_unsigned, lacks_division
+from irc.backends.llvm.code.functions import I8, I32, I64, PTR, declare, offset
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work
-from irc.loops import Binary, Reduce, walk
+from irc.loops import Reduce, walk
 
 TASK_CYCLES: float = 2000
 """Estimated cycles below which a part is not worth telling another thread of it."""
@@ -42,17 +42,6 @@ def estimate(work: Work, *, fast: bool) -> float:
         products = sum(prod(v.extent for v in e.axes) for e in inner)
         cycles += size / _ELEMENTS + size * products / (_FAST if fast else _SLOW)
     return cycles
-
-
-def products(work: Work) -> int:
-    """Multiply-accumulates of a work: of its sums of products, one per round."""
-    total = 0
-    for nest in work.loops.nests:
-        size = prod(v.extent for v in nest.axes)
-        sums = [e for e in walk(nest.value) if isinstance(e, Reduce) and e.kind == "add"]
-        multiplied = [e for e in sums if isinstance(e.body, Binary) and e.body.kind == "mul"]
-        total += size * sum(prod(v.extent for v in e.axes) for e in multiplied)
-    return total
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Expressions as LLVM's instructions, on scalars and on vectors."""

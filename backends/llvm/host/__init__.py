@@ -1,0 +1,1 @@
+"""Libraries in this process: called, timed, tuned."""
