@@ -162,8 +162,9 @@ def convolutions(draw: Draw) -> Sample:
 
 @st.composite
 def depthwise(draw: Draw, largest: int = 20) -> Sample:
-    """One depthwise convolution."""
+    """One depthwise convolution, perhaps of several channels for each."""
     channels = pick(draw, [4, 8, 12, 16, 20, 24, 40, 72])
+    groups = channels // pick(draw, [1, 1, 1, 2, 4 if channels > 4 else 2])
     kernel = pick(draw, [(3, 3), (3, 3), (5, 5), (7, 7), (1, 3), (2, 2), (4, 1)])
     strides = pick(draw, [(1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 3)])
     dilations = (pick(draw, [1, 1, 1, 2]), pick(draw, [1, 1, 1, 2]))
@@ -172,11 +173,11 @@ def depthwise(draw: Draw, largest: int = 20) -> Sample:
         pads = (integer(draw, 0, 3), integer(draw, 0, 3), integer(draw, 0, 3), integer(draw, 0, 3))
     height = extent(draw, kernel[0], dilations[0], pads[0] + pads[2], largest)
     width = extent(draw, kernel[1], dilations[1], pads[1] + pads[3], largest)
-    x, image = source(draw, (integer(draw, 1, 2), height, width, channels))
+    x, image = source(draw, (integer(draw, 1, 2), height, width, groups))
     bits = fraction(draw)
     w, b, m, s = parameters(draw, (channels, *kernel, 1), bits)
     dtype = pick(draw, EIGHT_BITS)
-    y = QConv2d(image, w, b, m, s, strides, pads, dilations, channels, clamp(draw, dtype), dtype,
+    y = QConv2d(image, w, b, m, s, strides, pads, dilations, groups, clamp(draw, dtype), dtype,
                 quant(draw, dtype), fraction=bits, **steps(draw, b))  # fmt: skip
     return wrapped(draw, x, y)
 

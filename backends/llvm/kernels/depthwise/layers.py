@@ -58,6 +58,11 @@ class Channelwise:
     node: QConv2d
     blocks: tuple[Block, ...]
 
+    @property
+    def multiplier(self) -> int:
+        """How many channels are made of each one that is read, a power of two."""
+        return self.node.shape[3] // self.node.groups
+
 
 def depthwise(work: Work, target: Target) -> MicroKernel | None:
     """A kernel for one depthwise convolution with its elementwise tail."""
@@ -81,8 +86,9 @@ def find_depthwise(work: Work, target: Target) -> Channelwise | None:
     if anchor is None or not isinstance(anchor.node, QConv2d) or not multiplies(target):
         return None
     node = anchor.node
-    channels = node.x.shape[3]
-    if not node.groups == channels == node.shape[3] or target.vector_bytes < 16:
+    channels = node.shape[3]
+    single = node.groups == node.x.shape[3] > 1 and (channels // node.groups).bit_count() == 1
+    if not single or target.vector_bytes < 16:
         return None
     blocks = channel_blocks(channels, target.vector_bytes // 4, overlap=not work.aliased)
     return None if blocks is None else Channelwise(anchor, node, blocks)
@@ -157,10 +163,29 @@ def finish_pixels(
     finish(f, ranges, start.total, totals, lanes)
 
 
+def source_of(builder: Any, channel: Any, multiplier: int) -> Any:
+    """The channel that is read for one that is computed."""
+    if multiplier == 1:
+        return channel
+    return builder.lshr(channel, ir.Constant(I64, multiplier.bit_length() - 1))
+
+
+def load_channels(builder: Any, address: Any, lanes: int, multiplier: int) -> Any:
+    """Bytes of channels side by side, each as often as it is read."""
+    read = max(1, lanes // multiplier)
+    loaded = builder.load(address, typ=ir.VectorType(I8, read), align=1)
+    if multiplier == 1:
+        return loaded
+    order = [lane // multiplier for lane in range(lanes)]
+    mask = ir.Constant(ir.VectorType(I32, lanes), order)
+    return builder.shuffle_vector(loaded, ir.Constant(loaded.type, ir.Undefined), mask)
+
+
 class _Depthwise:
     def __init__(self, found: Channelwise, tile: int, copy: Copy | None) -> None:
         self.anchor = found.anchor
         self.node = found.node
+        self.multiplier = found.multiplier
         self.blocks = found.blocks
         self.tile = tile
         self.copy = copy
@@ -208,7 +233,7 @@ class _Depthwise:
     ) -> None:
         builder, width = self.builder, self.node.shape[2]
         loaded = self._weights(weights, lanes)
-        line = at(builder, line, channel)
+        line = at(builder, line, source_of(builder, channel, self.multiplier))
         whole = width // self.tile * self.tile
         with counted(builder, whole, step=self.tile, label="x") as pixel:
             self._tile(line, (*place, pixel.index, channel), self.tile, loaded, lanes)
@@ -253,11 +278,8 @@ class _Depthwise:
         kh = self.node.window.kernel[0]
         offset = column * self.strides[2]
         step = self.strides[1] * self.node.dilations[0]
-        vector = ir.VectorType(I8, lanes)
-        rows = [
-            self.builder.load(at(self.builder, start, offset + r * step), typ=vector, align=1)
-            for r in range(kh)
-        ]
+        places = (at(self.builder, start, offset + r * step) for r in range(kh))
+        rows = [load_channels(self.builder, p, lanes, self.multiplier) for p in places]
         return [self._pair(rows[r : r + 2], lanes) for r in range(0, kh, 2)]
 
     def _pair(self, rows: list[Any], lanes: int) -> Any:

@@ -40,6 +40,8 @@ from irc.backends.llvm.kernels.depthwise.layers import (
     channelwise_start,
     find_depthwise,
     finish_pixels,
+    load_channels,
+    source_of,
 )
 from irc.backends.llvm.kernels.depthwise.strips import (
     Padding,
@@ -190,6 +192,7 @@ class _RowPairs:
     def __init__(self, found: Channelwise, strip: Strip, tile: int, cut: str) -> None:
         self.anchor = found.anchor
         self.node = found.node
+        self.multiplier = found.multiplier
         self.blocks = found.blocks
         self.strip = strip
         self.tile = tile
@@ -212,7 +215,8 @@ class _RowPairs:
             with spanned(builder, first, last, step=self.strip.rows, label="strip") as start:
                 rows = minimum(builder, builder.sub(i64(last), start), self.strip.rows)
                 for channel, weights, lanes in self._channels():
-                    self._pack(at(builder, base, channel), (start, rows), lanes)
+                    read = source_of(builder, channel, self.multiplier)
+                    self._pack(at(builder, base, read), (start, rows), lanes)
                     self._rows(image.index, (start, rows), channel, weights, lanes)
 
     def _image_rows(self) -> tuple[Any, Any]:
@@ -311,9 +315,8 @@ class _RowPairs:
         return builder.select(inside, pointer, self.f.arrays[1]), step
 
     def _load(self, pointer: Any, offset: Any, lanes: int) -> Any:
-        return self.builder.load(
-            at(self.builder, pointer, offset), typ=ir.VectorType(I8, lanes), align=1
-        )
+        address = at(self.builder, pointer, offset)
+        return load_channels(self.builder, address, lanes, self.multiplier)
 
     def _store(self, to: Any, column: Any, both: list[Any], lanes: int) -> None:
         builder, words = self.builder, ir.VectorType(I32, lanes)
