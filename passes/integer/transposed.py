@@ -2,8 +2,8 @@
 
 Output row `y = q*s + r` (stride s, phase r) sums the taps k with `(r + pad - k*dilation) % s == 0`,
 each over input row `q + (r + pad - k*dilation) / s`. So a plain convolution with one set of output
-channels per phase computes all of it, and moving its channels to space gives the result. The sums
-are the same integers; taps that a phase does not have are zero weights.
+channels per phase, in each of its groups, computes all of it, and moving its channels to space
+gives the result. The sums are the same integers; taps that a phase does not have are zero weights.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from irc.value import Value
 
 @dataclass(frozen=True)
 class SplitTransposed(Pass):
-    """Each integer transposed convolution without groups as a convolution whose channels are
-    moved to space, bit by bit the same."""
+    """Each integer transposed convolution as a convolution whose channels are moved to space, bit
+    by bit the same."""
 
     name: ClassVar[str] = "split_transposed"
 
@@ -74,7 +74,7 @@ class Axis:
 def split(v: Value) -> Value | None:
     """A transposed convolution of constant weights as a convolution, reshapes and a transpose."""
     match v:
-        case QConvTranspose2d(w=Const() as w, b=Const() as b, groups=1) if max(v.strides) > 1:
+        case QConvTranspose2d(w=Const() as w, b=Const() as b) if max(v.strides) > 1:
             pass
         case _:
             return None
@@ -85,9 +85,9 @@ def split(v: Value) -> Value | None:
     biases = [b.array + (offset << v.fraction) for offset in offsets]
     if max(np.abs(bias).max() for bias in biases) >= 2**31:
         return None
-    weights = Const(np.concatenate(parts), name=w.name)
-    bias = Const(np.concatenate(biases).astype(np.int32), name=b.name)
-    m, s = _repeated(v.m, len(parts)), _repeated(v.s, len(parts))
+    weights = Const(_by_groups(parts, v.groups), name=w.name)
+    bias = Const(_by_groups(biases, v.groups).astype(np.int32), name=b.name)
+    m, s = (_repeated(c, len(parts), v.groups) for c in (v.m, v.s))
     folded = Folded(bias, m, s, v.fraction)
     made = QConv2d(
         v.x,
@@ -98,7 +98,7 @@ def split(v: Value) -> Value | None:
         strides=(1, 1),
         pads=(rows.pads[0], columns.pads[0], rows.pads[1], columns.pads[1]),
         dilations=(1, 1),
-        groups=1,
+        groups=v.groups,
         clamp=v.clamp,
         dtype=v.dtype,
         quant=v.quant,
@@ -134,17 +134,25 @@ def _sums(w: Array) -> Array:
     return np.asarray(w.reshape(len(w), -1).sum(1, dtype=np.int64))
 
 
-def _repeated(c: Any, times: int) -> Const:
-    return Const(np.tile(c.array, times), name=c.name)
+def _by_groups(phases: list[Array], groups: int) -> Array:
+    """What each phase has for its channels, beside what the others have for the same group."""
+    apart = [p.reshape(groups, -1, *p.shape[1:]) for p in phases]
+    return np.concatenate(apart, axis=1).reshape(-1, *phases[0].shape[1:])
+
+
+def _repeated(c: Any, times: int, groups: int) -> Const:
+    return Const(_by_groups([c.array] * times, groups), name=c.name)
 
 
 def _to_space(made: QConv2d, v: QConvTranspose2d) -> Value:
-    """[N, rows, columns, phases of rows, phases of columns, O] as an image, cut to its size."""
+    """[N, rows, columns, groups, phases of rows, phases of columns, O / groups] as an image, cut to
+    its size."""
     n, _, _, channels = v.shape
     high, wide = v.strides
     _, rows, columns, _ = made.shape
-    apart = Reshape(made, (n, rows, columns, high, wide, channels), name=f"{v.name}.apart")
-    space = Transpose(apart, (0, 1, 3, 2, 4, 5), name=f"{v.name}.space")
+    each = (v.groups, high, wide, channels // v.groups)
+    apart = Reshape(made, (n, rows, columns, *each), name=f"{v.name}.apart")
+    space = Transpose(apart, (0, 1, 4, 2, 5, 3, 6), name=f"{v.name}.space")
     whole = Reshape(space, (n, rows * high, columns * wide, channels), name=v.name)
     if whole.shape == v.shape:
         return whole
