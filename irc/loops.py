@@ -252,6 +252,28 @@ class Nest:
 
 
 @dataclass(frozen=True, eq=False)
+class Numbering:
+    """What a nest is that says of each element of its one axis the last number that names it:
+    `max over number of (place == element ? number : none)`. Code need not search: it goes through
+    the numbers once, and writes each at its place, if there is such an element."""
+
+    number: Var
+    place: Expr
+    none: Int
+
+    @classmethod
+    def of(cls, nest: Nest) -> Numbering | None:
+        """That of a nest of this form; None for others."""
+        match nest.axes, nest.value:
+            case (
+                (axis,),
+                Reduce("max", (u,), Select(Compare("eq", place, r), number, Int(value) as none)),
+            ) if r is axis and number is u and value < 0 and axis not in walk(place):
+                return cls(u, place, none)
+        return None
+
+
+@dataclass(frozen=True, eq=False)
 class Loops:
     """The nests of one op, in order; exactly the last one fills the result."""
 

@@ -22,6 +22,7 @@ from irc.loops import (
     Loops,
     MulShift,
     Nest,
+    Numbering,
     Reduce,
     Select,
     Source,
@@ -53,8 +54,18 @@ def python_source(name: str, loops: Loops, arguments: Mapping[Value, str], paral
     lines = [f"def {name}({', '.join(['out', *names.values()])}):"]
     for nest in loops.nests:
         target = "out" if nest.target is None else names[nest.target]
-        lines += [f"    {line}" for line in _NestPrinter(names, parallel).lines(nest, target)]
+        lines += [f"    {line}" for line in _printed(nest, target, names, parallel)]
     return "\n".join(lines) + "\n"
+
+
+def _printed(nest: Nest, target: str, names: Mapping[Source, str], parallel: bool) -> list[str]:
+    numbering = Numbering.of(nest)
+    if numbering is None:
+        return _NestPrinter(names, parallel).lines(nest, target)
+    nothing = Nest(nest.axes, numbering.none, nest.target)
+    (axis,) = nest.axes
+    numbers = _NestPrinter(names, parallel).numbers(numbering, target, axis.extent)
+    return [*_NestPrinter(names, parallel).lines(nothing, target), *numbers]
 
 
 @dataclass(eq=False)
@@ -87,6 +98,18 @@ class _NestPrinter:
         spread = self._spread(nest.axes)
         for axis in reversed(nest.axes):
             self._close(axis, "prange" if axis is spread else "range")
+        return self.blocks[0].lines
+
+    def numbers(self, found: Numbering, target: str, extent: int) -> list[str]:
+        """Each number at its place, the last one of several."""
+        self._measure(found.place)
+        self.blocks.append(_Block((found.number,)))
+        place = self.expr(found.place)
+        self.blocks[-1].lines += [
+            f"if 0 <= {place} < {extent}:",
+            f"    {target}[{place}] = {self.name(found.number)}",
+        ]
+        self._close(found.number, "range")
         return self.blocks[0].lines
 
     def _spread(self, axes: Sequence[Var]) -> Var | None:

@@ -40,7 +40,7 @@ class Scatter(Joining):
         return y
 
     def loops(self) -> Loops:
-        """For each row the last update that names it, then one load."""
+        """For each row the last update that names it (a `Numbering`), then one load."""
         rows, count = self.x.shape[0], self.updates.shape[0]
         if count == 0:
             index = axes(self.shape)

@@ -23,6 +23,7 @@ from irc.loops import (
     Loops,
     MulShift,
     Nest,
+    Numbering,
     Reduce,
     Select,
     Temp,
@@ -40,6 +41,7 @@ from irc.loops import (
     walk,
 )
 from irc.ops.core import Input
+from irc.ops.scatter import Scatter
 from irc.types import Array, DType
 from irc.value import Value
 
@@ -209,3 +211,13 @@ def test_walk_lists_children_first_and_once() -> None:
     assert found[-1] is e
     assert len(found) == len(set(map(id, found)))
     assert substitute(e, {i: Int(0, DType.I64)}) is not e
+
+
+def test_places_of_rows_are_a_numbering() -> None:
+    x, updates = (Input(DType.U8, (n, 2), name=f"x{n}") for n in (5, 3))
+    scatter = Scatter(x, updates, Input(DType.I64, (3,), name="at"))
+    places, rows = scatter.loops().nests
+    found = Numbering.of(places)
+    assert found is not None
+    assert (found.number.extent, found.none.value) == (3, -1)
+    assert Numbering.of(rows) is None

@@ -10,7 +10,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.code.address import Place, flat_index, slope
-from irc.backends.llvm.code.loop import I64, Counter, counted
+from irc.backends.llvm.code.loop import I64, Counter, counted, i64
 from irc.backends.llvm.code.numbers import is_numbers
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.code.render import Renderer
@@ -30,6 +30,7 @@ from irc.loops import (
     Loops,
     MulShift,
     Nest,
+    Numbering,
     Reduce,
     Source,
     Temp,
@@ -76,7 +77,30 @@ def emit_loops(function: KernelFunction, cut: int | None = None) -> None:
     ranges = Ranges(function.work.facts)
     for nest in function.work.loops.nests:
         place = function.result if nest.target is None else function.places[nest.target]
-        _NestEmitter(function, nest, place, ranges, cut).emit()
+        numbering = Numbering.of(nest)
+        if numbering is None:
+            _NestEmitter(function, nest, place, ranges, cut).emit()
+            continue
+        nothing = Nest(nest.axes, numbering.none, nest.target)
+        _NestEmitter(function, nothing, place, ranges, cut).emit()
+        _emit_numbers(function, numbering, (0, nest.axes[0].extent), place, ranges, cut)
+
+
+def _emit_numbers(
+    f: KernelFunction, found: Numbering, bounds: tuple[Any, Any], target: Place, ranges: Ranges,
+    cut: int | None,
+) -> None:  # fmt: skip
+    """Each number written at its place, if that is among the elements that the function does."""
+    builder = f.builder
+    begin, end = map(i64, (f.begin, f.end) if cut == 0 and f.split else bounds)
+    with counted(builder, found.number.extent, label=found.number.label) as loop:
+        renderer = Renderer(
+            builder, f.places, {found.number: loop.index}, ranges=ranges, target=f.target
+        )
+        place = renderer.render(found.place)
+        inside = builder.icmp_unsigned("<", builder.sub(place, begin), builder.sub(end, begin))
+        with builder.if_then(inside):
+            builder.store(loop.index, target.address(builder, place), align=target.bytes)
 
 
 class _NestEmitter:
