@@ -27,6 +27,12 @@ def import_torchvision() -> Any:
     return importlib.import_module("torchvision")
 
 
+def one_thread() -> None:
+    """Keep torch from waiting for threads that get no core, at every layer and photo: where other
+    programs run, that takes thirty times as long. Sums then have one order, too."""
+    importlib.import_module("torch").set_num_threads(1)
+
+
 def batch_norms(module: Any) -> list[Any]:
     """Return the batch norms of a module, in order."""
     torch = importlib.import_module("torch")

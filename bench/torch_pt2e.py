@@ -25,7 +25,7 @@ from bench.images import Floats
 from bench.models import EVALUATION_SEED, lite_crops, lite_files
 from bench.report import markdown_table
 from bench.torch_exact import exactly
-from bench.torch_export import efficientnet_lite0
+from bench.torch_export import efficientnet_lite0, one_thread
 from bench.torch_fashion import EXAMPLE, IMAGES, labelled, trained
 
 TESTED_WITH, PHOTOS, CALIBRATED_ON = 500, 100, 32
@@ -47,7 +47,7 @@ MEANING = (
     " (X86Inductor leaves logits in float: 1/255 of their range). *Torch, furthest*, *same choice*:"
     " the program against itself, computed without oneDNN. *Exact*: both against the program"
     " evaluated in float64, in which nothing but its own quantizing rounds. *Others tied*: choices"
-    " that differ where torch's logits of both are the same integer."
+    " that differ where torch's logits of both are the same integer. Torch computes on one thread."
 )
 
 
@@ -202,6 +202,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.images and given.write:
         parser.error("--write is for all images")
+    one_thread()
     found = []
     for whole in map(task, given.names or NETWORKS):
         first = slice(given.images)

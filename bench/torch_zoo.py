@@ -38,6 +38,7 @@ from bench.torch_export import (
     efficientnet_lite0,
     export_example,
     import_torchvision,
+    one_thread,
     settle_batch_norms,
 )
 from bench.torch_table import Row, Table, cells, code_state, markdown, summary, write_document
@@ -323,6 +324,7 @@ def main() -> int:
     """Print a table for each source; the exit status is 0 even if architectures fail."""
     given = parser().parse_args()
     if given.one:
+        one_thread()
         print(json.dumps(asdict(row_of(*given.one, peer=given.peer))))
         return 0
     table = Table(given.write.with_suffix("") / "zoo.json" if given.write else None)

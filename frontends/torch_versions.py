@@ -36,10 +36,49 @@ def export(torch: Any, module: Any, args: Any, kwargs: Any, dynamic: Any) -> Any
         try:
             return call(module, args, kwargs, **options)
         except Exception as error:
+            if _transforms(error):
+                return _below_autograd(torch, module, args, kwargs, options)
             if not _of_earlier(error):
                 raise
         torch.compiler.reset()
         return call(module, args, kwargs, **options)
+
+
+TRANSFORMS = ("torch._functorch.", "torch.autograd")
+"""Where torch maps functions over axes (`vmap`) and takes gradients."""
+LOST = "fake tensor in the exported program", "functorch tensor"
+"""What torch says where it lost sight of a tensor there."""
+
+
+def _transforms(error: BaseException) -> bool:
+    """Whether torch could not follow a gradient, or what is mapped over an axis."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    names = (str(frame.f_globals.get("__name__")) for frame in frames)
+    return any(w in str(error) for w in LOST) or any(n.startswith(TRANSFORMS) for n in names)
+
+
+def _below_autograd(torch: Any, module: Any, args: Any, kwargs: Any, options: Any) -> Any:
+    """The program in the operators that come when gradients have been taken and axes mapped."""
+    trace, attention = map(importlib.import_module, ("torch.export._trace", "torch.nn.attention"))
+    plain = attention.sdpa_kernel(attention.SDPBackend.MATH)
+    with gradients_of_inputs_alone(torch, module), plain:
+        return trace._export(module, args, kwargs, pre_dispatch=False, **options)
+
+
+@contextlib.contextmanager
+def gradients_of_inputs_alone(torch: Any, module: Any) -> Iterator[None]:
+    """Within, calls of a module may take gradients, of what is no parameter."""
+    own, trained = vars(module).get("forward"), [p for p in module.parameters() if p.requires_grad]
+    module.requires_grad_(False)
+    module.forward = torch.enable_grad()(module.forward)
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _version(torch: Any) -> tuple[int, ...]:

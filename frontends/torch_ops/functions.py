@@ -70,6 +70,16 @@ def composed(node: Node) -> Results:
     return build.add(ew.Sub(x, forms.truncated(build, x)))
 
 
+@handles("aten.silu_backward")
+def silu_gradient(node: Node) -> Results:
+    """`g (s + x s (1 - s))`, s the sigmoid of x; torch takes apart the gradients of others."""
+    build, x, gradient = node.builder, node.x(), node.x("grad_output")
+    s = build.add(act.Sigmoid(x))
+    rest = build.add(act.Sigmoid(build.add(unary.Neg(x))))
+    bend = build.add(ew.Mul(build.add(act.Silu(x)), rest))
+    return build.add(ew.Mul(gradient, build.add(ew.Add(s, bend))))
+
+
 @handles("aten.trunc", "aten.fix")
 def truncate(node: Node) -> Results:
     """Towards zero."""

@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.normalization import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from irc.ops.reduce import ReduceMean
+from irc.ops.unary import Reciprocal, Sqrt
 from irc.value import Value
 
 from ..patches import first, last
@@ -59,18 +62,30 @@ def _by_statistics(node: Node) -> Value:
 def native_norm(node: Node) -> Results:
     """What layer and group norms become where something decomposed them."""
     if node.op == "aten.native_layer_norm":
-        y = layer_norm(node)
-    else:
-        node.ignore("N", "C", "HxW")  # x has them
-        y = _grouped(node, node.integer("group"))
-    assert isinstance(y, Value)
-    return (y, None, None)
+        return _normalized(node), *_statistics(node)
+    node.ignore("N", "C", "HxW")  # x has them
+    return _grouped(node, node.integer("group")), None, None
+
+
+def _statistics(node: Node) -> tuple[Value, Value]:
+    """Of a layer norm, which its gradient takes: the means, and one over the deviations."""
+    build, x = node.builder, node.x("input")
+    axes = tuple(range(x.type.rank))[-len(node.integers("normalized_shape")) :]
+    mean = build.add(ReduceMean(x, axes, True))
+    apart = build.add(Sub(x, mean))
+    variance = build.add(ReduceMean(build.add(Mul(apart, apart)), axes, True))
+    epsilon = build.const(np.asarray(_epsilon(node), np.float32), name=f"{build.name}.epsilon")
+    return mean, build.add(Reciprocal(build.add(Sqrt(build.add(Add(variance, epsilon))))))
 
 
 @handles("aten.layer_norm", "aten.rms_norm")
 def layer_norm(node: Node) -> Results:
     """Over the last axes."""
     node.ignore("cudnn_enable")
+    return _normalized(node)
+
+
+def _normalized(node: Node) -> Value:
     x = node.x("input")
     axis = x.type.rank - len(node.integers("normalized_shape"))
     scale, epsilon = node.optional("weight"), _epsilon(node)

@@ -173,6 +173,10 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "median": lambda x: [*x.median(1), x.median(), *x.kthvalue(2, 1)],
     "moments": lambda x: [*torch.var_mean(x, 1), *torch.std_mean(x, (0, 2), keepdim=True)],
     "norms": lambda x: x.norm(dim=-1) + x.norm(p=1, dim=-1) + x.norm(p=torch.inf, dim=-1),
+    "gradients": lambda x: [
+        torch.ops.aten.silu_backward(x, x * 2),
+        *torch.native_layer_norm(x, (4, 6), None, None, 1e-3),
+    ],
     "counted": lambda x: [torch.count_nonzero(x > 0, 1), *torch.aminmax(x, dim=1)],
     "buckets": lambda x: [
         torch.bucketize(x, torch.tensor([-1.0, 0.0, 1.0])),

@@ -305,3 +305,26 @@ def test_what_is_written_in_place_keeps_no_scale_of_its_neighbours() -> None:
     )
     error = np.abs(wanted - found).max((0, 1))
     assert (error < np.abs(wanted).max((0, 1)) / 50).all()
+
+
+class Forces(Module):
+    """The slope of an energy, by autograd; a weight for each atom, by vmap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.weights = nn.Parameter(torch.rand(5, 3, 3))
+
+    def forward(self, places: Any) -> Any:
+        with torch.enable_grad():
+            places = places.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(self.energy(places).sum(), places)
+        return torch.vmap(torch.matmul)(-slope, self.weights).detach()
+
+
+def test_gradients_that_a_module_takes_and_what_it_maps() -> None:
+    torch.manual_seed(0)
+    module = Forces()
+    agree(module, reals(5, 3))
+    assert module.weights.requires_grad
+    assert "forward" not in vars(module)
