@@ -69,6 +69,11 @@ TIMM = (
     "inception_next_atto", "resmlp_12_224", "mixer_s32_224", "visformer_tiny", "nfnet_l0",
     "eca_nfnet_l0", "botnet26t_256", "maxvit_rmlp_pico_rw_256", "coat_tiny", "crossvit_tiny_240",
     "ecaresnet26t", "gernet_s", "selecsls42b", "vgg11_bn", "dpn68", "xception41",
+    "fasternet_t0", "shvit_s1", "efficientvit_m0", "repghostnet_050", "lcnetv2_small",
+    "cpubone_nano", "iformer_t", "swiftformer_xs", "mambaout_femto", "hgnetv2_b0",
+    "efficientvim_m1", "lowformer_b0", "pvt_v2_b0", "convit_tiny", "gmlp_ti16_224",
+    "eva02_tiny_patch14_224", "gcvit_xxtiny", "hiera_tiny_224", "mvitv2_tiny", "twins_svt_small",
+    "caformer_s18", "sequencer2d_s",
 )  # fmt: skip
 
 
