@@ -177,6 +177,12 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
         torch.ops.aten.silu_backward(x, x * 2),
         *torch.native_layer_norm(x, (4, 6), None, None, 1e-3),
     ],
+    "computed parameters": lambda x: [
+        F.layer_norm(x, (4, 6), x[0], x[1]), F.prelu(x, x[0, :, 0]),
+        F.conv1d(x, torch.ones(5, 4, 3), x[0, 0, :5]),
+        F.batch_norm(x, torch.ones(4), x[1, :, 0] ** 2 + 1, x[0, :, 0], x[0, :, 1]),
+        F.group_norm(x, 2, x[0, :, 0]),
+    ],
     "counted": lambda x: [torch.count_nonzero(x > 0, 1), *torch.aminmax(x, dim=1)],
     "buckets": lambda x: [
         torch.bucketize(x, torch.tensor([-1.0, 0.0, 1.0])),
