@@ -54,7 +54,7 @@ def join_aliases(program: Any) -> None:
     for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True):
         places = (program.state_dict, program.constants)
         tensor: Any = next((p[spec.target] for p in places if spec.target in p), None)
-        if not hasattr(tensor, "untyped_storage"):
+        if not hasattr(tensor, "untyped_storage") or str(tensor.layout) != "torch.strided":
             continue
         place = tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
         if spec.kind.name == "BUFFER":

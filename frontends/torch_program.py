@@ -224,6 +224,7 @@ def array_of(tensor: Any) -> Any:
     if plain.is_quantized:
         raise ModelError("tensors of torch's quantized types are not supported: use PT2E, whose"
                          " graphs say it in operators")  # fmt: skip
+    plain = plain.to_dense() if plain.layout is not torch().strided else plain
     return (plain.float() if plain.is_floating_point() else plain).numpy().copy()
 
 

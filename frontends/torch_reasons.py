@@ -50,6 +50,10 @@ CURES = {
         "torch's quantized types can't be exported: give the module as it was before convert(), or"
         " use PT2E"
     ),
+    ("Sparse CSR", "SparseCsr", "Sparse", "sparse"): (
+        "of sparse tensors only constant ones in coordinates are taken, multiplied by dense ones:"
+        " give others by .to_dense()"
+    ),
     (".numpy()",): "compute with torch's functions: what NumPy does, torch.export does not see",
 }
 """Words in what torch says of an error, or types of what it passed by, and the cure."""

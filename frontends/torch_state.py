@@ -118,7 +118,8 @@ class _Buffers:
         with self._torch.no_grad():
             for place, name, tensor, numbers in self._held:
                 place[name] = tensor
-                if not self._torch.equal(tensor, numbers):
+                dense = tensor.layout is self._torch.strided
+                if dense and not self._torch.equal(tensor, numbers):
                     tensor.copy_(numbers)
 
 

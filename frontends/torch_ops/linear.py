@@ -52,12 +52,17 @@ def bilinear(node: Node) -> Results:
     return y if bias is None else build.add(Add(y, bias))
 
 
-@handles("aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot")
+FACTORS = {
+    "aten.matmul": ("self", "other"), "aten.mm": ("self", "mat2"), "aten.bmm": ("self", "mat2"),
+    "aten.mv": ("self", "vec"), "aten.dot": ("self", "tensor"),
+    "aten._sparse_mm": ("sparse", "dense"),
+}  # fmt: skip
+
+
+@handles(*FACTORS)
 def matmul(node: Node) -> Results:
     """NumPy's matmul; a linear layer where the second factor is one known matrix."""
-    a = node.x("self")
-    other = {"aten.mm": "mat2", "aten.bmm": "mat2", "aten.mv": "vec", "aten.dot": "tensor"}
-    b = node.x(other.get(node.op, "other"))
+    a, b = (node.x(name) for name in FACTORS[node.op])
     single = 2 <= b.type.rank <= a.type.rank and set(b.shape[:-2]) <= {1}
     if is_weight(b) and single:
         matrix = node.builder.reshape(b, b.shape[-2:])
