@@ -4,7 +4,8 @@ Sums that a norm reads carry a residual stream: each block adds to it, outliers 
 and every rounding of it stays. What a softmax reads is exponentiated, so that a step of its scale
 is a relative error. Sums of which only the least is sought, distances, lie close together beside
 what they have in common. Sums over trees are exact but for their last rounding. Probabilities of
-many places are small, and together they count. Kernels that write or read such values as i16 cost
+many places are small, and together they count. Of many turns a sine reads where the last one ends,
+of which a step of 8 bits is a large part. Kernels that write or read such values as i16 cost
 little; what multiplies with weights keeps 8 bits, and reads an 8-bit copy. What passes from a layer
 to the elementwise op behind it stays in registers, where 16 bits cost nothing.
 """
@@ -26,6 +27,7 @@ from irc.ops.trees import TreeEnsemble
 from irc.ops.unary import Reciprocal
 from irc.passes.calibration.calibrate import SMALLEST, Statistics
 from irc.passes.float.pointwise import is_clamp
+from irc.passes.quantize.logarithms import poor
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.scales import LEVELS, Histogram, fitted, rounded, signal_to_noise
 from irc.passes.quantize.sites import Sites, given, is_float
@@ -41,6 +43,7 @@ FEW_LEVELS = 16
 """Fewer steps of a joint scale than these are too few for a part of an output: of the boxes that
 a detector gives in pixels a step is larger than the probabilities beside them."""
 SUMS = frozenset({"add", "sub"})
+TURNS = frozenset({"sin", "cos"})
 TOTALS = frozenset({"reduce_sum", "reduce_mean"})
 TAILS = SUMS | {"mul", "minimum", "maximum", "prelu"}
 """Elementwise ops that read 16 bits in the kernel of what they read."""
@@ -72,6 +75,8 @@ def wide_values(
             walk.widen(v)
         elif sites.root[v] is v:
             walk.computed(v)
+        else:
+            walk.function(v)
     walk.shares()
     for v in sites.graph.outputs:
         walk.joined(v)
@@ -156,6 +161,12 @@ class _Walk:
             case Mul(a=a, b=Reciprocal() as b) | Mul(a=Reciprocal() as b, b=a):
                 parts = self.known(a) + self.known(b)
                 self.widen_all(*(p for p in parts if self.loses(self.noise(p))))
+
+    def function(self, v: Value) -> None:
+        """Angles of many turns, where 8 bits leave little of the sines."""
+        root = self.sites.root[v]
+        if v.op in TURNS and poor(self.sites, root, self.statistics, self.options):
+            self.widen(root)
 
     def known(self, v: Value) -> list[Value]:
         """What a value is made of, as far as it is quantized."""

@@ -16,7 +16,7 @@ from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.shape import Reshape, Slice
-from irc.ops.unary import Log, Sqrt
+from irc.ops.unary import Log, Sin, Sqrt
 from irc.passes.calibration.calibrate import calibrate
 from irc.types import Array, DType, TensorType
 from irc.value import Value
@@ -141,3 +141,19 @@ def test_signals_have_as_many_steps_as_there_are() -> None:
         profile = calibrate(graph, heard)
         largest = max(-profile.values["stft"].low, profile.values["stft"].high)
         np.testing.assert_allclose(types["stft.q"].scale * DType.I16.max, room * largest, rtol=1e-3)
+
+
+@pytest.mark.parametrize("turns", [1, 8])
+def test_sines_of_many_turns_read_16_bits(turns: int) -> None:
+    """8 bits over 8 turns are 32 steps a turn."""
+    x = Input(DType.F32, (64, 2), name="x")
+    rng = np.random.default_rng(0)
+    w, out = rng.uniform(-1, 1, (24, 2)), rng.normal(0, 0.2, (3, 24))
+    angles = Linear(x, Const(np.float32(turns * np.pi * w)), None)
+    y = Linear(Sin(angles), Const(np.float32(out)), None)
+    graph = Graph("g", (x,), (y,), ("y",))
+    made, *others = ({"x": rng.uniform(-1, 1, (64, 2)).astype(np.float32)} for _ in range(4))
+    quantized = irc.quantize(graph, calibration=[made, *others])
+    stored = {v.type.dtype for v in quantized.order if v.op == "quantize"}
+    assert (DType.I16 in stored) == (turns > 1)
+    assert sqnr(evaluate(graph, made)["y"], evaluate(quantized, made)["y"]) > 27
