@@ -80,6 +80,7 @@ WHOLE: list[Case] = [
     (of(DType.I8, -128), of(DType.I8, 127), 1_234_567_891, 36, (3, 250)),
     (of(DType.I8, 127), of(DType.U8, 0), -1_500_000_000, 38, (0, 255)),
     (of(DType.U8, 128), of(DType.U8, 7), 0, 40, (0, 255)),
+    (of(DType.U8, 126), of(DType.U8, 0), 1_077_947_136, 38, (0, 255)),  # 255 is nearly 1
 ]
 
 

@@ -148,20 +148,21 @@ def gate_factors(node: QMul, x: TensorType, gates: TensorType) -> tuple[Array, i
     for shift in range(30, 0, -1):
         factor = largest * 2.0**shift + 1
         if factor < LARGEST and factor * reach + 2.0 ** (shift - 1) < 2**31:
-            factors = _between(u, results, shift)
+            factors = _between(u, results, shift, int(factor))
             return None if factors is None else (factors.astype(np.int32), shift)
     return None
 
 
-def _between(u: Array, results: Array, shift: int) -> Array | None:
+def _between(u: Array, results: Array, shift: int, largest: int) -> Array | None:
     """Integers f, of each column of `results` one, with `(u*f + 2^(shift-1)) >> shift` as results,
-    u being the rows'; None where a column has none."""
+    u being the rows', and none beyond `largest`; None where a column has none."""
     low = (results << shift) - (1 << (shift - 1))
     high = low + (1 << shift) - 1
     above, below = u > 0, u < 0
     least = np.concatenate([-(-low[above] // u[above, None]), -(-high[below] // u[below, None])])
     most = np.concatenate([high[above] // u[above, None], low[below] // u[below, None]])
-    first, last = least.max(axis=0), most.min(axis=0)
+    first = np.maximum(least.max(axis=0), -largest)
+    last = np.minimum(most.min(axis=0), largest)
     return None if np.any(first > last) else (first + last) >> 1
 
 
