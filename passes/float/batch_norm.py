@@ -19,7 +19,7 @@ from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
 from irc.ops.selection import Gather
-from irc.ops.shape import Concat
+from irc.ops.shape import Concat, Reshape
 from irc.ops.unary import Neg
 from irc.passes.float import norms
 from irc.passes.float.constants import channels, real
@@ -104,17 +104,37 @@ def after_weights(v: Value, uses: Uses) -> Value | None:
         %b = const [0.5, 4.0] : f32[2]
         %y = conv2d(%x, %w, %b)
             {strides = [1, 1], pads = [0, 0, 0, 0], dilations = [1, 1], groups = 1} : f32[1,2,2,2]
+
+        (%x: f32[2,1])
+        %w = const [1.0, 2.0] : f32[2,1]
+        %s = const [0.5, 4.0] : f32[2]
+        %l = linear(%x, %w, -) : f32[2,2]
+        %r = reshape(%l) : f32[1,2,2]
+        %y = mul(%r, %s) : f32[1,2,2]
+        ->
+        %w = const [0.5, 8.0] : f32[2,1]
+        %0 = linear(%x, %w, -) : f32[2,2]
+        %y = reshape(%0) : f32[1,2,2]
     """
     found = affine(v)
     if found is None or found.x.shape != v.shape:
         return None
     match found.x:
+        case Reshape(x=op) as seen if uses.single(seen) and op.shape[-1:] == seen.shape[-1:]:
+            made = _into_weights(op, found, "", uses)
+            return None if made is None else seen.replace(x=made, name=v.name)
+    return _into_weights(found.x, found, v.name, uses)
+
+
+def _into_weights(v: Value, a: Affine, name: str, uses: Uses) -> Value | None:
+    """A layer whose channels are scaled and moved, under another name; None for other values."""
+    match v:
         case Conv2d() | ConvTranspose2d() | Linear() as op if uses.single(op) and _constant(op):
             w = op.w.evaluate().astype(np.float64)
-            w = w * found.scale.reshape(-1, *[1] * (w.ndim - 1))
-            return _reweighted(op, w, _bias(op) * found.scale + found.offset, v.name)
+            w = w * a.scale.reshape(-1, *[1] * (w.ndim - 1))
+            return _reweighted(op, w, _bias(op) * a.scale + a.offset, name)
         case Conv2d() | ConvTranspose2d() | Linear() as op if uses.single(op) and _quantized(op):
-            return _rescaled(op, found, v.name)
+            return _rescaled(op, a, name)
     return None
 
 
