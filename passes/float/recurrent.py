@@ -1,27 +1,37 @@
-"""LSTM cells that exporters wrote out, recognised: their states then keep 16 bits."""
+"""LSTM cells that exporters wrote out, and where sequences end, recognised: their states then keep
+16 bits."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from irc.ops.activation import Sigmoid, Tanh
+from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
-from irc.ops.recurrent import LstmCell, LstmHidden, Recurrent
+from irc.ops.logic import Not
+from irc.ops.recurrent import GruState, LstmCell, LstmHidden, Recurrent, TanhState
+from irc.ops.selection import Where
 from irc.ops.shape import Slice
+from irc.passes.float.constants import uniform
+from irc.types import DType
 from irc.value import Value
 
 GATES = 4
+STATES = (LstmCell, LstmHidden, GruState, TanhState)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A quarter of a vector of gates."""
+class Part:
+    """One of `count` equal parts of a vector of gates."""
 
     gates: Value
     index: int
+    count: int
 
 
 def lstm_cell(v: Value) -> Value | None:
@@ -59,21 +69,27 @@ def _cell(kept: Mul, new: Mul) -> Value | None:
     return None
 
 
-def _argument(v: Value, function: type[Sigmoid] | type[Tanh]) -> _Part | None:
+def _argument(v: Value, function: type[Sigmoid] | type[Tanh]) -> Part | None:
     """The quarter that a function is computed of."""
     return _quarter(v.operands[0]) if isinstance(v, function) else None
 
 
-def _quarter(v: Value) -> _Part | None:
+def _quarter(v: Value) -> Part | None:
+    found = part_of(v)
+    return found if found is not None and found.count == GATES else None
+
+
+def part_of(v: Value) -> Part | None:
+    """A slice of the last axis as the part that it is of equal ones, None for any other value."""
     if not isinstance(v, Slice) or not v.shape or set(v.steps) != {1}:
         return None
     width, whole = v.shape[-1], v.x.shape
-    if v.shape[:-1] != whole[:-1] or whole[-1] != GATES * width or v.starts[-1] % width:
+    if v.shape[:-1] != whole[:-1] or whole[-1] % width or v.starts[-1] % width:
         return None
-    return _Part(v.x, v.starts[-1] // width)
+    return Part(v.x, v.starts[-1] // width, whole[-1] // width)
 
 
-def _order(i: _Part, f: _Part, g: _Part) -> str:
+def _order(i: Part, f: Part, g: Part) -> str:
     """The order of the gates, "" where they are not three quarters of one vector."""
     if len({i.gates, f.gates, g.gates}) > 1 or len({i.index, f.index, g.index}) < 3:
         return ""
@@ -119,6 +135,24 @@ def state_product(v: Value) -> Value | None:
         %r = const [0.5, 1.5, -1.0, 2.0] : f32[4,1]
         %g = recurrent(%h, %r, -, %x) : f32[1,4]
         %y = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,1]
+
+        (%x: f32[1,4], %v: f32[1,4], %h: f32[1,1], %c: f32[1,1], %m: b1[1,1])
+        %r = const [0.5, 1.5, -1.0, 2.0] : f32[4,1]
+        %d = lstm_cell(%v, %c) {order = "ifgo"} : f32[1,1]
+        %k = lstm_hidden(%v, %d) {order = "ifgo"} : f32[1,1]
+        %i = where(%m, %k, %h) : f32[1,1]
+        %e = where(%m, %d, %c) : f32[1,1]
+        %p = linear(%i, %r, -) : f32[1,4]
+        %g = add(%x, %p) : f32[1,4]
+        %y = lstm_cell(%g, %e) {order = "ifgo"} : f32[1,1]
+        ->
+        %d = lstm_cell(%v, %c) {order = "ifgo"} : f32[1,1]
+        %k = lstm_hidden(%v, %d) {order = "ifgo"} : f32[1,1]
+        %i = where(%m, %k, %h) : f32[1,1]
+        %r = const [0.5, 1.5, -1.0, 2.0] : f32[4,1]
+        %g = recurrent(%i, %r, -, %x) : f32[1,4]
+        %e = where(%m, %d, %c) : f32[1,1]
+        %y = lstm_cell(%g, %e) {order = "ifgo"} : f32[1,1]
     """
     match v:
         case LstmCell(gates=Add() as gates, c=c):
@@ -156,6 +190,8 @@ def _is_state(h: Value, c: Value) -> bool:
     """Whether h is the hidden state that goes with the cell state c: the same cell's, or, where c
     is an input, an input too."""
     before, cell = _origin(h), _origin(c)
+    if isinstance(before, Where) and isinstance(cell, Where):
+        return before.condition is cell.condition and _is_state(before.a, cell.a)
     if isinstance(cell, LstmCell):
         return isinstance(before, LstmHidden) and _origin(before.c) is cell
     return isinstance(cell, Input) and isinstance(before, Input) and h.shape[-1] == c.shape[-1]
@@ -171,4 +207,64 @@ def _origin(v: Value) -> Value:
     return v
 
 
-RULES = (lstm_cell, lstm_hidden, state_product)
+def choice(v: Value) -> Value | None:
+    """Sums of products with a mask and with its opposite choose, as where sequences end.
+
+        (%m: b1[1,1], %x: f32[1,2], %y: f32[1,2])
+        %n = not(%m) : b1[1,1]
+        %one = cast(%m) : f32[1,1]
+        %other = cast(%n) : f32[1,1]
+        %a = mul(%one, %x) : f32[1,2]
+        %b = mul(%other, %y) : f32[1,2]
+        %z = add(%a, %b) : f32[1,2]
+        ->
+        %z = where(%m, %x, %y) : f32[1,2]
+    """
+    if not isinstance(v, Add):
+        return None
+    for one, other in ((v.a, v.b), (v.b, v.a)):
+        kept, left = _masked(one), _masked(other)
+        if kept and left and isinstance(left.mask, Not) and left.mask.x is kept.mask:
+            made = Where(kept.mask, kept.x, left.x)
+            return made if made.shape == v.shape else None
+    return None
+
+
+def masked_state(v: Value) -> Value | None:
+    """A cell's state times a mask is chosen, or zero.
+
+        (%m: b1[1,1], %g: f32[1,8], %c: f32[1,2])
+        %one = cast(%m) : f32[1,1]
+        %n = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,2]
+        %y = mul(%one, %n) : f32[1,2]
+        ->
+        %n = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,2]
+        %4 = const [0.0] : f32[]
+        %y = where(%m, %n, %4) : f32[1,2]
+    """
+    found = _masked(v) if isinstance(v, Mul) else None
+    if found is None or not isinstance(found.x, STATES):
+        return None
+    return Where(found.mask, found.x, Const(np.zeros((), found.x.type.dtype.numpy)))
+
+
+@dataclass(frozen=True)
+class _Masked:
+    """A value times a mask of booleans."""
+
+    mask: Value
+    x: Value
+
+
+def _masked(v: Value) -> _Masked | None:
+    match v:
+        case Where(condition=mask, a=x, b=zero) if uniform(zero) == 0:
+            return _Masked(mask, x) if x.shape == v.shape else None
+        case Mul():
+            for one, x in ((v.a, v.b), (v.b, v.a)):
+                if isinstance(one, Cast) and one.x.type.dtype is DType.BOOL and x.shape == v.shape:
+                    return _Masked(one.x, x)
+    return None
+
+
+RULES = (lstm_cell, lstm_hidden, state_product, choice, masked_state)
