@@ -9,7 +9,7 @@ from irc.ops.elementwise import Add
 from irc.ops.linear import Linear, MatMul
 from irc.ops.quantization import Dequantize
 from irc.ops.selection import Gather
-from irc.ops.shape import Reshape
+from irc.ops.shape import Reshape, Transpose
 from irc.passes.float.constants import channels, real, transposed, weights
 from irc.rewrite import Uses
 from irc.value import Value
@@ -60,6 +60,45 @@ def matrix_of_vector(v: Value) -> Value | None:
             row = Reshape(x, (1, w.shape[1]), name=f"{x.name}.row")
             return Reshape(Linear(row, w, None, name=f"{v.name}.row"), v.shape, name=v.name)
     return None
+
+
+def matrix_of_turned(v: Value) -> Value | None:
+    """A constant matrix by what was turned, as spectra are written; several by one.
+
+        (%x: f32[1,2,3])
+        %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[2,3]
+        %t = transpose(%x) {perm = [0, 2, 1]} : f32[1,3,2]
+        %y = matmul(%w, %t) : f32[1,2,2]
+        ->
+        %w = const [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] : f32[2,3]
+        %y.rows = linear(%x, %w, -) : f32[1,2,2]
+        %y = transpose(%y.rows) {perm = [0, 2, 1]} : f32[1,2,2]
+
+        (%x: f32[2,1])
+        %w = const [1.0, 2.0, 3.0, 4.0] : f32[2,2,1]
+        %t = transpose(%x) {perm = [1, 0]} : f32[1,2]
+        %y = matmul(%w, %t) : f32[2,2,2]
+        ->
+        %w = const [1.0, 2.0, 3.0, 4.0] : f32[4,1]
+        %y.rows = linear(%x, %w, -) : f32[2,4]
+        %y.columns = transpose(%y.rows) {perm = [1, 0]} : f32[4,2]
+        %y = reshape(%y.columns) : f32[2,2,2]
+    """
+    match v:
+        case MatMul(a=w, b=Transpose(x=x, perm=perm)) if weights(w) and not weights(x):
+            pass
+        case _:
+            return None
+    rank = len(perm)
+    if perm != (*range(rank - 2), rank - 1, rank - 2):
+        return None
+    if w.type.rank == 2:
+        return Transpose(Linear(x, w, None, name=f"{v.name}.rows"), perm, name=v.name)
+    if rank != 2 or not isinstance(w, Const) or w.quant is not None:
+        return None
+    flat = Const(w.array.reshape(-1, w.shape[-1]), name=w.name)
+    rows = Linear(x, flat, None, name=f"{v.name}.rows")
+    return Reshape(Transpose(rows, perm, name=f"{v.name}.columns"), v.shape, name=v.name)
 
 
 def chosen_columns(v: Value) -> Value | None:
@@ -156,5 +195,5 @@ def linear_of_linear(v: Value, uses: Uses) -> Value | None:
     return Linear(x, real(u @ w, v.type.dtype, outer.name), made, name=v.name)
 
 
-RULES = (matmul_is_linear, matrix_of_vector, chosen_columns)
+RULES = (matmul_is_linear, matrix_of_vector, matrix_of_turned, chosen_columns)
 USE_RULES = (add_is_bias, linear_of_linear)
