@@ -1,9 +1,10 @@
-"""LSTM cells that exporters wrote out, and where sequences end, recognised: their states then keep
-16 bits."""
+"""LSTM and plain recurrent cells that exporters wrote out, and where sequences end, recognised:
+their states then keep 16 bits."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,6 +173,11 @@ def _with_state(gates: Add, c: Value) -> Value | None:
         return None
     # One input often holds both states; another of their width may be anything.
     state = min(found, key=lambda t: _origin(t.x) is not _origin(c))
+    return _added(gates, terms, state)
+
+
+def _added(gates: Add, terms: Sequence[Value], state: Linear) -> Value | None:
+    """What a state adds to the other terms of a sum."""
     rest = [t for t in terms if t is not state]
     vectors = [t for t in rest if t.shape == gates.shape]
     if not vectors or state.shape != gates.shape:
@@ -205,6 +211,53 @@ def _origin(v: Value) -> Value:
             break
         (v,) = sources
     return v
+
+
+def tanh_state(v: Value) -> Value | None:
+    """The state of a plain recurrent layer: what it is multiplied by was multiplied before.
+
+        (%x: f32[1,2], %z: f32[1,2], %s: f32[1,2])
+        %r = const [0.5, 1.5, -1.0, 2.0] : f32[2,2]
+        %p = linear(%s, %r, -) : f32[1,2]
+        %a = add(%z, %p) : f32[1,2]
+        %h = tanh(%a) : f32[1,2]
+        %q = linear(%h, %r, -) : f32[1,2]
+        %b = add(%q, %x) : f32[1,2]
+        %y = tanh(%b) : f32[1,2]
+        ->
+        %r = const [0.5, 1.5, -1.0, 2.0] : f32[2,2]
+        %p = linear(%s, %r, -) : f32[1,2]
+        %a = add(%z, %p) : f32[1,2]
+        %h = tanh(%a) : f32[1,2]
+        %b = recurrent(%h, %r, -, %x) : f32[1,2]
+        %y = tanh_state(%b) : f32[1,2]
+    """
+    if not isinstance(v, Tanh) or not isinstance(v.x, Add):
+        return None
+    terms = _terms(v.x)
+    for state in terms:
+        if isinstance(state, Linear) and _again(state):
+            made = _added(v.x, terms, state)
+            return None if made is None else TanhState(made)
+    return None
+
+
+def _again(state: Linear) -> bool:
+    """Whether a step before this one multiplied its state by the same weights."""
+    match _origin(state.x):
+        case TanhState(x=Recurrent(w=w)):
+            before: list[Value] = [w]
+        case Tanh(x=Add() as total):
+            before = [t.w for t in _terms(total) if isinstance(t, Linear)]
+        case _:
+            return False
+    return any(_equal(w, state.w) for w in before)
+
+
+def _equal(w: Value, u: Value) -> bool:
+    if not isinstance(w, Const) or not isinstance(u, Const):
+        return False
+    return w is u or (w.type == u.type and np.array_equal(w.array, u.array))
 
 
 def choice(v: Value) -> Value | None:
@@ -267,4 +320,4 @@ def _masked(v: Value) -> _Masked | None:
     return None
 
 
-RULES = (lstm_cell, lstm_hidden, state_product, choice, masked_state)
+RULES = (lstm_cell, lstm_hidden, state_product, tanh_state, choice, masked_state)
