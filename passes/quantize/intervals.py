@@ -17,6 +17,7 @@ from irc.ops.quantization import channel_scales, constant, real_constant
 from irc.ops.shape import Pad
 from irc.passes.float.pointwise import apply, is_clamp
 from irc.passes.quantize.assignment import NATURAL
+from irc.passes.quantize.masks import STANDS_FOR_INFINITY
 from irc.passes.quantize.scales import stored_as
 from irc.passes.quantize.sites import weighted
 from irc.types import Array, DType, Quant, TensorType
@@ -84,9 +85,11 @@ def brings_integers(v: Value, t: TensorType) -> bool:
 
 
 def _brought(v: Value) -> list[Array]:
-    """The reals that a moving op brings in, but zeros around it, which all scales have."""
+    """The reals that a moving op brings in, but zeros around it, which all scales have, and what
+    stands for an infinity, which saturates."""
     if isinstance(v, Pad):
-        return [np.asarray(v.value)] if v.mode == "constant" and v.value else []
+        real = v.mode == "constant" and 0 < abs(v.value) < STANDS_FOR_INFINITY
+        return [np.asarray(v.value)] if real else []
     return [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
 
 
