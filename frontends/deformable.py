@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends import normal_forms as forms
+from irc.frontends.builder import Builder
+from irc.frontends.patches import grid_sampled, patch_counts
 from irc.ops.elementwise import Add, Mul
 from irc.ops.shape import Concat
 from irc.types import Array, Shape
 from irc.value import Value
-
-from . import normal_forms as forms
-from .builder import Builder
-from .patches import grid_sampled, patch_counts
 
 
 @dataclass(frozen=True)

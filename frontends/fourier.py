@@ -7,12 +7,11 @@ from math import prod
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends.builder import Builder, check_size
 from irc.ops.linear import Linear
 from irc.ops.selection import Gather
 from irc.types import Array
 from irc.value import Value
-
-from .builder import Builder, check_size
 
 MAX_WEIGHTS = 1 << 24
 """No transform becomes a larger matrix."""

@@ -9,6 +9,7 @@ from math import prod
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends.builder import Builder
 from irc.ops.activation import Clip
 from irc.ops.cast import Cast
 from irc.ops.core import Const
@@ -21,8 +22,6 @@ from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Expand
 from irc.types import Array, DType, Shape
 from irc.value import Value
-
-from .builder import Builder
 
 MAX_PAIRS = 1 << 22
 """How many pairs of an element and a place are compared where reductions go to computed places."""

@@ -8,15 +8,14 @@ from math import prod
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends.builder import Builder, check_size
+from irc.frontends.volumes import ends, window_places
 from irc.ops.elementwise import Add
 from irc.ops.ranking import ArgMax
 from irc.ops.scatter import Scatter
 from irc.ops.selection import Gather
 from irc.types import Array, Shape
 from irc.value import Value
-
-from .builder import Builder, check_size
-from .volumes import ends, window_places
 
 
 def window_taps(

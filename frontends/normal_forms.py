@@ -13,6 +13,8 @@ from math import ceil, prod
 import numpy as np
 
 from irc.errors import TypeCheckError
+from irc.frontends import volumes
+from irc.frontends.builder import Builder
 from irc.ops.activation import Clip
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.elementwise import Add, Mul, Sub
@@ -27,9 +29,6 @@ from irc.ops.unary import Ceil, Exp, Floor, Log
 from irc.ops.windows import Pair
 from irc.types import Shape
 from irc.value import Value
-
-from . import volumes
-from .builder import Builder
 
 # ---------------------------------------------------------------- channels first and last
 

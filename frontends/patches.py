@@ -8,6 +8,9 @@ from math import prod
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends import normal_forms as forms
+from irc.frontends.builder import Builder, check_size, is_weight
+from irc.frontends.taps import merged, resampled
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul
 from irc.ops.grid import GridSample, grid_taps
@@ -16,10 +19,6 @@ from irc.ops.selection import Gather
 from irc.ops.shape import Concat, Pad
 from irc.types import Array, Shape
 from irc.value import Value
-
-from . import normal_forms as forms
-from .builder import Builder, check_size, is_weight
-from .taps import merged, resampled
 
 
 def last(b: Builder, x: Value) -> Value:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends.builder import Builder
 from irc.ops.activation import Clip, Relu, Sigmoid, Tanh
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul, Sub
@@ -23,8 +24,6 @@ from irc.ops.selection import Where
 from irc.ops.shape import Concat, Slice
 from irc.types import Array
 from irc.value import Value
-
-from .builder import Builder
 
 MAX_STEPS = 4096
 """Sequences are unrolled; longer ones would make graphs that nothing can handle in good time."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends import normal_forms as forms
+from irc.frontends.builder import Builder, check_size
 from irc.ops.activation import Clip
 from irc.ops.elementwise import Add, Mul, Sub
 from irc.ops.grid import GridSample
@@ -18,9 +20,6 @@ from irc.ops.pool import AvgPool2d
 from irc.ops.shape import Concat
 from irc.types import Array
 from irc.value import Value
-
-from . import normal_forms as forms
-from .builder import Builder, check_size
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from math import ceil
 
 import numpy as np
 
+from irc.frontends.builder import Builder
 from irc.ops.core import Const
 from irc.ops.resample import Resample
 from irc.types import Array
 from irc.value import Value
-
-from .builder import Builder
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from math import prod
 import numpy as np
 
 from irc.errors import ModelError
+from irc.frontends.builder import Builder
 from irc.ops.selection import Gather
 from irc.ops.shape import Pad
 from irc.types import Array, Shape
 from irc.value import Value
-
-from .builder import Builder
 
 MAX_PLACES = 1 << 24
 """No axis is read more often than this."""

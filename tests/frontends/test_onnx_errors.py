@@ -413,7 +413,7 @@ def test_outputs_that_are_not_made() -> None:
 
 
 def test_whatever_goes_wrong_in_a_handler_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    from irc.frontends.onnx_ops import HANDLERS
+    from irc.frontends.onnx.ops import HANDLERS
 
     faults: list[Callable[[object], object]] = [lambda n: [][1], lambda n: 1 // 0]
     for fault in faults:

@@ -12,7 +12,7 @@ from onnx import NodeProto
 from irc import driver
 from irc.errors import ModelError
 from irc.frontends.onnx import load
-from irc.frontends.onnx_ops.quantization import _in_steps
+from irc.frontends.onnx.ops.quantization import _in_steps
 from irc.graph import evaluate
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize, Quantize

@@ -2,8 +2,8 @@
 
 import pytest
 
-from irc.frontends.onnx_ops import table as onnx_table
-from irc.frontends.torch_ops import table as torch_table
+from irc.frontends.onnx.ops import table as onnx_table
+from irc.frontends.torch.ops import table as torch_table
 
 
 def test_an_operator_has_one_handler() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import irc
 from irc.cli import app
 from irc.errors import ModelError
-from irc.frontends.torch_regions import _cure
+from irc.frontends.torch.regions import _cure
 from irc.ops.core import Kernel
 from tests.frontends.torch_peer import (
     Module,

@@ -15,9 +15,9 @@ import pytest
 import irc
 from irc.driver import integerize
 from irc.errors import ModelError
-from irc.frontends.torch_names import node_names
-from irc.frontends.torch_program import decomposed
-from irc.frontends.torch_regions import needed
+from irc.frontends.torch.names import node_names
+from irc.frontends.torch.program import decomposed
+from irc.frontends.torch.regions import needed
 from irc.graph import Graph
 from irc.ops.core import Const, Input
 from irc.properties import is_qdq

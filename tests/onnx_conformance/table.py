@@ -12,8 +12,8 @@ import onnx
 import irc
 from irc.driver import integerize
 from irc.errors import IRCError
-from irc.frontends.onnx_ops import HANDLERS
-from irc.frontends.onnx_structure import OLDEST_OPSET
+from irc.frontends.onnx.ops import HANDLERS
+from irc.frontends.onnx.structure import OLDEST_OPSET
 from tests.onnx_conformance.cases import Case
 from tests.onnx_conformance.verdict import (
     CONSTANT,

@@ -1,0 +1,5 @@
+"""ONNX models become graphs."""
+
+from irc.frontends.onnx.importer import load
+
+__all__ = ["load"]

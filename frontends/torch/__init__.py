@@ -1,0 +1,5 @@
+"""PyTorch modules become graphs."""
+
+from irc.frontends.torch.importer import load, load_file
+
+__all__ = ["load", "load_file"]
