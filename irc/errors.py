@@ -23,6 +23,15 @@ class ModelError(IRCError):
     """A model file that can't be read, or that asks for something unsupported."""
 
 
+class ShapeError(ModelError):
+    """An input whose shape neither the model states nor its user: `dims` is what is known of it,
+    None for each number that is not, and None where there is nothing."""
+
+    def __init__(self, message: str, name: str, dims: tuple[int | None, ...] | None) -> None:
+        super().__init__(message)
+        self.name, self.dims = name, dims
+
+
 class DataError(IRCError):
     """Calibration or input data with a wrong name, shape, dtype or content."""
 

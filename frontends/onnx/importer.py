@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 
-from irc.errors import IRCError, ModelError
+from irc.errors import IRCError, ModelError, ShapeError
 from irc.frontends.builder import Builder, check_size
 from irc.frontends.infinities import without_infinities
 from irc.frontends.onnx.bodies import inlined
@@ -290,9 +290,11 @@ def _own_shape(v: ValueInfoProto, symbols: dict[str, int]) -> Shape:
     """The shape that the model states; a batch that alone is dynamic is 1."""
     dims = _dims(v)
     if dims is None:
-        raise ModelError(
+        raise ShapeError(
             f"input {v.name!r}: the model does not state its shape; pin it:"
-            f" --shape {v.name}=1,... (shapes={{{v.name!r}: (1, ...)}})"
+            f" --shape {v.name}=1,... (shapes={{{v.name!r}: (1, ...)}})",
+            v.name,
+            None,
         )
     known = [symbols.get(d, d) if isinstance(d, str) else d for d in dims]
     open_axes = [i for i, d in enumerate(known) if isinstance(d, str)]
@@ -300,9 +302,11 @@ def _own_shape(v: ValueInfoProto, symbols: dict[str, int]) -> Shape:
         known[0] = 1
     elif open_axes:
         example = ",".join(str(d) if isinstance(d, int) else "N" for d in known)
-        raise ModelError(
+        raise ShapeError(
             f"input {v.name!r}: shape [{', '.join(map(str, dims))}] has dynamic dimensions; pin"
             f" them: --shape {v.name}={example} with a number for each N"
-            f" (shapes={{{v.name!r}: (...)}})"
+            f" (shapes={{{v.name!r}: (...)}})",
+            v.name,
+            tuple(d if isinstance(d, int) else None for d in known),
         )
     return tuple(int(d) for d in known)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from irc.errors import ModelError
+from irc.errors import ModelError, ShapeError
 from irc.frontends.builder import check_size
 from irc.frontends.torch.carried import Carried, carried
 from irc.frontends.torch.names import unique
@@ -116,9 +116,11 @@ class Interface:
         if len(known) == len(dims):
             return known
         example = ",".join("N" if d is None else str(d) for d in dims)
-        raise ModelError(
+        raise ShapeError(
             f"input {node.name!r}: shape [{example}] has dynamic dimensions; pin them by example"
-            f" inputs, or --shape {node.name}={example} with a number for each N"
+            f" inputs, or --shape {node.name}={example} with a number for each N",
+            node.name,
+            tuple(dims),
         )
 
     def outputs(

@@ -80,7 +80,7 @@ def _library(request: Request) -> dict[str, Any]:
 
 def _model(request: Request) -> dict[str, Any]:
     """What a model costs, printed; and its content."""
-    graph = load_model(request.model, request.pins)
+    graph = load_model(request.model, request.pins, request.calibration)
     driver.check_here(request.target)
     with pinned(request.threads) as cores:
         return _measured(request, graph, cores)

@@ -29,7 +29,7 @@ def compare_model(
     pixels = parse_pixels(pixels_text)
     if json_file is not None:
         check_writable(json_file.parent)
-    graph = driver.as_float(load_model(path, pins))
+    graph = driver.as_float(load_model(path, pins, calibration))
     if not is_float(graph):
         raise GraphError(f"{path} is quantized already: there is no float model to compare with")
     chosen = read_data(need_calibration(calibration), graph, pixels)

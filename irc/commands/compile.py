@@ -81,7 +81,7 @@ class Request:
 def compile_model(request: Request) -> None:
     """Compile as asked and say what was written; raises `IRCError`, and then nothing is."""
     pixels = parse_pixels(request.pixels)
-    graph = driver.as_float(load_model(request.model, request.pins))
+    graph = driver.as_float(load_model(request.model, request.pins, request.calibration))
     request.check(graph)
     quantized, findings = _quantized(request, graph, pixels)
     for message in history_of(quantized).notes:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from irc import driver
-from irc.errors import DataError, ModelError
+from irc.commands.console import note
+from irc.errors import DataError, ModelError, ShapeError
 from irc.graph import Graph
 from irc.pixels import Pixels, normalized, read_images
 from irc.types import Array, Shape
@@ -32,14 +33,37 @@ class Pins:
 NO_PINS = Pins()
 
 
-def load_model(path: Path, pins: Pins = NO_PINS) -> Graph:
-    """The model at `path`, its inputs pinned."""
+def load_model(path: Path, pins: Pins = NO_PINS, data: str | None = None) -> Graph:
+    """The model at `path`, its inputs pinned; dimensions that are open then are those of samples,
+    where `data` names an `.npz`."""
     if path.is_dir():
         raise ModelError(f"{path} is a folder, no model: a file is wanted, .onnx, .pt2 or .irc")
     if not path.is_file():
         raise ModelError(f"there is no model {path}")
+    shapes, values = parse_shapes(pins.shapes), parse_values(pins.values)
     states = parse_states(pins.states)
-    return driver.load(path, parse_shapes(pins.shapes), parse_values(pins.values), states)
+    while True:
+        try:
+            return driver.load(path, shapes, values, states)
+        except ShapeError as error:
+            shape = None if error.name in shapes else _shape_of_samples(data, error)
+            if shape is None:
+                raise
+            note(f"input {error.name} has the shape {','.join(map(str, shape))} of {data}")
+            shapes[error.name] = shape
+
+
+def _shape_of_samples(data: str | None, wanted: ShapeError) -> Shape | None:
+    """The shape of an input by samples of it, one where a batch is open; None where none fits."""
+    if data is None or not data.endswith(".npz") or not Path(data).is_file():
+        return None
+    array = driver.read_npz(Path(data)).get(wanted.name)
+    if array is None or array.ndim < 1:
+        return None
+    dims = wanted.dims or (None,) * array.ndim
+    seen = (dims[0] or 1, *array.shape[1:]) if array.ndim == len(dims) else array.shape[1:]
+    fits = len(seen) == len(dims) and all(d in (None, s) for d, s in zip(dims, seen, strict=True))
+    return seen if fits else None
 
 
 def parse_states(texts: Sequence[str]) -> dict[str, str]:

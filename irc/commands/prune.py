@@ -25,7 +25,7 @@ def prune_model(
 ) -> None:
     """Write the pruned model, then print what each layer has lost."""
     pixels = parse_pixels(pixels_text)
-    graph = load_model(path, pins)
+    graph = load_model(path, pins, calibration)
     check_writable(output.parent)
     data = None if calibration is None else read_data(calibration, graph, pixels)
     pruned = driver.prune(graph, ratio, data)

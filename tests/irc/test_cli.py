@@ -190,6 +190,16 @@ def test_a_dynamic_shape_is_pinned(data: Path, tmp_path: Path) -> None:
     assert "x: f32[1,3,8,8]" in succeeded(cli("show", path, "--shape", "x=1,3,8,8")).stdout
 
 
+def test_samples_tell_what_a_model_leaves_open(tmp_path: Path) -> None:
+    path, samples = tmp_path / "open.onnx", tmp_path / "samples.npz"
+    onnx.save(small_model(dynamic=True), path)
+    np.savez(samples, x=np.ones((4, 3, 6, 10), np.float32))
+    made = succeeded(cli("compile", path, "--calibration", samples, "-o", tmp_path / "o"))
+    assert "has the shape 1,3,6,10 of" in made.stderr
+    np.savez(samples, x=np.ones((4, 5, 6, 10), np.float32))
+    refused(cli("compile", path, "--calibration", samples, "-o", tmp_path / "p"), "--shape")
+
+
 def test_accuracy_stands_in_the_report(model: Path, data: Path, tmp_path: Path) -> None:
     graph = irc.load(model)
     x = np.load(data)["x"]
