@@ -87,7 +87,9 @@ def test_onnx_gives_the_same_integer_graph() -> None:
 
 @needs_torchvision
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "architecture", ["resnet18", pytest.param("mobilenet_v2", marks=pytest.mark.long)]
+)
 def test_onnx_gives_the_same_machine_code(architecture: str, tmp_path: Path) -> None:
     zoo: Any = pytest.importorskip("bench.torch_zoo")
     subject = zoo.from_torchvision(architecture)

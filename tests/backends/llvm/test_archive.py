@@ -26,15 +26,16 @@ SYSTEMS = {
     "x86_64-freebsd": "x86_64-unknown-freebsd:haswell:",
 }
 """Zig's names of systems, and targets for them."""
-TWINS = ("x86_64-macos", "x86_64-freebsd")
-"""Those whose archives and objects have the format of another's."""
+LONG = ("x86_64-macos", "x86_64-freebsd", "x86_64-windows-gnu")
+"""Those whose archives and objects have the format of another's, and the one whose C library takes
+a minute."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "system",
-    # Zig builds each system's C library first, which takes most of the time: one of each format.
-    [pytest.param(s, marks=pytest.mark.long if s in TWINS else ()) for s in SYSTEMS],
+    # Zig builds each system's C library first, which takes most of the time.
+    [pytest.param(s, marks=pytest.mark.long if s in LONG else ()) for s in SYSTEMS],
 )
 def test_programs_link_on_other_systems(system: str, tmp_path: Path) -> None:
     if importlib.util.find_spec("ziglang") is None:
