@@ -163,8 +163,9 @@ def convolutions(draw: Draw) -> Sample:
 @st.composite
 def depthwise(draw: Draw, largest: int = 20) -> Sample:
     """One depthwise convolution, perhaps of several channels for each."""
-    channels = pick(draw, [4, 8, 12, 16, 20, 24, 40, 72])
-    groups = channels // pick(draw, [1, 1, 1, 2, 4 if channels > 4 else 2])
+    channels = pick(draw, [4, 8, 12, 16, 20, 24, 40, 48, 72])
+    several = [channels // n for n in (2, 4, 8, 16) if channels % n == 0 and channels > n]
+    groups = pick(draw, [*[channels] * len(several), *several])
     kernel = pick(draw, [(3, 3), (3, 3), (5, 5), (7, 7), (1, 3), (2, 2), (4, 1)])
     strides = pick(draw, [(1, 1), (1, 1), (2, 2), (2, 1), (1, 2), (3, 3)])
     dilations = (pick(draw, [1, 1, 1, 2]), pick(draw, [1, 1, 1, 2]))

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 
 from irc.backends.llvm.kernels.depthwise.rowpairs import best_tiles
+from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import parse_target
 from irc.graph import Graph
 from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.types import Array, DType, Quant
-from tests.backends.harness import TARGETS, agree, each, examples, kernels_agree
+from tests.backends.harness import TARGETS, agree, each, examples, kernels_agree, schedule
 from tests.backends.products import depthwise
 from tests.ops.sampling import Sample
 
@@ -43,19 +44,30 @@ def test_strips(kernel: int, stride: int, height: int, target: str) -> None:
     kernels_agree(*rows_of(kernel, stride, height), target)
 
 
-def rows_of(kernel: int, stride: int, height: int) -> tuple[Graph, dict[str, Array]]:
+def rows_of(
+    kernel: int, stride: int, height: int, groups: int = 12
+) -> tuple[Graph, dict[str, Array]]:
     """A depthwise convolution over rows of 90 pixels, and what it reads."""
     rng = np.random.default_rng(kernel + stride)
-    x = Input(DType.U8, (1, height, 90, 12), Quant(0.5, 255), name="x")
+    x = Input(DType.U8, (1, height, 90, groups), Quant(0.5, 255), name="x")
     w = Const(rng.integers(-127, 128, (12, kernel, kernel, 1)).astype(np.int8))
     b = rng.integers(-9999, 9999, 12).astype(np.int32)
     m, s = np.full(12, 2**30 + 99, np.int32), np.full(12, 39, np.int8)
     half = kernel // 2
     y = QConv2d(x, w, Const(b), Const(m), Const(s), (stride, stride),
-                (half, half, half, half), (1, 1), 12, (0, 255), DType.U8,
+                (half, half, half, half), (1, 1), groups, (0, 255), DType.U8,
                 Quant(0.5, 99))  # fmt: skip
     feed = rng.integers(0, 256, x.shape).astype(np.uint8)
     return Graph("strips", (x,), (y,), ("y",)), {"x": feed}
+
+
+def test_a_byte_for_all_lanes_is_no_vector() -> None:
+    """LLVM puts vectors of one byte together byte by byte."""
+    graph, feeds = rows_of(3, 1, 7, groups=3)
+    code = generate_library(schedule(graph), parse_target("x86-64-v2"), "net", float_io=False)
+    assert "rowpairs" in code.manifest["kernels"][0]["kernel"]
+    assert "<1 x i8>" not in code.text
+    kernels_agree(graph, feeds, "host")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ tile of neighbouring pixels shares its columns: each is loaded and widened once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.code.loop import I32, I64, counted
+from irc.backends.llvm.code.loop import I32, I64, counted, splat
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.halo import Copy, copy_rows, read_rows
@@ -171,14 +171,25 @@ def source_of(builder: Any, channel: Any, multiplier: int) -> Any:
 
 
 def load_channels(builder: Any, address: Any, lanes: int, multiplier: int) -> Any:
-    """Bytes of channels side by side, each as often as it is read."""
-    read = max(1, lanes // multiplier)
-    loaded = builder.load(address, typ=ir.VectorType(I8, read), align=1)
+    """Bytes of channels side by side, each as often as it is read; one byte where all lanes read
+    the same."""
+    if multiplier >= lanes:
+        return builder.load(address, typ=I8, align=1)
+    loaded = builder.load(address, typ=ir.VectorType(I8, lanes // multiplier), align=1)
     if multiplier == 1:
         return loaded
     order = [lane // multiplier for lane in range(lanes)]
     mask = ir.Constant(ir.VectorType(I32, lanes), order)
     return builder.shuffle_vector(loaded, ir.Constant(loaded.type, ir.Undefined), mask)
+
+
+def same_pairs(builder: Any, rows: Sequence[Any], lanes: int) -> Any:
+    """A byte of one row, or of two in 16 bits each, in all lanes of 32. Vectors of one byte would
+    be put together byte by byte."""
+    word, *others = (builder.zext(row, I32) for row in rows)
+    for other in others:
+        word = builder.or_(word, builder.shl(other, ir.Constant(I32, 16)))
+    return splat(builder, word, lanes)
 
 
 class _Depthwise:
@@ -284,6 +295,8 @@ class _Depthwise:
 
     def _pair(self, rows: list[Any], lanes: int) -> Any:
         builder, pairs = self.builder, ir.VectorType(I16, 2 * lanes)
+        if self.multiplier >= lanes:
+            return builder.bitcast(same_pairs(builder, rows, lanes), pairs)
         if len(rows) == 1:
             return builder.bitcast(builder.zext(rows[0], ir.VectorType(I32, lanes)), pairs)
         order = [lane + lanes * side for lane in range(lanes) for side in (0, 1)]

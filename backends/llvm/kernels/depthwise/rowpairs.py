@@ -41,6 +41,7 @@ from irc.backends.llvm.kernels.depthwise.layers import (
     find_depthwise,
     finish_pixels,
     load_channels,
+    same_pairs,
     source_of,
 )
 from irc.backends.llvm.kernels.depthwise.strips import (
@@ -320,7 +321,9 @@ class _RowPairs:
 
     def _store(self, to: Any, column: Any, both: list[Any], lanes: int) -> None:
         builder, words = self.builder, ir.VectorType(I32, lanes)
-        if lanes * 4 <= YMM:
+        if self.multiplier >= lanes:
+            value = same_pairs(builder, both, lanes)
+        elif lanes * 4 <= YMM:
             order = [lane + side for lane in range(lanes) for side in (0, lanes)]
             mask = ir.Constant(ir.VectorType(I32, 2 * lanes), order)
             pairs = builder.shuffle_vector(*both, mask)
