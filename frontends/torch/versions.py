@@ -135,7 +135,8 @@ def written_in_place(torch: Any, module: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def attributes_not_examined() -> Iterator[None]:
     """Within, torch takes modules that set attributes to tensors, as its own recurrent layers do:
-    versions before 2.8 refuse them, later ones warn. `torch_state` looks whether it matters."""
+    versions before 2.8 refuse them, later ones warn. `irc.frontends.torch.state` looks whether it
+    matters."""
     trace: Any = importlib.import_module("torch.export._trace")
     before = getattr(trace, "_detect_attribute_assignment", None)
     if before is None:
