@@ -118,7 +118,7 @@ def _update(v: Value) -> _Update | None:
                 found = _moved(kept, new)
             case _:
                 continue
-        if found is not None and found.h.shape == found.n.shape == found.z.shape:
+        if found is not None and v.shape == found.h.shape == found.n.shape == found.z.shape:
             return found
     return None
 
@@ -158,7 +158,7 @@ def _argument(v: Value, h: Value) -> _Argument | None:
         if g is None or s is None or not _is_product(s.gates, h):
             continue
         assert isinstance(s.gates, Linear)
-        return _Argument(g, s, s.gates)
+        return _Argument(g, s, s.gates) if g.shape == s.shape == h.shape else None
     return None
 
 

@@ -19,10 +19,13 @@ from irc.ops.recurrent import GruState, LstmCell, LstmHidden, Recurrent, TanhSta
 from irc.ops.selection import Where
 from irc.ops.shape import Slice
 from irc.passes.float.constants import uniform
-from irc.types import DType
+from irc.types import DType, Shape
 from irc.value import Value
 
 GATES = 4
+MOST_TERMS = 16
+"""More terms than these of a sum are not told apart: values that are read in many ways make more of
+them than anybody could count."""
 STATES = (LstmCell, LstmHidden, GruState, TanhState)
 
 
@@ -33,6 +36,12 @@ class Part:
     gates: Value
     index: int
     count: int
+
+    @property
+    def shape(self) -> Shape:
+        """What each part is."""
+        *rest, whole = self.gates.shape
+        return (*rest, whole // self.count)
 
 
 def lstm_cell(v: Value) -> Value | None:
@@ -65,7 +74,7 @@ def _cell(kept: Mul, new: Mul) -> Value | None:
             if i is None or f is None or g is None or c.shape != kept.shape:
                 continue
             order = _order(i, f, g)
-            if order:
+            if order and i.shape == c.shape:
                 return LstmCell(i.gates, c, order)
     return None
 
@@ -178,18 +187,26 @@ def _with_state(gates: Add, c: Value) -> Value | None:
 
 def _added(gates: Add, terms: Sequence[Value], state: Linear) -> Value | None:
     """What a state adds to the other terms of a sum."""
-    rest = [t for t in terms if t is not state]
-    vectors = [t for t in rest if t.shape == gates.shape]
-    if not vectors or state.shape != gates.shape:
+    rest = list(terms)
+    rest.remove(state)
+    total = next((t for t in rest if t.shape == gates.shape), None)
+    if total is None or state.shape != gates.shape:
         return None
-    total = vectors[0]
-    for t in (t for t in rest if t is not vectors[0]):
+    rest.remove(total)
+    for t in rest:
         total = Add(total, t, name=gates.name)
     return Recurrent(state.x, state.w, state.b, total, name=gates.name)
 
 
 def _terms(v: Value) -> list[Value]:
-    return [*_terms(v.a), *_terms(v.b)] if isinstance(v, Add) else [v]
+    """What is added up, in order, sums among them where there are many."""
+    terms = [v]
+    while len(terms) < MOST_TERMS:
+        first = next((i for i, t in enumerate(terms) if isinstance(t, Add)), None)
+        if first is None:
+            break
+        terms[first : first + 1] = terms[first].operands
+    return terms
 
 
 def _is_state(h: Value, c: Value) -> bool:
