@@ -13,7 +13,7 @@ from irc.frontends.builder import Builder
 from irc.frontends.torch.higher import Higher, higher
 from irc.frontends.torch.names import node_names, where
 from irc.frontends.torch.ops import FILLED, KEPT, Complex, Node, results_of
-from irc.frontends.torch.program import is_tensor, operator_name, tensor_of
+from irc.frontends.torch.program import is_tensor, operator_name, tensor_of, torch
 from irc.frontends.torch.regions import Region, needed, regions, supported
 from irc.frontends.torch.values import (
     Constants,
@@ -170,7 +170,9 @@ class Calls:
 def _dense(operand: Any) -> bool:
     """Whether a tensor of the program lies in memory in the order of its axes, without gaps."""
     fake: Any = getattr(operand, "meta", {}).get("val")
-    return is_tensor(fake) and bool(fake.is_contiguous()) and fake.storage_offset() == 0
+    if not is_tensor(fake) or fake.layout is not torch().strided:
+        return False
+    return bool(fake.is_contiguous()) and fake.storage_offset() == 0
 
 
 def _item(node: Any) -> bool:

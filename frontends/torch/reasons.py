@@ -42,17 +42,18 @@ CURES = {
     ("positional argument", "required argument", "keyword argument"): (
         "example_inputs are the arguments of one call: a tuple, or a dictionary by name"
     ),
-    ("functorch tensor", "fake tensor in the exported program", "torch.autograd.grad"): (
-        "gradients that a module takes can't be exported: write the derivative out as operations,"
-        " or take it outside"
+    ("functorch tensor", "fake tensor in the exported program", "torch.autograd.grad",
+     "does not require grad"): (
+        "gradients can be exported of a module's inputs alone, after x.requires_grad_(True): write"
+        " others out as operations, or take them outside"
     ),
     ("quantized nyi",): (
         "torch's quantized types can't be exported: give the module as it was before convert(), or"
         " use PT2E"
     ),
-    ("Sparse CSR", "SparseCsr", "Sparse", "sparse"): (
-        "of sparse tensors only constant ones in coordinates are taken, multiplied by dense ones:"
-        " give others by .to_dense()"
+    ("Sparse", "sparse", "cast NotImplemented to Tensor"): (
+        "of sparse tensors only constant ones are taken, by dense matrices: give others by"
+        " .to_dense()"
     ),
     (".numpy()",): "compute with torch's functions: what NumPy does, torch.export does not see",
 }
