@@ -16,7 +16,7 @@ from irc.passes.quantize.feedback import feedback
 from irc.passes.quantize.logarithms import poor
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.precision import wide_values, widens
+from irc.passes.quantize.precision import TURNS, wide_values, widens
 from irc.passes.quantize.scales import (
     HEADROOM,
     OUTPUT_HEADROOM,
@@ -151,7 +151,8 @@ class _Types:
     def widened(self, group: list[Value]) -> None:
         """A group has 16 bits, and 8 where kernels read no more."""
         fills = _fills(self.sites, group, self.statistics)
-        room = OUTPUT_HEADROOM if _only_outputs(self.sites, group) else HEADROOM
+        exact = _only_outputs(self.sites, group) or _angles(self.sites, group)
+        room = OUTPUT_HEADROOM if exact else HEADROOM
         quant = choose_wide([self.statistics[p] for p in self.parts(group)], fills, room)
         if all(p.op == "softmax" for p in self.parts(group)):
             quant = WIDE_PROBABILITIES
@@ -260,6 +261,12 @@ def _only_outputs(sites: Sites, group: list[Value]) -> bool:
         not isinstance(v, Input) and all(map(sites.moving, sites.graph.users[v]))
         for v in group
     )
+
+
+def _angles(sites: Sites, group: list[Value]) -> bool:
+    """Whether sines are all that is computed of a group: of many turns they see the last alone."""
+    users = [u for v in group for u in sites.graph.users[v] if not sites.moving(u)]
+    return bool(users) and all(u.op in TURNS for u in users)
 
 
 def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[Value]]:

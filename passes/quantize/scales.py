@@ -32,7 +32,7 @@ FEW = 48
 HEADROOM = 2.0
 """Ranges of 16 bits reach this much further than what was measured: a bit for data unlike it."""
 OUTPUT_HEADROOM = 1.25
-"""Those of outputs, and of signals that were chosen to have 16 bits for their small parts."""
+"""Those of outputs, angles, and signals that were chosen to have 16 bits for their small parts."""
 
 Function = Callable[[Array], Array]
 """Of reals, elementwise."""
