@@ -45,10 +45,10 @@ def load(
 
 def _pinned(shapes: Mapping[str, Shape] | None) -> dict[str, Shape]:
     """Shapes by input name; raises `ModelError` for what is none."""
-    found = shapes or {}
+    found = {} if shapes is None else shapes
     if not isinstance(found, Mapping):
-        raise ModelError(f"shapes={found!r}: they are given by input name, as in"
-                         " {'x': (1, 3, 224, 224)}")  # fmt: skip
+        raise ModelError(f"shapes: a {type(found).__name__} is given; they are told by input name,"
+                         " as in {'x': (1, 3, 224, 224)}")  # fmt: skip
     for name, shape in found.items():
         if not isinstance(shape, Sequence) or not all(isinstance(d, Integral) for d in shape):
             raise ModelError(f"input {name!r}: shape {shape!r} is given; numbers are wanted, as in"

@@ -95,3 +95,9 @@ def test_flat_values_take_the_shape_of_their_input() -> None:
 def test_values_that_do_not_fit(values: dict[str, Any], words: str) -> None:
     with pytest.raises(irc.IRCError, match=words):
         irc.load(branching(), values=values)
+
+
+@pytest.mark.parametrize("shapes", [(2, 3), np.zeros((9, 9))], ids=["tuple", "array"])
+def test_shapes_without_names(shapes: Any) -> None:
+    with pytest.raises(irc.IRCError, match=r"^shapes: a \w+ is given[^\n]*$"):
+        irc.load(branching(), shapes)
