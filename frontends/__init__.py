@@ -1,4 +1,8 @@
-"""Frontends: models of other tools come in here and become float or QDQ graphs."""
+"""Frontends: models of other tools come in here and become float or QDQ graphs.
+
+`onnx/` and `torch/` know nothing of each other; what both say alike stands beside them, and imports
+neither.
+"""
 
 if __name__ != "irc.frontends":
     raise ImportError(

@@ -120,6 +120,16 @@ def test_imports_keep_their_direction() -> None:
     assert violations(ROOT) == []
 
 
+def test_frontends_know_nothing_of_each_other() -> None:
+    folder = ROOT / "frontends"
+    for path in sorted(folder.rglob("*.py")):
+        own = path.relative_to(folder).parts[0]
+        for found in imports_of(ROOT, path):
+            read = found.target.removeprefix("irc.frontends.").split(".")[0]
+            ours = found.target.startswith("irc.frontends.") and read in ("onnx", "torch")
+            assert not ours or read == own, str(found)
+
+
 @pytest.mark.parametrize("name", ["passes", "backends/llvm", "backends/llvm/kernels"])
 def test_families_import_those_above_them(name: str) -> None:
     """In the order in which their package lists them."""
