@@ -127,9 +127,12 @@ def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
     """Whether a second call with the same arguments gives something else, buffers put back in
     between. The module itself is left as it is; one that can't be called is said to remember."""
     torch = importlib.import_module("torch")
-    # Weights need no copy; what came out of a computation can't be copied as it is.
+    # Weights need no copy; what came out of a computation can't be copied as it is, nor can rows of
+    # sparse matrices.
     memo = {id(p): p for p in module.parameters()}
     memo |= {id(t): t.detach().clone() for t in _Snapshot(module).tensors if not t.is_leaf}
+    sparse = (t for t in module.buffers() if t.layout is not torch.strided)
+    memo |= {id(t): t.detach().clone() for t in sparse}
     state = torch.get_rng_state()
     results = []
     try:
