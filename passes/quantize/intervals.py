@@ -17,10 +17,9 @@ from irc.ops.quantization import channel_scales, constant, real_constant
 from irc.ops.shape import Pad
 from irc.passes.float.pointwise import apply, is_clamp
 from irc.passes.quantize.assignment import NATURAL
-from irc.passes.quantize.masks import STANDS_FOR_INFINITY
 from irc.passes.quantize.scales import stored_as
-from irc.passes.quantize.sites import weighted
-from irc.types import Array, DType, Quant, TensorType
+from irc.passes.quantize.sites import brought, weighted
+from irc.types import DType, Quant, TensorType
 from irc.value import Value
 
 Interval = tuple[float, float]
@@ -77,20 +76,13 @@ def kept_type(v: Value, known: Callable[[Value], TensorType | None]) -> TensorTy
 
 def brings_integers(v: Value, t: TensorType) -> bool:
     """Whether the constants that a moving op brings in lie in the range of a type."""
-    reals = _brought(v)
+    reals = brought(v)
+    if isinstance(v, Pad) and not any(map(np.any, reals)):  # all scales have a zero
+        return True
     if not reals or t.quant is None or t.quant.axis is not None:
         return not reals
-    brought = [np.rint(a.astype(np.float64) / t.scale) + t.zero for a in reals]
-    return all(np.all((q >= t.dtype.min) & (q <= t.dtype.max)) for q in brought)
-
-
-def _brought(v: Value) -> list[Array]:
-    """The reals that a moving op brings in, but zeros around it, which all scales have, and what
-    stands for an infinity, which saturates."""
-    if isinstance(v, Pad):
-        real = v.mode == "constant" and 0 < abs(v.value) < STANDS_FOR_INFINITY
-        return [np.asarray(v.value)] if real else []
-    return [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
+    integers = [np.rint(a.astype(np.float64) / t.scale) + t.zero for a in reals]
+    return all(np.all((q >= t.dtype.min) & (q <= t.dtype.max)) for q in integers)
 
 
 def _clamps_integers(v: Any, t: TensorType) -> bool:
@@ -233,8 +225,8 @@ def _interval(v: Value, forms: Forms, root: Mapping[Value, Value]) -> Interval:
         return _weighted_range(v, forms, root)
     parts = [_interval(o, forms, root) for o in v.operands if o.type.dtype.is_float]
     if v.moves or v.op in KEEPING:
-        brought = [(float(a.min()), float(a.max())) for a in _brought(v) if isinstance(v, Pad)]
-        return min(p[0] for p in (*parts, *brought)), max(p[1] for p in (*parts, *brought))
+        parts += [(float(a.min()), float(a.max())) for a in brought(v) if a.size]
+        return min(p[0] for p in parts), max(p[1] for p in parts)
     if is_clamp(v):
         low, high = (float(np.clip(end, *v.range)) for end in parts[0])  # type: ignore[attr-defined]
         return low, high

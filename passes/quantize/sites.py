@@ -75,6 +75,15 @@ def has_integer_twin(v: Value) -> bool:
     return v.moves or type(v).quantized is not Value.quantized
 
 
+def brought(v: Value) -> list[Array]:
+    """The reals that a moving op brings in from elsewhere: constants, the value of a pad, unless
+    that stands for an infinity, which saturates."""
+    if isinstance(v, Pad):
+        real = v.mode == "constant" and abs(v.value) < STANDS_FOR_INFINITY
+        return [np.asarray(v.value)] if real else []
+    return [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
+
+
 @dataclass(frozen=True)
 class Sites:
     """The structure of a graph's quantization, before any range is known."""
@@ -220,21 +229,17 @@ class Sites:
         return frozenset(found)
 
     def fills(self, v: Value) -> tuple[float, ...]:
-        """The reals that a moving op brings in from elsewhere: constants, the value of a pad."""
+        """The ends of what a moving op brings in."""
         if not (self.moving(v) and is_float(v)):
             return ()
-        arrays = [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
-        ends = [float(end(a)) for a in arrays if a.size for end in (np.min, np.max)]
-        if isinstance(v, Pad) and v.mode == "constant":
-            ends.append(v.value)
+        ends = [float(end(a)) for a in brought(v) if a.size for end in (np.min, np.max)]
         return tuple(e for e in ends if abs(e) < STANDS_FOR_INFINITY)
 
     def masks(self, v: Value) -> bool:
         """Whether a moving op brings in what stands for -inf, in the eyes of a softmax."""
         if v not in self.visible or not self.moving(v):
             return False
-        arrays = [o.array for o in v.operands if isinstance(o, Const) and o.type.dtype.is_float]
-        return any(a.min(initial=0) <= -STANDS_FOR_INFINITY for a in arrays)
+        return any(a.min(initial=0) <= -STANDS_FOR_INFINITY for a in brought(v))
 
     def parts(self, v: Value) -> tuple[Value, ...]:
         """The quantized values whose elements `v` holds: itself, or what it was moved from."""
