@@ -21,6 +21,7 @@ from irc.passes.float import (
     gru,
     linear,
     logits,
+    masking,
     norms,
     patterns,
     pooling,
@@ -282,6 +283,7 @@ RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
     subtract_constant, negate, one_over, square, compare_whole,
     *patterns.RULES, *norms.RULES, *linear.RULES, *pooling.RULES, *recurrent.RULES,
-    *gru.RULES, *forests.RULES, *logits.RULES, *comparisons.RULES, *computed.RULES,
+    *masking.RULES, *gru.RULES, *forests.RULES, *logits.RULES, *comparisons.RULES,
+    *computed.RULES,
 )  # fmt: skip
 USE_RULES = (merge_constants, *linear.USE_RULES)

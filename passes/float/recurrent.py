@@ -1,5 +1,5 @@
-"""LSTM and plain recurrent cells that exporters wrote out, and where sequences end, recognised:
-their states then keep 16 bits."""
+"""LSTM and plain recurrent cells that exporters wrote out, recognised: their states then keep 16
+bits."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from irc.ops.activation import Sigmoid, Tanh
-from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
-from irc.ops.logic import Not
-from irc.ops.recurrent import GruState, LstmCell, LstmHidden, Recurrent, TanhState
+from irc.ops.recurrent import LstmCell, LstmHidden, Recurrent, TanhState
 from irc.ops.selection import Where
 from irc.ops.shape import Slice
-from irc.passes.float.constants import uniform
-from irc.types import DType, Shape
+from irc.types import Shape
 from irc.value import Value
 
 GATES = 4
 MOST_TERMS = 16
 """More terms than these of a sum are not told apart: values that are read in many ways make more of
 them than anybody could count."""
-STATES = (LstmCell, LstmHidden, GruState, TanhState)
 
 
 @dataclass(frozen=True)
@@ -277,64 +273,4 @@ def _equal(w: Value, u: Value) -> bool:
     return w is u or (w.type == u.type and np.array_equal(w.array, u.array))
 
 
-def choice(v: Value) -> Value | None:
-    """Sums of products with a mask and with its opposite choose, as where sequences end.
-
-        (%m: b1[1,1], %x: f32[1,2], %y: f32[1,2])
-        %n = not(%m) : b1[1,1]
-        %one = cast(%m) : f32[1,1]
-        %other = cast(%n) : f32[1,1]
-        %a = mul(%one, %x) : f32[1,2]
-        %b = mul(%other, %y) : f32[1,2]
-        %z = add(%a, %b) : f32[1,2]
-        ->
-        %z = where(%m, %x, %y) : f32[1,2]
-    """
-    if not isinstance(v, Add):
-        return None
-    for one, other in ((v.a, v.b), (v.b, v.a)):
-        kept, left = _masked(one), _masked(other)
-        if kept and left and isinstance(left.mask, Not) and left.mask.x is kept.mask:
-            made = Where(kept.mask, kept.x, left.x)
-            return made if made.shape == v.shape else None
-    return None
-
-
-def masked_state(v: Value) -> Value | None:
-    """A cell's state times a mask is chosen, or zero.
-
-        (%m: b1[1,1], %g: f32[1,8], %c: f32[1,2])
-        %one = cast(%m) : f32[1,1]
-        %n = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,2]
-        %y = mul(%one, %n) : f32[1,2]
-        ->
-        %n = lstm_cell(%g, %c) {order = "ifgo"} : f32[1,2]
-        %4 = const [0.0] : f32[]
-        %y = where(%m, %n, %4) : f32[1,2]
-    """
-    found = _masked(v) if isinstance(v, Mul) else None
-    if found is None or not isinstance(found.x, STATES):
-        return None
-    return Where(found.mask, found.x, Const(np.zeros((), found.x.type.dtype.numpy)))
-
-
-@dataclass(frozen=True)
-class _Masked:
-    """A value times a mask of booleans."""
-
-    mask: Value
-    x: Value
-
-
-def _masked(v: Value) -> _Masked | None:
-    match v:
-        case Where(condition=mask, a=x, b=zero) if uniform(zero) == 0:
-            return _Masked(mask, x) if x.shape == v.shape else None
-        case Mul():
-            for one, x in ((v.a, v.b), (v.b, v.a)):
-                if isinstance(one, Cast) and one.x.type.dtype is DType.BOOL and x.shape == v.shape:
-                    return _Masked(one.x, x)
-    return None
-
-
-RULES = (lstm_cell, lstm_hidden, state_product, tanh_state, choice, masked_state)
+RULES = (lstm_cell, lstm_hidden, state_product, tanh_state)
