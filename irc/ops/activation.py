@@ -167,4 +167,5 @@ class Mish(Unary):
 
 def sigmoid(real: Array) -> Array:
     """`1 / (1 + exp(-x))`, without overflow."""
-    return np.asarray(np.exp(np.minimum(real, 0.0)) / (1 + np.exp(-np.abs(real))))
+    small = np.exp(-np.abs(real))
+    return np.asarray(np.where(real < 0, small, 1.0) / (1 + small))
