@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from irc.passes.quantize.scales import (
     choose_quant,
     choose_wide,
     stored_as,
+    stretched,
     whole_steps,
 )
 from irc.passes.quantize.signals import reads_signal, signals
@@ -50,6 +51,25 @@ WIDE_PROBABILITIES = Quant(2.0**-15)
 SHARED_RANGE = 0.5
 """A value that others read too gives up its own scale to a concat only if its range is at least
 this share of the concat's."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The u8 quantizations of what values are made of, each chosen once; `factors` stretch those
+    that values have for themselves (see `irc.passes.quantize.reconstruction`)."""
+
+    factors: Mapping[Value, float] = field(default_factory=dict)
+    chosen: dict[tuple[tuple[Value, ...], tuple[float, ...]], Quant] = field(default_factory=dict)
+
+    def of(
+        self, parts: Sequence[Value], fills: Sequence[float], choose: Callable[[], Quant]
+    ) -> Quant:
+        """That of these parts, and of constants among them."""
+        key = tuple(parts), tuple(fills)
+        if key not in self.chosen:
+            self.chosen[key] = choose()
+        factor = self.factors.get(parts[0], 1.0) if len(parts) == 1 else 1.0
+        return self.chosen[key] if factor == 1.0 else stretched(self.chosen[key], factor)
 
 
 @dataclass(frozen=True)
@@ -80,10 +100,11 @@ def assign(
     statistics: Mapping[Value, Statistics],
     options: Options,
     fine: Collection[Value] = (),
+    ranges: Ranges | None = None,
 ) -> Scales:
     """Group the values that share a scale, and choose each group's; `fine` ones have 16 bits that
-    layers multiply as they are."""
-    made = _Types(sites, statistics, options)
+    layers multiply as they are. `ranges` are those of 8 bits, as far as they are known."""
+    made = _Types(sites, statistics, options, ranges or Ranges())
     wide = wide_values(sites, statistics, options)
     fed_back = feedback(sites)
     asked = frozenset(fine)
@@ -134,6 +155,7 @@ class _Types:
     sites: Sites
     statistics: Mapping[Value, Statistics]
     options: Options
+    ranges: Ranges
     types: dict[Value, TensorType] = field(default_factory=dict)
     narrow: dict[Value, TensorType] = field(default_factory=dict)
 
@@ -143,8 +165,10 @@ class _Types:
 
     def byte(self, group: list[Value]) -> dict[Value, TensorType]:
         """A group in 8 bits."""
-        fills = _fills(self.sites, group, self.statistics)
-        quant = _quant(self.sites, self.parts(group), fills, self.statistics, self.options)
+        fills, parts = _fills(self.sites, group, self.statistics), self.parts(group)
+        quant = self.ranges.of(
+            parts, fills, lambda: _quant(self.sites, parts, fills, self.statistics, self.options)
+        )
         dtype = DType.I8 if _only_outputs(self.sites, group) else DType.U8
         return {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
 

@@ -21,7 +21,9 @@ class Options:
     method. pair_safe: no like-signed neighbours of an output channel's weights exceed 128 in sum,
     so that `vpmaddubsw` is exact. per_channel: one weight scale per output channel rather than per
     tensor. compensate: round weights one after the other so that each makes up for the errors of
-    those before it (see `irc.passes.quantize.rounding`). bias_correction: fold the mean error of
+    those before it (see `irc.passes.quantize.rounding`). reconstruct: with the method "mse", try
+    other scales where what reads a value makes much noise of its rounding (see
+    `irc.passes.quantize.reconstruction`). bias_correction: fold the mean error of
     rounded weights into the bias. equalize: even out a norm's channels before weights multiply
     them, and the columns of an input, which then has a scale for each (see
     `irc.passes.quantize.units`; activations=8 switches these off as well). min_sqnr: the
@@ -39,6 +41,7 @@ class Options:
     pair_safe: bool = True
     per_channel: bool = True
     compensate: bool = True
+    reconstruct: bool = True
     bias_correction: bool = True
     equalize: bool = True
     min_sqnr: float | None = None

@@ -16,7 +16,7 @@ from irc.ops.linear import Linear
 from irc.passes.calibration.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.calibration.data import Batch, Source, batches
 from irc.passes.calibration.moments import LayerMoments
-from irc.passes.quantize.assignment import Scales, assign
+from irc.passes.quantize.assignment import Ranges, Scales, assign
 from irc.passes.quantize.coordinates import coordinates
 from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
@@ -24,6 +24,7 @@ from irc.passes.quantize.logarithms import before_logarithms
 from irc.passes.quantize.masks import ranked
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quotients import by_reciprocals, measured_too, settled
+from irc.passes.quantize.reconstruction import reconstructed
 from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.sensitivity import Known
@@ -134,7 +135,7 @@ class Writing:
     def __call__(self, fine: Iterable[Value], precise: bool = False) -> tuple[Scales, Graph]:
         """The graph, and the scales of its values; `precise`: with 16 bits for the weights of all
         linear layers between values of 16 bits."""
-        scales = assign(self.sites, self.statistics, self.options, frozenset(fine))
+        scales = assign(self.sites, self.statistics, self.options, frozenset(fine), self.ranges)
         layers = (v for v in self.sites.own if precise and isinstance(v, Linear))
         twice = (v for v in layers if self.wide(v, scales))
         with bar("weights", len(self.moments)) as rounded:
@@ -144,6 +145,17 @@ class Writing:
             )  # fmt: skip
             made = writer.graph()
         return scales, writer.recentred(made, self.profile.first, self.run)
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """Those of 8 bits, as what reads values wants them."""
+        plain, options = Ranges(), self.options
+        if not (options.reconstruct and options.method == "mse" and self.profile.feeds):
+            return plain
+        scales = assign(self.sites, self.statistics, options, frozenset(self.fine), plain)
+        with bar("ranges", len(self.sites.own)) as tried:
+            found = reconstructed(self.sites, scales, self.profile.feeds, tried)
+        return replace(plain, factors=found)
 
     def wide(self, layer: Linear, scales: Scales) -> bool:
         """Whether a layer reads 16 bits and makes them."""

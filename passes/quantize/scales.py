@@ -245,6 +245,11 @@ def asymmetric(low: float, high: float) -> Quant:
     return Quant(scale, zero)
 
 
+def stretched(quant: Quant, factor: float) -> Quant:
+    """The quantization of a scale so many times as large around the same zero point."""
+    return Quant(float(np.float32(quant.tensor_scale * factor)), quant.zero)
+
+
 def stored_as(quant: Quant, dtype: DType) -> Quant:
     """The u8 quantization stored in another 8-bit type: the same reals (arithmetic.md (3))."""
     return Quant(quant.tensor_scale, quant.zero + dtype.min)
