@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -24,29 +24,33 @@ MAX_SHIFT = 62
 
 def quantize(real: npt.ArrayLike, type_: TensorType) -> Array:
     """Equation (2): `clamp(round_half_even(real / scale) + zp)`. True division, rounding before
-    the zero point is added; NaN gives the zero point, infinities saturate."""
+    the zero point is added; NaN gives the integer for what is missing, where there is none the
+    zero point; infinities saturate."""
     quant, array = quant_of(type_), np.asarray(real)
     if quant.axis is not None:
-        return _quantized(array, *along_axis(quant, type_.rank), type_.dtype)
-    rounded = partial(
-        _quantized, scale=quant.tensor_scale, zero=float(quant.zero), dtype=type_.dtype
-    )
+        return _quantized(array, *along_axis(quant, type_.rank), type_)
+    rounded = partial(_quantized, scale=quant.tensor_scale, zero=float(quant.zero), type_=type_)
     return by_blocks(rounded, array, type_.dtype.numpy)
 
 
-def _quantized(real: Array, scale: Any, zero: Any, dtype: DType) -> Array:
+def _quantized(real: Array, scale: Any, zero: Any, type_: TensorType) -> Array:
     with np.errstate(all="ignore"):
         q = np.asarray(np.divide(real, scale, dtype=np.float64))
         q = np.add(np.rint(q, out=q), zero, out=q)
-    unknown = np.isnan(q)
-    if unknown.any():
-        q = np.where(unknown, zero, q)
-    return _as(np.clip(q, dtype.min, dtype.max, out=q), dtype)
+    unknown, missing = np.isnan(q), quant_of(type_).missing
+    some = bool(unknown.any())
+    q = np.where(unknown, zero, q) if some else q
+    q = np.clip(q, *type_.ends, out=q)
+    return _as(np.where(unknown, missing, q) if some and missing is not None else q, type_.dtype)
 
 
 def dequantize(q: Array, type_: TensorType, dtype: DType = DType.F32) -> Array:
-    """Equation (1): `scale * (q - zero_point)`, computed in float64, in the float dtype."""
+    """Equation (1): `scale * (q - zero_point)`, computed in float64, in the float dtype; NaN for
+    the integer that stands for what is missing."""
     quant = quant_of(type_)
+    if quant.missing is not None:
+        known = TensorType(type_.dtype, type_.shape, replace(quant, missing=None))
+        return np.where(q == quant.missing, dtype.numpy.type(np.nan), dequantize(q, known, dtype))
     if quant.axis is None:
         scale, zero = quant.tensor_scale, float(quant.zero)
         return by_blocks(partial(_real, scale=scale, zero=zero), q, dtype.numpy)

@@ -281,13 +281,14 @@ class _Parser:
         scale = self.number_or_array(float)
         self.expect(",")
         zero = self.number_or_array(int)
-        axis = None
-        if self.take(","):
-            self.expect("axis")
+        more: dict[str, int] = {}
+        while self.take(","):
+            key = "missing" if self.token == "missing" or "axis" in more else "axis"
+            self.expect(key)
             self.expect("=")
-            axis = self.integer()
+            more[key] = self.integer()
         self.expect(")")
-        return self.built(lambda: Quant(scale, zero, axis))  # type: ignore[no-any-return]
+        return self.built(lambda: Quant(scale, zero, **more))  # type: ignore[no-any-return]
 
     def number_or_array(self, kind: Callable[[Any], Any]) -> Any:
         if self.kind == "number":

@@ -126,12 +126,13 @@ def type_text(t: TensorType) -> str:
 
 
 def _quant(q: Quant) -> str:
+    code = "" if q.missing is None else f", missing = {q.missing}"
     if q.axis is None:
-        return f"q({_literal(float(q.tensor_scale))}, {q.zero_point})"
+        return f"q({_literal(float(q.tensor_scale))}, {q.zero_point}{code})"
     scale = _array(np.asarray(q.scale, np.float64))
     zero = q.zero_point
     point = str(zero) if isinstance(zero, int) else _array(np.asarray(zero, np.int64))
-    return f"q({scale}, {point}, axis = {q.axis})"
+    return f"q({scale}, {point}, axis = {q.axis}{code})"
 
 
 def _array(array: Array) -> str:

@@ -8,7 +8,8 @@
              | VALUE "=" "const" (list | HASH) ":" type
     operand  = VALUE | "-" | "[" [VALUE {"," VALUE}] "]"
     return   = "return" [STRING "="] VALUE {"," [STRING "="] VALUE}
-    type     = DTYPE "[" [INT {"," INT}] "]" ["q" "(" numbers "," numbers ["," "axis" "=" INT] ")"]
+    type     = DTYPE "[" [INT {"," INT}] "]" ["q" "(" numbers "," numbers {"," more} ")"]
+    more     = "axis" "=" INT | "missing" "=" INT
     arena    = "arena" INT "align" INT
     place    = ["at" STRING INT "strides" list] ["scratch" INT]
     VALUE    = "%" (IDENTIFIER | STRING | INT) ["#" INT]

@@ -92,11 +92,14 @@ class Quant:
 
     Per tensor, `scale` and `zero_point` are numbers and `axis` is None. Along an axis,
     `scale` has one entry per index of that axis; `zero_point` is one number, or as many.
+    `missing`, at an end of the integers' range, stands for what is no number (NaN); then no real
+    has one of the ends.
     """
 
     scale: float | tuple[float, ...]
     zero_point: int | tuple[int, ...] = 0
     axis: int | None = None
+    missing: int | None = None
 
     def __post_init__(self) -> None:
         if (self.axis is None) == isinstance(self.scale, tuple):
@@ -137,6 +140,9 @@ class TensorType:
             raise TypeCheckError(f"shape {list(self.shape)} has a negative dimension")
         if self.quant is not None and not self.dtype.is_integer:
             raise TypeCheckError(f"{self.dtype.value} can't carry a quantization")
+        missing = None if self.quant is None else self.quant.missing
+        if missing is not None and missing not in (self.dtype.min, self.dtype.max):
+            raise TypeCheckError(f"{missing}, what is missing, is no end of {self.dtype.value}")
 
     @property
     def rank(self) -> int:
@@ -159,6 +165,12 @@ class TensorType:
         return 0 if self.quant is None else self.quant.zero
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """The least and the largest integer that stand for reals."""
+        kept = int(self.quant is not None and self.quant.missing is not None)
+        return self.dtype.min + kept, self.dtype.max - kept
+
+    @property
     def scale(self) -> float:
         """The per-tensor scale; raises `TypeCheckError` where there is none."""
         if self.quant is None:
@@ -175,9 +187,10 @@ class TensorType:
         text = f"{self.dtype.value}[{dims}]"
         if self.quant is None:
             return text
+        code = "" if self.quant.missing is None else f", missing {self.quant.missing}"
         if self.quant.axis is None:
-            return f"{text} q({self.quant.scale!r}, {self.quant.zero_point})"
-        return f"{text} q(per axis {self.quant.axis})"
+            return f"{text} q({self.quant.scale!r}, {self.quant.zero_point}{code})"
+        return f"{text} q(per axis {self.quant.axis}{code})"
 
 
 def signature(inputs: Mapping[str, TensorType], outputs: Mapping[str, TensorType]) -> str:

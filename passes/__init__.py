@@ -19,6 +19,7 @@ if __name__ != "irc.passes":
 from irc.passes.float.batch_norm import FuseBatchNorm
 from irc.passes.float.canonicalize import Canonicalize
 from irc.passes.float.fold import Fold
+from irc.passes.float.forests import Forests
 from irc.passes.float.layout import Layout
 from irc.passes.float.leaves import Leaves
 from irc.passes.float.logits import CentreLogits
@@ -36,6 +37,7 @@ PIPELINES: dict[str, list[Pass]] = {
     # Any imported graph, float or QDQ, in its normal form; the interface stays.
     "float": [
         Fold(),  # what can be computed now is; duplicates and no-ops go
+        Forests(),  # what stands before trees, while it is known what is filled in
         Canonicalize(),  # one spelling for each meaning, what exporters took apart put together
         Leaves(),  # what is computed of a tree alone
         Layout(),  # NHWC inside: the frontends' transposes cancel, and neighbours meet

@@ -127,9 +127,19 @@ def _quantize(w: Writer, v: Quantize) -> str:
 @exports(Dequantize, layouts=EITHER)
 def _dequantize(w: Writer, v: Dequantize) -> str:
     (parameters, axis), offset, x = _scale(w, v.x), _offset(w, v.x), w.read(v.x)
-    name = "" if offset else v.name
-    x = w.emit("DequantizeLinear", [x, *parameters], name=name, axis=axis)
-    return w.emit("Add", [x, offset], name=v.name) if offset else x
+    lacks = v.x.type.quant is not None and v.x.type.quant.missing is not None
+    x = w.emit("DequantizeLinear", [x, *parameters], name="" if offset or lacks else v.name,
+               axis=axis)  # fmt: skip
+    x = w.emit("Add", [x, offset], name="" if lacks else v.name) if offset else x
+    return _missing_as_it_was(w, v, x) if lacks else x
+
+
+def _missing_as_it_was(w: Writer, v: Dequantize, x: str) -> str:
+    """What is missing goes past the integers, of which ONNX has none for it."""
+    if not isinstance(v.x, Quantize):
+        raise GraphError(f"%{v.x.name}: integers that stand for what is missing have no ONNX form")
+    real = w.read(v.x.x)
+    return w.emit("Where", [w.emit("IsNaN", [real]), real, x], name=v.name)
 
 
 # ---------------------------------------------------------------- matrix products

@@ -120,7 +120,7 @@ def _prepared(request: Request, graph: Graph) -> tuple[Graph, dict[str, Array]]:
     data = read_data(need_calibration(request.calibration), graph, None)
     missing = is_float(graph) or driver.unquantized(graph)
     quantized = driver.quantize(graph, data) if missing else graph
-    return quantized, next(iter(driver.samples(graph, data)))
+    return quantized, next(iter(driver.samples(quantized, data)))
 
 
 def _by_bench(request: Request, graph: Graph) -> tuple[str, dict[str, Any]]:

@@ -156,5 +156,6 @@ def _accuracy(
     labels = read_labels(request.labels)
     data = read_data(request.data, graph, pixels)
     model = driver.compile(quantized)
+    simple = driver.simplify(graph)
     with bar("accuracy", len(labels)) as shown:
-        return accuracy(driver.simplify(graph), model, driver.samples(graph, data), labels, shown)
+        return accuracy(simple, model, driver.samples(simple, data), labels, shown)

@@ -22,7 +22,7 @@ def compare(graph: Graph, quantized: Graph, data: Any, count: int | None) -> lis
 
     real, integer = simplify(graph), integerize(quantized)
     with bar("compare", count) as shown:
-        return compare_layers(real, integer, islice(samples(graph, data), count), shown)
+        return compare_layers(real, integer, islice(samples(real, data), count), shown)
 
 
 def host_target() -> Any:

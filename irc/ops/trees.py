@@ -14,7 +14,20 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
-from irc.loops import Expr, Loops, Nest, Reduce, Select, Temp, Var, axes, load, minimum
+from irc.loops import (
+    Expr,
+    Loops,
+    Nest,
+    Reduce,
+    Select,
+    Temp,
+    Var,
+    axes,
+    lift,
+    load,
+    maximum,
+    minimum,
+)
 from irc.ops.core import Const
 from irc.ops.quantization import (
     Bounds,
@@ -53,7 +66,7 @@ class TreeEnsemble(Value):
     [nodes]: from a node a row goes to children[node, 1] where x[n, feature] exceeds the threshold,
     or equals one that is inclusive, or is no number, and these are missing there; else to
     children[node, 0]. roots [G,T], whole; leaves f32 [L,K]; bias f32 [G*K]. depth: of the deepest
-    tree, in steps.
+    tree, in steps. filled: what is missing was filled in before x, in ways that are not known here.
     """
 
     x: Value
@@ -66,6 +79,8 @@ class TreeEnsemble(Value):
     leaves: Value
     bias: Value
     depth: int
+    filled: bool = False
+    flags: ClassVar[tuple[str, ...]] = ("filled",)
 
     def infer(self) -> TensorType:
         """f32 [N, G*K]."""
@@ -94,10 +109,11 @@ class TreeEnsemble(Value):
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
         """Thresholds in the integers of x, exactly; leaves in 16 bits."""
         x, *trees = operands
-        feature, threshold, inclusive, _, children, roots, leaves, bias = (
+        feature, threshold, inclusive, missing, children, roots, leaves, bias = (
             constant(v, "trees") for v in trees
         )
         at = _in_integers(threshold.array, inclusive.array, feature.array, x.type)
+        feature, again = _with_missing(feature, missing.array, x.type)
         told = _told(children.array, roots.array, leaves.array, bias.array, self.depth, result)
         largest, offset = (float(np.abs(a).max(initial=0)) for a in (told, bias.array))
         unit = max(largest / LARGEST_LEAF, offset / LARGEST_BIAS, float(np.finfo(np.float32).tiny))
@@ -107,7 +123,7 @@ class TreeEnsemble(Value):
         return QTreeEnsemble(
             x, feature, Const(at, name=threshold.name), children, roots,
             Const(stored, name=leaves.name), Const(added, name=bias.name), self.depth, m, s,
-            full_range(result), result.dtype, fixedpoint.quant_of(result), name=self.name,
+            full_range(result), result.dtype, fixedpoint.quant_of(result), again, name=self.name,
         )  # fmt: skip
 
     def on_grid(self, x: TensorType) -> TreeEnsemble:
@@ -125,7 +141,8 @@ class QTreeEnsemble(Value):
     """The same over integers: leaves i16, bias i32 in their unit; the sum by equation (6).
 
     x of 8 or 16 bits, quantized per tensor or by columns; thresholds in its integers, of its dtype
-    or i32.
+    or i32. Behind the columns of x come those that `again` [H], whole, names, in which the least
+    integer, what is missing, is the largest.
     """
 
     x: Value
@@ -141,6 +158,7 @@ class QTreeEnsemble(Value):
     clamp: Bounds
     dtype: DType
     quant: Quant
+    again: Value | None = None
     declares: ClassVar[tuple[str, ...]] = ("dtype", "quant")
 
     def infer(self) -> TensorType:
@@ -155,6 +173,10 @@ class QTreeEnsemble(Value):
                 f"leaves must be i16 and the bias i32, they are {self.leaves.type} and"
                 f" {self.bias.type}"
             )
+        if self.again is not None:
+            _check_whole("again", self.again)
+            if self.again.type.rank != 1 or not self.again.shape[0]:
+                raise TypeCheckError(f"again must list columns, it is {self.again.type}")
         check_product(self.bound, self.m, self.s)
         check_bounds(self.clamp, self.dtype)
         return TensorType(self.dtype, _shape(self), self.quant)
@@ -166,9 +188,13 @@ class QTreeEnsemble(Value):
 
     def evaluate(
         self, x: Array, feature: Array, threshold: Array, children: Array, roots: Array,
-        leaves: Array, bias: Array,
+        leaves: Array, bias: Array, again: Array | None = None,
     ) -> Array:  # fmt: skip
         """The walks of all trees at once, and equation (6)."""
+        if again is not None:
+            dtype, chosen = self.x.type.dtype, x[:, again]
+            turned = np.where(chosen == dtype.min, dtype.numpy.type(dtype.max), chosen)
+            x = np.concatenate([x, turned], 1)
 
         def beyond(found: Array, node: Array) -> Array:
             return np.asarray(found.astype(np.int64) > threshold[node])
@@ -185,12 +211,12 @@ class QTreeEnsemble(Value):
             Temp(f"reached{first}" if first else "reached", DType.I32, (rows, groups, trees))
             for first in range(0, max(self.depth, 1), STEPS)
         ]
-        walks: list[Nest] = []
+        table, walks = self._table()
         for i, to in enumerate(temps):
             n, g, t = axes(to.shape, "n g t")
             at = load(temps[i - 1], n, g, t) if i else load(self.roots, g, t).cast(DType.I32)
             steps = min(STEPS, self.depth - i * STEPS)
-            walks.append(Nest((n, g, t), self._walk(n, at, steps), to))
+            walks.append(Nest((n, g, t), self._walk(table, n, at, steps), to))
         n, o = axes(self.shape, "n o")
         t = Var("t", trees)
         leaf = load(temps[-1], n, o // columns, t).cast(DType.I64) - self.feature.shape[0]
@@ -200,13 +226,26 @@ class QTreeEnsemble(Value):
         y = rescaled(total, self.bound, multiplier, self.clamp, self.type)
         return Loops((*walks, Nest((n, o), y)))
 
-    def _walk(self, n: Expr, at: Expr, steps: int) -> Expr:
+    def _table(self) -> tuple[Value | Temp, list[Nest]]:
+        """The columns that nodes ask for, and how these are made where they are more than x's."""
+        again, dtype = self.again, self.x.type.dtype
+        if again is None:
+            return self.x, []
+        rows, columns = self.x.shape
+        made = Temp("columns", dtype, (rows, columns + again.shape[0]))
+        n, c = axes(made.shape, "n c")
+        own = load(self.x, n, minimum(c, columns - 1))
+        found = load(self.x, n, load(again, maximum(c - columns, 0)).cast(DType.I64))
+        turned = Select(found.equals(dtype.min), lift(dtype.max, dtype), found)
+        return made, [Nest((n, c), Select(c < columns, own, turned), made)]
+
+    def _walk(self, table: Value | Temp, n: Expr, at: Expr, steps: int) -> Expr:
         """What a row comes to from a node or leaf in so many steps."""
         count = self.feature.shape[0]
         for _ in range(steps):
             node = minimum(at, count - 1).cast(DType.I64)
             column = load(self.feature, node).cast(DType.I64)
-            x = load(self.x, n, column).cast(DType.I32)
+            x = load(table, n, column).cast(DType.I32)
             exceeds = load(self.threshold, node).cast(DType.I32) < x
             following = load(self.children, node, exceeds.cast(DType.I64)).cast(DType.I32)
             at = Select(at < count, following, at)
@@ -216,8 +255,7 @@ class QTreeEnsemble(Value):
 def _shape(v: TreeEnsemble | QTreeEnsemble) -> tuple[int, int]:
     """The result's shape; raises `TypeCheckError` where the operands make no trees."""
     for what, whole in (("feature", v.feature), ("children", v.children), ("roots", v.roots)):
-        if whole.type.dtype not in STORED or whole.type.quant is not None:
-            raise TypeCheckError(f"{what} must be whole numbers, it is {whole.type}")
+        _check_whole(what, whole)
     nodes = v.feature.shape
     if len(nodes) != 1 or not nodes[0] or v.threshold.shape != nodes:
         raise TypeCheckError(f"feature {v.feature.type} does not go with {v.threshold.type}")
@@ -239,12 +277,21 @@ def _shape(v: TreeEnsemble | QTreeEnsemble) -> tuple[int, int]:
     return v.x.shape[0], groups * columns
 
 
+def _check_whole(what: str, whole: Value) -> None:
+    """Raise `TypeCheckError` unless numbers of columns, nodes or leaves are stored as such."""
+    if whole.type.dtype not in STORED or whole.type.quant is not None:
+        raise TypeCheckError(f"{what} must be whole numbers, it is {whole.type}")
+
+
 def _check_numbers(v: TreeEnsemble | QTreeEnsemble) -> None:
     """Raise `TypeCheckError` unless constant trees lead from nodes to nodes and leaves only."""
     nodes, leaves = v.feature.shape[0], v.leaves.shape[0]
     within = "node or leaf", "these are"
+    again = v.again if isinstance(v, QTreeEnsemble) else None
+    columns = v.x.shape[1] + (again.shape[0] if again is not None else 0)
     for what, whole, end, of, there in (
-        ("feature", v.feature, v.x.shape[1], "column", "x has columns"),
+        ("feature", v.feature, columns, "column", "x has columns"),
+        ("again", again, v.x.shape[1], "column", "x has columns"),
         ("children", v.children, nodes + leaves, *within),
         ("roots", v.roots, nodes + leaves, *within),
     ):
@@ -337,6 +384,23 @@ def _in_integers(threshold: Array, inclusive: Array, feature: Array, x: TensorTy
     with np.errstate(over="ignore"):
         steps = np.where((whole * scale).astype(np.float32) == threshold, whole, steps)
     last = np.where(inclusive, np.ceil(steps) - 1, np.floor(steps)) + zero
-    # Nothing lies below the least integer, and nothing exceeds the largest.
-    held = np.clip(last, x.dtype.min - 1, x.dtype.max).astype(np.int32)
+    # Nothing real lies below the least integer of reals, and nothing real exceeds the largest.
+    low, high = x.ends
+    held = np.clip(last, low - 1, high).astype(np.int32)
     return np.asarray(held, x.dtype.numpy if np.all(held >= x.dtype.min) else np.int32)
+
+
+def _with_missing(feature: Const, missing: Array, x: TensorType) -> tuple[Const, Const | None]:
+    """The column of each node, and those that come once more: what is missing goes beyond the
+    thresholds of some nodes only, where all others would have it below."""
+    quant = fixedpoint.quant_of(x)
+    if quant.missing is None or (quant.missing == x.dtype.max and missing.all()):
+        return feature, None
+    if quant.missing == x.dtype.max:
+        raise IRCError(f"{x}: what is missing is the largest integer, and goes either way")
+    if not missing.any():
+        return feature, None
+    again, place = np.unique(feature.array[missing], return_inverse=True)
+    columns = feature.array.astype(np.int64)
+    columns[missing] = x.shape[1] + place
+    return Const(stored(columns), name=feature.name), Const(stored(again))

@@ -13,6 +13,7 @@ import numpy as np
 from irc.errors import DataError
 from irc.graph import Graph, evaluate
 from irc.ops.core import Input
+from irc.passes.calibration.missing import may_lack
 from irc.streams import initial_states, next_states
 from irc.types import Array
 
@@ -33,8 +34,8 @@ def batches(graph: Graph, source: Source) -> Iterator[Batch]:
     An array may hold samples on its first axis in place of the input's batch axis, or whole
     inputs on an axis of its own. States may be left out: samples are then steps of a sequence, and
     each takes the states that the one before left; one that gives them begins another sequence.
-    Raises `DataError` for a missing file, wrong names, shapes or dtypes, NaN or infinity, and where
-    there is no sample at all.
+    Raises `DataError` for a missing file, wrong names, shapes or dtypes, NaN (but where trees alone
+    read it) or infinity, and where there is no sample at all.
     """
     made = _with_states(graph, _batches(graph, source))
     try:
@@ -139,7 +140,7 @@ def _split(graph: Graph, arrays: Mapping[str, Any]) -> Iterator[Batch]:
     if len(set(counts.values())) > 1:
         raise DataError(f"calibration data holds unlike numbers of samples: {counts}")
     for i in range(next(iter(counts.values()), 0)):
-        yield {v.name: _checked(v, p[i], i) for v, p in parts.items()}
+        yield {v.name: _checked(graph, v, p[i], i) for v, p in parts.items()}
 
 
 def _samples(v: Input, array: Array) -> Array:
@@ -176,7 +177,7 @@ def _items(graph: Graph, items: Iterable[Any]) -> Iterator[Batch]:
         parts = {v: _fit(v, _array(given[v.name])) for v in _given(graph, given)}
         for i in range(min(map(len, parts.values()), default=0)):
             # Copied: whoever makes items one by one may write the next one over the last.
-            yield {v.name: np.array(_checked(v, p[i], index)) for v, p in parts.items()}
+            yield {v.name: np.array(_checked(graph, v, p[i], index)) for v, p in parts.items()}
             index += 1
 
 
@@ -227,19 +228,23 @@ def _fit(v: Input, array: Array) -> Array:
     return _samples(v, array)
 
 
-def _checked(v: Input, array: Array, index: int) -> Array:
-    """One feed of an input in its dtype; raises `DataError` for other kinds, NaN and infinity."""
+def _checked(graph: Graph, v: Input, array: Array, index: int) -> Array:
+    """One feed of an input in its dtype; raises `DataError` for other kinds, NaN and infinity;
+    trees know what to do about what is missing."""
     if not v.type.dtype.is_float:
         if array.dtype != v.type.dtype.numpy:
             raise DataError(f"input {v.name}: dtype {array.dtype} given, {v.type} wanted")
         return array
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
         raise DataError(f"input {v.name}: dtype {array.dtype} given, numbers are wanted")
-    if not np.all(np.isfinite(array)):
-        raise DataError(f"input {v.name}: sample {index} holds NaN or infinity, which no integer"
-                        " stands for; fill in what is missing")
+    finite = np.isfinite(array)
+    lacks = not finite.all() and may_lack(graph, v)
+    if not np.all(finite | (np.isnan(array) if lacks else False)):
+        held, cure = ("", "") if lacks else ("NaN or ", "; fill in what is missing")
+        raise DataError(f"input {v.name}: sample {index} holds {held}infinity, which no integer"
+                        f" stands for{cure}")  # fmt: skip
     with np.errstate(over="ignore"):
         made = array.astype(v.type.dtype.numpy, copy=False)
-    if not np.all(np.isfinite(made)):
+    if np.any(np.isinf(made)):
         raise DataError(f"input {v.name}: sample {index} holds numbers too large for {v.type}")
     return made

@@ -294,5 +294,5 @@ def one_choice(v: Value) -> Value | None:
 RULES = (
     same_shape, transpose_nothing, transpose_twice, reshape_twice, move_weights, neutral_operand,
     clip_nothing, slice_everything, slice_twice, slice_of_part, concat_one, concat_of_concat,
-    pad_nothing, quantize_back, equals_itself, one_choice,
+    pad_nothing, quantize_back, one_choice,
 )  # fmt: skip

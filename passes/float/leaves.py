@@ -243,5 +243,6 @@ def _joined(trees: Sequence[TreeEnsemble], name: str) -> TreeEnsemble:
     return TreeEnsemble(
         trees[0].x, Const(stored(np.concatenate(arrays("feature")).astype(np.int64))),
         all_of("threshold"), all_of("inclusive"), all_of("missing"), numbered("children", 0),
-        numbered("roots", 1), all_of("leaves"), Const(bias), max(t.depth for t in trees), name=name,
+        numbered("roots", 1), all_of("leaves"), Const(bias), max(t.depth for t in trees),
+        any(t.filled for t in trees), name=name,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from irc.names import by_keyword
 from irc.ops.linear import Linear
 from irc.passes.calibration.calibrate import Profile, Progress, Statistics, calibrate, keys
 from irc.passes.calibration.data import Batch, Source, batches
+from irc.passes.calibration.missing import known, may_lack
 from irc.passes.calibration.moments import LayerMoments
 from irc.passes.quantize.assignment import Ranges, Scales, assign
 from irc.passes.quantize.coordinates import coordinates
@@ -202,6 +203,7 @@ def measured(
     graph, names = sites.graph, keys(sites.graph)
     more = measured_too(sites)
     seen = {**more, **ranked(graph), **sites.visible}
+    seen |= {v: known for v in graph.inputs if may_lack(graph, v)}
     with bar("calibrate") as shown:
         found = calibrate(
             graph, samples, sites.observed | more.keys(), progress or shown, seen,

@@ -2,19 +2,23 @@
 
 Trees only compare. A column's integers need to tell its thresholds from each other and from what
 lies between; what lies beyond all of them may saturate. Scales are powers of two, so that whole
-numbers, and thresholds halfway between, stay what they are.
+numbers, and thresholds halfway between, stay what they are. An integer at the end of the range is
+for what is missing, which goes where the trees send it: the largest one where that is always where
+large numbers go, as in trees that know of nothing missing, else the least one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from irc.ops.core import Input
 from irc.ops.quantization import constant
 from irc.ops.trees import TreeEnsemble
+from irc.passes.calibration.missing import may_lack
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.sites import Sites, from_outside
 from irc.types import Array, DType, Quant, TensorType
@@ -37,8 +41,16 @@ def columns(
         trees = [u for u in sites.graph.users[v] if isinstance(u, TreeEnsemble)]
         alone = sites.graph.uses(v) == len(trees) > 0
         if alone and v not in sites.graph.outputs and from_outside(sites.graph, v):
-            found[v] = TensorType(dtype, v.shape, _by_columns(v, trees, dtype))
+            quant = _by_columns(v, trees, dtype)
+            missing = _missing(trees, dtype) if may_lack(sites.graph, v) else None
+            found[v] = TensorType(dtype, v.shape, replace(quant, missing=missing))
     return found
+
+
+def _missing(trees: list[TreeEnsemble], dtype: DType) -> int:
+    """The integer for what is missing."""
+    beyond = all(constant(t.missing, "trees").array.all() for t in trees)
+    return dtype.max if beyond else dtype.min
 
 
 def _by_columns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ import irc
 from irc import driver
 from irc.driver.forms import simplify
 from irc.edge import to_integers
-from irc.errors import ModelError, TypeCheckError
+from irc.errors import DataError, ModelError, TypeCheckError
 from irc.frontends.onnx import load
 from irc.graph import evaluate
 from irc.ops.core import Const
-from irc.ops.trees import TreeEnsemble
+from irc.ops.trees import QTreeEnsemble, TreeEnsemble
 from irc.types import Array
 from tests.backends.harness import agree as backends_agree
 from tests.frontends.single_op import agree, model, reference
@@ -56,9 +57,10 @@ def grown(
 def forest(
     kind: str, targets: int, *, trees: int = 4, modes: tuple[str, ...] = MODES[:1],
     lone: bool = True, positive: bool = False, depth: int = 3, used: int | None = None,
-    tracks: int = 0, **attributes: Any,
+    tracks: Sequence[int] = (0,), **attributes: Any,
 ) -> onnx.ModelProto:  # fmt: skip
-    """A model of random trees; `lone`: the leaves of a tree speak of one target alone."""
+    """A model of random trees; `lone`: the leaves of a tree speak of one target alone. Nodes send
+    what is missing where `tracks` says, in turns."""
     rng = np.random.default_rng(7)
     listed = [node for t in range(trees) for node in grown(rng, t, modes, depth)]
     of, count = ("target" if kind == "Regressor" else "class"), used or targets
@@ -69,7 +71,7 @@ def forest(
     ]  # fmt: skip
     columns = list(zip(*weights, strict=True))
     given: dict[str, Any] = {f"nodes_{key}": [node[key] for node in listed] for key in listed[0]}
-    given["nodes_missing_value_tracks_true"] = [tracks] * len(listed)
+    given["nodes_missing_value_tracks_true"] = (list(tracks) * len(listed))[: len(listed)]
     keys = ("treeids", "nodeids", "ids")
     given |= {f"{of}_{key}": list(c) for key, c in zip(keys, columns[:3], strict=True)}
     given[f"{of}_weights"] = [abs(w) / trees if positive else w for w in columns[3]]
@@ -91,14 +93,128 @@ def test_what_is_compared(mode: str) -> None:
     agree(forest("Regressor", 1, modes=(mode,)), rows())
 
 
+def lacking(share: float = 0.3) -> dict[str, Array]:
+    """The same rows, some of whose elements are missing."""
+    x = rows()["x"]
+    x[np.random.default_rng(4).random(x.shape) < share] = np.nan
+    return {"x": x}
+
+
+def compiled_as(proto: onnx.ModelProto, feed: dict[str, Array], **options: Any) -> irc.Graph:
+    """Quantize on a feed, compile, and hold the library to onnxruntime's results on it, and all
+    backends to each other; gives the integer graph."""
+    graph = load(proto)
+    quantized = irc.quantize(graph, calibration=[feed], **options)
+    made = driver.integerize(quantized)
+    backends_agree(made, to_integers(made.input_types, feed)[0], ["host"])
+    found, wanted = irc.compile(quantized)(feed), reference(proto, feed)
+    steps = 2**6 if options else 2**13
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, atol=np.ptp(array) / steps)
+    return made
+
+
 @pytest.mark.parametrize("tracks", [0, 1])
 @pytest.mark.parametrize("mode", MODES)
 def test_what_is_missing(mode: str, tracks: int) -> None:
-    """No integers stand for it; the float graph sends it where the model does."""
-    proto = forest("Regressor", 1, modes=(mode,), tracks=tracks)
-    x = rows()["x"]
-    x[::2, 1] = np.nan
-    agree(proto, {"x": x})
+    """Goes where the model sends it, as reals and as integers."""
+    proto = forest("Regressor", 1, modes=(mode,), tracks=(tracks,))
+    agree(proto, lacking())
+    compiled_as(proto, lacking())
+
+
+@pytest.mark.parametrize("options", [{}, {"activations": 8}])
+@pytest.mark.parametrize(
+    ("tracks", "code", "again"), [((0,), 1, 0), ((1,), 0, 0), ((0, 1, 1), 0, COLUMNS)]
+)
+def test_integers_for_what_is_missing(
+    tracks: tuple[int, ...], code: int, again: int, options: dict[str, Any]
+) -> None:
+    """The largest where it always goes the way of large numbers, else the least; columns come twice
+    only where it goes both ways."""
+    made = compiled_as(
+        forest("Regressor", 2, trees=9, modes=MODES[:2], tracks=tracks), lacking(), **options
+    )
+    (x,), (trees,) = made.inputs, [v for v in made.order if isinstance(v, QTreeEnsemble)]
+    assert x.type.quant is not None
+    assert x.type.quant.missing == (x.type.dtype.min, x.type.dtype.max)[code]
+    assert (0 if trees.again is None else trees.again.shape[0]) == again
+
+
+def test_infinities_are_not_missing() -> None:
+    """Numbers far beyond all thresholds, and thresholds that only what is missing is beyond."""
+    proto = forest("Regressor", 1, modes=MODES[:2], tracks=(0, 1))
+    (values,) = (a for a in proto.graph.node[0].attribute if a.name == "nodes_values")
+    branches = [i for i, f in enumerate(values.floats) if f]
+    values.floats[branches[0]], values.floats[branches[1]] = np.inf, -np.inf
+    feed = lacking()
+    feed["x"][::3] = [[1e30, -1e30, 1e30]]
+    made = compiled_as(proto, feed)
+    with pytest.raises(DataError, match=r"sample 0 holds infinity, which no integer stands for$"):
+        irc.quantize(load(proto), calibration=[{"x": np.full_like(feed["x"], np.inf)}])
+    assert made.inputs[0].type.quant is not None
+
+
+def with_before(proto: onnx.ModelProto, *nodes: onnx.NodeProto) -> onnx.ModelProto:
+    """A model with nodes from x to z before its trees."""
+    proto.graph.node[0].input[0] = "z"
+    for i, node in enumerate(nodes):
+        proto.graph.node.insert(i, node)
+    return proto
+
+
+def ml(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
+    """A node of the traditional models' domain."""
+    return helper.make_node(op, inputs, [output], domain="ai.onnx.ml", **attributes)
+
+
+def imputer(x: str, output: str, values: list[float]) -> onnx.NodeProto:
+    return ml("Imputer", [x], output, imputed_value_floats=values, replaced_value_float=np.nan)
+
+
+def scaler(x: str, output: str, offset: list[float], scale: list[float]) -> onnx.NodeProto:
+    return ml("Scaler", [x], output, offset=offset, scale=scale)
+
+
+BEFORE = {
+    "filled": [imputer("x", "z", [1.0, 2.5, 9.0])],
+    "filled, scaled": [
+        imputer("x", "a", [1.0, 2.5, 9.0]), scaler("a", "z", [0.5] * 3, [1.5, 0.5, 1.0])
+    ],
+    "scaled, filled twice": [
+        scaler("x", "a", [0.5] * 3, [1.5, 0.5, 1.0]), imputer("a", "b", [0.0, 9.0, 0.0]),
+        imputer("b", "z", [3.0]),
+    ],
+    "some columns filled": [
+        helper.make_node("Split", ["x"], ["a", "b", "c"], axis=1),
+        imputer("b", "d", [1.0]), helper.make_node("Concat", ["c", "d", "a"], ["z"], axis=1),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_what_is_filled_in_before_trees(before: list[onnx.NodeProto]) -> None:
+    """Trees take it in, whatever is done before and after, and know what is missing."""
+    proto = with_before(forest("Regressor", 1, modes=MODES, trees=9, tracks=(0, 1)), *before)
+    agree(proto, lacking())
+    made = compiled_as(proto, lacking())
+    assert [v.op for v in made.order if v.operands] == ["qtree_ensemble"]
+
+
+def test_what_is_filled_in_otherwise() -> None:
+    """By what is computed: nothing may be missing, and the library has no integer for it."""
+    proto = with_before(
+        forest("Regressor", 1), helper.make_node("IsNaN", ["x"], ["lacks"]),
+        helper.make_node("ReduceMax", ["y"], ["top"], axes=[1]),
+        helper.make_node("Where", ["lacks", "top", "x"], ["z"]),
+    )  # fmt: skip
+    proto.graph.node[1].input[0] = "x"
+    graph = load(proto)
+    (x,) = driver.integerize(irc.quantize(graph, calibration=[rows()])).inputs
+    assert x.type.quant is not None
+    assert x.type.quant.missing is None
+    with pytest.raises(DataError, match=r"sample 0 holds NaN or infinity, .*; fill in what is"):
+        irc.quantize(graph, calibration=[lacking()])
 
 
 @pytest.mark.parametrize("lone", [True, False])
@@ -362,7 +478,7 @@ def test_a_scaler_moves_the_thresholds() -> None:
 
 def test_thresholds_beyond_all_numbers() -> None:
     """LightGBM asks so for what is missing; all numbers go left."""
-    proto = forest("Regressor", 1, tracks=0)
+    proto = forest("Regressor", 1, tracks=(0,))
     (values,) = (a for a in proto.graph.node[0].attribute if a.name == "nodes_values")
     listed = list(values.floats)
     branches = [i for i, f in enumerate(listed) if f]

@@ -35,6 +35,7 @@ def qtree_ensemble(draw: Draw) -> Sample:
     rng = np.random.default_rng(integer(draw, 0, 2**32 - 1))
     dtype = pick(draw, (*EIGHT_BITS, DType.I16))
     by_columns = Quant((0.5,) * columns, tuple(range(columns)), 1)
+    again = rng.integers(0, columns, integer(draw, 1, 3)) if draw(st.booleans()) else None
     x = Input(dtype, (rows, columns), by_columns if draw(st.booleans()) else quant(draw, dtype),
               name="x")  # fmt: skip
     children = rng.integers(np.arange(1, nodes + 1)[:, None], nodes + leaves, (nodes, 2))
@@ -43,14 +44,18 @@ def qtree_ensemble(draw: Draw) -> Sample:
     result = pick(draw, RESULTS)
     small = pick(draw, (np.uint8, np.uint16, np.int32))
     node = QTreeEnsemble(
-        x, Const(rng.integers(0, columns, nodes).astype(small)),
+        x, Const(rng.integers(0, columns + (0 if again is None else len(again)), nodes)
+                 .astype(small)),
         Const(threshold.astype(np.int32 if wide else dtype.numpy)), Const(children.astype(small)),
         Const(rng.integers(0, nodes + leaves, (groups, trees)).astype(small)),
         Const(rng.integers(-(2**15) + 1, 2**15, (leaves, width)).astype(np.int16)),
         Const(rng.integers(-(2**20), 2**20, groups * width).astype(np.int32)), nodes,
         *multiplier(draw, 20, 50), clamp(draw, result), result, quant(draw, result),
+        None if again is None else Const(again.astype(small)),
     )  # fmt: skip
-    return sample_of(node, Feed(x, array(draw, dtype, x.shape)))
+    given = array(draw, dtype, x.shape)
+    lacks = rng.random(x.shape) < (0 if again is None else 0.3)
+    return sample_of(node, Feed(x, np.where(lacks, dtype.numpy.type(dtype.min), given)))
 
 
 @sample("qcolumns")

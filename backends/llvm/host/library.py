@@ -181,4 +181,4 @@ def _quant(entry: dict[str, Any]) -> Quant:
     """One scale, or one for each entry of an axis."""
     scale, zero = (tuple(p) if isinstance(p, list) else p
                    for p in (entry["scale"], entry["zero_point"]))  # fmt: skip
-    return Quant(scale, zero, entry.get("axis"))
+    return Quant(scale, zero, entry.get("axis"), entry.get("missing"))

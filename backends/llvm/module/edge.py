@@ -26,7 +26,8 @@ def quantize_function(module: Any, name: str, type_: TensorType, target: Target)
     """
     function, builder = _define(module, name, target)
     source, result = function.args
-    low, high = (np.subtract(end, _points(type_)) for end in (type_.dtype.min, type_.dtype.max))
+    low, high = (np.subtract(end, _points(type_)) for end in type_.ends)
+    missing = fixedpoint.quant_of(type_).missing
     ends = [_numbers(builder, f"{name}.{n}", end * _scales(type_))
             for n, end in (("low", low), ("high", high))]  # fmt: skip
     scale = _numbers(builder, f"{name}.scale", _scales(type_))
@@ -43,6 +44,7 @@ def quantize_function(module: Any, name: str, type_: TensorType, target: Target)
         else:
             whole = decisions.emit(builder, real)
         q = builder.add(whole, zero(column, whole.type))
+        q = q if missing is None else builder.select(number, q, ir.Constant(q.type, missing))
         _store(builder, q, result, index, type_)
     builder.ret_void()
     return function

@@ -67,6 +67,7 @@ def header(interface: Interface, *, float_io: bool) -> str:
         initial=", ".join(f"{p.c_type} *{p.c_name}" for p, _ in interface.states),
         float_io=float_io,
         by_columns=any(p.by_columns for p in interface.ports),
+        lacks=any(p.missing is not None for p in interface.ports),
     )
 
 

@@ -58,6 +58,11 @@ class Port:
         return self.type.quant is not None
 
     @property
+    def missing(self) -> int | None:
+        """The integer that stands for what is missing, if there is one."""
+        return None if self.type.quant is None else self.type.quant.missing
+
+    @property
     def by_columns(self) -> bool:
         """Whether each column has a scale of its own."""
         return self.type.quant is not None and self.type.quant.axis is not None

@@ -75,6 +75,7 @@ def port_entry(port: Port) -> dict[str, Any]:
     if (quant := port.type.quant) is not None:
         entry |= {"scale": quant.scale, "zero_point": quant.zero_point}
         entry |= {} if quant.axis is None else {"axis": quant.axis}
+        entry |= {} if quant.missing is None else {"missing": quant.missing}
     return entry
 
 
