@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import inf, prod
 from typing import Any, ClassVar
 
@@ -39,10 +40,10 @@ class Reshape(Moving):
     declares: ClassVar[tuple[str, ...]] = ("dims",)
 
     def infer(self) -> TensorType:
-        """As many elements before as after."""
+        """As many elements before as after; a copy keeps all scales."""
         if prod(self.dims) != self.x.type.size:
             raise TypeCheckError(f"{self.x.type} does not fit shape {list(self.dims)}")
-        return moved(self.x.type, self.dims)
+        return self.x.type if self.dims == self.x.shape else moved(self.x.type, self.dims)
 
     def evaluate(self, x: Array) -> Array:
         """NumPy's reshape."""
@@ -126,7 +127,7 @@ class Transpose(Moving):
             raise TypeCheckError(f"perm {list(self.perm)} does not permute the axes of {t}")
         quant = t.quant
         if quant is not None and quant.axis is not None:
-            quant = Quant(quant.scale, quant.zero_point, self.perm.index(quant.axis))
+            quant = replace(quant, axis=self.perm.index(quant.axis))
         return TensorType(t.dtype, tuple(t.shape[p] for p in self.perm), quant)
 
     def evaluate(self, x: Array) -> Array:
@@ -143,9 +144,22 @@ class Transpose(Moving):
         return elementwise(self.shape, lambda *i: load(self.x, *(i[a] for a in order)))
 
 
+def joined_columns(types: Sequence[TensorType], axis: int) -> Quant | None:
+    """The scales of what is joined along an axis along which all parts have scales; None where some
+    do not, or these are of different kinds."""
+    quants = [t.quant for t in types if t.quant is not None and t.quant.axis == axis]
+    kinds = {(t.dtype, q.missing) for t, q in zip(types, quants, strict=False)}
+    if len(quants) < len(types) or len(kinds) != 1:
+        return None
+    points = [np.broadcast_to(np.asarray(q.zero_point), len(q.scales)).tolist() for q in quants]
+    scales = tuple(s for q in quants for s in q.scales)
+    return Quant(scales, tuple(z for p in points for z in p), axis, quants[0].missing)
+
+
 @op("concat")
 class Concat(Joining):
-    """The operands one after another along `axis`; they must have one dtype and one scale."""
+    """The operands one after another along `axis`; they must have one dtype and one scale, or each
+    its own scales along that axis."""
 
     xs: tuple[Value, ...]
     axis: int
@@ -154,14 +168,19 @@ class Concat(Joining):
         """Equal shapes but for the axis."""
         if not self.xs:
             raise TypeCheckError("concat needs at least one operand")
-        common, first = joined(self.xs), self.xs[0].shape
+        first = self.xs[0].shape
         need_axis(self.axis, len(first))
+        by_columns = joined_columns([v.type for v in self.xs], self.axis)
+        common = joined(self.xs) if by_columns is None else None
         rests = {(*v.shape[: self.axis], -1, *v.shape[self.axis + 1 :]) for v in self.xs}
         if len(rests) > 1:
             listed = " and ".join(str(list(v.shape)) for v in self.xs)
             raise TypeCheckError(f"shapes {listed} differ in more than axis {self.axis}")
         total = sum(v.shape[self.axis] for v in self.xs)
-        return common.with_shape((*first[: self.axis], total, *first[self.axis + 1 :]))
+        shape = (*first[: self.axis], total, *first[self.axis + 1 :])
+        return TensorType(self.xs[0].type.dtype, shape, by_columns) if common is None else (
+            common.with_shape(shape)
+        )  # fmt: skip
 
     def evaluate(self, xs: tuple[Array, ...]) -> Array:
         """NumPy's concatenate."""

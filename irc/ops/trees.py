@@ -48,6 +48,9 @@ STEPS = 64
 """So many are one expression; what a longer walk has come to is stored in between."""
 LARGEST_LEAF = (1 << 15) - 1
 LARGEST_BIAS = 1 << 29
+DIGITS, BESIDE, MOSTLY = 5, 2, 0.5
+"""Digits of what many tables hold, how many singles away from it a threshold may lie, and the share
+of a column's thresholds that tells such a table; of numbers of all digits a tenth lies so."""
 STORED = (DType.U8, DType.U16, DType.I32)
 """What numbers of columns, nodes and leaves are stored in."""
 
@@ -128,12 +131,20 @@ class TreeEnsemble(Value):
 
     def on_grid(self, x: TensorType) -> TreeEnsemble:
         """The trees with thresholds among the reals that a quantized x can be: what equals one, or
-        is nearer to it than to the next of these, is treated as the threshold itself is."""
-        feature, threshold = (constant(v, "trees").array for v in (self.feature, self.threshold))
+        is nearer to it than to the next of these, is treated as the threshold itself is; or, where
+        a number of few digits lies beside that, as this number is."""
+        feature, threshold, inclusive = (
+            constant(v, "trees").array for v in (self.feature, self.threshold, self.inclusive)
+        )
         scale, _ = _scales(x, feature)
         with np.errstate(over="ignore"):
             near = (np.rint(threshold / scale) * scale).astype(np.float32)
-        return self.replace(threshold=Const(near, name=self.threshold.name))
+        likely = _of_few_digits(threshold, feature)
+        beyond = (likely > threshold) | (inclusive & (likely == threshold))
+        return self.replace(
+            threshold=Const(near, name=self.threshold.name),
+            inclusive=Const(beyond, name=self.inclusive.name),
+        )
 
 
 @op("qtree_ensemble")
@@ -374,6 +385,16 @@ def _scales(x: TensorType, feature: Array) -> tuple[Array, Array]:
     scale, zero = fixedpoint.along_axis(quant, 2)
     columns = (1, x.shape[1])
     return np.broadcast_to(scale, columns)[0][feature], np.broadcast_to(zero, columns)[0][feature]
+
+
+def _of_few_digits(threshold: Array, feature: Array) -> Array:
+    """Singles of few decimal digits beside the thresholds of columns that hold such numbers, else
+    the thresholds: what lies halfway between two of them may be the single beside a third one."""
+    short = np.asarray([float(f"{t:.{DIGITS}g}") for t in threshold.tolist()], np.float32)
+    with np.errstate(invalid="ignore"):
+        beside = np.abs(short - threshold) <= BESIDE * np.spacing(np.abs(threshold))
+    share = np.bincount(feature, beside) / np.maximum(np.bincount(feature), 1)
+    return np.where(beside & (share[feature] > MOSTLY), short, threshold)
 
 
 def _in_integers(threshold: Array, inclusive: Array, feature: Array, x: TensorType) -> Array:

@@ -30,7 +30,7 @@ from irc.ops.core import Const, Input
 from irc.ops.logic import Less, LessOrEqual, Relation
 from irc.ops.quantization import Dequantize, Quantize, constant
 from irc.ops.ranking import Ranking
-from irc.ops.shape import Pad
+from irc.ops.shape import Concat, Pad, joined_columns
 from irc.ops.truth import QCompare, Truth
 from irc.passes.float.pointwise import evaluated, is_clamp, roots
 from irc.passes.integer.computing import Computing, over, placeholder
@@ -190,6 +190,8 @@ class _Work:
             return None
         if all(isinstance(o, Const) for o in known):
             return moved_constant(v, [constant(o, "a moved operand") for o in known])
+        if isinstance(v, Concat) and joined_columns([o.type for o in known], v.axis) is not None:
+            return over(v, known)
         agreed = {(o.type.dtype, o.type.quant) for o in known if o.type.quant is not None}
         return over(v, known) if len(agreed) == 1 else None
 

@@ -115,7 +115,7 @@ def assign(
     compared = columns(sites, options)
     for group in _groups(sites, statistics):
         if group[0] in compared:
-            made.give(group, compared[group[0]])
+            made.types.update((v, compared[v]) for v in group)
         elif not sites.states.packed.isdisjoint(group):
             made.give(group, PACKED)
         elif not known.isdisjoint(group):

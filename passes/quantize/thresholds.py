@@ -10,15 +10,14 @@ large numbers go, as in trees that know of nothing missing, else the least one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from irc.ops.core import Input
 from irc.ops.quantization import constant
+from irc.ops.shape import Concat, joined_columns
 from irc.ops.trees import TreeEnsemble
-from irc.passes.calibration.missing import may_lack
+from irc.passes.calibration.missing import trees_of
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.sites import Sites, from_outside
 from irc.types import Array, DType, Quant, TensorType
@@ -33,30 +32,26 @@ SMALLEST = 2.0**-40
 def columns(
     sites: Sites, options: Options
 ) -> Mapping[Value, TensorType]:
-    """The inputs that trees alone read, by columns: of 16 bits, or of 8 where these are asked
-    for."""
+    """The inputs that trees alone read, and tables of such inputs, by columns: of 16 bits, or of 8
+    where these are asked for."""
     dtype = DType.U8 if str(options.activations) == "8" else DType.I16
     found: dict[Value, TensorType] = {}
-    for v in sites.graph.inputs:
-        trees = [u for u in sites.graph.users[v] if isinstance(u, TreeEnsemble)]
-        alone = sites.graph.uses(v) == len(trees) > 0
-        if alone and v not in sites.graph.outputs and from_outside(sites.graph, v):
-            quant = _by_columns(v, trees, dtype)
-            missing = _missing(trees, dtype) if may_lack(sites.graph, v) else None
-            found[v] = TensorType(dtype, v.shape, replace(quant, missing=missing))
+    for x in dict.fromkeys(v.x for v in sites.graph.order if isinstance(v, TreeEnsemble)):
+        parts = x.xs if isinstance(x, Concat) else (x,)
+        trees = [trees_of(sites.graph, v) for v in parts]
+        if not all(trees) or not all(from_outside(sites.graph, v) for v in parts):
+            continue
+        types = _by_columns(x, trees[0], [v.shape[1] for v in parts], dtype)
+        found |= dict(zip(parts, types, strict=True))
+        quant = joined_columns(types, 1)
+        found[x] = TensorType(dtype, x.shape, quant)
     return found
 
 
-def _missing(trees: list[TreeEnsemble], dtype: DType) -> int:
-    """The integer for what is missing."""
-    beyond = all(constant(t.missing, "trees").array.all() for t in trees)
-    return dtype.max if beyond else dtype.min
-
-
 def _by_columns(
-    x: Input, trees: list[TreeEnsemble], dtype: DType
-) -> Quant:
-    """The scale and the zero point of each column."""
+    x: Value, trees: Sequence[TreeEnsemble], widths: Sequence[int], dtype: DType
+) -> list[TensorType]:
+    """The types of a table's parts, of so many columns, with a scale and a zero point for each."""
     feature = np.concatenate([constant(t.feature, "trees").array for t in trees])
     threshold = np.concatenate([constant(t.threshold, "trees").array for t in trees])
     threshold = threshold.astype(np.float64)
@@ -65,8 +60,19 @@ def _by_columns(
     pairs = [
         _one(threshold[feature == column], dtype) for column in range(x.shape[1])
     ]
-    scales, zeros = zip(*pairs, strict=True)
-    return Quant(scales, zeros, 1)
+    missing = None if any(t.filled for t in trees) else _missing(trees, dtype)
+    made, start = [], 0
+    for width in widths:
+        scales, zeros = zip(*pairs[start : start + width], strict=True)
+        made.append(TensorType(dtype, (x.shape[0], width), Quant(scales, zeros, 1, missing)))
+        start += width
+    return made
+
+
+def _missing(trees: Sequence[TreeEnsemble], dtype: DType) -> int:
+    """The integer for what is missing."""
+    beyond = all(constant(t.missing, "trees").array.all() for t in trees)
+    return dtype.max if beyond else dtype.min
 
 
 def _one(thresholds: Array, dtype: DType) -> tuple[float, int]:

@@ -193,9 +193,10 @@ class Writer:
 
     def moved(self, o: Value, result: Value, new: Mapping[Value, Value]) -> Value:
         """An operand of a moving op; it takes the scale of the result."""
-        if not o.type.dtype.is_float:
+        quant = self.scales[result].quant
+        if not o.type.dtype.is_float or (quant is not None and quant.axis is not None):
             return new[o]
-        type_ = TensorType(self.scales[result].dtype, o.shape, self.scales[result].quant)
+        type_ = TensorType(self.scales[result].dtype, o.shape, quant)
         if isinstance(o, Const):
             return constant(o, type_)
         return new[o] if self.scales[o] == type_ else pair(new[o], type_, o.name)

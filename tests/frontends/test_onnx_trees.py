@@ -201,6 +201,43 @@ def test_what_is_filled_in_before_trees(before: list[onnx.NodeProto]) -> None:
     assert [v.op for v in made.order if v.operands] == ["qtree_ensemble"]
 
 
+def apart(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A model whose columns are inputs of their own, as of a data frame."""
+    names, table = [f"x{i}" for i in range(COLUMNS)], proto.graph.input.pop()
+    shape = (table.type.tensor_type.shape.dim[0].dim_value, 1)
+    proto.graph.input.extend(
+        helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in names
+    )
+    proto.graph.node.insert(0, helper.make_node("Concat", names, ["x"], axis=1))
+    return proto
+
+
+def test_columns_that_are_inputs() -> None:
+    """Each has a scale of its own, and an integer for what is missing; scalers go into trees."""
+    proto = forest("Regressor", 1, modes=MODES, trees=9, tracks=(0, 1))
+    units = [1e-3, 1.0, 1e3]
+    proto = apart(with_before(proto, scaler("x", "z", [0.0] * 3, [1 / u for u in units])))
+    feed = {f"x{i}": lacking()["x"][:, i : i + 1] * np.float32(u) for i, u in enumerate(units)}
+    made = compiled_as(proto, feed)
+    assert [v.op for v in made.order if v.operands] == ["concat", "qtree_ensemble"]
+    assert all(v.type.quant is not None and v.type.quant.missing for v in made.inputs)
+
+
+@pytest.mark.parametrize("digits", [True, False])
+def test_numbers_of_few_digits_beside_thresholds(digits: bool) -> None:
+    """A table of tenths, whose thresholds are the singles before or after some of these; what is
+    the threshold's integer goes where the tenth goes. Others go where the threshold does."""
+    tenths = (np.arange(40).reshape(40, 1) * (0.1 if digits else 0.10371234)).astype(np.float32)
+    x = np.repeat(tenths, COLUMNS, 1)
+    proto = forest("Regressor", 1, trees=9, modes=MODES[:2])
+    (values,) = (a for a in proto.graph.node[0].attribute if a.name == "nodes_values")
+    thresholds = np.asarray(values.floats, np.float32)
+    at = np.random.default_rng(5).integers(1, 39, thresholds.size)
+    ways = np.where(at % 2, np.inf, -np.inf) if digits else tenths[at, 0]
+    values.floats[:] = np.nextafter(tenths[at, 0], ways.astype(np.float32)).tolist()
+    compiled_as(proto, {"x": x})
+
+
 def test_what_is_filled_in_otherwise() -> None:
     """By what is computed: nothing may be missing, and the library has no integer for it."""
     proto = with_before(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 
 import irc.ops  # noqa: F401
-from irc.errors import ParseError
+from irc.errors import ParseError, TypeCheckError
 from irc.graph import Graph, same
 from irc.ops.activation import Clip
 from irc.ops.core import Const, Input
@@ -125,6 +125,16 @@ def small() -> str:
         "graph @g(%x: u8[2] q(0.5, 1)) {\n  %y = concat([%x, %x]) {axis = 0} : u8[4] q(0.5, 1)\n"
         "  return %y\n}"
     )
+
+
+@pytest.mark.parametrize("end", [-(2**15), 2**15 - 1])
+@pytest.mark.parametrize("quant", [Quant(0.5, 3), Quant((0.5, 0.25), (3, 70000), 1)])
+def test_an_integer_for_what_is_missing(quant: Quant, end: int) -> None:
+    quant = dataclasses.replace(quant, missing=end)
+    x = Input.of(TensorType(DType.I16, (1, 2), quant), "x")
+    round_trip(Graph("g", (x,), (x,), ("y",)))
+    with pytest.raises(TypeCheckError, match=f"{end}, what is missing, is no end of i8"):
+        TensorType(DType.I8, (1, 2), quant)
 
 
 def test_the_text_itself() -> None:

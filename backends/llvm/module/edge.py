@@ -64,6 +64,9 @@ def dequantize_function(module: Any, name: str, type_: TensorType, target: Targe
             q = builder.sext(q, wide) if signed else builder.zext(q, wide)
         difference = builder.fsub(builder.sitofp(q, F64), zero(column, F64))
         real = builder.fmul(difference, scale(column, F64))
+        if (missing := fixedpoint.quant_of(type_).missing) is not None:
+            lacks = builder.icmp_signed("==", q, ir.Constant(q.type, missing))
+            real = builder.select(lacks, ir.Constant(F64, float("nan")), real)
         address = builder.gep(result, [index], inbounds=True, source_etype=F32)
         builder.store(builder.fptrunc(real, F32), address, align=4)
     builder.ret_void()

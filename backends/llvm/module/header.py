@@ -38,6 +38,18 @@ class Macros:
         return _listed(self.port.type.shape or (1,))
 
     @property
+    def scale(self) -> float:
+        """The only scale."""
+        (scale,) = fixedpoint.quant_of(self.port.type).scales
+        return scale
+
+    @property
+    def zero_point(self) -> int:
+        """The only zero point."""
+        point = fixedpoint.quant_of(self.port.type).zero_point
+        return point if isinstance(point, int) else point[0]
+
+    @property
     def scales(self) -> str:
         """The scale of each column as a C initializer."""
         return _listed(fixedpoint.quant_of(self.port.type).scales)

@@ -64,8 +64,8 @@ class Port:
 
     @property
     def by_columns(self) -> bool:
-        """Whether each column has a scale of its own."""
-        return self.type.quant is not None and self.type.quant.axis is not None
+        """Whether each of several columns has a scale of its own."""
+        return self.type.quant is not None and len(self.type.quant.scales) > 1
 
 
 @dataclass(frozen=True)

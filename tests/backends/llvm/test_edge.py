@@ -42,6 +42,7 @@ def test_floats_are_quantized_bit_for_bit(dtype: DType, target: str) -> None:
     """A network that gives back what it is given, one tensor of each scale."""
     zeros = RNG.integers(dtype.min, dtype.max + 1, len(SCALES))
     quants = [Quant(s, int(z)) for s, z in zip(SCALES, zeros, strict=True)]
+    quants += [Quant(0.1, int(zeros[0]), missing=end) for end in (dtype.min, dtype.max)]
     given = [hard_reals(TensorType(dtype, (1,), q)) for q in quants]
     types = [TensorType(dtype, x.shape, q) for x, q in zip(given, quants, strict=True)]
     inputs = tuple(Input.of(t, f"x{i}") for i, t in enumerate(types))

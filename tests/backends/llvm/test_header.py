@@ -59,6 +59,21 @@ def test_columns_list_their_scales(tmp_path: Path) -> None:
     subprocess.run(["gcc", "-Wall", "-Werror", "-fsyntax-only", "use.c"], cwd=tmp_path, check=True)
 
 
+def test_what_is_missing_has_a_macro(tmp_path: Path) -> None:
+    quants = Quant((0.5, 0.25), (3, 4), 1, -(2**15)), Quant((0.125,), (-70000,), 1, -(2**15))
+    inputs = tuple(
+        Input.of(TensorType(DType.I16, (1, len(q.scales)), q), n)
+        for n, q in zip("xy", quants, strict=True)
+    )
+    graph = Graph("g", inputs, inputs, ("a", "b"))
+    text = header(Interface.of(graph, "net").with_workspace(64), float_io=True)
+    for line in ("X_MISSING -32768", "X_SCALES {0.5,0.25}", "Y_MISSING -32768", "Y_SCALE 0.125",
+                 "Y_ZERO_POINT -70000"):  # fmt: skip
+        assert f"#define NET_INPUT_{line}\n" in text
+    (tmp_path / "use.c").write_text(text)
+    subprocess.run(["gcc", "-Wall", "-Werror", "-fsyntax-only", "use.c"], cwd=tmp_path, check=True)
+
+
 def test_several_tensors_keep_their_names() -> None:
     text = header(interface(["a b", "a_b"], ["y"]), float_io=False)
     assert "const uint8_t *a_b, const uint8_t *input_a_b, uint8_t *output, void *workspace" in text
