@@ -77,16 +77,27 @@ def write_qdq(
     shapes = importlib.import_module("onnxruntime.quantization.shape_inference")
     shapes.quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
     quantization = importlib.import_module("onnxruntime.quantization")
-    kinds = quantization.QuantType
-    quantization.quantize_static(
-        str(prepared),
-        str(target),
-        CalibrationReader(feeds),
-        quant_format=quantization.QuantFormat.QDQ,
-        activation_type=kinds.QUInt8 if activations == "u8" else kinds.QInt8,
-        weight_type=kinds.QInt8,
-        per_channel=True,
-    )
+    kinds, kept = quantization.QuantType, list(feeds)
+
+    def quantize(**options: bool) -> None:
+        quantization.quantize_static(
+            str(prepared),
+            str(target),
+            CalibrationReader(kept),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=kinds.QUInt8 if activations == "u8" else kinds.QInt8,
+            weight_type=kinds.QInt8,
+            per_channel=True,
+            extra_options=options,
+        )
+
+    try:
+        quantize()
+    except ValueError as error:
+        # Its adjustment of weights' scales to large biases takes each bias's scale for a number.
+        if "truth value of an array" not in str(error):
+            raise
+        quantize(QDQDisableWeightAdjustForInt32Bias=True)
     prepared.unlink()
 
 
