@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -179,9 +179,21 @@ def check_inputs(graph: Graph, inputs: Mapping[str, Any]) -> list[Array]:
     if set(inputs) != expected:
         cure = STATES_LACK if any(s.input not in inputs for s in graph.states) else ""
         raise DataError(
-            f"inputs {sorted(inputs)} given, {graph.name} takes {sorted(expected)}{cure}"
+            f"inputs {sorted(inputs)} given, {graph.name} takes {sorted(expected)}"
+            f"{cure or cure_unread(graph, inputs)}"
         )
     return [_fit(v, np.asarray(inputs[v.name])) for v in graph.inputs]
+
+
+def cure_unread(graph: Graph, given: Collection[str]) -> str:
+    """What to do about inputs that are not given and that nothing reads: exporters leave some of
+    constants that they folded, as Keras's does."""
+    unread = [v.name for v in graph.inputs if v.name not in given and not graph.uses(v)]
+    if not unread:
+        return ""
+    flags = " ".join(f"--value {name}=0" for name in unread)
+    values = ", ".join(f"{name!r}: 0" for name in unread)
+    return f"; nothing reads {unread}: {flags} leaves that out (irc.load(..., values={{{values}}}))"
 
 
 def check_mapping(names: Iterable[str], inputs: object) -> None:

@@ -23,8 +23,9 @@ def with_values(proto: onnx.ModelProto, values: Mapping[str, Any]) -> onnx.Model
     """The model with some of its inputs replaced by constants: a sampling rate that an `If` asks
     for, a mask, a sequence length.
 
-    A value may be given flat; it takes its input's element type and shape. Raises `ModelError` for
-    an input that does not exist, a shape that does not fit, or a number that the type can't hold.
+    A value may be given flat, or as one number for all; it takes its input's element type and
+    shape. Raises `ModelError` for an input that does not exist, a shape that does not fit, or a
+    number that the type can't hold.
     """
     if not values:
         return proto
@@ -77,10 +78,13 @@ def _fitted(v: ValueInfoProto, value: Any) -> Array:
 
 
 def _shaped(name: str, array: Array, dims: list[int]) -> Array:
-    """The array itself where its shape fits, else its elements in the shape that the input has."""
+    """The array itself where its shape fits, else its elements in the shape that the input has, or
+    one number everywhere."""
     if len(dims) == array.ndim and all(d in (0, n) for d, n in zip(dims, array.shape, strict=True)):
         return array
     shape: Shape = tuple(dims)
+    if array.size == 1 and all(dims):
+        return np.full(shape, array)
     if dims.count(0) == 1:
         shape = tuple(-1 if d == 0 else d for d in dims)
     try:

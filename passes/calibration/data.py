@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from irc.errors import DataError
-from irc.graph import Graph, evaluate
+from irc.graph import Graph, cure_unread, evaluate
 from irc.ops.core import Input
 from irc.passes.calibration.missing import may_lack
 from irc.streams import initial_states, next_states
@@ -118,7 +118,8 @@ def _only_input(graph: Graph) -> Input:
     listed = _given(graph)
     if len(listed) != 1:
         names = [v.name for v in listed]
-        raise DataError(f"{graph.name} has the inputs {names}: give calibration data by name")
+        cure = cure_unread(graph, ())
+        raise DataError(f"{graph.name} has the inputs {names}: give calibration data by name{cure}")
     return listed[0]
 
 
@@ -128,7 +129,7 @@ def _check_names(graph: Graph, given: Mapping[str, Any], *, more: bool = False) 
     if not (expected <= set(given) if more else expected == set(given)):
         raise DataError(
             f"calibration data is for {sorted(map(str, given))}, {graph.name} takes"
-            f" {sorted(expected)}"
+            f" {sorted(expected)}{cure_unread(graph, given)}"
         )
 
 

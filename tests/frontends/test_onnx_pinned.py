@@ -75,6 +75,23 @@ def test_the_model_given_is_left_as_it_is() -> None:
     assert model.SerializeToString() == before
 
 
+def test_inputs_that_nothing_reads() -> None:
+    """Keras's exporter leaves some, of constants that it folded; the cure is told, and is one."""
+    model = branching()
+    model.graph.input.append(helper.make_tensor_value_info("norm/Sub/y:0", F, [1, 1, 3]))
+    graph = irc.load(model, values={"sr": 16000})
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    cure = r"nothing reads \['norm/Sub/y:0'\]: --value norm/Sub/y:0=0 leaves that out .*load"
+    for run_on in (
+        lambda: irc.evaluate(graph, {"x": x}),
+        lambda: irc.quantize(graph, calibration=[{"x": x}]),
+        lambda: irc.quantize(graph, calibration=x[None]),
+    ):
+        with pytest.raises(irc.IRCError, match=cure):
+            run_on()
+    assert run({"sr": 16000, "norm/Sub/y:0": 0}, model)[1, 2] == 10
+
+
 def test_flat_values_take_the_shape_of_their_input() -> None:
     values = {"sr": 16000, "x": [1, 2, 3, 4, 5, 6]}
     graph = irc.load(branching(), values=values)
