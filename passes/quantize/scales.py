@@ -29,6 +29,8 @@ NARROWING = -1 / 3
 """The exponent by which what each of N samples stands for becomes narrower."""
 FEW = 48
 """As many samples more than one speak for themselves."""
+FEW_ELEMENTS = 1000.0
+"""So many elements do, however few samples they are of."""
 HEADROOM = 2.0
 """Ranges of 16 bits reach this much further than what was measured: a bit for data unlike it."""
 OUTPUT_HEADROOM = 1.25
@@ -64,8 +66,10 @@ class Histogram:
     @classmethod
     def expected(cls, parts: Sequence[Statistics], seen: Sequence[Function] = ()) -> Histogram:
         """What samples may hold that were not measured: each that was stands for others like it,
-        larger and smaller ones (a kernel density of their sizes). Bounds stay."""
-        if not any(map(_deviation, parts)):
+        larger and smaller ones (a kernel density of their sizes; where there are few elements, of
+        these). Bounds stay."""
+        few = any(_bandwidth(cls.merged([s])) for s in parts)
+        if not few and not any(map(_deviation, parts)):
             return cls.merged(parts, seen)
         spread = [_spread(s, cls.merged([s])) for s in parts]
         low, high = min(float(x.min()) for x, _ in spread), max(float(x.max()) for x, _ in spread)
@@ -98,13 +102,28 @@ def _deviation(s: Statistics) -> float:
     return float(s.unlikeness * count**NARROWING * max(1 - (count - 1) / FEW, 0.0))
 
 
+def _bandwidth(h: Histogram) -> float:
+    """How far, as a standard deviation, others lie from so few elements: `1.06 sigma n^(-1/5)`
+    (Silverman, Density Estimation, 1986, equation 3.28), less the more there are."""
+    count = float(h.counts.sum())
+    if count < 2:
+        return 0.0
+    mean = float(np.sum(h.counts * h.centres)) / count
+    sigma = math.sqrt(float(np.sum(h.counts * (h.centres - mean) ** 2)) / count)
+    return float(1.06 * sigma * count**-0.2 * max(1 - count / FEW_ELEMENTS, 0.0))
+
+
 def _spread(s: Statistics, h: Histogram) -> tuple[Array, Array]:
-    """Elements as they are measured and as larger and smaller samples would have them; how many."""
-    elements = np.outer(np.exp(_deviation(s) * DEVIATIONS), h.centres)
+    """Elements as they are measured, as larger and smaller samples would have them, and beside few
+    of them; how many."""
+    elements = np.outer(np.exp(_deviation(s) * DEVIATIONS), h.centres).reshape(-1)
+    counts = np.outer(NORMAL / NORMAL.sum(), h.counts).reshape(-1)
+    if width := _bandwidth(h):
+        elements = np.add.outer(width * DEVIATIONS, elements).reshape(-1)
+        counts = np.outer(NORMAL / NORMAL.sum(), counts).reshape(-1)
     low = h.low if h.bounded(h.low) else -np.inf
     high = h.high if h.bounded(h.high) else np.inf
-    counts = np.outer(NORMAL / NORMAL.sum(), h.counts)
-    return np.clip(elements, low, high).reshape(-1), counts.reshape(-1)
+    return np.clip(elements, low, high), counts
 
 
 def choose_quant(

@@ -45,11 +45,28 @@ def ratio(samples: list[Array]) -> float:
 
 
 def test_few_samples_leave_room_for_others() -> None:
-    ratios = [ratio(normal(count)) for count in (1, 4, 16, 49)]
-    assert ratios == sorted(ratios, reverse=True)
+    ratios = [ratio(normal(count)) for count in (1, 4, 16, 49, 400)]
     assert ratios[0] > 1.5
-    assert ratios[2] > 1.1
-    assert ratios[3] == 1
+    assert ratios[2] > ratios[3] > 1.1
+    assert ratios[4] == 1
+
+
+def test_few_numbers_leave_room_on_both_sides() -> None:
+    """One of each sample, most of them above zero: others lie further below it than any did."""
+    rng = np.random.default_rng(3)
+    others, noise = rng.normal(1, 1, 1000), 0.0
+    for samples in np.split(rng.normal(1, 1, 320), 10):
+        q = choose_quant([measured([s.reshape(1, 1) for s in samples.astype(np.float32)])],
+                         Options())  # fmt: skip
+        low, high = q.tensor_scale * (0 - q.zero), q.tensor_scale * (LEVELS - q.zero)
+        noise += float(np.square(np.clip(others, low, high) - others).mean()) / 10
+    assert noise < 2e-3 * np.square(others).mean()
+
+
+def test_few_bounded_numbers_keep_their_bounds() -> None:
+    """A ReLU's zeros, of which there are several."""
+    samples = [np.maximum(s, 0) for s in normal(32, 1)]
+    assert choose_quant([measured(samples)], Options()).zero == 0
 
 
 @pytest.mark.filterwarnings("error")
