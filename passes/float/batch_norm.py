@@ -14,15 +14,16 @@ from irc.graph import Graph
 from irc.ops.activation import Clip
 from irc.ops.conv import Conv2d, ConvTranspose2d
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Add, Mul, Sub
+from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
 from irc.ops.selection import Gather
 from irc.ops.shape import Concat, Reshape
-from irc.ops.unary import Neg
 from irc.passes.float import norms
-from irc.passes.float.constants import channels, real
+from irc.passes.float.affine import Affine, affine, factors
+from irc.passes.float.channelwise import as_layer
+from irc.passes.float.constants import real
 from irc.passes.float.fold import RULES as FOLDING
 from irc.passes.float.fold import share
 from irc.pipeline import Pass
@@ -40,53 +41,13 @@ class FuseBatchNorm(Pass):
     name: ClassVar[str] = "fuse"
 
     def run(self, graph: Graph) -> Graph:
-        """What can't be folded into weights stays as at most one mul and one add, or goes into the
-        norm before it."""
+        """What can't be folded into weights stays as at most one mul and one add, goes into the
+        norm before it, or is a layer of its own where it reads quantized values."""
         folded = rewrite(graph, FOLDING, USE_RULES)
         folded = rewrite(folded, (*FOLDING, *RULES), USE_RULES)
         folded = rewrite(folded, FOLDING, (*USE_RULES, *PART_RULES))
+        folded = rewrite(folded, (*FOLDING, as_layer), USE_RULES)
         return share(rewrite(folded, FOLDING, norms.USE_RULES))
-
-
-@dataclass(frozen=True)
-class Affine:
-    """A node that is `x * scale + offset`, per index of the last axis (float64)."""
-
-    x: Value
-    scale: Array
-    offset: Array
-
-
-def affine(v: Value) -> Affine | None:
-    """The node read as an affine map along the last axis; None where it is none."""
-    match v:
-        case BatchNorm(x=x, axis=axis) if axis == x.type.rank - 1:
-            return _normalizing(v)
-        case Add(a=x, b=c) | Sub(a=x, b=c) if (found := channels(c, x)) is not None:
-            sign = -1.0 if isinstance(v, Sub) else 1.0
-            return Affine(x, np.ones_like(found), sign * found)
-        case Mul(a=x, b=c) if (found := channels(c, x)) is not None:
-            return Affine(x, found, np.zeros_like(found))
-        case Sub(a=c, b=x) if (found := channels(c, x)) is not None:
-            return Affine(x, -np.ones_like(found), found)
-        case Neg(x=x) if x.type.rank and x.type.dtype.is_float:
-            return Affine(x, -np.ones(x.shape[-1]), np.zeros(x.shape[-1]))
-    return None
-
-
-def _normalizing(v: BatchNorm) -> Affine | None:
-    factors = _factors(v)
-    return None if factors is None else Affine(v.x, *factors)
-
-
-def _factors(v: BatchNorm) -> tuple[Array, Array] | None:
-    """Scale and offset of a batch norm: `scale / sqrt(var + epsilon)`, `bias - mean * that`."""
-    parts = (v.scale, v.bias, v.mean, v.var)
-    if not all(isinstance(p, Const) for p in parts):
-        return None
-    scale, bias, mean, var = (p.evaluate().astype(np.float64) for p in parts)
-    factor = scale / np.sqrt(var + v.epsilon)
-    return factor, bias - mean * factor
 
 
 def after_weights(v: Value, uses: Uses) -> Value | None:
@@ -273,10 +234,10 @@ def batch_norm_is_affine(v: Value) -> Value | None:
         %y.offset = const [0.0, 1.5] : f32[2,1]
         %y = add(%0, %y.offset) : f32[1,2,3]
     """
-    if not isinstance(v, BatchNorm) or (factors := _factors(v)) is None:
+    if not isinstance(v, BatchNorm) or (found := factors(v)) is None:
         return None
     shape = (-1, *[1] * (v.type.rank - v.axis - 1))
-    scale, offset = (real(f.reshape(shape), v.type.dtype) for f in factors)
+    scale, offset = (real(f.reshape(shape), v.type.dtype) for f in found)
     scaled = Mul(v.x, scale.replace(name=f"{v.name}.scale"))
     return Add(scaled, offset.replace(name=f"{v.name}.offset"))
 

@@ -19,7 +19,7 @@ from irc.passes.float.pointwise import apply, is_clamp
 from irc.passes.quantize.assignment import NATURAL
 from irc.passes.quantize.scales import stored_as
 from irc.passes.quantize.sites import brought, weighted
-from irc.types import DType, Quant, TensorType
+from irc.types import DType, Quant, Shape, TensorType
 from irc.value import Value
 
 Interval = tuple[float, float]
@@ -104,9 +104,9 @@ def inner_type(
     `target`; None where it would have to be measured.
 
     Floats that integers stand for once they are clamped or moved have their type in `kept`
-    (`kept_type`). What else goes into a sum or mean gets 16 bits, sums of products 32. An average
-    that a layer reads keeps the type of what it averages, as it does in the integer kernels of the
-    tools that leave it so.
+    (`kept_type`). What else goes into a sum or mean gets 16 bits, sums of products 32. So do
+    averages of whole images that a layer reads; others keep the type of what they average, as they
+    do in the integer kernels of the tools that leave them so.
     """
     if v in kept:
         return kept[v]
@@ -114,7 +114,7 @@ def inner_type(
     if user.op in ("add", "sub", *KEEPING):
         fine = _sum_type(user, v, target, forms, root)
         fine = fine or _fine_type(user, v, target, forms, root)
-    return fine or _average_type(v, forms, kept)
+    return fine or _average_type(user, v, forms, kept)
 
 
 def _sum_type(
@@ -157,8 +157,9 @@ def _fine_type(
 
 
 def _average_type(
-    v: Value, forms: Forms, kept: Mapping[Value, TensorType]
+    user: Value, v: Value, forms: Forms, kept: Mapping[Value, TensorType]
 ) -> TensorType | None:
+    """The type of what is averaged, or all that 16 bits have of its range."""
     core = v
     while core.moves and len(core.operands) == 1:
         (core,) = core.operands
@@ -167,7 +168,19 @@ def _average_type(
     averaged = core.operands[0]
     form = forms(averaged)
     type_ = kept.get(averaged) if form is None else form.type
-    return None if type_ is None else type_.with_shape(v.shape)
+    if type_ is None:
+        return None
+    whole = user.op in ("conv2d", "linear") and all(d == 1 for d in v.shape[1:-1])
+    return _in_words(type_, v.shape) if whole else type_.with_shape(v.shape)
+
+
+def _in_words(t: TensorType, shape: Shape) -> TensorType:
+    """16 bits for the range that 8 have, steps a power of two finer; others as they are."""
+    if t.dtype.bits != 8 or t.quant is None or t.quant.axis is not None:
+        return t.with_shape(shape)
+    finer = 2**8
+    middle = t.dtype.min - DType.I8.min
+    return TensorType(DType.I16, shape, Quant(t.scale / finer, (t.zero - middle) * finer))
 
 
 def _useful(

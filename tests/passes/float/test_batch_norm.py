@@ -19,12 +19,13 @@ from irc.ops.shape import Concat
 from irc.ops.unary import Neg
 from irc.passes.float import batch_norm
 from irc.passes.float.batch_norm import FuseBatchNorm
+from irc.passes.float.channelwise import as_layer
 from irc.types import DType, Quant
 from irc.value import Value
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 
-@parametrize((*batch_norm.RULES, *batch_norm.USE_RULES, *batch_norm.PART_RULES))
+@parametrize((*batch_norm.RULES, *batch_norm.USE_RULES, *batch_norm.PART_RULES, as_layer))
 def test_rule(rule: AnyRule) -> None:
     check_rule(rule)
 

@@ -23,6 +23,7 @@ from irc.ops.reduce import ReduceMean, ReduceSum
 from irc.ops.resize import ResizeLinear
 from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
+from irc.passes.float.batch_norm import FuseBatchNorm
 from irc.passes.integer.integerize import Integerize, integerize
 from irc.passes.integer.prove import prove
 from irc.passes.quantize import quantize
@@ -281,12 +282,50 @@ def test_weights_quantized_at_run_time_are_constants() -> None:
 
 
 def test_an_average_that_a_layer_reads_keeps_its_scale() -> None:
-    mean = Reshape(ReduceMean(image(), (1, 2), False), (4,))
-    y = quantized(Linear(mean, weights((7, 4)), name="fc"), 0.1)
+    y = quantized(Conv2d(AvgPool2d(image(), (2, 2)), weights((7, 1, 1, 4)), name="fc"), 0.1)
     integer = integerize(graph_of(y))
-    (read,) = (v.operands[0] for v in integer.order if v.op == "qlinear")
+    (read,) = (v.operands[0] for v in integer.order if v.op == "qconv2d")
     assert read.type.quant == integer.inputs[0].type.quant
     assert steps_apart(graph_of(y)) < 3
+
+
+HEADS: dict[str, Callable[[Value], Value]] = {
+    "linear": lambda x: Linear(Reshape(ReduceMean(x, (1, 2), False), (4,)), weights((7, 4))),
+    "convolution": lambda x: Conv2d(ReduceMean(x, (1, 2), True), weights((7, 1, 1, 4))),
+    "pool": lambda x: Conv2d(AvgPool2d(x, (5, 6)), weights((7, 1, 1, 4))),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_the_average_of_an_image_that_a_layer_reads_has_16_bits(case: str) -> None:
+    assert steps_apart(graph_of(quantized(HEADS[case](image()), 0.01))) <= 1.001
+
+
+SCALED: dict[str, Callable[[Value, Const, Const], Value]] = {
+    "scale": lambda x, s, t: Mul(x, s),
+    "offset": lambda x, s, t: Add(x, t),
+    "both": lambda x, s, t: Add(Mul(x, s), t),
+    "norm": lambda x, s, t: BatchNorm(x, s, t, t, Const(np.square(s.array)), 1e-3, 3),
+    "rows": lambda x, s, t: Add(Mul(Reshape(x, (30, 4)), s), t),
+    "after a relu": lambda x, s, t: Add(Mul(Relu(x), s), t),
+    "clamped": lambda x, s, t: Clip(Add(Mul(x, s), t), -1, 2),
+}
+
+
+@pytest.mark.parametrize("case", SCALED)
+@pytest.mark.parametrize("scales", [(0.71, -1.3, 0.01, 2.03), (1e-9, 1.0, 0.0, -3.0)])
+def test_scales_and_offsets_of_channels_round_once(
+    case: str, scales: tuple[float, ...]
+) -> None:
+    """A batch norm that no layer took, between what its author quantized."""
+    s = Const(np.array(scales, np.float32), name="s")
+    t = Const(RNG.uniform(-2, 2, 4).astype(np.float32), name="t")
+    before = graph_of(quantized(SCALED[case](image(), s, t), 0.03))
+    after = FuseBatchNorm()(before)
+    assert any(v.op == "conv2d" for v in after.order)
+    feed = fed(before)
+    wanted, got = evaluate(before, feed), reals(integerize(after), feed)
+    np.testing.assert_allclose(got["y0"], wanted["y0"], rtol=1e-6)
 
 
 def powers(shape: tuple[int, ...]) -> Value:
