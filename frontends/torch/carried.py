@@ -38,12 +38,29 @@ def carried(program: Any) -> list[Carried]:
         for spec, node in made
         if spec.kind.name in ("BUFFER_MUTATION", "USER_INPUT_MUTATION")
     ]
+    changed = [c for c in changed if _source(c.after) is not c.before]
     _check_trained(program, changed)
     results = [node for spec, node in made if spec.kind.name == "USER_OUTPUT"]
     needed = _needed(results, {c.before: c.after for c in changed})
     kept = sorted((c for c in changed if c.before in needed), key=_order(graph))
     end.args = ((*results, *(c.after for c in kept)),)
     return kept
+
+
+COPIES = {"aten.copy.default": 1, "aten.clone.default": 0, "aten.alias.default": 0}
+"""Operators whose result is one of their arguments, and which."""
+
+
+def _source(node: Any) -> Any:
+    """What a node is a copy of: a buffer that is only written over with itself does not change."""
+    while node.op == "call_function":
+        at = COPIES.get(str(node.target))
+        if str(node.target) == "aten._to_copy.default":
+            at = 0 if node.args[0].meta["val"].dtype == node.meta["val"].dtype else None
+        if at is None:
+            break
+        node = node.args[at]
+    return node
 
 
 def join_aliases(program: Any) -> None:

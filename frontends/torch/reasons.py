@@ -58,12 +58,21 @@ CURES = {
     (".numpy()",): "compute with torch's functions: what NumPy does, torch.export does not see",
 }
 """Words in what torch says of an error, or types of what it passed by, and the cure."""
+DETECTION = ("torchvision.ops.boxes", "torchvision.models.detection")
+"""Where torchvision chooses among boxes, as many as data say."""
+HEADS = (
+    "of a detector backbone and heads can be exported, for images of one size, as by a module that"
+    " returns head(list(backbone(images).values())): choose among its boxes (nms) outside"
+)
 LONG = 160  # characters, beyond which the first sentence must do
+LONGEST = 320  # characters of a reason; torch writes out sizes that hang on hundreds of others
 
 
 def cure(error: BaseException) -> str:
     """"; " and the usual cure of an error, or nothing."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if any(str(f.f_globals.get("__name__")).startswith(DETECTION) for f in frames):
+        return f"; {HEADS}"
     kinds = {type(v).__name__ for frame in frames for v in frame.f_locals.values()}
     said = " ".join([type(error).__name__, str(error), *kinds - {type(error).__name__}])
     found = (text for words, text in CURES.items() if any(word in said for word in words))
@@ -82,6 +91,8 @@ def reason(error: BaseException, module: Any = None) -> str:
     first = re.sub(r"\s*\(unhinted.*", "", lines[0]) if lines else ""
     if len(first) > LONG:
         first = re.split(r"\. (?=[A-Z])", first)[0]
+    if len(first) > LONGEST:
+        first = f"{first[:LONGEST].rpartition(' ')[0]} …"
     files = re.findall(r'File "(.+?)", line (\d+)', str(error))
     found = [(Path(f).name, n) for f, n in files if not _foreign(f)] or _places(error)
     at = [_layer(error, module), *(f"at {name}, line {line}" for name, line in found[-1:])]

@@ -13,7 +13,7 @@ import irc
 from irc import fixedpoint
 from irc.errors import ModelError
 from irc.types import DType
-from tests.frontends.torch_peer import F, Module, nn, torch
+from tests.frontends.torch_peer import F, Module, agree, nn, torch
 
 
 class _Causal(Module):
@@ -209,6 +209,22 @@ def test_what_no_result_depends_on_is_no_state() -> None:
     _, graph = _made(_Average, VECTOR)
     assert "peak" not in graph.input_types
     assert list(graph.output_types) == ["scaled", "loud", "mean_next", "count_next", "loud_next"]
+
+
+class _Placed(Module):
+    """A table that every call puts where its input is, as Hugging Face's CTRL does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.arange(12.0).reshape(3, 4))
+
+    def forward(self, x: Any) -> Any:
+        self.table = self.table.to(device=x.device, dtype=x.dtype)
+        return x @ self.table.T
+
+
+def test_what_is_written_over_with_itself_is_no_state() -> None:
+    assert not agree(_Placed(), torch.rand(1, 4)).states
 
 
 def test_initial_values_are_those_of_the_module() -> None:
