@@ -199,6 +199,24 @@ def test_attention_of_a_module_and_a_mask() -> None:
     agree(lambda q: F.scaled_dot_product_attention(q, q, q, attn_mask=mask), x)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_queries_that_see_no_key(known: bool) -> None:
+    """Padding within a window: of sequences shorter than the rest, torch gives zeros."""
+    window = torch.ones(5, 5, dtype=torch.bool).tril(1).triu(-1)
+    there = torch.tensor([[True, True, False, False, False], [True] * 5])
+
+    def attend(q: Any, there: Any) -> Any:
+        mask = window & there[:, None, None, :]
+        return F.scaled_dot_product_attention(q, q, q, attn_mask=mask)
+
+    x = reals(2, 2, 5, 4)
+    assert not attend(x, there)[0, :, 4].any()
+    if known:
+        agree(lambda q: attend(q, there), x)
+    else:
+        agree(attend, x, there)
+
+
 def test_grouped_queries() -> None:
     q, k = reals(1, 4, 3, 2), reals(1, 2, 3, 2, seed=1)
     agree(lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True), q, k)

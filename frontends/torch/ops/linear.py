@@ -9,13 +9,15 @@ import numpy as np
 from irc.frontends import normal_forms as forms
 from irc.frontends.builder import Builder, is_weight
 from irc.frontends.torch.ops.table import Node, Results, handles
+from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.linear import Linear, MatMul
-from irc.ops.reduce import ReduceSum
+from irc.ops.reduce import ReduceMax, ReduceSum
 from irc.ops.selection import Where
+from irc.ops.shape import Expand
 from irc.ops.softmax import Softmax
-from irc.types import DType
+from irc.types import DType, Shape
 from irc.value import Value
 
 MASKED = -1e4
@@ -115,9 +117,11 @@ def _attention(node: Node) -> Value:
     columns = build.transpose(k, (*range(rank - 2), rank - 1, rank - 2))
     scale = node.number("scale", 1 / sqrt(q.shape[-1]))
     scores = forms.scaled(build, build.add(MatMul(q, columns)), scale)
-    scores = _masked(node, scores)
-    weights = build.add(Softmax(scores, scores.type.rank - 1))
-    return build.add(MatMul(weights, v))
+    mask = _mask(node, scores.shape)
+    weights = build.add(Softmax(_masked(build, scores, mask), scores.type.rank - 1))
+    y = build.add(MatMul(weights, v))
+    seeing = None if mask is None else _seeing(build, mask)
+    return y if seeing is None else build.add(Where(seeing, y, build.const(np.float32(0))))
 
 
 def repeated(build: Builder, x: Value, count: int) -> Value:
@@ -126,11 +130,15 @@ def repeated(build: Builder, x: Value, count: int) -> Value:
     return forms.gather_axis(build, x, heads, x.type.rank - 3)
 
 
-def _masked(node: Node, scores: Value) -> Value:
-    build, mask = node.builder, node.optional("attn_mask")
+def _mask(node: Node, shape: Shape) -> Value | None:
+    """Which scores count, or what is added to them."""
     if node.flag("is_causal"):
-        rows, columns = scores.shape[-2:]
-        mask = build.const(np.tri(rows, columns, dtype=np.bool_), name=f"{build.name}.mask")
+        which = np.tri(*shape[-2:], dtype=np.bool_)
+        return node.builder.const(which, name=f"{node.builder.name}.mask")
+    return node.optional("attn_mask")
+
+
+def _masked(build: Builder, scores: Value, mask: Value | None) -> Value:
     if mask is None:
         return scores
     if mask.type.dtype is DType.BOOL:
@@ -139,6 +147,20 @@ def _masked(node: Node, scores: Value) -> Value:
     if isinstance(mask, Const):
         mask = build.const(np.maximum(mask.array, MASKED).astype(np.float32), name=mask.name)
     return build.add(Add(scores, mask))
+
+
+def _seeing(build: Builder, mask: Value) -> Value | None:
+    """The queries that see any key, b1[..., T, 1]; of others the result is 0. None where all do: a
+    mask that is the same for all queries leaves none without."""
+    source = mask.x if isinstance(mask, Expand) else mask
+    if mask.type.dtype is not DType.BOOL or source.type.rank < 2 or source.shape[-2] == 1:
+        return None
+    axis = source.type.rank - 1
+    if isinstance(source, Const):
+        some = source.array.any(axis, keepdims=True)
+        return None if some.all() else build.const(some)
+    numbers = build.add(Cast(source, DType.I32))
+    return build.add(Cast(build.add(ReduceMax(numbers, (axis,), True)), DType.BOOL))
 
 
 @handles("aten.softmax", "aten._softmax", "aten._safe_softmax")
