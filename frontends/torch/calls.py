@@ -172,7 +172,10 @@ def _dense(operand: Any) -> bool:
     fake: Any = getattr(operand, "meta", {}).get("val")
     if not is_tensor(fake) or fake.layout is not torch().strided:
         return False
-    return bool(fake.is_contiguous()) and fake.storage_offset() == 0
+    try:
+        return bool(fake.is_contiguous()) and fake.storage_offset() == 0
+    except RuntimeError:  # of sizes that torch knows by a name alone: read out of a tensor
+        return False
 
 
 def _item(node: Any) -> bool:

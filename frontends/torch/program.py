@@ -21,6 +21,7 @@ import numpy as np
 from irc.errors import ModelError, ToolError
 from irc.frontends.torch import versions as torch_versions
 from irc.frontends.torch.carried import join_aliases
+from irc.frontends.torch.faithful import distance, warn_where
 from irc.frontends.torch.freeze import frozen
 from irc.frontends.torch.ops import HANDLERS, OF_COMPLEX
 from irc.frontends.torch.reasons import cure, depends_on_data, reason
@@ -76,16 +77,20 @@ def exported(module: Any, example_inputs: Any, dynamic: Any) -> Any:
             frame = frozen(module)
             with watched(frame) as changed:
                 program = _program(frame, args, kwargs, dynamic, said)
+                end, whole = said.tell(), frame is module and not changed
+                apart = distance(module, program, args, kwargs) if whole else 0.0
+                said.truncate(said.seek(end))
             join_aliases(program)
             if changed and remembers(frame, args, kwargs):
                 raise ModelError(_state(changed))
-            return program
     except ModelError:
         raise
     except Exception as error:  # whatever the module's own code raises, too
         raise ModelError(
             f"{type(module).__name__} can't be exported: {reason(error, module)}{cure(error)}"
         ) from error
+    warn_where(module, apart)
+    return program
 
 
 def _program(module: Any, args: Any, kwargs: Any, dynamic: Any, said: io.StringIO) -> Any:

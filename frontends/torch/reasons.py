@@ -73,10 +73,15 @@ def cure(error: BaseException) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if any(str(f.f_globals.get("__name__")).startswith(DETECTION) for f in frames):
         return f"; {HEADS}"
-    kinds = {type(v).__name__ for frame in frames for v in frame.f_locals.values()}
+    kinds = {type(v).__name__ for f in frames for v in f.f_locals.values() if not _layered(v)}
     said = " ".join([type(error).__name__, str(error), *kinds - {type(error).__name__}])
     found = (text for words, text in CURES.items() if any(word in said for word in words))
     return next((f"; {text}" for text in found), "")
+
+
+def _layered(v: Any) -> bool:
+    """Whether a value is a layer: what its class is called says nothing of an error."""
+    return isinstance(v, importlib.import_module("torch").nn.Module)
 
 
 def depends_on_data(error: BaseException) -> bool:

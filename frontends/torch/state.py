@@ -25,7 +25,7 @@ def watched(module: Any) -> Iterator[list[str]]:
     held = [(child, dict(vars(child)), _hooks(child)) for child in module.modules()]
     contents = _Contents(module)
     before: list[_Snapshot] = []
-    buffers = _Buffers(module)
+    buffers = Buffers(module)
 
     def enter(*_: Any) -> None:
         before.append(_Snapshot(module))
@@ -99,7 +99,7 @@ def _entries(container: Any) -> list[tuple[Any, int]]:
     return [(key, id(entry)) for key, entry in pairs]
 
 
-class _Buffers:
+class Buffers:
     """The buffers of a module and what they hold."""
 
     def __init__(self, module: Any) -> None:
@@ -137,13 +137,13 @@ def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
     results = []
     try:
         twin = copy.deepcopy(module, memo)
-        buffers = _Buffers(twin)
+        buffers = Buffers(twin)
         for _ in range(2):
             torch.set_rng_state(state)
             buffers.put_back()
             with torch.no_grad():
-                given, named = _frozen(torch, (args, kwargs))
-                results.append(_frozen(torch, twin(*given, **named)))
+                given, named = frozen_arguments(torch, (args, kwargs))
+                results.append(frozen_arguments(torch, twin(*given, **named)))
         return not _same(torch, *results)
     except Exception:  # whatever the module's own code raises
         return True
@@ -151,7 +151,7 @@ def remembers(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
         torch.set_rng_state(state)
 
 
-def _frozen(torch: Any, tree: Any) -> Any:
+def frozen_arguments(torch: Any, tree: Any) -> Any:
     """Arguments or results whose tensors no later call can change."""
     pytree = importlib.import_module("torch.utils._pytree")
     return pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), tree)

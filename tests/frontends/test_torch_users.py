@@ -339,3 +339,50 @@ def test_gradients_that_a_module_takes_and_what_it_maps() -> None:
     agree(module, reals(5, 3))
     assert module.weights.requires_grad
     assert "forward" not in vars(module)
+
+
+class SparseAttention(Module):
+    """Fails for another reason than its name says."""
+
+    def forward(self, x: Any) -> Any:
+        return x.reshape(7, 7)
+
+
+def test_the_name_of_a_layer_is_no_reason() -> None:
+    with pytest.raises(ModelError, match="invalid for input") as caught:
+        irc.from_torch(nn.Sequential(SparseAttention()).eval(), image())
+    assert "sparse tensors" not in str(caught.value)
+
+
+class CausalPadding(Module):
+    """Pads by numbers that it computes from tensors, which are no buffers."""
+
+    def __init__(self, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 3, kernel, stride)
+        self.register_buffer("kernel", torch.tensor(kernel), persistent=False)
+        self.register_buffer("stride", torch.tensor(stride), persistent=False)
+        self.left = self.kernel - self.stride
+
+    def forward(self, x: Any) -> Any:
+        frames = torch.ceil((x.shape[-1] - self.kernel + self.left) / self.stride + 1).long() - 1
+        right = frames * self.stride + self.kernel - self.left - x.shape[-1]
+        return self.conv(F.pad(x, (self.left, right)))[..., 1:-1]
+
+
+def test_sizes_that_are_computed_from_tensors() -> None:
+    up = nn.ConvTranspose1d(3, 3, 4, 4)
+    layers = CausalPadding(3, 1), up, CausalPadding(3, 1), nn.ELU()
+    agree(nn.Sequential(*layers), torch.rand(1, 3, 9))
+
+
+class Changeling(Module):
+    """Looks whether it is being exported, as transformers does to leave masks out."""
+
+    def forward(self, x: Any) -> Any:
+        return x * 2 if torch.compiler.is_exporting() else x
+
+
+def test_a_module_that_computes_something_else_while_it_is_exported_is_told_of() -> None:
+    with pytest.warns(UserWarning, match="Changeling: torch.export's program gives other .* 100%"):
+        irc.from_torch(Changeling(), image())
