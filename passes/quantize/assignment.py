@@ -29,7 +29,14 @@ from irc.passes.quantize.scales import (
     whole_steps,
 )
 from irc.passes.quantize.signals import reads_signal, signals
-from irc.passes.quantize.sites import EIGHT_BITS, Sites, from_outside, is_float, to_float
+from irc.passes.quantize.sites import (
+    EIGHT_BITS,
+    Sites,
+    brought,
+    from_outside,
+    is_float,
+    to_float,
+)
 from irc.passes.quantize.states import PACKED, state_quant
 from irc.passes.quantize.thresholds import columns
 from irc.types import DType, Quant, TensorType
@@ -166,6 +173,8 @@ class _Types:
     def byte(self, group: list[Value]) -> dict[Value, TensorType]:
         """A group in 8 bits."""
         fills, parts = _fills(self.sites, group, self.statistics), self.parts(group)
+        if _whole_constants(self.sites, group) and not parts:
+            return _numbered(group, fills, self.options)
         quant = self.ranges.of(
             parts, fills, lambda: _quant(self.sites, parts, fills, self.statistics, self.options)
         )
@@ -215,6 +224,23 @@ def _fills(
         lows = [statistics[p].low for v in group for p in sites.parts(v)]
         fills.append(min([*lows, *fills], default=0.0) - INVISIBLE)
     return fills
+
+
+def _whole_constants(sites: Sites, group: list[Value]) -> bool:
+    """Whether a group becomes whole numbers, or is compared, and all that moving ops bring into it
+    are such."""
+    constants = [a for v in group if sites.moving(v) for a in brought(v)]
+    whole = all(np.array_equal(a, np.rint(a)) for a in constants)
+    return bool(constants) and whole and any(counted(sites, v) for v in group)
+
+
+def _numbered(group: list[Value], fills: list[float], options: Options) -> dict[Value, TensorType]:
+    """Whole numbers as what they are, in 16 bits where 8 are too few."""
+    quant = whole_steps(asymmetric(min(0.0, *fills), max(0.0, *fills)))
+    dtype, fits = DType.U8, quant.tensor_scale <= 1
+    if not fits and str(options.activations) != "8" and max(map(abs, fills)) <= DType.I16.max:
+        dtype, quant = DType.I16, Quant(1.0)
+    return {v: TensorType(dtype, v.shape, quant) for v in group}
 
 
 def _quant(

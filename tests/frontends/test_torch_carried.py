@@ -214,6 +214,8 @@ def test_what_no_result_depends_on_is_no_state() -> None:
 class _Placed(Module):
     """A table that every call puts where its input is, as Hugging Face's CTRL does."""
 
+    table: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("table", torch.arange(12.0).reshape(3, 4))

@@ -121,7 +121,9 @@ def _attention(node: Node) -> Value:
     weights = build.add(Softmax(_masked(build, scores, mask), scores.type.rank - 1))
     y = build.add(MatMul(weights, v))
     seeing = None if mask is None else _seeing(build, mask)
-    return y if seeing is None else build.add(Where(seeing, y, build.const(np.float32(0))))
+    if seeing is None:
+        return y
+    return build.add(Where(seeing, y, build.const(np.zeros((), np.float32))))
 
 
 def repeated(build: Builder, x: Value, count: int) -> Value:
@@ -157,7 +159,7 @@ def _seeing(build: Builder, mask: Value) -> Value | None:
         return None
     axis = source.type.rank - 1
     if isinstance(source, Const):
-        some = source.array.any(axis, keepdims=True)
+        some = np.asarray(source.array.any(axis, keepdims=True))
         return None if some.all() else build.const(some)
     numbers = build.add(Cast(source, DType.I32))
     return build.add(Cast(build.add(ReduceMax(numbers, (axis,), True)), DType.BOOL))
