@@ -245,6 +245,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "libnet.so"
 
 
+@has_avx512
 def test_the_audit_knows_the_one_system_call(library: Path) -> None:
     checks = audit(library)
     assert [c for c in checks if c.holds is False] == []

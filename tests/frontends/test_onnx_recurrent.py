@@ -152,7 +152,9 @@ def test_weights_that_are_quantized_dynamically(
     proto, inputs = layer("LSTM", direction, hidden=8)
     source, target = tmp_path / "float.onnx", tmp_path / "dynamic.onnx"
     onnx.save(proto, source)
-    quantize_dynamic(source, target, per_channel=per_channel, weight_type=QuantType.QInt8)
+    quantize_dynamic(
+        source, target, per_channel=per_channel, weight_type=QuantType.QInt8, reduce_range=True
+    )  # fewer bits of weights: onnxruntime's pairs of products saturate on CPUs without VNNI
     made = onnx.load(target)
     assert made.graph.node[0].op_type == "DynamicQuantizeLSTM"
     expected = reference(made, inputs)

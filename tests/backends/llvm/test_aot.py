@@ -106,10 +106,12 @@ def test_self_test_sees_wrong_constants(make: Any, tmp_path: Path) -> None:
     path = tmp_path / "libnet.so"
     assert open_library(path).self_test()
     content = path.read_bytes()
-    biases_or_table = [v.array for v in graph.constants if v.array.ndim == 1]
-    first = biases_or_table[0].tobytes()[:16]  # the other rows of a table may be differences
-    assert first in content
-    path.write_bytes(content.replace(first, bytes(byte ^ 0x40 for byte in first)))
+    for v in graph.constants:  # a kernel may keep some in another form
+        if v.array.ndim == 1:
+            first = v.array.tobytes()[:16]  # the other rows of a table may be differences
+            content = content.replace(first, bytes(byte ^ 0x40 for byte in first))
+    assert content != path.read_bytes()
+    path.write_bytes(content)
     assert not open_library(path).self_test()
 
 
