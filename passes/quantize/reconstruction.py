@@ -61,7 +61,8 @@ def reconstructed(
     count = max(1, min(SAMPLES, MACS // max(sum(map(macs, sites.graph.order)), 1)))
     trials = Trials.of(sites.graph, feeds[:count])
     samples = [_Sample(arrays) for arrays in trials.samples]
-    return _Search(sites, scales, samples).found(progress) if samples else {}
+    with np.errstate(all="ignore"):
+        return _Search(sites, scales, samples).found(progress) if samples else {}
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class _Sample:
 
 @dataclass(frozen=True)
 class _Reach:
-    """A value, its functions and what they are moved to, in order; and what reads these."""
+    """A value, its functions and what they are moved to, in order; and what reads these, the
+    caller among them."""
 
     inside: tuple[Value, ...]
     readers: tuple[Value, ...]
@@ -96,7 +98,8 @@ class _Reach:
                 pending.extend(sites.graph.users[u])
             else:
                 readers[u] = None
-        return cls(tuple(inside), tuple(u for u in readers if u not in inside))
+        given = [u for u in inside if u is not v and u in sites.graph.outputs]
+        return cls(tuple(inside), (*(u for u in readers if u not in inside), *given))
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,26 @@ class _Search:
         known = isinstance(v, Input) or v.op in NATURAL or to_float(v) or counted(self.sites, v)
         if known or v in self.scales.narrow or self.scales[v].dtype is not DType.U8:
             return False
-        enough = v.type.size * len(self.samples) >= ELEMENTS
-        return enough and all(self.sites.parts(u) == (v,) for u in self.moved(v))
+        if v.type.size * len(self.samples) < ELEMENTS:
+            return False
+        return all(map(self._alone, self.moved(v)))
+
+    def _alone(self, v: Value) -> bool:
+        """Whether a value is read inside only, and holds a value's elements and zeros."""
+        fills = any(self.sites.fills(v)) or self.sites.masks(v)
+        outside = v in self.sites.graph.outputs
+        return not (fills or outside) and len(self.sites.parts(v)) == 1
 
     def moved(self, v: Value) -> list[Value]:
-        """What a value is moved to."""
-        direct = [u for u in self.sites.graph.users[v] if is_float(u) and self.sites.moving(u)]
-        return direct + [w for u in direct for w in self.moved(u)]
+        """A value, and what it is moved to, each once."""
+        found = {v: None}
+        pending = [v]
+        while pending:
+            for u in self.sites.graph.users[pending.pop()]:
+                if u not in found and is_float(u) and self.sites.moving(u):
+                    found[u] = None
+                    pending.append(u)
+        return list(found)
 
     def best(self, reach: _Reach) -> float:
         """The factor of least noise; 1 where none is much better."""
@@ -147,7 +163,8 @@ class _Search:
         for sample in self.samples:
             changed = self.inside(sample, reach, factor)
             for u, total in totals.items():
-                total.add(sample.real[u], _computed(u, changed, sample))
+                made = changed[u] if u in changed else _computed(u, changed, sample)
+                total.add(sample.real[u], made)
         return float(np.mean([total.noise for total in totals.values()]))
 
     def inside(self, sample: _Sample, reach: _Reach, factor: float) -> dict[Value, Array]:
@@ -204,7 +221,8 @@ class _Channels:
 
     @property
     def noise(self) -> float:
-        """The mean over channels of noise over variance."""
+        """The mean over channels of noise over variance; infinite where rounding makes no numbers
+        of what were some."""
         mean, square, off, noise = self.sums / self.rows
         variance = square - mean**2
         alive = variance > 1e-6 * variance.max(initial=0.0)
@@ -213,7 +231,7 @@ class _Channels:
         if not alive.any():
             return 0.0
         found = float(np.mean(noise[alive] / variance[alive]))
-        return found if math.isfinite(found) else 0.0
+        return found if math.isfinite(found) else math.inf
 
 
 def centred(reader: Value) -> bool:

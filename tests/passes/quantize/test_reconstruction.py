@@ -172,3 +172,55 @@ def test_ranges_are_chosen_once() -> None:
     assert ranges.of([v, w], [], choose) == Quant(0.5, 7)  # not a scale for itself
     assert ranges.of([w], [], choose) == Quant(0.5, 7)
     assert len(calls) == 3
+
+
+def beside(bring: float | None, *, given: bool = False) -> Graph:
+    """Channels that a layer evens out, beside a constant, and as an output, perhaps."""
+    rng = np.random.default_rng(3)
+    x = Input(DType.F32, (1, 24, 24, 4), name="x")
+    sizes = SIZES if bring is None else np.ones(8)
+    w = rng.normal(0, 0.5, (8, 1, 1, 4)) * sizes[:, None, None, None]
+    read: Value = conv(x, w, rng.normal(0, 0.3, 8) * sizes, name="unlike")
+    made = read
+    if bring is not None:
+        read = Concat((read, const(np.full((1, 24, 24, 1), bring))), 3)
+        sizes = np.append(sizes, 100.0)
+    taps = rng.normal(0, 1, (sizes.size, 3, 3, 1)) / sizes[:, None, None, None]
+    even = conv(read, taps, np.zeros(sizes.size), sizes.size, "even")
+    outputs: tuple[Value, ...] = (even, made) if given else (even,)
+    return Graph("beside", (x,), outputs, ("y", "z")[: len(outputs)])
+
+
+@pytest.mark.parametrize(
+    ("graph", "changes"),
+    [
+        (beside(None), True), (beside(None, given=True), False),
+        (beside(100.0), False), (beside(0.0), False),
+    ],
+    ids=["inside", "an output", "a constant", "zeros"],
+)  # fmt: skip
+def test_what_others_ask_of_a_range_stays(graph: Graph, changes: bool) -> None:
+    """The caller reads outputs as well, and constants beside a value must not be clipped."""
+    found = [
+        scales(irc.quantize(graph, calibration=images(0), min_sqnr=0, reconstruct=on))
+        for on in (False, True)
+    ]
+    assert (found[0]["unlike.q"] != found[1]["unlike.q"]) is changes
+
+
+def test_functions_that_are_outputs_are_read() -> None:
+    x = Input(DType.F32, (1, 6, 6, 4), name="x")
+    v = conv(x, np.ones((4, 1, 1, 4)), np.zeros(4), name="v")
+    swish = HardSwish(v, name="swish")
+    one = conv(swish, np.ones((4, 1, 1, 4)), np.zeros(4), name="one")
+    assert reach(Graph("g", (x,), (one, swish), ("one", "s")), "v")[1] == ["one", "swish"]
+
+
+def test_numbers_that_become_none_are_noise() -> None:
+    """A rounding by which a reader divides by zero is none to choose."""
+    real = np.random.default_rng(0).normal(0, 1, (1, 50, 50, 3))
+    made = real.copy()
+    made[0, 40, 0, 1] = np.inf
+    with np.errstate(invalid="ignore"):
+        assert noise(real, made, centred=False) == np.inf
+        assert noise(made, made, centred=False) == 0  # an infinity of float's own tells nothing
