@@ -51,6 +51,9 @@ LARGEST_BIAS = 1 << 29
 DIGITS, BESIDE, MOSTLY = 5, 2, 0.5
 """Digits of what many tables hold, how many singles away from it a threshold may lie, and the share
 of a column's thresholds that tells such a table; of numbers of all digits a tenth lies so."""
+ZERO = 1e-30
+"""A threshold of no more than such a size tells 0 from others: LightGBM's are 1e-35, on either side
+of it."""
 STORED = (DType.U8, DType.U16, DType.I32)
 """What numbers of columns, nodes and leaves are stored in."""
 
@@ -132,14 +135,15 @@ class TreeEnsemble(Value):
     def on_grid(self, x: TensorType) -> TreeEnsemble:
         """The trees with thresholds among the reals that a quantized x can be: what equals one, or
         is nearer to it than to the next of these, is treated as the threshold itself is; or, where
-        a number of few digits lies beside that, as this number is."""
+        0 or a number of few digits lies beside that, as this number is."""
         feature, threshold, inclusive = (
             constant(v, "trees").array for v in (self.feature, self.threshold, self.inclusive)
         )
         scale, _ = _scales(x, feature)
         with np.errstate(over="ignore"):
             near = (np.rint(threshold / scale) * scale).astype(np.float32)
-        likely = _of_few_digits(threshold, feature)
+        zero = (near == 0) & (np.abs(threshold) <= ZERO)
+        likely = np.where(zero, np.float32(0), _of_few_digits(threshold, feature))
         beyond = (likely > threshold) | (inclusive & (likely == threshold))
         return self.replace(
             threshold=Const(near, name=self.threshold.name),
@@ -391,7 +395,7 @@ def _of_few_digits(threshold: Array, feature: Array) -> Array:
     """Singles of few decimal digits beside the thresholds of columns that hold such numbers, else
     the thresholds: what lies halfway between two of them may be the single beside a third one."""
     short = np.asarray([float(f"{t:.{DIGITS}g}") for t in threshold.tolist()], np.float32)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         beside = np.abs(short - threshold) <= BESIDE * np.spacing(np.abs(threshold))
     share = np.bincount(feature, beside) / np.maximum(np.bincount(feature), 1)
     return np.where(beside & (share[feature] > MOSTLY), short, threshold)

@@ -81,7 +81,7 @@ def _one(thresholds: Array, dtype: DType) -> tuple[float, int]:
         return 1.0, 0
     low, high = float(thresholds.min()), float(thresholds.max())
     steps = dtype.max - dtype.min - 2 * MARGIN
-    finest = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    finest = 2 * float(np.spacing(np.float32(max(abs(low), abs(high)) / 2)))  # finite for all
     least = max((high - low) / steps, finest, SMALLEST)
     scale = 2.0 ** math.ceil(math.log2(least))
     middle = (dtype.min + dtype.max + 1) // 2

@@ -238,6 +238,26 @@ def test_numbers_of_few_digits_beside_thresholds(digits: bool) -> None:
     compiled_as(proto, {"x": x})
 
 
+@pytest.mark.parametrize("beside", [1e-35, -1e-35])
+def test_thresholds_that_tell_zero_from_others(beside: float) -> None:
+    """LightGBM's, on either side of it, among such as make the steps of integers coarse."""
+    proto = forest("Regressor", 1, trees=9)
+    (values,) = (a for a in proto.graph.node[0].attribute if a.name == "nodes_values")
+    for i in [i for i, f in enumerate(values.floats) if f][::2]:
+        values.floats[i] = beside
+    compiled_as(proto, {"x": rows()["x"] - 2})
+
+
+def test_thresholds_as_large_as_reals_are() -> None:
+    proto = forest("Regressor", 1, trees=9)
+    (values,) = (a for a in proto.graph.node[0].attribute if a.name == "nodes_values")
+    largest = float(np.finfo(np.float32).max)
+    for i, end in zip([i for i, f in enumerate(values.floats) if f], (1, -1, 1, -1), strict=False):
+        values.floats[i] = end * largest
+    with np.errstate(over="ignore"):
+        compiled_as(proto, {"x": (rows()["x"] - 2) * np.float32(largest / 2)})
+
+
 def test_what_is_filled_in_otherwise() -> None:
     """By what is computed: nothing may be missing, and the library has no integer for it."""
     proto = with_before(
