@@ -37,9 +37,11 @@ def _of_inputs(graph: Graph, v: Value) -> bool:
 
 
 def may_lack(graph: Graph, v: Input) -> bool:
-    """Whether elements of an input may be missing."""
+    """Whether elements of an input may be missing: trees know what to do, or nothing reads them."""
     users = graph.users[v]
-    if users and all(isinstance(u, Quantize) for u in users):
+    if not users:
+        return v not in graph.outputs
+    if all(isinstance(u, Quantize) for u in users):
         return any(isinstance(u, Quantize) and u.quant.missing is not None for u in users)
     trees = trees_of(graph, v)
     return bool(trees) and not any(t.filled for t in trees)

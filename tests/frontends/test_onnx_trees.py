@@ -223,6 +223,16 @@ def test_columns_that_are_inputs() -> None:
     assert all(v.type.quant is not None and v.type.quant.missing for v in made.inputs)
 
 
+def test_columns_that_trees_do_not_read() -> None:
+    """Their gaps are nobody's."""
+    proto = apart(forest("Regressor", 1, modes=MODES, trees=9, tracks=(0, 1)))
+    (features,) = (a for a in proto.graph.node[1].attribute if a.name == "nodes_featureids")
+    features.ints[:] = [f if f != 1 else 0 for f in features.ints]
+    feed = {f"x{i}": lacking()["x"][:, i : i + 1] for i in range(COLUMNS)}
+    agree(proto, feed)
+    compiled_as(proto, feed)
+
+
 @pytest.mark.parametrize("digits", [True, False])
 def test_numbers_of_few_digits_beside_thresholds(digits: bool) -> None:
     """A table of tenths, whose thresholds are the singles before or after some of these; what is
