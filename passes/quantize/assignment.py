@@ -261,7 +261,16 @@ def _quant(
         quant = choose_quant([statistics[p] for p in parts], options, fills, seen)
     compared = any(counted(sites, p) for p in parts)
     whole = compared and all(statistics[p].whole for p in parts)
-    return whole_steps(quant) if whole else quant
+    return _whole_quant(quant, [statistics[p] for p in parts], fills) if whole else quant
+
+
+def _whole_quant(quant: Quant, parts: list[Statistics], fills: list[float]) -> Quant:
+    """Whole numbers as what they are: with room for others, or those alone that were measured."""
+    if (roomy := whole_steps(quant)).tensor_scale <= 1:
+        return roomy
+    low, high = min(s.low for s in parts), max(s.high for s in parts)
+    exact = whole_steps(asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0)))
+    return exact if exact.tensor_scale <= 1 else roomy
 
 
 def _natural(

@@ -15,6 +15,7 @@ from irc.ops.activation import Relu
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.passes.calibration.calibrate import Profile, Statistics
+from irc.passes.quantize.assignment import _whole_quant
 from irc.passes.quantize.doubts import pixels
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import profile, quantize
@@ -156,3 +157,17 @@ def test_pictures_of_one_number_are_no_pixels() -> None:
     same, mixed = np.full(x.shape, 7.0), np.arange(48.0).reshape(x.shape)
     assert not list(pixels(graph, [{"x": same}]))
     assert len(list(pixels(graph, [{"x": mixed}]))) == 1
+
+
+@pytest.mark.parametrize("largest", [40, 200, 255, 400])
+def test_room_for_others_costs_no_whole_number(largest: int) -> None:
+    """Whole numbers that 8 bits hold stay what they are, however few were measured."""
+    numbers = np.random.default_rng(0).integers(0, largest + 1, (32, 1, 1))
+    part = measured(list(numbers))
+    roomy = choose_quant([part], Options())
+    made = _whole_quant(roomy, [part], [float(largest)])
+    if largest <= LEVELS:
+        assert made.tensor_scale == 1 or (largest == 40 and made.tensor_scale == 0.5)
+        assert made.tensor_scale * (LEVELS - made.zero) >= largest
+    else:
+        assert made == roomy
