@@ -8,10 +8,11 @@ elements work on the integers themselves.
  -> %y = qconv2d(%x, %w, %b', %m, %s) {clamp = [lo, hi]}
 
 A float output that is not quantized (as other tools leave it) gets a type that loses nothing of
-note: the accumulator, i32 with the coarsest channel's scale, after a convolution or linear layer;
-the op's natural 8 bits after softmax or sigmoid; else 16 bits over the interval that it is proved
-to lie in. A value that a model leaves float between two layers, as the sum of a residual block that
-its author saw as one kernel, is computed in 16 bits where these are proved to be fine enough.
+note: the accumulator, i32 with the coarsest channel's scale, after a convolution or linear layer
+that does more than scale channels; the op's natural 8 bits after softmax or sigmoid; else 16 bits
+over the interval that it is proved to lie in. A value that a model leaves float between two layers,
+as the sum of a residual block that its author saw as one kernel, is computed in 16 bits where these
+are proved to be fine enough.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def output_type(v: Value, forms: Forms, root: Mapping[Value, Value]) -> TensorTy
     Raises `IRCError` where no interval is known.
     """
     made = core(v)
-    if weighted(made):
+    if weighted(made) and not _scales_channels(made, forms):
         node: Any = made
         x, w = forms(node.x), forms(node.w)
         if x is None or w is None:
@@ -58,6 +58,15 @@ def output_type(v: Value, forms: Forms, root: Mapping[Value, Value]) -> TensorTy
     scale = (high - low) / 65535
     zero = int(np.clip(np.rint(-low / scale), 0, 65535)) + DType.I16.min
     return TensorType(DType.I16, v.shape, Quant(scale, zero))
+
+
+def _scales_channels(v: Value, forms: Forms) -> bool:
+    """Whether a layer only scales channels, by weights of 1 and -1: its sums have no more steps
+    than what it reads, and the coarsest channel's leave others none."""
+    if not weighted(v):
+        return False
+    w = forms(v.w)  # type: ignore[attr-defined]
+    return isinstance(w, Const) and w.type.size == len(w.array) and bool(np.all(abs(w.array) <= 1))
 
 
 def kept_type(v: Value, known: Callable[[Value], TensorType | None]) -> TensorType | None:

@@ -328,6 +328,17 @@ def test_scales_and_offsets_of_channels_round_once(
     np.testing.assert_allclose(got["y0"], wanted["y0"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("case", ["norm", "rows", "clamped"])
+def test_scales_of_channels_before_an_output_have_16_bits_of_its_range(case: str) -> None:
+    """The coarsest channel's steps, 0.1 here, would leave the others none."""
+    s = Const(np.array((0.01, -2, 0.3, 0.02), np.float32), name="s")
+    t = Const(np.array((0.02, 1, -0.3, 0.01), np.float32), name="t")
+    before = graph_of(SCALED[case](image(), s, t))
+    feed = fed(before)
+    wanted, got = evaluate(before, feed)["y0"], reals(integerize(FuseBatchNorm()(before)), feed)
+    assert np.abs(got["y0"] - wanted).max() < 5e-4
+
+
 def powers(shape: tuple[int, ...]) -> Value:
     """Weights whose scales are powers of two, so that f32 sums of products are exact."""
     scales = tuple(2.0 ** -(6 + i % 3) for i in range(shape[0]))
