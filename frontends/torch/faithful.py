@@ -27,12 +27,12 @@ def warn_where(module: Any, apart: float) -> None:
 
 def distance(module: Any, program: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     """How far the results of a program are from those of its module, of the same arguments,
-    relative to the largest element. Buffers are as they were afterwards; what can't be called, or
-    draws random numbers, says nothing."""
+    relative to the largest element. Buffers and the state of random numbers are as they were
+    afterwards; what can't be called, or draws random numbers, says nothing."""
     torch = importlib.import_module("torch")
     if any(_draws(torch, node) for node in program.graph.nodes):
         return 0.0
-    buffers = Buffers(module)
+    buffers, state = Buffers(module), torch.get_rng_state()
     results = []
     try:
         for called in (module, program.module()):
@@ -44,6 +44,7 @@ def distance(module: Any, program: Any, args: tuple[Any, ...], kwargs: dict[str,
     except Exception:  # whatever the module's own code raises
         return 0.0
     finally:
+        torch.set_rng_state(state)
         buffers.put_back()
 
 
@@ -53,14 +54,17 @@ def _draws(torch: Any, node: Any) -> bool:
 
 
 def _apart(torch: Any, one: Any, other: Any) -> float:
-    """The largest difference of what is real in both, relative to the largest element of each."""
+    """The largest difference of what is real in both, relative to the largest element of the two;
+    results of different shapes are all that apart."""
     pytree = importlib.import_module("torch.utils._pytree")
     pairs = zip(*(pytree.tree_leaves(tree) for tree in (one, other)), strict=True)
     found = [0.0]
     for a, b in pairs:
-        if not isinstance(a, torch.Tensor) or not a.is_floating_point() or a.shape != b.shape:
+        if not isinstance(a, torch.Tensor) or not a.is_floating_point():
             continue
+        if a.shape != b.shape:
+            return 1.0
         wide = a.double().nan_to_num(), b.double().nan_to_num()
-        if a.numel() and (largest := float(wide[0].abs().max())):
+        if a.numel() and (largest := max(float(w.abs().max()) for w in wide)):
             found.append(float((wide[0] - wide[1]).abs().max()) / largest)
     return max(found)

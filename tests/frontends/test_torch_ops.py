@@ -217,6 +217,24 @@ def test_queries_that_see_no_key(known: bool) -> None:
         agree(attend, x, there)
 
 
+def test_queries_that_see_no_key_by_masks_that_are_added() -> None:
+    """As `MultiheadAttention` adds them of a window and padding; of constants in any form."""
+    x, inf = reals(2, 5, 4), float("-inf")
+    there = torch.tensor([[False, False, True, True, True], [True] * 5])
+    later = ~torch.ones(5, 5, dtype=torch.bool).tril()
+
+    def attend(x: Any, there: Any) -> Any:
+        padding = torch.zeros(2, 5).masked_fill(~there, inf).reshape(2, 1, 5)
+        mask = torch.zeros(5, 5).masked_fill(later, inf) + padding
+        return F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+    assert not attend(x, there)[0, :2].any()
+    agree(attend, x, there)
+    nobody = torch.zeros(2, 1, 5).masked_fill(torch.tensor([[[True]], [[False]]]), inf)
+    for mask in (nobody, nobody == 0, nobody.expand(2, 5, 5)):
+        agree(lambda x, m=mask: F.scaled_dot_product_attention(x, x, x, attn_mask=m), x)
+
+
 def test_grouped_queries() -> None:
     q, k = reals(1, 4, 3, 2), reals(1, 2, 3, 2, seed=1)
     agree(lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True), q, k)

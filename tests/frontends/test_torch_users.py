@@ -3,6 +3,7 @@ is refused in one line that says what to do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -379,10 +380,29 @@ def test_sizes_that_are_computed_from_tensors() -> None:
 class Changeling(Module):
     """Looks whether it is being exported, as transformers does to leave masks out."""
 
+    def __init__(self, outside: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.outside = outside
+
     def forward(self, x: Any) -> Any:
-        return x * 2 if torch.compiler.is_exporting() else x
+        return x * 2 if torch.compiler.is_exporting() else self.outside(x)
 
 
-def test_a_module_that_computes_something_else_while_it_is_exported_is_told_of() -> None:
-    with pytest.warns(UserWarning, match="Changeling: torch.export's program gives other .* 100%"):
-        irc.from_torch(Changeling(), image())
+@pytest.mark.parametrize(
+    ("outside", "apart"),
+    [(lambda x: x, 50), (torch.zeros_like, 100), (lambda x: x[:, :1], 100)],
+    ids=["half", "nothing", "another shape"],
+)
+def test_a_module_that_computes_something_else_while_it_is_exported_is_told_of(
+    outside: Any, apart: int
+) -> None:
+    told = f"Changeling: torch.export's program gives other results than the module, by {apart}%"
+    with pytest.warns(UserWarning, match=told):
+        irc.from_torch(Changeling(outside), image())
+
+
+@pytest.mark.filterwarnings("ignore:Changeling")
+def test_random_numbers_go_on_as_if_nothing_was_imported() -> None:
+    x, state = image(), torch.get_rng_state()
+    irc.from_torch(Changeling(lambda x: x * 2 + torch.rand(1)), x)
+    assert torch.equal(state, torch.get_rng_state())

@@ -299,14 +299,17 @@ def where(node: Node) -> Results:
 
 @handles("aten.masked_fill")
 def masked_fill(node: Node) -> Results:
-    """One number where the mask is set; -inf, which can't be stored, becomes the least number."""
+    """One number where the mask is set; -inf, which can't be stored, becomes the least number in
+    what is known at import. In a choice it stays, for attention to tell it from that number."""
     x, value = node.x(), node.any("value")
+    mask = node.operand("mask", DType.BOOL)
     if isinstance(value, Value):
         filled = node.cast(value, x.type.dtype)
     else:
-        least = np.finfo(np.float32).min
+        known = isinstance(x, Const) and isinstance(mask, Const)
+        least = np.finfo(np.float32).min if known else -np.inf
         number = max(value, least) if x.type.dtype.is_float else value
         filled = node.builder.const(
             np.asarray(number, x.type.dtype.numpy), name=f"{node.builder.name}.value"
         )
-    return node.builder.add(Where(node.operand("mask", DType.BOOL), filled, x))
+    return node.builder.add(Where(mask, filled, x))

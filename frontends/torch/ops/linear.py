@@ -13,9 +13,10 @@ from irc.ops.cast import Cast
 from irc.ops.core import Const
 from irc.ops.elementwise import Add
 from irc.ops.linear import Linear, MatMul
+from irc.ops.logic import And, Not
 from irc.ops.reduce import ReduceMax, ReduceSum
 from irc.ops.selection import Where
-from irc.ops.shape import Expand
+from irc.ops.shape import Expand, Reshape
 from irc.ops.softmax import Softmax
 from irc.types import DType, Shape
 from irc.value import Value
@@ -120,7 +121,8 @@ def _attention(node: Node) -> Value:
     mask = _mask(node, scores.shape)
     weights = build.add(Softmax(_masked(build, scores, mask), scores.type.rank - 1))
     y = build.add(MatMul(weights, v))
-    seeing = None if mask is None else _seeing(build, mask)
+    counts = None if mask is None else _counts(build, mask)
+    seeing = None if counts is None else _seeing(build, counts)
     if seeing is None:
         return y
     return build.add(Where(seeing, y, build.const(np.zeros((), np.float32))))
@@ -151,16 +153,51 @@ def _masked(build: Builder, scores: Value, mask: Value | None) -> Value:
     return build.add(Add(scores, mask))
 
 
-def _seeing(build: Builder, mask: Value) -> Value | None:
+def _counts(build: Builder, mask: Value) -> Value | None:
+    """Which keys count, b1: where a mask is true, or adds anything but -inf; None where no number
+    of it is known to be that, as of those that are inputs."""
+    if mask.type.dtype is DType.BOOL:
+        return mask
+    match mask:
+        case Const():
+            return build.const(mask.array > -np.inf)
+        case Where(condition=c, a=Const() as a, b=b) if np.all(a.array == -np.inf):
+            return _both(build, build.add(Not(c)), _counts(build, b))
+        case Where(condition=c, a=a, b=Const() as b) if np.all(b.array == -np.inf):
+            return _both(build, c, _counts(build, a))
+        case Add(a=a, b=b):
+            return _both(build, *(_counts(build, _infinite(build, m)) for m in (a, b)))
+        case Reshape(x=x) | Expand(x=x) if (found := _counts(build, x)) is not None:
+            return build.add(mask.replace(x=build.expand(found, x.shape)))
+    return None
+
+
+def _infinite(build: Builder, mask: Value) -> Value:
+    """A constant term of a mask whose least numbers stood for -inf (see `masked_fill`)."""
+    if not isinstance(mask, Const) or mask.array.dtype.kind != "f":
+        return mask
+    least = np.finfo(mask.array.dtype).min
+    return build.const(np.where(mask.array == least, -np.inf, mask.array))
+
+
+def _both(build: Builder, a: Value | None, b: Value | None) -> Value | None:
+    """Where both are true, as far as they are known."""
+    a, b = (None if isinstance(c, Const) and c.array.all() else c for c in (a, b))
+    if a is None or b is None:
+        return b if a is None else a
+    return build.add(And(a, b))
+
+
+def _seeing(build: Builder, counts: Value) -> Value | None:
     """The queries that see any key, b1[..., T, 1]; of others the result is 0. None where all do: a
-    mask that is the same for all queries leaves none without."""
-    source = mask.x if isinstance(mask, Expand) else mask
-    if mask.type.dtype is not DType.BOOL or source.type.rank < 2 or source.shape[-2] == 1:
-        return None
+    mask of data that is the same for all queries is taken to leave none without."""
+    source = counts.x if isinstance(counts, Expand) else counts
     axis = source.type.rank - 1
     if isinstance(source, Const):
         some = np.asarray(source.array.any(axis, keepdims=True))
         return None if some.all() else build.const(some)
+    if axis < 1 or source.shape[-2] == 1:
+        return None
     numbers = build.add(Cast(source, DType.I32))
     return build.add(Cast(build.add(ReduceMax(numbers, (axis,), True)), DType.BOOL))
 
