@@ -112,8 +112,7 @@ class _Search:
         """The factors, in the order of computation: what a function reads is rounded by then."""
         factors: dict[Value, float] = {}
         for done, v in enumerate(self.sites.own, 1):
-            reach = _Reach.of(v, self.sites)
-            if reach.readers and self.takes(v):
+            if self.takes(v) and (reach := _Reach.of(v, self.sites)).readers:
                 factor = self.best(reach)
                 if factor != 1.0:
                     factors[v] = factor

@@ -206,13 +206,13 @@ def test_what_a_pool_took_is_put_back() -> None:
 def same_bits(graph: irc.Graph, feeds: dict[str, Array]) -> None:
     """The library's results are the reference's, and close to the reals."""
     real_inputs = any(v.type.dtype.is_float for v in graph.inputs)
-    quantized = irc.quantize(graph, calibration=[feeds]) if real_inputs else graph
+    # One sample is all: ranges leave no room for others.
+    quantized = irc.quantize(graph, calibration=[feeds], method="minmax") if real_inputs else graph
     first, second = (irc.compile(quantized, backend=b)(feeds) for b in ("reference", "llvm"))
     real = irc.evaluate(graph, feeds)
     for name, array in real.items():
         np.testing.assert_array_equal(first[name], second[name])
-        # One sample stands for others beside it: the range is wider than what it holds.
-        spread = np.ptp(array) / 60 if array.dtype.kind == "f" else 0
+        spread = np.ptp(array) / 100 if array.dtype.kind == "f" else 0
         np.testing.assert_allclose(first[name], array, atol=spread)
 
 

@@ -106,13 +106,15 @@ def test_self_test_sees_wrong_constants(make: Any, tmp_path: Path) -> None:
     path = tmp_path / "libnet.so"
     assert open_library(path).self_test()
     content = path.read_bytes()
-    for v in graph.constants:  # a kernel may keep some in another form
-        if v.array.ndim == 1:
-            first = v.array.tobytes()[:16]  # the other rows of a table may be differences
-            content = content.replace(first, bytes(byte ^ 0x40 for byte in first))
-    assert content != path.read_bytes()
-    path.write_bytes(content)
-    assert not open_library(path).self_test()
+    seen = []
+    for i, v in enumerate(graph.constants):  # a kernel may keep some in another form
+        first = v.array.tobytes()[:16]  # the other rows of a table may be differences
+        if v.array.ndim == 1 and first in content:
+            wrong = tmp_path / f"wrong{i}" / path.name
+            wrong.parent.mkdir()
+            wrong.write_bytes(content.replace(first, bytes(byte ^ 0x40 for byte in first)))
+            seen.append(not open_library(wrong).self_test())
+    assert any(seen), seen
 
 
 def test_any_single_byte_changes_the_checksum() -> None:

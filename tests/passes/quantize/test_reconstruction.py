@@ -1,6 +1,7 @@
 """Ranges by what layers make of values."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,13 +57,19 @@ def scales(made: Graph) -> dict[str, Quant]:
     return {v.name: fixedpoint.quant_of(v.type) for v in made.order if isinstance(v, Quantize)}
 
 
+def without_and_with(graph: Graph, **options: Any) -> tuple[Graph, Graph]:
+    """The QDQ graphs of the same samples, of ranges as they are and of reconstructed ones."""
+    plain, made = (
+        irc.quantize(graph, calibration=images(0), min_sqnr=0, reconstruct=on, **options)
+        for on in (False, True)
+    )
+    return plain, made
+
+
 @pytest.mark.parametrize("seed", [1, 2, 8])
 def test_layers_that_even_channels_out_see_less_noise(seed: int) -> None:
     graph = unlike(seed)
-    plain, made = (
-        irc.quantize(graph, calibration=images(0), min_sqnr=0, reconstruct=on)
-        for on in (False, True)
-    )
+    plain, made = without_and_with(graph)
     assert quality(graph, made, images(1)) > quality(graph, plain, images(1)) + 2
     before, after = scales(plain), scales(made)
     moved = {n for n in before if n in after and before[n] != after[n]}
@@ -76,21 +83,14 @@ def test_layers_that_even_channels_out_see_less_noise(seed: int) -> None:
 @pytest.mark.parametrize("seed", [0, 3, 9])
 def test_what_would_not_help_is_left(seed: int) -> None:
     graph = unlike(seed)
-    plain, made = (
-        irc.quantize(graph, calibration=images(0), min_sqnr=0, reconstruct=on)
-        for on in (False, True)
-    )
+    plain, made = without_and_with(graph)
     assert quality(graph, made, images(1)) > quality(graph, plain, images(1)) - 0.3
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile"])
 def test_a_method_of_literal_meaning_stays(method: str) -> None:
-    graph = unlike(1)
-    found = [
-        scales(irc.quantize(graph, calibration=images(0), method=method, reconstruct=on))
-        for on in (False, True)
-    ]
-    assert found[0] == found[1]
+    plain, made = without_and_with(unlike(1), method=method)
+    assert scales(plain) == scales(made)
 
 
 def test_nothing_is_looked_at_that_has_no_scale_for_itself(
