@@ -24,7 +24,7 @@ from irc.passes.float.layout import Layout
 from irc.passes.float.leaves import Leaves
 from irc.passes.float.logits import CentreLogits
 from irc.passes.integer.integerize import Integerize
-from irc.passes.integer.lifting import LiftWeights
+from irc.passes.integer.lift_weights import LiftWeights
 from irc.passes.integer.prove import Prove
 from irc.passes.integer.transposed import SplitTransposed
 from irc.passes.integer.unsigned import Unsigned

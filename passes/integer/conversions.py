@@ -92,8 +92,8 @@ def _picked(quant: Quant, index: Array, axis: int) -> Quant:
 def centred(v: Value, x: Value, w: Const) -> tuple[Value, Const]:
     """Weights with zero point 0, and the x to go with them.
 
-    Weights of 8 bits with a zero point may need nine: layers over 8 bits take them as i16 (what
-    becomes of these is told in `lifting`), those over 16 as parts of i8. So does every layer take
+    Weights of 8 bits with a zero point may need nine: layers over 8 bits take them as i16 (the
+    pass `lift_weights` then makes them i8), those over 16 as parts of i8. So does every layer take
     those that are stored in more bits, where they need them.
     """
     if w.quant is None:

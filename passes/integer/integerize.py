@@ -34,8 +34,8 @@ from irc.ops.ranking import Ranking
 from irc.ops.shape import Concat, Pad, joined_columns
 from irc.ops.truth import QCompare, Truth
 from irc.passes.float.pointwise import evaluated, is_clamp, roots
-from irc.passes.integer.computing import Computing, over, placeholder
 from irc.passes.integer.conversions import moved_constant
+from irc.passes.integer.lowering import Lowering, over, placeholder
 from irc.passes.quantize.complete import Islands
 from irc.passes.quantize.intervals import brings_integers, kept_type, output_type
 from irc.pipeline import Pass
@@ -73,7 +73,7 @@ def integerize(graph: Graph) -> Graph:
             "calibration quantizes them too: irc.quantize(graph, calibration=...) in Python, or"
             " --calibration DATA on the command line"
         )
-    if narrow := work.computing.narrow:
+    if narrow := work.lowering.narrow:
         count, first = len(narrow), ", ".join(narrow[:3])
         warnings.warn(
             f"{graph.name}: {count} nodes read values of 16 bits, of which 8 are taken, as their"
@@ -124,7 +124,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         self.root = roots(self.source.order, lambda v: False)
-        self.computing = Computing(self.root, self.forms, self.problems)
+        self.lowering = Lowering(self.root, self.forms, self.problems)
 
     def graph(self) -> Graph:
         inputs = tuple(self.input(v) for v in self.source.inputs)
@@ -166,7 +166,7 @@ class _Work:
         if form is not None:
             return form
         try:
-            return self.computing.compute(v, output_type(v, self.forms.__getitem__, self.root))
+            return self.lowering.lower(v, output_type(v, self.forms.__getitem__, self.root))
         except IRCError as error:
             self.problems.append(str(error))
             return placeholder(v.type)
@@ -204,12 +204,12 @@ class _Work:
     def keep(self, v: Value) -> None:
         """Enter a float that integers before it can stand for."""
         if self.forms[v] is None and (kept := kept_type(v, self.known)) is not None:
-            self.computing.kept[v] = kept
+            self.lowering.kept[v] = kept
 
     def known(self, v: Value) -> TensorType | None:
         """The type of the integers that stand for a float, or can."""
         form = self.forms[v]
-        return self.computing.kept.get(v) if form is None else form.type
+        return self.lowering.kept.get(v) if form is None else form.type
 
     def plain(self, v: Value) -> Value:
         """A node over plain integers (indices, booleans), or of the order of reals alone."""
@@ -262,7 +262,7 @@ class _Work:
         """The integers of a quantize node."""
         if isinstance(q.x, Const):
             return Const(q.evaluate(q.x.array), q.quant, name=q.x.name)
-        return self.computing.compute(q.x, q.type, single=q.single)
+        return self.lowering.lower(q.x, q.type, single=q.single)
 
 
 def _real(v: Value) -> Value:

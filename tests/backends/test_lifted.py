@@ -13,7 +13,7 @@ from irc.ops.conv import QConv2d
 from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
 from irc.ops.quantization import full_range
-from irc.passes.integer.lifting import LiftWeights
+from irc.passes.integer.lift_weights import LiftWeights
 from irc.types import Array, DType, Quant, Shape, TensorType
 from tests.backends.harness import TARGETS, each, examples, kernels_agree
 from tests.backends.products import extent, source, wrapped

@@ -6,7 +6,7 @@ import pytest
 from irc.graph import Graph, evaluate
 from irc.ops.core import Const, Input
 from irc.ops.linear import QLinear
-from irc.passes.integer.lifting import LiftWeights, lifted, lifts_of
+from irc.passes.integer.lift_weights import LiftWeights, lifted, lifts_of
 from irc.types import Array, DType, Quant
 from tests.passes.rules import check_rule
 

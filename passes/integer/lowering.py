@@ -1,4 +1,5 @@
-"""Float values of a QDQ graph, computed over integers in the quantization that is asked for."""
+"""Lowering: float values of a QDQ graph, computed over integers in the quantization that is asked
+for."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from irc.ops.linear import Linear
 from irc.ops.moving import in_type
 from irc.ops.quantization import constant, tabulated
 from irc.passes.float.pointwise import apply, is_clamp, scaling
+from irc.passes.integer.author_rounding import with_author_rounding
+from irc.passes.integer.bias_headroom import with_room
 from irc.passes.integer.conversions import as_tensor, centred, clamped, converted
-from irc.passes.integer.fitting import fitted
-from irc.passes.integer.roomy import with_room
-from irc.passes.integer.stepping import stepping
+from irc.passes.integer.legalize import legalized
 from irc.passes.quantize.intervals import inner_type
 from irc.types import DType, Quant, TensorType
 from irc.value import Value, operand_fields
@@ -36,8 +37,8 @@ Key = tuple[Value, DType, Quant | None]
 
 
 @dataclass
-class Computing:
-    """Computes float values: `root` says what each is a function of, `forms` are the integers that
+class Lowering:
+    """Lowers float values: `root` says what each is a function of, `forms` are the integers that
     stand for those before it, None where it has none. What can't be computed is entered in
     `problems`, by name, and a placeholder given; `narrow` are nodes of which operands lost bits."""
 
@@ -50,24 +51,24 @@ class Computing:
     made: dict[Key, Value] = field(default_factory=dict)
     """What was computed before."""
 
-    def compute(self, v: Value, target: TensorType, *, single: DType | None = None) -> Value:
+    def lower(self, v: Value, target: TensorType, *, single: DType | None = None) -> Value:
         """The float value `v` in the quantization `target`; `single` as a quantize has it."""
         key = (v, target.dtype, target.quant)
         if key not in self.made:
-            self.made[key] = self._compute(v, target, single)
+            self.made[key] = self._lower(v, target, single)
         return self.made[key]
 
-    def _compute(self, v: Value, target: TensorType, single: DType | None) -> Value:
+    def _lower(self, v: Value, target: TensorType, single: DType | None) -> Value:
         form = self.forms.get(v)
         if form is not None:
             made = converted(form, target)
-            return made if made is form else stepping(made, v, (form,), single=single)
+            return made if made is form else with_author_rounding(made, v, (form,), single=single)
         source = self.forms.get(self.root[v])
         if source is not None and not isinstance(v, Const) and not _only_clamps(v, self.root[v]):
             return self.table(v, source, target)
         if is_clamp(v):
             (inner,) = v.operands
-            return clamped(self.compute(inner, target, single=single), v, target)
+            return clamped(self.lower(inner, target, single=single), v, target)
         if (factor := scaling(v)) is not None and self.rescales(v):
             return self.scaled(v, factor, target)
         if v.moves:
@@ -83,7 +84,7 @@ class Computing:
         """The operand in a scale that makes its integers the result's."""
         quant = fixedpoint.quant_of(target)
         before = Quant(quant.tensor_scale / factor, quant.zero)
-        made = self.compute(v.operands[0], TensorType(target.dtype, v.shape, before))
+        made = self.lower(v.operands[0], TensorType(target.dtype, v.shape, before))
         if not hasattr(made, "quant") or isinstance(made, Const):
             return in_type(made, target)
         return made.replace(quant=quant, name=v.name)
@@ -95,7 +96,7 @@ class Computing:
         wanted = TensorType(target.dtype, o.shape, target.quant)
         if isinstance(o, Const):
             return Const(fixedpoint.quantize(o.array, wanted), wanted.quant, name=o.name)
-        return self.compute(o, wanted, single=single)
+        return self.lower(o, wanted, single=single)
 
     def table(self, v: Value, source: Value, target: TensorType) -> Value:
         """A chain of functions of one value, equation (8)."""
@@ -116,16 +117,16 @@ class Computing:
             return placeholder(target)
         try:
             twin = _twin(v, operands, target).replace(name=v.name)
-            return stepping(twin, v, operands, single=single)
+            return with_author_rounding(twin, v, operands, single=single)
         except IRCError as error:
-            made = self.fitted(v, operands, target)
+            made = self.legalized(v, operands, target)
             if made is None:
                 self.problems.append(f"{v.op} %{v.name}: {error}")
             return made or placeholder(target)
 
-    def fitted(self, v: Value, operands: tuple[Value, ...], target: TensorType) -> Value | None:
+    def legalized(self, v: Value, operands: tuple[Value, ...], target: TensorType) -> Value | None:
         """The twin over other operands; noted where they don't say the same. None if none does."""
-        for made, exact in fitted(v, operands, target):
+        for made, exact in legalized(v, operands, target):
             try:
                 twin = _twin(v, made, target).replace(name=v.name)
             except IRCError:
@@ -149,7 +150,7 @@ class Computing:
                 self.problems.append(f"{o.op} %{o.name}: {v.op} %{v.name} reads it unquantized")
                 lacking = True
                 continue
-            known[o] = self.compute(o, type_)
+            known[o] = self.lower(o, type_)
         return None if lacking else known
 
     def operands(self, v: Value, known: dict[Value, Value]) -> Iterable[Value]:

@@ -12,9 +12,9 @@ from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.ops.quantization import Dequantize
 from irc.ops.quantization import Quantize as Q
+from irc.passes.integer.bias_headroom import with_room
 from irc.passes.integer.integerize import integerize
 from irc.passes.integer.prove import prove
-from irc.passes.integer.roomy import with_room
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.passes.integer.test_integerize import dq, steps_apart

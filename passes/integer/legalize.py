@@ -19,7 +19,7 @@ from irc.value import Value
 Operands = tuple[Value, ...]
 
 
-def fitted(v: Value, operands: Operands, target: TensorType) -> Iterator[tuple[Operands, bool]]:
+def legalized(v: Value, operands: Operands, target: TensorType) -> Iterator[tuple[Operands, bool]]:
     """Operands to try in the place of `operands`, and whether they say the same: constants held
     within what a sum can tell apart, then the upper 8 bits of values of 16, of as few as it takes.
     """

@@ -1,4 +1,4 @@
-"""Integer twins that step where the arithmetic of a program's author steps.
+"""Integer twins that round as the arithmetic of a program's author does.
 
 Layers without a bias, or with one that is quantized, as ONNX's QDQ and QOperator forms have it, are
 run in single precision by onnxruntime: `rint(float32(sum) * float32(factor))`. A real bias, as
@@ -51,7 +51,9 @@ _CLOSE = 2.0**-10
 """Sums this close to a tie, in steps of the result, may fall to the other side by that."""
 
 
-def stepping(made: Value, v: Value, operands: Sequence[Value], *, single: DType | None) -> Value:
+def with_author_rounding(
+    made: Value, v: Value, operands: Sequence[Value], *, single: DType | None
+) -> Value:
     """The twin `made` of the float op `v` over integer `operands` with constants that take its
     author's steps; `single` as a quantize has it. Others as they are."""
     if made.type.dtype.bits != 8:
