@@ -36,7 +36,7 @@ from irc.ops.truth import QCompare, Truth
 from irc.passes.float.pointwise import evaluated, is_clamp, roots
 from irc.passes.integer.conversions import moved_constant
 from irc.passes.integer.lowering import Lowering, over, placeholder
-from irc.passes.quantize.complete import Islands
+from irc.passes.quantize.complete_qdq import Islands
 from irc.passes.quantize.intervals import brings_integers, kept_type, output_type
 from irc.pipeline import Pass
 from irc.rewrite import rebuild

@@ -12,7 +12,7 @@ from irc.ops.columns import Columns
 from irc.ops.core import Input
 from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.coordinates import compared_inputs, counted
-from irc.passes.quantize.feedback import feedback
+from irc.passes.quantize.feedback_loops import feedback
 from irc.passes.quantize.logarithms import poor
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
@@ -38,7 +38,7 @@ from irc.passes.quantize.sites import (
     to_float,
 )
 from irc.passes.quantize.states import PACKED, state_quant
-from irc.passes.quantize.thresholds import columns
+from irc.passes.quantize.tree_columns import columns
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
 

@@ -26,12 +26,12 @@ class Options:
     `irc.passes.quantize.reconstruction`). bias_correction: fold the mean error of
     rounded weights into the bias. equalize: even out a norm's channels before weights multiply
     them, and the columns of an input, which then has a scale for each (see
-    `irc.passes.quantize.units`; activations=8 switches these off as well). min_sqnr: the
+    `irc.passes.quantize.column_units`; activations=8 switches these off as well). min_sqnr: the
     signal-to-noise ratio in dB that every output must have, against float, on the quarter of the
     samples that is then kept back from calibration; values get 16 bits until it is reached (see
-    `irc.passes.quantize.refine`). 0 asks for nothing. None, the default, neither; but where
-    calibration shows an output to be poor, values get 16 bits as far as that costs little (see
-    `irc.passes.quantize.rescue`), unless activations=8 forbids it.
+    `irc.passes.quantize.precision_search`). 0 asks for nothing. None, the default, neither; but
+    where calibration shows an output to be poor, values get 16 bits as far as that costs little
+    (see `irc.passes.quantize.rescue`), unless activations=8 forbids it.
     """
 
     weights: int = 8

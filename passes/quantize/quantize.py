@@ -18,20 +18,20 @@ from irc.passes.calibration.data import Batch, Source, batches
 from irc.passes.calibration.missing import known, may_lack
 from irc.passes.calibration.moments import LayerMoments
 from irc.passes.quantize.assignment import Ranges, Scales, assign
+from irc.passes.quantize.calibration_warnings import doubts, pixels
+from irc.passes.quantize.column_units import Units, ahead, candidates, in_units, unlike_columns
 from irc.passes.quantize.coordinates import coordinates
-from irc.passes.quantize.doubts import doubts, pixels
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.logarithms import before_logarithms
 from irc.passes.quantize.masks import ranked
 from irc.passes.quantize.options import Options
+from irc.passes.quantize.precision_search import Refinement
 from irc.passes.quantize.quotients import by_reciprocals, measured_too, settled
 from irc.passes.quantize.reconstruction import reconstructed
-from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.sensitivity import Known
 from irc.passes.quantize.signals import fine_inputs
 from irc.passes.quantize.sites import Sites, weighted
-from irc.passes.quantize.units import Units, ahead, candidates, in_units, unlike_columns
 from irc.passes.quantize.writer import Rounded, Writer
 from irc.pipeline import Pass
 from irc.progress import bar

@@ -5,8 +5,8 @@ one that its readers want: they weigh channels unlike each other, and where two 
 one another, as those of a function's operand and of its result do, many elements may together
 come out on the wrong side of a step. So scales near the chosen one are tried on some samples, and
 that is taken whose rounding makes least noise in what reads the value, each channel against its
-own variance; what only moves the mean of a channel is left to biases (`means`). (After Nahshan et
-al., Loss Aware Post-training Quantization, 2021, by layers.)
+own variance; what only moves the mean of a channel is left to biases (`bias_correction`).
+(After Nahshan et al., Loss Aware Post-training Quantization, 2021, by layers.)
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from irc import fixedpoint
 from irc.ops.core import Input
 from irc.passes.calibration.calibrate import Progress
 from irc.passes.quantize.assignment import NATURAL, Scales
+from irc.passes.quantize.bias_correction import of_tokens
 from irc.passes.quantize.coordinates import counted
-from irc.passes.quantize.means import of_tokens
-from irc.passes.quantize.refine import power
+from irc.passes.quantize.precision_search import power
 from irc.passes.quantize.scales import rounded, stretched
 from irc.passes.quantize.sensitivity import Trials
 from irc.passes.quantize.signals import LAYERS

@@ -1,7 +1,7 @@
 """What is done unasked where calibration shows a poor result: some values get 16 bits.
 
-As `irc.passes.quantize.refine` does where an accuracy is asked for, but within bounds: on few
-samples, in few rounds, and only as far as it adds half of the network's work at run time. What
+As `irc.passes.quantize.precision_search` does where an accuracy is asked for, but within bounds: on
+few samples, in few rounds, and only as far as it adds half of the network's work at run time. What
 does not help enough is not done. Of a small network, a model of a table as a rule, more is asked:
 16 bits wherever they may be cost it microseconds.
 """
@@ -16,12 +16,12 @@ from irc.graph import Graph
 from irc.ops.core import Const
 from irc.ops.logic import Relation
 from irc.passes.quantize.assignment import Scales
+from irc.passes.quantize.column_units import WIDEST
 from irc.passes.quantize.precision import TOTALS
-from irc.passes.quantize.refine import Feeds, Refinement, Write, power
+from irc.passes.quantize.precision_search import Feeds, Refinement, Write, power
 from irc.passes.quantize.sensitivity import Known
 from irc.passes.quantize.signals import LAYERS, reads_signal
 from irc.passes.quantize.sites import Sites, from_reals, is_float
-from irc.passes.quantize.units import WIDEST
 from irc.progress import Advance, bar, silent
 from irc.summary import macs
 from irc.value import Value

@@ -27,7 +27,7 @@ from irc.passes.calibration.calibrate import Progress, Statistics
 from irc.passes.calibration.moments import LayerMoments
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales
-from irc.passes.quantize.means import Feeds, nearer
+from irc.passes.quantize.bias_correction import Feeds, nearer
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.rounding import compensated
 from irc.passes.quantize.scales import asymmetric, stored_as, symmetric

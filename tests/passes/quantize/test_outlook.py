@@ -16,7 +16,7 @@ from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.passes.calibration.calibrate import Profile, Statistics
 from irc.passes.quantize.assignment import _whole_quant
-from irc.passes.quantize.doubts import pixels
+from irc.passes.quantize.calibration_warnings import pixels
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import profile, quantize
 from irc.passes.quantize.scales import LEVELS, choose_quant, fitted

@@ -25,7 +25,7 @@ from irc.ops.spectrum import Magnitude
 from irc.ops.unary import Exp, Log
 from irc.passes.quantize import rescue, sensitivity
 from irc.passes.quantize import weights as weighting
-from irc.passes.quantize.refine import Refinement
+from irc.passes.quantize.precision_search import Refinement
 from irc.passes.quantize.sites import Sites
 from irc.properties import is_qdq
 from irc.types import Array, DType

@@ -20,8 +20,8 @@ from irc.ops.linear import Linear
 from irc.ops.pool import MaxPool2d
 from irc.passes.calibration.calibrate import Profile
 from irc.passes.quantize.assignment import Scales
+from irc.passes.quantize.precision_search import Refinement
 from irc.passes.quantize.quantize import profile, quantize
-from irc.passes.quantize.refine import Refinement
 from irc.passes.quantize.sensitivity import Energy, sensitivities
 from irc.passes.quantize.sites import Sites
 from irc.types import Array, DType, Quant, TensorType

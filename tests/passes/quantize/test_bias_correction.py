@@ -15,7 +15,7 @@ from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.ranking import ArgMax
 from irc.passes.calibration.moments import channel_means
 from irc.passes.quantize import sensitivity
-from irc.passes.quantize.means import FEWEST, nearer, recentred
+from irc.passes.quantize.bias_correction import FEWEST, nearer, recentred
 from irc.passes.quantize.sensitivity import Known
 from irc.types import Array, DType, Quant
 from tests.passes.nets import Net

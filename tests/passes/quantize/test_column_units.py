@@ -26,9 +26,9 @@ from irc.ops.shape import Concat, Reshape
 from irc.ops.trees import TreeEnsemble
 from irc.ops.unary import Exp, Sqrt
 from irc.passes.calibration.calibrate import Profile
-from irc.passes.quantize import quantize, units
+from irc.passes.quantize import column_units, quantize
+from irc.passes.quantize.column_units import in_units
 from irc.passes.quantize.quantize import profile as profiled
-from irc.passes.quantize.units import in_units
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value
 from tests.backends.harness import agree
@@ -255,10 +255,10 @@ def test_a_column_that_comes_late_is_seen() -> None:
 
 
 def test_what_is_held_of_samples_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "SEEN", 3 * (units.ALONE + 4 * len(MEAN)))
+    monkeypatch.setattr(column_units, "SEEN", 3 * (column_units.ALONE + 4 * len(MEAN)))
     feeds = iter(rows(10))
-    assert len(units.ahead(feeds)) == 3
-    assert len(units.ahead(feeds)) == 3
+    assert len(column_units.ahead(feeds)) == 3
+    assert len(column_units.ahead(feeds)) == 3
 
 
 @pytest.mark.parametrize(("once", "later"), [(0.0, 5_000.0), (300.0, 600.0)])
