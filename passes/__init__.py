@@ -19,10 +19,10 @@ if __name__ != "irc.passes":
 from irc.passes.float.batch_norm import FuseBatchNorm
 from irc.passes.float.canonicalize import Canonicalize
 from irc.passes.float.fold import Fold
-from irc.passes.float.forests import Forests
 from irc.passes.float.layout import Layout
-from irc.passes.float.leaves import Leaves
 from irc.passes.float.logits import CentreLogits
+from irc.passes.float.tree_leaves import Leaves
+from irc.passes.float.tree_thresholds import Forests
 from irc.passes.integer.integerize import Integerize
 from irc.passes.integer.lift_weights import LiftWeights
 from irc.passes.integer.prove import Prove

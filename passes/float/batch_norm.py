@@ -20,12 +20,12 @@ from irc.ops.normalization import BatchNorm
 from irc.ops.quantization import Dequantize
 from irc.ops.selection import Gather
 from irc.ops.shape import Concat, Reshape
-from irc.passes.float import norms
+from irc.passes.float import norm_patterns
 from irc.passes.float.affine import Affine, affine, factors
-from irc.passes.float.channelwise import as_layer
 from irc.passes.float.constants import real
 from irc.passes.float.fold import RULES as FOLDING
 from irc.passes.float.fold import share
+from irc.passes.float.quantized_batch_norm import as_layer
 from irc.pipeline import Pass
 from irc.rewrite import Uses, rewrite
 from irc.types import Array, Quant
@@ -47,7 +47,7 @@ class FuseBatchNorm(Pass):
         folded = rewrite(folded, (*FOLDING, *RULES), USE_RULES)
         folded = rewrite(folded, FOLDING, (*USE_RULES, *PART_RULES))
         folded = rewrite(folded, (*FOLDING, as_layer), USE_RULES)
-        return share(rewrite(folded, FOLDING, norms.USE_RULES))
+        return share(rewrite(folded, FOLDING, norm_patterns.USE_RULES))
 
 
 def after_weights(v: Value, uses: Uses) -> Value | None:

@@ -15,17 +15,17 @@ from irc.ops.elementwise import Add, Div, Maximum, Minimum, Mul, Pow, Sub
 from irc.ops.logic import Less, LessOrEqual
 from irc.ops.unary import Neg, Reciprocal
 from irc.passes.float import (
+    activation_patterns,
     comparisons,
-    computed,
-    forests,
-    gru,
+    computed_parameters,
+    gru_patterns,
     linear,
     logits,
     masking,
-    norms,
-    patterns,
+    norm_patterns,
     pooling,
-    recurrent,
+    recurrent_patterns,
+    tree_thresholds,
 )
 from irc.passes.float.constants import is_uniform, real, uniform
 from irc.passes.float.fold import RULES as FOLDING
@@ -283,8 +283,8 @@ def compare_whole(v: Value) -> Value | None:
 RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
     subtract_constant, negate, one_over, square, compare_whole, equals_itself,
-    *patterns.RULES, *norms.RULES, *linear.RULES, *pooling.RULES, *recurrent.RULES,
-    *masking.RULES, *gru.RULES, *forests.RULES, *logits.RULES, *comparisons.RULES,
-    *computed.RULES,
+    *activation_patterns.RULES, *norm_patterns.RULES, *linear.RULES, *pooling.RULES,
+    *recurrent_patterns.RULES, *masking.RULES, *gru_patterns.RULES, *tree_thresholds.RULES,
+    *logits.RULES, *comparisons.RULES, *computed_parameters.RULES,
 )  # fmt: skip
 USE_RULES = (merge_constants, *linear.USE_RULES)

@@ -24,7 +24,7 @@ from irc.ops.shape import Expand, Reshape, bare
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp
 from irc.passes.float.constants import uniform
-from irc.passes.float.singles import parted
+from irc.passes.float.float32_bisection import parted
 from irc.types import Array, DType
 from irc.value import Value
 

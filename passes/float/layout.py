@@ -19,8 +19,8 @@ from irc.passes.float.constants import rewritten, weights
 from irc.passes.float.fold import RULES as FOLDING
 from irc.passes.float.fold import share
 from irc.passes.float.grouping import grouped
-from irc.passes.float.sinking import RULES as SINKING
-from irc.passes.float.sinking import Perm, inverse, is_free, moved, over, sink_reshape
+from irc.passes.float.sink_transposes import RULES as SINKING
+from irc.passes.float.sink_transposes import Perm, inverse, is_free, moved, over, sink_reshape
 from irc.pipeline import Pass
 from irc.rewrite import Uses, rewrite
 from irc.types import Quant, Shape

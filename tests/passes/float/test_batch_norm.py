@@ -19,7 +19,7 @@ from irc.ops.shape import Concat
 from irc.ops.unary import Neg
 from irc.passes.float import batch_norm
 from irc.passes.float.batch_norm import FuseBatchNorm
-from irc.passes.float.channelwise import as_layer
+from irc.passes.float.quantized_batch_norm import as_layer
 from irc.types import DType, Quant
 from irc.value import Value
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize

@@ -17,7 +17,7 @@ from irc.ops.linear import MatMul
 from irc.ops.shape import Reshape, Transpose
 from irc.parser import parse
 from irc.passes import PIPELINES
-from irc.passes.float import layout, sinking
+from irc.passes.float import layout, sink_transposes
 from irc.passes.float.canonicalize import Canonicalize
 from irc.passes.float.grouping import grouped
 from irc.passes.float.layout import Layout
@@ -27,7 +27,9 @@ from tests.passes.networks import Network
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize, random_inputs
 
 
-@parametrize((*sinking.RULES, *layout.MERGING, layout.transpose_is_reshape, *layout.USE_RULES))
+@parametrize(
+    (*sink_transposes.RULES, *layout.MERGING, layout.transpose_is_reshape, *layout.USE_RULES)
+)
 def test_rule(rule: AnyRule) -> None:
     check_rule(rule)
 

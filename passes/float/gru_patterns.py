@@ -13,7 +13,7 @@ from irc.ops.linear import Linear
 from irc.ops.recurrent import Gated, GruState, Recurrent
 from irc.ops.shape import Slice
 from irc.passes.float.constants import uniform
-from irc.passes.float.recurrent import Part, part_of
+from irc.passes.float.recurrent_patterns import Part, part_of
 from irc.value import Value
 
 

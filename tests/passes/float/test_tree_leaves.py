@@ -20,8 +20,8 @@ from irc.ops.selection import Gather, Where
 from irc.ops.shape import Reshape
 from irc.ops.trees import TreeEnsemble
 from irc.ops.unary import Log, Reciprocal
-from irc.passes.float import leaves
-from irc.passes.float.leaves import Leaves
+from irc.passes.float import tree_leaves
+from irc.passes.float.tree_leaves import Leaves
 from irc.types import Array, DType
 from irc.value import Value
 
@@ -205,8 +205,8 @@ def test_trees_stay_where_others_took_the_room(
     budget: str, folded: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each takes five calls for 11 numbers of 4 leaves, and 8 numbers more than it had."""
-    work = 5 * leaves.CALL + 4 * 11
-    monkeypatch.setattr(leaves, budget, {"MOST_WORK": 5 * work, "MOST_NUMBERS": 20}[budget])
+    work = 5 * tree_leaves.CALL + 4 * 11
+    monkeypatch.setattr(tree_leaves, budget, {"MOST_WORK": 5 * work, "MOST_NUMBERS": 20}[budget])
     x = table()
     rows = const(np.random.default_rng(0).normal(size=(4, 3)))
     total: Value = x

@@ -4,12 +4,12 @@ import pytest
 
 from irc.parser import parse
 from irc.passes import PIPELINES
-from irc.passes.float import computed, norms
+from irc.passes.float import computed_parameters, norm_patterns
 from irc.pipeline import Pipeline
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 
-@parametrize((*norms.RULES, *norms.USE_RULES, *computed.RULES))
+@parametrize((*norm_patterns.RULES, *norm_patterns.USE_RULES, *computed_parameters.RULES))
 def test_rule(rule: AnyRule) -> None:
     check_rule(rule)
 

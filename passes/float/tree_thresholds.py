@@ -21,7 +21,7 @@ from irc.ops.logic import Equal, Not
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Slice
 from irc.ops.trees import TreeEnsemble, stored
-from irc.passes.float.singles import parted
+from irc.passes.float.float32_bisection import parted
 from irc.pipeline import Pass
 from irc.rewrite import rebuild, rewrite
 from irc.types import Array
