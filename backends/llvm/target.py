@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import binding
 
-from irc.backends.llvm.permission import tiles_permitted
+from irc.backends.llvm.amx_permission import tiles_permitted
 from irc.backends.llvm.target_names import ALIASES, CPUS, EXAMPLES, HALVES, LEAST, SYSTEMS, X86_CPUS
 from irc.errors import CompileError
 from irc.names import there_are

@@ -2,8 +2,8 @@
 
 from irc.backends.onnx import (  # fill the table  # noqa: F401
     images,
+    indexing,
     operators,
-    places,
     recurrent,
     shapes,
     trees,

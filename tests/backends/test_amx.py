@@ -16,11 +16,11 @@ from hypothesis import given
 
 from irc.audit import audit
 from irc.backends.llvm import kernels
+from irc.backends.llvm.amx_permission import tiles_permitted
 from irc.backends.llvm.files.aot import save
 from irc.backends.llvm.kernels.amx import tiling as amx_tiling
 from irc.backends.llvm.kernels.amx.layers import amx, amxs
 from irc.backends.llvm.module.build import generate_library
-from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import Target, parse_target
 from irc.backends.llvm.work import MicroKernel, Work
 from irc.graph import Graph, evaluate
@@ -265,7 +265,7 @@ filter = struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer))
 prctl = ctypes.CDLL(None).prctl
 assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, filter, 0, 0) == 0
 from irc.backends.llvm.host.library import Library
-from irc.backends.llvm.permission import tiles_permitted
+from irc.backends.llvm.amx_permission import tiles_permitted
 assert not tiles_permitted()
 library = Library(sys.argv[1])
 assert library.self_test()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from irc.backends.llvm.amx_permission import tiles_permitted
 from irc.backends.llvm.kernels.matmul import choice as matmul_choice
 from irc.backends.llvm.module.build import generate_library
-from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import Dot, parse_target
 from irc.graph import Graph
 from irc.ops.core import Input

@@ -11,8 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.amx_permission import ARCH_PRCTL, REQUEST, TILE_DATA
 from irc.backends.llvm.code.functions import I32, I64, PTR, declare
-from irc.backends.llvm.permission import ARCH_PRCTL, REQUEST, TILE_DATA
 from irc.backends.llvm.target import Target, host
 from irc.errors import CompileError
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from llvmlite import binding
 
+from irc.backends.llvm.amx_permission import tiles_permitted
 from irc.backends.llvm.host.invoke import Entry, Workspaces
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.module.build import Code, generate, generate_edge
 from irc.backends.llvm.module.edge import has_edge
-from irc.backends.llvm.permission import tiles_permitted
 from irc.backends.llvm.target import Target, aim, initialize, refusal
 from irc.backends.llvm.work import Chooser
 from irc.errors import CompileError

@@ -28,11 +28,11 @@ from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.kernels.generic import best_cut
 from irc.backends.llvm.kernels.results.epilogue import column_groups, finish, fixed
 from irc.backends.llvm.kernels.results.narrow import AT_ONCE, loaded_zero, narrow_lanes, narrowing
-from irc.backends.llvm.kernels.vectors.both_ends import both_ends, factor_halves
 from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
 from irc.backends.llvm.kernels.vectors.lanes import part
 from irc.backends.llvm.kernels.vectors.memory import at, times
 from irc.backends.llvm.kernels.vectors.rows import rows
+from irc.backends.llvm.kernels.vectors.wide_products import both_ends, factor_halves
 from irc.backends.llvm.target import Dot, Target
 from irc.backends.llvm.work import KernelFunction, MicroKernel, Work
 from irc.loops import Binary, Cast, Expr, Load, MulShift, walk

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import binding, ir
 
+from irc.backends.llvm.code.aarch64_constants import without_float_constants
 from irc.backends.llvm.code.dispatch import asks, emit_asking, emit_dispatch
 from irc.backends.llvm.code.functions import (
     I32,
@@ -20,16 +21,15 @@ from irc.backends.llvm.code.functions import (
     module_text,
     offset,
 )
-from irc.backends.llvm.code.opaque import without_float_constants
 from irc.backends.llvm.code.repeated import emit_repeated
 from irc.backends.llvm.kernels import select
 from irc.backends.llvm.module.call import Call
 from irc.backends.llvm.module.edge import emit_edge
 from irc.backends.llvm.module.emit import Emitted, Emitter
+from irc.backends.llvm.module.gc_pause import without_gc
 from irc.backends.llvm.module.interface import ALIGN, Interface
 from irc.backends.llvm.module.manifest import manifest, to_json
 from irc.backends.llvm.module.pool import check_threads, pool_text
-from irc.backends.llvm.module.resting import resting
 from irc.backends.llvm.module.selftest import (
     STORED,
     checksum,
@@ -77,7 +77,7 @@ class Code:
         return bytes(machine.emit_object(module))
 
 
-@resting()
+@without_gc()
 def generate(
     graph: Graph, target: Target, name: str, threads: int = 1, choose: Chooser = select
 ) -> Code:
@@ -100,7 +100,7 @@ def generate_edge(interface: Interface, target: Target) -> Code:
     return Code(module_text(module, {}), interface, target, {}, float_io=True)
 
 
-@resting()
+@without_gc()
 def generate_timed(
     graph: Graph, target: Target, name: str, threads: int = 1, choose: Chooser = select
 ) -> tuple[Code, Sequence[Call]]:
@@ -115,7 +115,7 @@ def generate_timed(
     return builder.code({}, float_io=False), builder.calls.calls
 
 
-@resting()
+@without_gc()
 def generate_library(
     graph: Graph,
     target: Target,

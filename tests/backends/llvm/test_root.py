@@ -11,7 +11,7 @@ from llvmlite import binding, ir
 from irc import fixedpoint
 from irc.backends.llvm.code.functions import I64, PTR
 from irc.backends.llvm.code.loop import counted
-from irc.backends.llvm.kernels.rows.root import reciprocal_root, starts
+from irc.backends.llvm.kernels.rows.square_root import reciprocal_root, starts
 from irc.backends.llvm.target import host
 from irc.types import Array
 

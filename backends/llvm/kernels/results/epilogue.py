@@ -12,7 +12,7 @@ from irc.backends.llvm.code.address import Place
 from irc.backends.llvm.code.loop import I64
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.code.render import Renderer
-from irc.backends.llvm.kernels.results.late import late
+from irc.backends.llvm.kernels.results.late_rounding import late
 from irc.backends.llvm.kernels.results.narrow import (
     BITS,
     kept_bits,

@@ -17,7 +17,7 @@ from llvmlite import ir
 from irc.backends.llvm.code.loop import splat
 from irc.backends.llvm.code.numbers import is_number
 from irc.backends.llvm.code.render import Renderer
-from irc.backends.llvm.kernels.results.late import Late
+from irc.backends.llvm.kernels.results.late_rounding import Late
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.lanes import part, parts
 from irc.backends.llvm.kernels.vectors.packs import pack, packs

@@ -23,9 +23,9 @@ from irc.backends.llvm.code.loop import I32, i64, splat
 from irc.backends.llvm.code.numbers import LARGEST, LARGEST_OF_WORDS, is_number, is_small
 from irc.backends.llvm.code.render import Renderer
 from irc.backends.llvm.kernels.results.narrow import register_bytes, saturated
-from irc.backends.llvm.kernels.vectors.both_ends import both_ends, factor_halves
 from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
 from irc.backends.llvm.kernels.vectors.lanes import join, parts
+from irc.backends.llvm.kernels.vectors.wide_products import both_ends, factor_halves
 from irc.backends.llvm.target import Dot, Target
 from irc.loops import Binary, Cast, Expr, Int, Load, walk
 from irc.types import DType

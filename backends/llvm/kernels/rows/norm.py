@@ -9,7 +9,7 @@ import numpy as np
 from irc.backends.llvm.code.numbers import is_numbers
 from irc.backends.llvm.kernels.rows.norm_rows import BLOCK, NormRows, Row, Rows
 from irc.backends.llvm.kernels.rows.norm_words import NormWords
-from irc.backends.llvm.kernels.rows.root import starts
+from irc.backends.llvm.kernels.rows.square_root import starts
 from irc.backends.llvm.kernels.vectors.packs import packs
 from irc.backends.llvm.target import Target
 from irc.backends.llvm.work import MicroKernel, Work, outer_axis

@@ -29,7 +29,7 @@ from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.code.rescale import split
 from irc.backends.llvm.kernels.results.epilogue import column_groups, finish
 from irc.backends.llvm.kernels.results.narrow import AT_ONCE, Narrowing, narrow, register_bytes
-from irc.backends.llvm.kernels.rows.root import reciprocal_root
+from irc.backends.llvm.kernels.rows.square_root import reciprocal_root
 from irc.backends.llvm.kernels.vectors.dot import call, multiply_pairs
 from irc.backends.llvm.kernels.vectors.lanes import join
 from irc.backends.llvm.kernels.vectors.memory import at, times

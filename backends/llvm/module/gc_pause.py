@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def resting() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """Collect no cycles within; also a decorator.
 
     The instructions of a module are hundreds of thousands of objects, none of which goes before

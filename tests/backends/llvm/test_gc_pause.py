@@ -6,11 +6,11 @@ import gc
 
 import pytest
 
-from irc.backends.llvm.module.resting import resting
+from irc.backends.llvm.module.gc_pause import without_gc
 
 
 def test_the_collector_is_back_even_after_an_error() -> None:
-    @resting()
+    @without_gc()
     def failing() -> None:
         assert not gc.isenabled()
         raise ValueError("within")
@@ -23,7 +23,7 @@ def test_the_collector_is_back_even_after_an_error() -> None:
 def test_who_switched_it_off_keeps_it_off() -> None:
     gc.disable()
     try:
-        with resting():
+        with without_gc():
             pass
         assert not gc.isenabled()
     finally:

@@ -10,7 +10,7 @@ import pytest
 from llvmlite import binding
 
 from irc.audit.arm64 import ARM64_FLOAT
-from irc.backends.llvm.code.opaque import is_negated, without_float_constants
+from irc.backends.llvm.code.aarch64_constants import is_negated, without_float_constants
 from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import Target, parse_target
 from irc.graph import Graph
