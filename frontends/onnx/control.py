@@ -13,11 +13,11 @@ from onnx import GraphProto, NodeProto
 from irc.errors import ModelError
 from irc.frontends.builder import Builder
 from irc.frontends.onnx.lists import Entry, tensors
-from irc.frontends.onnx.maps import mapped
 from irc.frontends.onnx.ops import Node
 from irc.frontends.onnx.pinned import cure
 from irc.frontends.onnx.scope import Scope
 from irc.frontends.onnx.structure import check_names, needed_in_order, subgraphs
+from irc.frontends.onnx.vectorized_scans import mapped
 from irc.frontends.recurrences import MAX_STEPS
 from irc.ops.core import Const, Input
 from irc.ops.selection import Where

@@ -13,10 +13,10 @@ from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
 from irc.errors import IRCError, ModelError, ShapeError
 from irc.frontends.builder import Builder, check_size
 from irc.frontends.infinities import without_infinities
-from irc.frontends.onnx.bodies import inlined
 from irc.frontends.onnx.control import CONTROL, Control
 from irc.frontends.onnx.dynamic import without_dynamic
 from irc.frontends.onnx.file import PACKED, SMALL_FLOATS, Tensors, element_type, read_model
+from irc.frontends.onnx.inlining import inlined
 from irc.frontends.onnx.lists import Entry, Listed, tensor
 from irc.frontends.onnx.ops import HANDLERS, Node
 from irc.frontends.onnx.ops.quantization import STATED, input_quant

@@ -10,7 +10,7 @@ import numpy as np
 
 from irc.errors import IRCError, ModelError
 from irc.frontends.builder import Builder
-from irc.frontends.torch.higher import Higher, higher
+from irc.frontends.torch.higher_order import Higher, higher
 from irc.frontends.torch.names import node_names, where
 from irc.frontends.torch.ops import FILLED, KEPT, Complex, Node, results_of
 from irc.frontends.torch.program import is_tensor, operator_name, tensor_of, torch

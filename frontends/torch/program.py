@@ -21,11 +21,11 @@ import numpy as np
 from irc.errors import ModelError, ToolError
 from irc.frontends.torch import versions as torch_versions
 from irc.frontends.torch.carried import join_aliases
-from irc.frontends.torch.faithful import distance, warn_where
+from irc.frontends.torch.export_check import distance, warn_where
+from irc.frontends.torch.export_errors import cure, depends_on_data, reason
 from irc.frontends.torch.freeze import frozen
+from irc.frontends.torch.integer_buffers import known
 from irc.frontends.torch.ops import HANDLERS, OF_COMPLEX
-from irc.frontends.torch.reasons import cure, depends_on_data, reason
-from irc.frontends.torch.settings import known
 from irc.frontends.torch.state import remembers, watched
 
 UNSCRIPTED = "give the nn.Module it came from"

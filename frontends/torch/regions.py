@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from irc.errors import ModelError
-from irc.frontends.torch.higher import graphs, higher
+from irc.frontends.torch.export_errors import NO_DATA
+from irc.frontends.torch.higher_order import graphs, higher
 from irc.frontends.torch.names import where
 from irc.frontends.torch.ops import FILLED, HANDLERS, KEPT, OF_COMPLEX
 from irc.frontends.torch.ops.table import DATA_SHAPED
 from irc.frontends.torch.program import is_random, operator_name
-from irc.frontends.torch.reasons import NO_DATA
 
 READ = "aten._local_scalar_dense"
 """What `tensor.item()` becomes."""

@@ -20,7 +20,7 @@ from irc.loops import (
     elementwise,
     load_broadcast,
 )
-from irc.ops.whole import need_whole, wrapped
+from irc.ops.plain_integers import need_whole, wrapped
 from irc.types import Array, DType, TensorType, broadcast_shapes
 from irc.value import Value, op
 

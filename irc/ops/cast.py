@@ -11,8 +11,8 @@ from irc.channels import Tie, tie_axes
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Int, Load, Loops, Select, elementwise, load
 from irc.ops.moving import in_type
+from irc.ops.plain_integers import need_whole, wrapped
 from irc.ops.truth import QCast
-from irc.ops.whole import need_whole, wrapped
 from irc.types import Array, DType, TensorType
 from irc.value import Value, op
 

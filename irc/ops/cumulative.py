@@ -11,6 +11,7 @@ from irc import fixedpoint
 from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Int, Loops, Nest, Reduce, Select, Var, axes, load
 from irc.ops.moving import need_axis
+from irc.ops.plain_integers import need_whole, sum_over, wrapped
 from irc.ops.quantization import (
     Bounds,
     accumulator,
@@ -22,7 +23,6 @@ from irc.ops.quantization import (
     need_quantized,
     rescaled,
 )
-from irc.ops.whole import need_whole, sum_over, wrapped
 from irc.types import Array, DType, Quant, TensorType
 from irc.value import Value, op
 

@@ -22,6 +22,7 @@ from irc.loops import (
     load_broadcast,
 )
 from irc.ops.core import Const
+from irc.ops.plain_integers import divisor, need_whole, wrapped
 from irc.ops.qelementwise import QAdd, QDiv, QMul
 from irc.ops.quantization import (
     Requantize,
@@ -30,7 +31,6 @@ from irc.ops.quantization import (
     real_constant,
     tabulated,
 )
-from irc.ops.whole import divisor, need_whole, wrapped
 from irc.types import Array, DType, Quant, TensorType, broadcast_shapes
 from irc.value import Value, op
 

@@ -13,6 +13,7 @@ from irc import fixedpoint
 from irc.channels import Tie, tie
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Load, Loops, Nest, Reduce, ReduceKind, Var, axes, load
+from irc.ops.plain_integers import need_whole, sum_over, wrapped
 from irc.ops.quantization import (
     Bounds,
     accumulator,
@@ -24,7 +25,6 @@ from irc.ops.quantization import (
     need_quantized,
     rescaled,
 )
-from irc.ops.whole import need_whole, sum_over, wrapped
 from irc.types import Array, DType, Quant, Shape, TensorType
 from irc.value import Value, op
 

@@ -14,6 +14,7 @@ from irc import fixedpoint
 from irc.errors import TypeCheckError
 from irc.loops import CompareKind, Expr, Loops, clamp, compare, elementwise, load, load_broadcast
 from irc.ops.core import Const
+from irc.ops.plain_integers import need_whole
 from irc.ops.quantization import (
     Bounds,
     check_bounds,
@@ -23,7 +24,6 @@ from irc.ops.quantization import (
     need_quantized,
     rescaled,
 )
-from irc.ops.whole import need_whole
 from irc.types import Array, DType, Quant, TensorType, broadcast_shapes
 from irc.value import Value, op
 

@@ -16,8 +16,8 @@ from irc.channels import Tie, tie_axes
 from irc.errors import TypeCheckError
 from irc.loops import Expr, Int, Loops, Select, binary, clamp, elementwise, load
 from irc.ops.erf import erf
+from irc.ops.plain_integers import need_whole, wrapped
 from irc.ops.quantization import Bounds, Requantize, tabulated
-from irc.ops.whole import need_whole, wrapped
 from irc.types import Array, DType, TensorType
 from irc.value import Value, op
 

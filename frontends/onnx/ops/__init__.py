@@ -10,8 +10,8 @@ from irc.frontends.onnx.ops import (
     few_bits,
     fused,
     gather,
-    heads,
     linear,
+    multi_head_attention,
     normalization,
     norms,
     pool,
@@ -27,9 +27,9 @@ from irc.frontends.onnx.ops import (
     sequences,
     shape,
     signal,
+    support_vectors,
     traditional,
     trees,
-    vectors,
 )
 from irc.frontends.onnx.ops.table import HANDLERS, Node
 
@@ -45,8 +45,8 @@ __all__ = [
     "few_bits",
     "fused",
     "gather",
-    "heads",
     "linear",
+    "multi_head_attention",
     "normalization",
     "norms",
     "pool",
@@ -62,7 +62,7 @@ __all__ = [
     "sequences",
     "shape",
     "signal",
+    "support_vectors",
     "traditional",
     "trees",
-    "vectors",
 ]

@@ -11,7 +11,7 @@ from irc.frontends.builder import check_size
 from irc.frontends.deformable import Deformable
 from irc.frontends.onnx.ops.conv import per_axis, positive
 from irc.frontends.onnx.ops.table import Node, Results, handles
-from irc.frontends.regions import Regions
+from irc.frontends.roi_align import Regions
 from irc.ops.core import Const
 from irc.ops.reduce import ReduceMax
 from irc.ops.shape import Concat

@@ -5,7 +5,7 @@ from __future__ import annotations
 from irc.frontends import normal_forms as forms
 from irc.frontends import patches
 from irc.frontends.deformable import Deformable
-from irc.frontends.regions import Regions
+from irc.frontends.roi_align import Regions
 from irc.frontends.torch.ops.table import Node, Results, handles
 from irc.types import Shape
 from irc.value import Value
