@@ -15,7 +15,7 @@ from irc.errors import TypeCheckError
 from irc.ops.core import Const
 from irc.ops.qnorm import QNorm
 from irc.ops.quantization import need_quantized, real_constant
-from irc.ops.shape import Reshape
+from irc.ops.shape import with_shape
 from irc.types import Array, Shape, TensorType
 from irc.value import Value, op
 
@@ -154,14 +154,14 @@ class RowNorm(Value):
         factor, offset = np.broadcast_arrays(self._real(scale, 1.0), self._real(bias, 0.0))
         unit = norm.unit / result.scale
         m, b, s = fixedpoint.affine_multipliers(factor * unit, offset / result.scale)
-        rows = x if x.shape == self.view else Reshape(x, self.view, name=x.name)
+        rows = with_shape(x, self.view, x.name)
         made = QNorm(
             rows, Const(m, name=f"{self.name}.m"), Const(b, name=f"{self.name}.b"), self.axes,
             norm.centred, norm.lift, norm.epsilon, norm.shift, s,
             (result.dtype.min, result.dtype.max), result.dtype, fixedpoint.quant_of(result),
             name=self.name,
         )  # fmt: skip
-        return made if made.shape == self.shape else Reshape(made, self.shape, name=self.name)
+        return with_shape(made, self.shape, self.name)
 
     def _real(self, v: Value | None, absent: float) -> Array:
         if v is None:

@@ -66,6 +66,11 @@ class Reshape(Moving):
         return elementwise(self.dims, value)
 
 
+def with_shape(v: Value, dims: Shape, name: str = "") -> Value:
+    """The elements of `v` in a shape of equal size; `v` itself where it has that."""
+    return v if v.shape == dims else Reshape(v, dims, name=name)
+
+
 def bare(v: Value) -> Value:
     """What is reshaped, once or more: the same elements in the same order."""
     while isinstance(v, Reshape):

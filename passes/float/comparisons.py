@@ -20,7 +20,7 @@ from irc.ops.normalization import BatchNorm, RowNorm
 from irc.ops.ranking import ArgMax
 from irc.ops.reduce import ReduceSum
 from irc.ops.selection import Gather, Where
-from irc.ops.shape import Expand, Reshape, bare
+from irc.ops.shape import Expand, Reshape, bare, with_shape
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp
 from irc.passes.float.constants import uniform
@@ -206,9 +206,9 @@ def compared_ahead(v: Value) -> Value | None:
         limit = Const(bounds.array, name=bounds.name)
         ahead = v.replace(a=chosen, b=limit) if picked is v.a else v.replace(a=limit, b=chosen)
         place = columns.place
-        flat = place if place.type.rank == 1 else Reshape(place, (place.type.size,))
+        flat = with_shape(place, (place.type.size,))
         found = Gather(ahead.replace(name=""), flat, 0)
-        return found if found.shape == v.shape else Reshape(found, v.shape)
+        return with_shape(found, v.shape)
     return None
 
 
@@ -301,7 +301,7 @@ def compared_columns(v: Value) -> Value | None:
     always = np.where(v.evaluate(np.zeros_like(bound), bound), most, -most)
     bound = np.where(ones == 1, bound, always).astype(np.float32)
     limit = Const(bound.reshape(c.shape if c.type.size == a.type.size else a.shape), name=c.name)
-    return v.replace(a=picked if picked.shape == a.shape else Reshape(picked, a.shape), b=limit)
+    return v.replace(a=with_shape(picked, a.shape), b=limit)
 
 
 RULES = (compared_before, largest_before, compared_ahead, compared_columns)

@@ -10,7 +10,7 @@ from irc.ops.elementwise import Add, Div, Mul, Sub
 from irc.ops.linear import Linear
 from irc.ops.normalization import BatchNorm, RowNorm
 from irc.ops.prelu import PRelu
-from irc.ops.shape import Reshape
+from irc.ops.shape import with_shape
 from irc.ops.unary import Neg, Sqrt
 from irc.passes.float.constants import real, weights
 from irc.types import Shape
@@ -77,7 +77,7 @@ def out_of_batch_norm(v: Value) -> Value | None:
         one, zero = (real(np.full(shape[0], number), dtype) for number in (1.0, 0.0))
         return _scaled(v.replace(scale=one, bias=zero, name=""), v.scale, v.bias, shape)
     deviation = Sqrt(Add(v.var, real(v.epsilon, dtype)))
-    apart = Sub(v.x, _shaped(v.mean, shape))
+    apart = Sub(v.x, with_shape(v.mean, shape))
     return _scaled(apart, Div(v.scale, deviation), v.bias, shape)
 
 
@@ -121,12 +121,8 @@ def _computed(v: Value | None) -> bool:
 
 def _scaled(y: Value, scale: Value | None, bias: Value | None, shape: Shape) -> Value:
     for op, given in ((Mul, scale), (Add, bias)):
-        y = y if given is None else op(y, _shaped(given, shape))
+        y = y if given is None else op(y, with_shape(given, shape))
     return y
-
-
-def _shaped(v: Value, shape: Shape) -> Value:
-    return v if v.shape == shape else Reshape(v, shape)
 
 
 RULES = (out_of_norm, out_of_batch_norm, out_of_layer, slope_of_prelu)

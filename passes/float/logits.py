@@ -14,7 +14,7 @@ from irc.ops.elementwise import Add, Sub
 from irc.ops.linear import Linear
 from irc.ops.ranking import Ranking
 from irc.ops.reduce import ReduceMax, ReduceSum
-from irc.ops.shape import Reshape, bare
+from irc.ops.shape import bare, with_shape
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp, Log
 from irc.passes.float.constants import real
@@ -65,7 +65,7 @@ def log_softmax(v: Value) -> Value | None:
         return None
     if bare(shift) is not bare(d.b) or b.shape != d.b.shape or log.type.size != b.type.size:
         return None
-    return Sub(d, log if log.shape == b.shape else Reshape(log, b.shape))
+    return Sub(d, with_shape(log, b.shape))
 
 
 def softmax_of_logarithms(v: Value) -> Value | None:

@@ -24,7 +24,7 @@ from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.ranking import Position
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin, ReduceSum
 from irc.ops.selection import Gather, Where
-from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose
+from irc.ops.shape import Concat, Expand, Pad, Reshape, Slice, Transpose, with_shape
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Unary
 from irc.passes.float.constants import reshaped, transposed, weights
@@ -231,7 +231,7 @@ def moved(y: Value, perm: Perm) -> Moved:
         turned = None if full is None else transposed(full, perm)
         if turned is not None:
             return Moved(turned, 0)
-    y = y if y.shape == dims else Reshape(y, dims, name=y.name)
+    y = with_shape(y, dims, y.name)
     if isinstance(y, Transpose) and tuple(y.perm[p] for p in perm) == tuple(range(len(perm))):
         return Moved(y.x, 0)
     if is_free(dims, perm):

@@ -23,7 +23,7 @@ from irc.ops.elementwise import Add, Binary
 from irc.ops.logic import Relation
 from irc.ops.quantization import Dequantize, Quantize, constant
 from irc.ops.selection import Gather, Where
-from irc.ops.shape import Reshape
+from irc.ops.shape import Reshape, with_shape
 from irc.ops.trees import MOST_TREES, TreeEnsemble, stored
 from irc.ops.unary import Unary
 from irc.pipeline import Pass
@@ -114,7 +114,7 @@ def _with_leaves(tree: TreeEnsemble, rows: Array, v: Value) -> Value:
     """The tree with `rows` [L,K] in its leaves, in the place of v."""
     bias = Const(np.zeros(v.type.size, np.float32))
     made = tree.replace(leaves=Const(rows), bias=bias, name=v.name)
-    return made if made.shape == v.shape else Reshape(made, v.shape, name=v.name)
+    return with_shape(made, v.shape, v.name)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _summed(graph: Graph) -> Graph:
         if len(terms) < 2 or sum(t.roots.shape[1] for t in terms) > MOST_TREES:
             return made
         total = _joined([trees[t] for t in terms], v.name)
-        return total if total.shape == v.shape else Reshape(total, v.shape, name=v.name)
+        return with_shape(total, v.shape, v.name)
 
     return rebuild(graph, together)
 
