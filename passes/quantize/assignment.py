@@ -1,10 +1,10 @@
-"""Which values share one scale, and the type of each."""
+"""The type of each quantized value: dtype, scale and zero point."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -13,70 +13,27 @@ from irc.ops.core import Input
 from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.coordinates import compared_inputs, counted
 from irc.passes.quantize.feedback_loops import feedback
+from irc.passes.quantize.groups import groups
 from irc.passes.quantize.logarithms import poor
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import TURNS, wide_values, widens
+from irc.passes.quantize.ranges import WIDE_PROBABILITIES, Ranges, byte_quant
 from irc.passes.quantize.scales import (
     HEADROOM,
     OUTPUT_HEADROOM,
     asymmetric,
-    choose_input,
     choose_quant,
     choose_wide,
     stored_as,
-    stretched,
     whole_steps,
 )
 from irc.passes.quantize.signals import reads_signal, signals
-from irc.passes.quantize.sites import (
-    EIGHT_BITS,
-    Sites,
-    brought,
-    from_outside,
-    is_float,
-    to_float,
-)
+from irc.passes.quantize.sites import Sites, brought
 from irc.passes.quantize.states import PACKED, state_quant
 from irc.passes.quantize.tree_columns import columns
 from irc.types import DType, Quant, TensorType
 from irc.value import Value
-
-NATURAL: Mapping[str, Quant] = {
-    "softmax": Quant(1 / 256, 0),
-    "sigmoid": Quant(1 / 256, 0),
-    "hard_sigmoid": asymmetric(0.0, 1.0),
-}
-"""Ops whose range is known: [0, 1), or [0, 1] where 1 itself is common."""
-FINEST = 8
-"""Bits that a softmax's scale is finer than 1/256 at most."""
-KEPT, KEPT_OUTSIDE = 1, 3
-"""Bits above the largest probability that was measured: a classifier of a thousand classes may be
-surer of data that calibration did not see."""
-WIDE_PROBABILITIES = Quant(2.0**-15)
-"""Their scale in 16 bits, up to 1: other data may be surer."""
-SHARED_RANGE = 0.5
-"""A value that others read too gives up its own scale to a concat only if its range is at least
-this share of the concat's."""
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """The u8 quantizations of what values are made of, each chosen once; `factors` stretch those
-    that values have for themselves (see `irc.passes.quantize.reconstruction`)."""
-
-    factors: Mapping[Value, float] = field(default_factory=dict)
-    chosen: dict[tuple[tuple[Value, ...], tuple[float, ...]], Quant] = field(default_factory=dict)
-
-    def of(
-        self, parts: Sequence[Value], fills: Sequence[float], choose: Callable[[], Quant]
-    ) -> Quant:
-        """That of these parts, and of constants among them."""
-        key = tuple(parts), tuple(fills)
-        if key not in self.chosen:
-            self.chosen[key] = choose()
-        factor = self.factors.get(parts[0], 1.0) if len(parts) == 1 else 1.0
-        return self.chosen[key] if factor == 1.0 else stretched(self.chosen[key], factor)
 
 
 @dataclass(frozen=True)
@@ -120,7 +77,7 @@ def assign(
     known = signals(sites, statistics, options, fine) | fed_back
     sounds, curved, followed = set[Value](), set[Value](), set[Value]()
     compared = columns(sites, options)
-    for group in _groups(sites, statistics):
+    for group in groups(sites, statistics):
         if group[0] in compared:
             made.types.update((v, compared[v]) for v in group)
         elif not sites.states.packed.isdisjoint(group):
@@ -175,9 +132,8 @@ class _Types:
         fills, parts = _fills(self.sites, group, self.statistics), self.parts(group)
         if _whole_constants(self.sites, group) and not parts:
             return _numbered(group, fills, self.options)
-        quant = self.ranges.of(
-            parts, fills, lambda: _quant(self.sites, parts, fills, self.statistics, self.options)
-        )
+        choose = partial(byte_quant, self.sites, parts, fills, self.statistics, self.options)
+        quant = self.ranges.of(parts, fills, choose)
         dtype = DType.I8 if _only_outputs(self.sites, group) else DType.U8
         return {v: TensorType(dtype, v.shape, stored_as(quant, dtype)) for v in group}
 
@@ -243,78 +199,6 @@ def _numbered(group: list[Value], fills: list[float], options: Options) -> dict[
     return {v: TensorType(dtype, v.shape, quant) for v in group}
 
 
-def _quant(
-    sites: Sites,
-    parts: list[Value],
-    fills: list[float],
-    statistics: Mapping[Value, Statistics],
-    options: Options,
-) -> Quant:
-    natural = {_natural(sites, p, statistics) for p in parts}
-    fixed = natural.pop() if len(natural) == 1 else None
-    if fixed is not None and all(_holds(fixed, f) for f in fills):
-        return fixed
-    if any(from_outside(sites.graph, p) for p in parts):
-        quant = choose_input([statistics[p] for p in parts], fills)
-    else:
-        seen = sites.seen(parts[0]) if len(parts) == 1 else ()
-        quant = choose_quant([statistics[p] for p in parts], options, fills, seen)
-    compared = any(counted(sites, p) for p in parts)
-    whole = compared and all(statistics[p].whole for p in parts)
-    return _whole_quant(quant, [statistics[p] for p in parts], fills) if whole else quant
-
-
-def _whole_quant(quant: Quant, parts: list[Statistics], fills: list[float]) -> Quant:
-    """Whole numbers as what they are: with room for others, or those alone that were measured."""
-    if (roomy := whole_steps(quant)).tensor_scale <= 1:
-        return roomy
-    low, high = min(s.low for s in parts), max(s.high for s in parts)
-    exact = whole_steps(asymmetric(min(low, *fills, 0.0), max(high, *fills, 0.0)))
-    return exact if exact.tensor_scale <= 1 else roomy
-
-
-def _natural(
-    sites: Sites, v: Value, statistics: Mapping[Value, Statistics]
-) -> Quant | None:
-    if to_float(v):
-        return _numbers(v, statistics)
-    if v.op == "softmax":
-        kept = KEPT if _computed_with(sites, v) else KEPT_OUTSIDE
-        return probabilities(statistics[v].high, kept)
-    return NATURAL.get(v.op)
-
-
-def _numbers(v: Value, statistics: Mapping[Value, Statistics]) -> Quant | None:
-    """Numbers of 8 bits are what they are; so are others, if 8 bits hold what was measured."""
-    if v.operands[0].type.dtype in EIGHT_BITS:
-        return Quant(1.0, -v.operands[0].type.dtype.min)
-    fitting = (zero for zero in (0, -DType.I8.min) if _within(statistics[v], zero))
-    return next((Quant(1.0, zero) for zero in fitting), None)
-
-
-def _within(s: Statistics, zero: int) -> bool:
-    return -zero <= s.low and s.high <= DType.U8.max - zero
-
-
-def probabilities(largest: float, kept: int = KEPT) -> Quant:
-    """The scale of a softmax of which no probability was measured above `largest`: 1/256, or
-    finer by the bits that were never set, all but those `kept`. Over hundreds of keys the greatest
-    weight may be 0.05, where 1/256 is no more than four bits."""
-    spare = min(max(math.floor(-math.log2(max(largest, 1e-9))) - kept, 0), FINEST)
-    return Quant(2.0 ** (-8 - spare))
-
-
-def _holds(quant: Quant, real: float) -> bool:
-    """Whether a real is within the range of a u8 quantization."""
-    return 0 <= real / quant.tensor_scale + quant.zero <= DType.U8.max
-
-
-def _computed_with(sites: Sites, v: Value) -> bool:
-    """Whether an op computes with a value, or with what it is moved to: outputs alone do not."""
-    users = sites.graph.users[v]
-    return any(not sites.moving(u) or _computed_with(sites, u) for u in users)
-
-
 def _only_outputs(sites: Sites, group: list[Value]) -> bool:
     return all(
         not isinstance(v, Input) and all(map(sites.moving, sites.graph.users[v]))
@@ -326,63 +210,3 @@ def _angles(sites: Sites, group: list[Value]) -> bool:
     """Whether sines are all that is computed of a group: of many turns they see the last alone."""
     users = [u for v in group for u in sites.graph.users[v] if not sites.moving(u)]
     return bool(users) and all(u.op in TURNS for u in users)
-
-
-def _groups(sites: Sites, statistics: Mapping[Value, Statistics]) -> list[list[Value]]:
-    """Union of each moving op with the operands that give it their scale."""
-    parent: dict[Value, Value] = {v: v for v in sites.own}
-    for v in sites.graph.order:
-        if not (is_float(v) and sites.moving(v)):
-            continue
-        parent[v] = v
-        for operand in filter(is_float, v.operands):
-            apart = (operand in sites.states.packed) != (v in sites.states.packed)
-            if not apart and _shares(sites, statistics, operand, v):
-                parent[_find(parent, operand)] = _find(parent, v)
-    carried = ((before, after) for before, after in sites.graph.links if is_float(before))
-    for a, b in (*sites.states.edges(), *carried):
-        if a in parent and b in parent:
-            parent[_find(parent, a)] = _find(parent, b)
-    groups: dict[Value, list[Value]] = {}
-    for v in parent:
-        groups.setdefault(_find(parent, v), []).append(v)
-    return list(groups.values())
-
-
-def _find(parent: dict[Value, Value], v: Value) -> Value:
-    while parent[v] is not v:
-        parent[v] = parent[parent[v]]
-        v = parent[v]
-    return v
-
-
-def _shares(
-    sites: Sites, statistics: Mapping[Value, Statistics], operand: Value, result: Value
-) -> bool:
-    """Whether an operand takes the scale of what it is moved into, or is requantized for it."""
-    if sum(map(is_float, result.operands)) == 1 or _only_moved_to(sites, operand):
-        return True
-    whole = _extent(sites, statistics, result)
-    return _extent(sites, statistics, operand) >= SHARED_RANGE * whole
-
-
-def _only_moved_to(sites: Sites, v: Value) -> bool:
-    """Whether nothing else reads the value, nor what its elements were moved from."""
-    sources = filter(is_float, v.operands) if sites.moving(v) else ()
-    return sites.graph.uses(v) == 1 and all(_only_moved_to(sites, o) for o in sources)
-
-
-def _extent(sites: Sites, statistics: Mapping[Value, Statistics], v: Value) -> float:
-    low, high = _ends(sites, statistics, v)
-    return high - low
-
-
-def _ends(
-    sites: Sites, statistics: Mapping[Value, Statistics], v: Value
-) -> tuple[float, float]:
-    """The least and the largest real that a value holds; (inf, -inf) if it has no element."""
-    if not sites.moving(v):
-        return statistics[v].low, statistics[v].high
-    ends = [_ends(sites, statistics, o) for o in v.operands if is_float(o)]
-    ends += [(f, f) for f in sites.fills(v)]
-    return min((e[0] for e in ends), default=np.inf), max((e[1] for e in ends), default=-np.inf)

@@ -24,10 +24,11 @@ from irc.passes.calibration.calibrate import Progress, Statistics, Visible, cali
 from irc.passes.calibration.data import Source, batches
 from irc.passes.calibration.moments import LayerMoments
 from irc.passes.float.pointwise import is_clamp, roots
-from irc.passes.quantize.assignment import NATURAL, Scales
+from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.intervals import core, kept_type, output_type
 from irc.passes.quantize.masks import finite, masked
 from irc.passes.quantize.options import Options
+from irc.passes.quantize.ranges import NATURAL
 from irc.passes.quantize.scales import choose_quant, stored_as
 from irc.passes.quantize.sites import (
     Sites,

@@ -16,7 +16,7 @@ from irc.ops.qelementwise import WIDEST
 from irc.ops.quantization import channel_scales, constant, real_constant
 from irc.ops.shape import Pad
 from irc.passes.float.pointwise import apply, is_clamp
-from irc.passes.quantize.assignment import NATURAL
+from irc.passes.quantize.ranges import NATURAL
 from irc.passes.quantize.scales import stored_as
 from irc.passes.quantize.sites import brought, weighted
 from irc.types import DType, Quant, Shape, TensorType

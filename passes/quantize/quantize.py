@@ -17,7 +17,7 @@ from irc.passes.calibration.calibrate import Profile, Progress, Statistics, cali
 from irc.passes.calibration.data import Batch, Source, batches
 from irc.passes.calibration.missing import known, may_lack
 from irc.passes.calibration.moments import LayerMoments
-from irc.passes.quantize.assignment import Ranges, Scales, assign
+from irc.passes.quantize.assignment import Scales, assign
 from irc.passes.quantize.calibration_warnings import doubts, pixels
 from irc.passes.quantize.column_units import Units, ahead, candidates, in_units, unlike_columns
 from irc.passes.quantize.coordinates import coordinates
@@ -27,6 +27,7 @@ from irc.passes.quantize.masks import ranked
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision_search import Refinement
 from irc.passes.quantize.quotients import by_reciprocals, measured_too, settled
+from irc.passes.quantize.ranges import Ranges
 from irc.passes.quantize.reconstruction import reconstructed
 from irc.passes.quantize.rescue import Rescue
 from irc.passes.quantize.sensitivity import Known

@@ -21,10 +21,11 @@ import numpy as np
 from irc import fixedpoint
 from irc.ops.core import Input
 from irc.passes.calibration.calibrate import Progress
-from irc.passes.quantize.assignment import NATURAL, Scales
+from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.bias_correction import of_tokens
 from irc.passes.quantize.coordinates import counted
 from irc.passes.quantize.precision_search import power
+from irc.passes.quantize.ranges import NATURAL
 from irc.passes.quantize.scales import rounded, stretched
 from irc.passes.quantize.sensitivity import Trials
 from irc.passes.quantize.signals import LAYERS

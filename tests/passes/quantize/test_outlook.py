@@ -15,10 +15,10 @@ from irc.ops.activation import Relu
 from irc.ops.core import Const, Input
 from irc.ops.linear import Linear
 from irc.passes.calibration.calibrate import Profile, Statistics
-from irc.passes.quantize.assignment import _whole_quant
 from irc.passes.quantize.calibration_warnings import pixels
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.quantize import profile, quantize
+from irc.passes.quantize.ranges import whole_quant
 from irc.passes.quantize.scales import LEVELS, choose_quant, fitted
 from irc.types import Array, DType, Quant
 from tests.passes.nets import sqnr
@@ -165,7 +165,7 @@ def test_room_for_others_costs_no_whole_number(largest: int) -> None:
     numbers = np.random.default_rng(0).integers(0, largest + 1, (32, 1, 1))
     part = measured(list(numbers))
     roomy = choose_quant([part], Options())
-    made = _whole_quant(roomy, [part], [float(largest)])
+    made = whole_quant(roomy, [part], [float(largest)])
     if largest <= LEVELS:
         assert made.tensor_scale == 1 or (largest == 40 and made.tensor_scale == 0.5)
         assert made.tensor_scale * (LEVELS - made.zero) >= largest

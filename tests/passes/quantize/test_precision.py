@@ -27,9 +27,9 @@ from irc.ops.shape import Concat, Reshape, Slice, Transpose
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp, Log, Reciprocal, Sqrt
 from irc.passes.quantize import quantize
-from irc.passes.quantize.assignment import probabilities
 from irc.passes.quantize.equalize import equalized
 from irc.passes.quantize.masks import BELOW_ALL, INVISIBLE, finite, near_largest
+from irc.passes.quantize.ranges import probabilities
 from irc.types import Array, DType
 from irc.value import Value
 from tests.backends.harness import agree

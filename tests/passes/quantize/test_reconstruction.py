@@ -17,7 +17,7 @@ from irc.ops.elementwise import Add, Mul
 from irc.ops.quantization import Quantize
 from irc.ops.shape import Concat, Reshape
 from irc.passes.quantize import reconstruction
-from irc.passes.quantize.assignment import Ranges
+from irc.passes.quantize.ranges import Ranges
 from irc.passes.quantize.reconstruction import FACTORS, _Channels, _Reach
 from irc.passes.quantize.sites import Sites
 from irc.types import Array, DType, Quant
