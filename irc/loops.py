@@ -306,9 +306,9 @@ def axes(shape: Shape, labels: str = "") -> tuple[Var, ...]:
     return tuple(Var(n, extent) for n, extent in zip(names, shape, strict=True))
 
 
-def elementwise(shape: Shape, value: Callable[..., Expr], labels: str = "") -> Loops:
+def elementwise(shape: Shape, value: Callable[..., Expr]) -> Loops:
     """One nest over `shape`; `value` takes its variables."""
-    variables = axes(shape, labels)
+    variables = axes(shape)
     return Loops((Nest(variables, value(*variables)),))
 
 

@@ -146,12 +146,12 @@ class Target:
         """Whether object files are Mach-O, Apple's."""
         return "-apple-" in self.triple or self.system == "macosx"
 
-    def machine(self, opt: int = 3) -> Any:
+    def machine(self) -> Any:
         """LLVM's target machine: position independent, small code model."""
         initialize()
         try:
             return binding.Target.from_triple(self.triple).create_target_machine(
-                cpu=self.cpu, features=self.features, opt=opt, reloc="pic", codemodel="small",
+                cpu=self.cpu, features=self.features, opt=3, reloc="pic", codemodel="small",
                 abiname=self.abi,
             )  # fmt: skip
         except RuntimeError as error:

@@ -18,7 +18,6 @@ from irc.types import Array, DType
 STORED = 4096
 """Outputs of up to this many bytes are stored; of longer ones a 64-bit sum."""
 _STEP, _MIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9
-_MASK = 2**64 - 1
 
 
 def position_hash(start: int, count: int) -> Array:

@@ -87,9 +87,9 @@ def common(node: Node, *names: str) -> DType:
     return DType.of(made)
 
 
-def pair_of(node: Node, dtype: DType, a: str = "self", b: str = "other") -> tuple[Value, Value]:
-    """Two operands in one element type."""
-    return node.operand(a, dtype), node.operand(b, dtype)
+def pair_of(node: Node, dtype: DType, b: str = "other") -> tuple[Value, Value]:
+    """The operands `self` and `b` in one element type."""
+    return node.operand("self", dtype), node.operand(b, dtype)
 
 
 @handles("aten.mul", "aten.maximum", "aten.minimum")
