@@ -1,8 +1,8 @@
 """The seam between the backend and its micro-kernels.
 
 A `Work` is one kernel to be emitted: its nests, the constants behind its operands, the strides of
-everything. `irc.backends.llvm.kernels.select(work, target)` answers with a `MicroKernel` that
-emits the function, or None: then the generic renderer does.
+everything. `irc.backends.llvm.kernels.select(work, target)` answers with the `MicroKernel` that
+emits the function; the generic one, plain loops, does what no other is made for.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Each kind looks at a `Work` and answers with a `MicroKernel`, or None where it does not fit or, by
 its cost model, does not pay; then its alternatives come, whatever their estimated cost. What no
-kind takes is emitted by the generic renderer.
+kind takes, `generic` does: the nests as plain loops.
 
 A folder per family; each imports only those above it:
 
