@@ -1,15 +1,82 @@
-"""64-bit division by a variable where the CPU has none: there LLVM would call a runtime library,
-and ours call nothing."""
+"""Division: by shifts, in 32 bits where the intervals of both sides allow it, or as the CPU has it.
+
+Where a CPU has no 64-bit division LLVM would call a runtime library, and ours call nothing: there
+`divide_unsigned` does it, bit by bit.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.code.loop import I64, counted
+from irc.backends.llvm.code.loop import I32, I64, counted
+from irc.backends.llvm.code.ranges import Ranges
+from irc.loops import Binary, Expr, Int
 
 NAME = "irc_udiv64"
+
+
+@dataclass(frozen=True)
+class Division:
+    """Divides rendered integers, scalars or vectors, as `ranges` knows their intervals."""
+
+    builder: Any
+    ranges: Ranges
+
+    def divide(self, e: Binary, a: Any, b: Any) -> Any:
+        """`e`, a floordiv or mod, whose sides are `a` and `b`: rounded down."""
+        power = _power_of_two(e.b)
+        if power is not None and e.kind == "floordiv":
+            shift = self.builder.ashr if e.dtype.min < 0 else self.builder.lshr
+            return shift(a, _constant(a.type, power))
+        if power is not None:
+            return self.builder.and_(a, _constant(a.type, (1 << power) - 1))
+        if self.ranges.of(e.a)[0] >= 0 and self.ranges.of(e.b)[0] >= 0:
+            return self._natural(e, a, b)
+        return self._floor(e, a, b)
+
+    def _natural(self, e: Binary, a: Any, b: Any) -> Any:
+        """Neither side negative; in 32 bits where both fit: cheaper, and no call on 32-bit CPUs."""
+        build, full = self.builder, a.type
+        narrow, a, b = self._narrow(e, a, b, 0, 2**32)
+        soft = lacks_division(build, a.type)
+        divide = partial(divide_unsigned, build) if soft else build.udiv
+        result = divide(a, b) if e.kind == "floordiv" or soft else build.urem(a, b)
+        if soft and e.kind == "mod":
+            result = build.sub(a, build.mul(result, b))
+        return build.zext(result, full) if narrow else result
+
+    def _floor(self, e: Binary, a: Any, b: Any) -> Any:
+        """Rounded down, in 32 bits where both fit: the machine rounds toward zero, which is one
+        more where signs differ."""
+        build, full = self.builder, a.type
+        narrow, a, b = self._narrow(e, a, b, 1 - 2**31, 2**31)
+        q = divide_signed(build, a, b) if lacks_division(build, a.type) else build.sdiv(a, b)
+        r = build.sub(a, build.mul(q, b))
+        zero = _constant(a.type, 0)
+        opposite = build.icmp_signed("<", build.xor(r, b), zero)
+        down = build.and_(opposite, build.icmp_signed("!=", r, zero))
+        if e.kind == "floordiv":
+            result = build.select(down, build.sub(q, _constant(q.type, 1)), q)
+        else:
+            result = build.select(down, build.add(r, b), r)
+        return build.sext(result, full) if narrow else result
+
+    def _narrow(self, e: Binary, a: Any, b: Any, low: int, stop: int) -> tuple[bool, Any, Any]:
+        """Whether both sides of 64 bits lie in [low, stop), and then these, in 32 bits."""
+        if e.dtype.bits < 64 or not all(self.ranges.within(x, low, stop - 1) for x in (e.a, e.b)):
+            return False, a, b
+        small = ir.VectorType(I32, a.type.count) if isinstance(a.type, ir.VectorType) else I32
+        return True, self.builder.trunc(a, small), self.builder.trunc(b, small)
+
+
+def _power_of_two(e: Expr) -> int | None:
+    if isinstance(e, Int) and e.value > 0 and e.value & (e.value - 1) == 0:
+        return e.value.bit_length() - 1
+    return None
 
 
 def lacks_division(builder: Any, type_: Any) -> bool:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any
 
 from llvmlite import ir
 
 from irc.backends.llvm.code.address import Place, flat_index, slope
-from irc.backends.llvm.code.division import divide_signed, divide_unsigned, lacks_division
+from irc.backends.llvm.code.division import Division
 from irc.backends.llvm.code.loop import counted, splat
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.code.rescale import (
@@ -205,53 +204,8 @@ class Renderer:
             case "shr":
                 return build.ashr(a, b) if signed else build.lshr(a, b)
             case "floordiv" | "mod":
-                return self._divide(e, a, b)
+                return Division(build, self.ranges).divide(e, a, b)
         return getattr(build, _PLAIN[e.kind])(a, b)
-
-    def _divide(self, e: Binary, a: Any, b: Any) -> Any:
-        power = _power_of_two(e.b)
-        if power is not None and e.kind == "floordiv":
-            shift = self.builder.ashr if e.dtype in _SIGNED else self.builder.lshr
-            return shift(a, self.constant(power, a.type))
-        if power is not None:
-            return self.builder.and_(a, self.constant((1 << power) - 1, a.type))
-        if self.ranges.of(e.a)[0] >= 0 and self.ranges.of(e.b)[0] >= 0:
-            return self._divide_natural(e, a, b)
-        return self._divide_floor(e, a, b)
-
-    def _divide_natural(self, e: Binary, a: Any, b: Any) -> Any:
-        """Neither side negative; in 32 bits where both fit: cheaper, and no call on 32-bit CPUs."""
-        build, full = self.builder, a.type
-        narrow, a, b = self._narrow(e, a, b, 0, 2**32)
-        soft = lacks_division(build, a.type)
-        divide = partial(divide_unsigned, build) if soft else build.udiv
-        result = divide(a, b) if e.kind == "floordiv" or soft else build.urem(a, b)
-        if soft and e.kind == "mod":
-            result = build.sub(a, build.mul(result, b))
-        return build.zext(result, full) if narrow else result
-
-    def _divide_floor(self, e: Binary, a: Any, b: Any) -> Any:
-        """Rounded down, in 32 bits where both fit: the machine rounds toward zero, which is one
-        more where signs differ."""
-        build, full = self.builder, a.type
-        narrow, a, b = self._narrow(e, a, b, 1 - 2**31, 2**31)
-        q = divide_signed(build, a, b) if lacks_division(build, a.type) else build.sdiv(a, b)
-        r = build.sub(a, build.mul(q, b))
-        zero = self.constant(0, a.type)
-        opposite = build.icmp_signed("<", build.xor(r, b), zero)
-        down = build.and_(opposite, build.icmp_signed("!=", r, zero))
-        if e.kind == "floordiv":
-            result = build.select(down, build.sub(q, self.constant(1, q.type)), q)
-        else:
-            result = build.select(down, build.add(r, b), r)
-        return build.sext(result, full) if narrow else result
-
-    def _narrow(self, e: Binary, a: Any, b: Any, low: int, stop: int) -> tuple[bool, Any, Any]:
-        """Whether both sides of 64 bits lie in [low, stop), and then these, in 32 bits."""
-        if e.dtype.bits < 64 or not all(self.ranges.within(x, low, stop - 1) for x in (e.a, e.b)):
-            return False, a, b
-        small = I32 if self.lanes == 1 else ir.VectorType(I32, self.lanes)
-        return True, self.builder.trunc(a, small), self.builder.trunc(b, small)
 
     def _compare(self, e: Compare) -> Any:
         a, b = self.render_vector(e.a), self.render_vector(e.b)
@@ -480,9 +434,3 @@ def same_integer(e: Expr, known: Mapping[Expr, Any]) -> Expr:
     while isinstance(e, Cast) and e not in known and DType.BOOL not in (e.to, e.a.dtype):
         e = e.a
     return e
-
-
-def _power_of_two(e: Expr) -> int | None:
-    if isinstance(e, Int) and e.value > 0 and e.value & (e.value - 1) == 0:
-        return e.value.bit_length() - 1
-    return None
