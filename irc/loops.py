@@ -14,7 +14,7 @@ their dtype (the compile-time proofs of arithmetic.md hold that), so they mean e
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -440,6 +440,15 @@ def walk(e: Expr) -> list[Expr]:
 
     visit(e)
     return list(seen)
+
+
+def terms(e: Expr) -> Iterator[Expr]:
+    """The terms of a sum, itself where it is none."""
+    if isinstance(e, Binary) and e.kind == "add":
+        yield from terms(e.a)
+        yield from terms(e.b)
+    else:
+        yield e
 
 
 def _agree(what: str, a: Expr, b: Expr) -> None:

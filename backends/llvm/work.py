@@ -7,7 +7,7 @@ emits the function; the generic one, plain loops, does what no other is made for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -18,7 +18,7 @@ from irc.backends.llvm.code.numbers import Numbers
 from irc.backends.llvm.code.ranges import Range
 from irc.backends.llvm.target import Target
 from irc.graph import Graph
-from irc.loops import Binary, Expr, Load, Loops, MulShift, Reduce, Source, walk
+from irc.loops import Binary, Expr, Load, Loops, MulShift, Reduce, Source, terms, walk
 from irc.ops.core import Const, Kernel
 from irc.types import Array, Shape
 from irc.value import Value
@@ -77,7 +77,7 @@ class Work:
             shifts = self._interval(e.s, (*self.classes, *SHIFT_CLASSES))
             found |= shifts
             if any(low <= HIGH_HALF for low, _ in shifts.values()):
-                for addend in _addends(e.a):
+                for addend in terms(e.a):
                     found |= self._interval(addend, ADDEND_CLASSES)
         return found
 
@@ -120,15 +120,6 @@ def _rescalings(loops: Loops) -> list[MulShift]:
     """Where nests compute equation (6), in order."""
     found = (e for nest in loops.nests for e in walk(nest.value) if isinstance(e, MulShift))
     return list(dict.fromkeys(found))
-
-
-def _addends(e: Expr) -> Iterator[Expr]:
-    """The terms of a sum."""
-    if isinstance(e, Binary) and e.kind == "add":
-        yield from _addends(e.a)
-        yield from _addends(e.b)
-    else:
-        yield e
 
 
 THREADS = (2, 3, 4, 8)

@@ -67,6 +67,11 @@ class Const(Value):
         return digest(self.array)
 
 
+def is_number(v: Value) -> bool:
+    """Whether a value is a constant of one element."""
+    return isinstance(v, Const) and v.type.size == 1
+
+
 def digest(array: Array) -> str:
     """Content hash of dtype, shape and bytes: 12 hex digits of SHA-256."""
     head = f"{array.dtype.str}{array.shape}".encode()

@@ -21,7 +21,7 @@ from irc.loops import (
     elementwise,
     load_broadcast,
 )
-from irc.ops.core import Const
+from irc.ops.core import Const, is_number
 from irc.ops.plain_integers import divisor, need_whole, wrapped
 from irc.ops.qelementwise import QAdd, QDiv, QMul
 from irc.ops.quantization import (
@@ -79,17 +79,13 @@ class Binary(Value):
     def _table(self, operands: tuple[Value, ...], result: TensorType) -> Value | None:
         a, b = operands
         what = f"{self.op} %{self.name}"
-        if _single(b) and a.shape == self.shape and a.type.dtype.bits == 8:
+        if is_number(b) and a.shape == self.shape and a.type.dtype.bits == 8:
             right = real_constant(b, what).reshape(())
             return tabulated(a, lambda real: self.fn(real, right), result, what)
-        if _single(a) and b.shape == self.shape and b.type.dtype.bits == 8:
+        if is_number(a) and b.shape == self.shape and b.type.dtype.bits == 8:
             left = real_constant(a, what).reshape(())
             return tabulated(b, lambda real: self.fn(left, real), result, what)
         return None
-
-
-def _single(v: Value) -> bool:
-    return isinstance(v, Const) and v.type.size == 1
 
 
 def _per_tensor(v: Value) -> Value:

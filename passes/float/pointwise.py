@@ -9,7 +9,7 @@ import numpy as np
 
 from irc.errors import IRCError
 from irc.ops.cast import Cast
-from irc.ops.core import Const
+from irc.ops.core import Const, is_number
 from irc.ops.elementwise import Binary, Div, Mul
 from irc.ops.logic import Relation
 from irc.ops.selection import Where
@@ -21,6 +21,13 @@ from irc.value import Value
 def is_clamp(v: Value) -> bool:
     """Whether the op is a clamp, which integer kernels do for free."""
     return v.op in ("clip", "relu")
+
+
+def only_clamps(v: Value, root: Value) -> bool:
+    """Whether nothing but clamps lies between a value and its root."""
+    while v is not root and is_clamp(v):
+        (v,) = v.operands
+    return v is root
 
 
 def scaling(v: Value) -> float | None:
@@ -47,11 +54,7 @@ def pointwise(v: Value) -> bool:
 
 
 def _alike(v: Value) -> bool:
-    return all(o.shape == v.shape or _is_scalar(o) for o in v.operands)
-
-
-def _is_scalar(v: Value) -> bool:
-    return isinstance(v, Const) and v.type.size == 1
+    return all(o.shape == v.shape or is_number(o) for o in v.operands)
 
 
 def roots(order: Iterable[Value], stop: Callable[[Value], bool]) -> dict[Value, Value]:
@@ -60,7 +63,7 @@ def roots(order: Iterable[Value], stop: Callable[[Value], bool]) -> dict[Value, 
     reads is a function already, of which it becomes a part."""
     root: dict[Value, Value] = {}
     for v in order:
-        sources = {root[o] for o in v.operands if not _is_scalar(o)}
+        sources = {root[o] for o in v.operands if not is_number(o)}
         inner = any(root[o] is not o for o in v.operands)
         through = pointwise(v) and len(sources) == 1 and (inner or not stop(v))
         source = sources.pop() if through else v

@@ -17,7 +17,7 @@ from irc.ops.interpolate import followed
 from irc.ops.linear import Linear
 from irc.ops.moving import in_type
 from irc.ops.quantization import constant, tabulated
-from irc.passes.float.pointwise import apply, is_clamp, scaling
+from irc.passes.float.pointwise import apply, is_clamp, only_clamps, scaling
 from irc.passes.integer.author_rounding import with_author_rounding
 from irc.passes.integer.bias_headroom import with_room
 from irc.passes.integer.conversions import as_tensor, centred, clamped, converted
@@ -64,7 +64,7 @@ class Lowering:
             made = converted(form, target)
             return made if made is form else with_author_rounding(made, v, (form,), single=single)
         source = self.forms.get(self.root[v])
-        if source is not None and not isinstance(v, Const) and not _only_clamps(v, self.root[v]):
+        if source is not None and not isinstance(v, Const) and not only_clamps(v, self.root[v]):
             return self.table(v, source, target)
         if is_clamp(v):
             (inner,) = v.operands
@@ -185,9 +185,3 @@ def placeholder(t: TensorType) -> Value:
     dtype = DType.I8 if t.dtype.is_float else t.dtype
     quant = None if dtype is DType.BOOL else t.quant or Quant(1.0)
     return Const(np.zeros(t.shape, dtype.numpy), quant)
-
-
-def _only_clamps(v: Value, root: Value) -> bool:
-    while v is not root and is_clamp(v):
-        (v,) = v.operands
-    return v is root

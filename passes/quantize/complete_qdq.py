@@ -23,7 +23,7 @@ from irc.ops.quantization import Quantize as QuantizeOp
 from irc.passes.calibration.calibrate import Progress, Statistics, Visible, calibrate, keys
 from irc.passes.calibration.data import Source, batches
 from irc.passes.calibration.moments import LayerMoments
-from irc.passes.float.pointwise import is_clamp, roots
+from irc.passes.float.pointwise import only_clamps, roots
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.intervals import core, kept_type, output_type
 from irc.passes.quantize.masks import finite, masked
@@ -192,7 +192,7 @@ class _Walk:
             plain = [o for o in v.operands if not is_float(o)]
             read = [root] if root is not v else list(filter(is_float, v.operands))
             return [*plain, *self.mark(read)]
-        clamps = _only_clamps(v, root)
+        clamps = only_clamps(v, root)
         if root is not v and not clamps:
             return self.mark([root])
         if v.moves or (clamps and root is not v):
@@ -203,12 +203,6 @@ class _Walk:
         missing = [o for o in values if o not in self.islands.types]
         self.open.update(missing)
         return missing
-
-
-def _only_clamps(v: Value, root: Value) -> bool:
-    while v is not root and is_clamp(v):
-        (v,) = v.operands
-    return v is root
 
 
 @dataclass(frozen=True)

@@ -88,5 +88,5 @@ def _numbers(node: Node, part: str) -> Array | None:
         return node.tensor(tensor.t)
     if (whole := node.attribute(f"{part}_int64s")) is not None:
         return np.asarray(whole.ints, np.int64)
-    reals = node.attribute(f"{part}_floats")
-    return None if reals is None else np.asarray(reals.floats, np.float32)
+    reals = node.reals(f"{part}_floats")
+    return None if reals is None else np.asarray(reals, np.float32)

@@ -24,8 +24,7 @@ def fused_conv(node: Node) -> Results:
     y = conv_of(node, node.x(0), node.x(1), node.optional(2))
     if node.has(3):
         y = node.builder.add(ew.Add(y, node.x(3)))
-    found = node.attribute("activation_params")
-    return _activated(node, y, [] if found is None else list(found.floats))
+    return _activated(node, y, node.reals("activation_params") or ())
 
 
 @handles(_name("FusedGemm"))

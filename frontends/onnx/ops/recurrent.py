@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from irc.frontends import normal_forms as forms
 from irc.frontends.builder import Builder
 from irc.frontends.onnx.ops.table import Node, Results, handles
 from irc.frontends.recurrences import (
@@ -30,7 +31,6 @@ from irc.ops.activation import Elu, HardSigmoid, LeakyRelu, Softplus, Softsign
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul
 from irc.ops.functions import ThresholdedRelu
-from irc.ops.shape import Concat
 from irc.types import Array
 from irc.value import Value
 
@@ -222,15 +222,13 @@ class _Layers:
         build = self.node.builder
         steps, batch = self.x.shape[:2]
         whole = [build.reshape(r.hidden, (steps, 1, batch, self.hidden)) for r in runs]
-        y = self._together(whole, 1)
-        last = [self._together([r.states[i] for r in runs], 0) for i in range(len(runs[0].states))]
+        y = forms.concat(build, whole, 1)
+        states = zip(*(r.states for r in runs), strict=True)
+        last = [forms.concat(build, each, 0) for each in states]
         if not self.batch_first:
             return (y, *last)
-        states = (build.transpose(v, (1, 0, 2)) for v in last)
-        return (build.transpose(y, (2, 0, 1, 3)), *states)
-
-    def _together(self, parts: list[Value], axis: int) -> Value:
-        return self.node.builder.add(Concat(tuple(parts), axis)) if parts[1:] else parts[0]
+        batch_first = (build.transpose(v, (1, 0, 2)) for v in last)
+        return (build.transpose(y, (2, 0, 1, 3)), *batch_first)
 
     def _cells(self) -> list[Cell]:
         """The functions of each direction."""
@@ -251,8 +249,7 @@ class _Layers:
         return cells
 
     def _floats(self, name: str) -> Parameters:
-        found = self.node.attribute(name)
-        return iter(found.floats if found is not None else ())
+        return iter(self.node.reals(name) or ())
 
     def _function(self, name: str, alpha: Parameters, beta: Parameters) -> Function:
         if name in PLAIN:

@@ -181,8 +181,8 @@ def _proportioned(node: Node, axes: list[_Axis], at: list[int]) -> list[_Axis]:
 def _scales(node: Node) -> list[float] | None:
     node.ignore("keep_aspect_ratio_policy")
     if "scales" in node.schema.attributes:
-        found = node.attribute("scales")
-        return None if found is None else [float(s) for s in found.floats]
+        scales = node.reals("scales")
+        return None if scales is None else list(scales)
     at = 1 if node.opset < 11 else 2
     if not node.has(at) or node.x(at).type.size == 0:
         return None

@@ -177,5 +177,4 @@ def _bells(node: Node, x: Value, vectors: Array, gamma: float) -> Value:
 
 
 def _listed(node: Node, name: str) -> Array:
-    found = node.attribute(name)
-    return np.asarray([] if found is None else found.floats, np.float32)
+    return np.asarray(node.reals(name) or (), np.float32)

@@ -170,6 +170,11 @@ class Node:
         found = self.attribute(name)
         return None if found is None else tuple(int(n) for n in found.ints)
 
+    def reals(self, name: str) -> tuple[float, ...] | None:
+        """A list attribute of singles, None where it was left out."""
+        found = self.attribute(name)
+        return None if found is None else tuple(found.floats)
+
     def element_type(self, kind: int) -> np.dtype[Any]:
         """The NumPy dtype that an ONNX element type becomes."""
         return element_type(kind, where(self.proto))

@@ -142,8 +142,7 @@ def _scores(node: Node, count: int) -> Value:
 
 
 def _listed(node: Node, name: str) -> Array:
-    found = node.attribute(name)
-    return np.asarray([] if found is None else found.floats, np.float32)
+    return np.asarray(node.reals(name) or (), np.float32)
 
 
 def transformed(node: Node, scores: Value, kind: str) -> Value:

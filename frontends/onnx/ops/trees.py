@@ -361,10 +361,10 @@ def _scores(node: Node, forest: Forest, targets: int, bias: Array, how: str) -> 
 
 def _numbers(node: Node, name: str) -> Array:
     """A list of reals, or the tensor that stands in its place."""
-    tensor, listed = node.attribute(f"{name}_as_tensor"), node.attribute(name)
+    tensor, listed = node.attribute(f"{name}_as_tensor"), node.reals(name)
     if tensor is not None and tensor.HasField("t") and tensor.t.dims:
         return node.tensor(tensor.t).astype(np.float64)
-    return np.asarray([] if listed is None else listed.floats, np.float64)
+    return np.asarray(listed or (), np.float64)
 
 
 def _tensor(node: Node, name: str) -> Array:

@@ -12,7 +12,7 @@ from irc.frontends.torch.ops.table import DATA_SHAPED, Node, Results, handles
 from irc.ops import activation as act
 from irc.ops import bits, logic, unary
 from irc.ops import elementwise as ew
-from irc.ops.core import Const
+from irc.ops.core import Const, is_number
 from irc.ops.prelu import PRelu
 from irc.ops.selection import Where
 from irc.types import DType
@@ -271,7 +271,7 @@ def clip(node: Node) -> Results:
     """Between bounds, either of which may be missing; they may be tensors."""
     low, high = ("min_val", "max_val") if node.op == "aten.hardtanh" else ("min", "max")
     x, bounds = node.x(), [node.arguments.get(n) for n in (low, high)]
-    plain = not any(isinstance(v, Value) and not _single(v) for v in bounds)
+    plain = not any(isinstance(v, Value) and not is_number(v) for v in bounds)
     if x.type.dtype.is_float and plain:
         return node.builder.add(act.Clip(x, node.bound(low, -1), node.bound(high, 1)))
     dtype, y = node.dtype or x.type.dtype, node.operand("self", node.dtype or x.type.dtype)
@@ -281,10 +281,6 @@ def clip(node: Node) -> Results:
         y = node.builder.add(ew.Minimum(y, node.operand(high, dtype)))
     node.ignore(low, high)
     return y
-
-
-def _single(v: Value) -> bool:
-    return isinstance(v, Const) and v.type.size == 1
 
 
 @handles("aten.where")

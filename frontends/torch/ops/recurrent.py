@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from irc.frontends import normal_forms as forms
 from irc.frontends.builder import Builder
 from irc.frontends.recurrences import RNN, Cell, Gru, Lstm, Run, Steps, between, relu, rnn
 from irc.frontends.torch.ops.table import Node, Results, handles
 from irc.ops.elementwise import Add
-from irc.ops.shape import Concat
 from irc.value import Value
 
 Weights = tuple[Value, Value, Value | None, Value | None, Value | None]
@@ -107,15 +107,13 @@ class _Stack:
         runs: list[Run] = []
         for first in range(0, len(self.weights), self.directions):
             both = [self._run(layer, x, first + d, reverse=d == 1) for d in range(self.directions)]
-            x = self._joined([r.hidden for r in both], 2)
+            x = forms.concat(build, [r.hidden for r in both], 2)
             runs += both
-        last = [self._joined([r.states[i] for r in runs], 0) for i in range(len(self.states))]
+        states = zip(*(r.states for r in runs), strict=True)
+        last = [forms.concat(build, each, 0) for each in states]
         return (build.transpose(x, (1, 0, 2)) if self.batch_first else x, *last)
 
     def _run(self, layer: Layer, x: Value, number: int, *, reverse: bool) -> Run:
         build = self.node.builder
         states = [between(build, s, number, number + 1, 0) for s in self.states]
         return layer(Steps(build, x, reverse), self.weights[number], states)
-
-    def _joined(self, parts: list[Value], axis: int) -> Value:
-        return self.node.builder.add(Concat(tuple(parts), axis)) if parts[1:] else parts[0]

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -27,7 +27,7 @@ from irc.backends.llvm.kernels.vectors.dot import multiply_pairs
 from irc.backends.llvm.kernels.vectors.lanes import join, parts
 from irc.backends.llvm.kernels.vectors.wide_products import both_ends, factor_halves
 from irc.backends.llvm.target import Dot, Target
-from irc.loops import Binary, Cast, Expr, Int, Load, walk
+from irc.loops import Binary, Cast, Expr, Int, Load, terms, walk
 from irc.types import DType
 
 I8, I16 = ir.IntType(8), ir.IntType(16)
@@ -60,20 +60,12 @@ def bind_sums(renderer: Renderer, target: Target, root: Expr) -> None:
     sums = _Sums(renderer, nbytes, target.dot)
     for e in reversed(walk(root)):  # a sum before the sums in it
         if isinstance(e, Binary) and e.kind == "add" and e.dtype is DType.I32:
-            terms = [(t, sums.product(t)) for t in _terms(e)]
-            products = [p for _, p in terms if p is not None]
+            found = [(t, sums.product(t)) for t in terms(e)]
+            products = [p for _, p in found if p is not None]
             if products:
-                rest = [t for t, p in terms if p is None]
+                rest = [t for t, p in found if p is None]
                 renderer.memo[e] = sums.emit(products, rest)
                 return
-
-
-def _terms(e: Expr) -> Iterator[Expr]:
-    if isinstance(e, Binary) and e.kind == "add":
-        yield from _terms(e.a)
-        yield from _terms(e.b)
-    else:
-        yield e
 
 
 def _uncast(e: Expr) -> Expr:
