@@ -124,6 +124,13 @@ def test_architecture_names_every_file_of_the_language() -> None:
     assert {name for name in names if name not in text} == set()
 
 
+@pytest.mark.parametrize("folder", ["passes/float", "passes/quantize", "passes/integer"])
+def test_a_package_tells_what_each_of_its_files_is_for(folder: str) -> None:
+    tree = ast.parse((ROOT / folder / "__init__.py").read_text())
+    told = set(re.findall(r"\w+", ast.get_docstring(tree) or ""))
+    assert {p.stem for p in (ROOT / folder).glob("*.py")} - {"__init__"} - told == set()
+
+
 def test_readme_uses_public_names() -> None:
     (block,) = code_blocks((ROOT / "README.md").read_text(), "python")
     used = {
