@@ -39,7 +39,8 @@ def window_places(
 def transposed_places(
     size: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int, extra: int
 ) -> Array:
-    """The same for a transposed convolution: which element each tap adds to each result."""
+    """As `window_places`, for a transposed convolution: the element that each tap adds to each
+    result, `[results, kernel]`."""
     count = (size - 1) * stride + (kernel - 1) * dilation + 1 + extra - sum(pads)
     _check(count, kernel)
     ahead = np.arange(max(0, count))[:, np.newaxis] + pads[0] - np.arange(kernel) * dilation

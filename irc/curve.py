@@ -65,7 +65,7 @@ class Curve:
         return np.asarray(low + ((rise * fraction + self._round) >> self.bits))
 
     def expression(self, d: Expr, table: Value) -> Expr:
-        """The same of an i32 difference, an i32."""
+        """As `apply`, of one i32 difference as an expression, an i32."""
         end = self.half << self.bits
         at = clamp(d, -end, end - 1) + end
         index = (at >> self.bits).cast(DType.I64)

@@ -263,7 +263,7 @@ class Numbering:
 
     @classmethod
     def of(cls, nest: Nest) -> Numbering | None:
-        """That of a nest of this form; None for others."""
+        """The numbering that a nest is; None for nests of another form."""
         match nest.axes, nest.value:
             case (
                 (axis,),

@@ -132,7 +132,7 @@ class Writer:
     def emit_many(
         self, op: str, inputs: list[str], names: list[str], **attributes: Any
     ) -> list[str]:
-        """The same with several results, each with a name or an empty one."""
+        """As `emit`, with several results, each with a name or an empty one."""
         given = {k: a for k, a in attributes.items() if a is not None}
         results = [self.fresh(name or op.lower()) for name in names]
         self.nodes.append(helper.make_node(op, inputs, results, name=results[-1], **given))

@@ -34,7 +34,7 @@ class Instruction:
         return int(word, 0) if direct else None
 
     def to(self, address: int) -> Instruction:
-        """The same that goes to an address."""
+        """The same jump or call, to another address."""
         return replace(self, operands=(*self.operands[:-1], f"{address:#x}"))
 
 
@@ -51,7 +51,7 @@ class Frame:
         return Frame(depth, self.saved)
 
     def without(self, *registers: str) -> Frame:
-        """Those registers were overwritten."""
+        """The frame after registers were overwritten."""
         if not any(r in self.saved for r in registers):
             return self
         return Frame(self.depth, {r: d for r, d in self.saved.items() if r not in registers})

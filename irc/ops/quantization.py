@@ -225,7 +225,7 @@ def excepted(acc: Expr, exception: Value | None, channel: Expr) -> Expr:
 
 
 def excepted_sums(acc: Array, exception: Array | None) -> Array:
-    """The same of i64 sums [..., channels]."""
+    """As `excepted`, of i64 sums [..., channels]."""
     total = acc
     for at, by in () if exception is None else exception.reshape(-1, 2, acc.shape[-1]):
         total = total + (acc == at) * by

@@ -53,7 +53,7 @@ class Gather(Moving):
                 yield tie(self.x, axis, self, axis if axis < self.axis else axis + after)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """The same over the integers."""
+        """The same choice over the integers."""
         return in_type(self.replace(x=operands[0], indices=operands[1]), result)
 
     def loops(self) -> Loops:

@@ -158,7 +158,7 @@ class TreeEnsemble(Value):
 
 @op("qtree_ensemble")
 class QTreeEnsemble(Value):
-    """The same over integers: leaves i16, bias i32 in their unit; the sum by equation (6).
+    """`TreeEnsemble` over integers: leaves i16, bias i32 in their unit; the sum by equation (6).
 
     x of 8 or 16 bits, quantized per tensor or by columns; thresholds in its integers, of its dtype
     or i32. Behind the columns of x come those that `again` [H], whole, names, in which the least

@@ -101,7 +101,7 @@ class Clamp(_Whole):
 
     @property
     def bounds(self) -> Bounds:
-        """Those of plain integers."""
+        """The bounds as plain integers, within the dtype."""
         lo, hi = (max(min(end, self.type.dtype.max), self.type.dtype.min) for end in self.range)
         return math.ceil(lo), math.floor(hi)
 

@@ -37,7 +37,8 @@ def out_of_norm(v: Value) -> Value | None:
 
 
 def out_of_batch_norm(v: Value) -> Value | None:
-    """Likewise of a batch norm; where its statistics are computed, nothing else is left.
+    """A computed scale and offset stand behind a batch norm; where its statistics are computed,
+    nothing is left of it.
 
         (%x: f32[1,2,3], %s: f32[2], %b: f32[2])
         %m = const [1.0, 0.5] : f32[2]

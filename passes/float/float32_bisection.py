@@ -1,5 +1,5 @@
-"""Which singles lie on which side of a threshold, after a function of them: found by bisection, so
-that each one goes the way that it went."""
+"""Thresholds on a growing function of singles, as thresholds on the singles themselves: found by
+bisection over all of them, so that each one lies on the side where it lay."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def _key(single: np.float32) -> int:
 
 
 def _single(keys: Array) -> Array:
-    """The singles of such numbers."""
+    """The singles that `_key` gave these numbers."""
     bits = np.where(keys >= 0, keys, keys ^ 0x7FFFFFFF)
     return bits.astype(np.int32).view(np.float32)

@@ -155,7 +155,7 @@ class Cone:
         return [np.concatenate(rows) for rows in zip(*found, strict=True)]
 
     def computed(self, leaves: Array) -> list[Array]:
-        """The same for some leaves [n,K]."""
+        """The ends for some leaves [n,K]: each [n, elements]."""
         arrays: dict[Value, Array] = {self.tree: leaves}
 
         def known(o: Value) -> Array:

@@ -84,7 +84,7 @@ class Staircase:
         return replace(self, reached=self.reached & near)
 
     def of_channels(self, chosen: Array) -> Staircase:
-        """That of some channels."""
+        """The staircase of some channels."""
         return replace(
             self, least=self.least[chosen], reached=self.reached[chosen], units=self.units[chosen]
         )

@@ -150,7 +150,7 @@ class Writing:
 
     @cached_property
     def ranges(self) -> Ranges:
-        """Those of 8 bits, as what reads values wants them."""
+        """The ranges of 8 bits, as what reads values wants them."""
         plain, options = Ranges(), self.options
         if not (options.reconstruct and options.method == "mse" and self.profile.feeds):
             return plain
@@ -178,7 +178,7 @@ class Samples:
     ahead: Iterator[Batch] | None = None
 
     def units(self, options: Options) -> Units:
-        """Those of inputs whose columns are unlike, by the first samples."""
+        """The units of inputs whose columns are unlike, by the first samples."""
         if not candidates(self.graph, options):
             return {}
         feeds = batches(self.graph, self.source)

@@ -109,7 +109,7 @@ class _Product:
 
 
 def _products(graph: Graph) -> Iterator[_Product]:
-    """Those of a graph, in its order."""
+    """The products with reciprocals of a graph, in its order."""
     for v in graph.order:
         match v:
             case Mul(a=a, b=Reciprocal() as r) | Mul(a=Reciprocal() as r, b=a) if not (

@@ -46,7 +46,7 @@ class Ranges:
     def of(
         self, parts: Sequence[Value], fills: Sequence[float], choose: Callable[[], Quant]
     ) -> Quant:
-        """That of these parts, and of constants among them."""
+        """The quantization of these parts and of constants among them; `choose` makes it once."""
         key = tuple(parts), tuple(fills)
         if key not in self.chosen:
             self.chosen[key] = choose()

@@ -87,7 +87,7 @@ class _Reach:
 
     @classmethod
     def of(cls, v: Value, sites: Sites) -> _Reach:
-        """That of a value."""
+        """The reach of a value."""
         inside, readers, pending = {v: None}, dict[Value, None](), list(sites.graph.users[v])
         while pending:
             u = pending.pop(0)

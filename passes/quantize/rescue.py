@@ -177,7 +177,7 @@ def _reached(found: Found) -> float:
 
 
 def _telling(ranked: Iterable[tuple[Value, float]]) -> Iterator[tuple[Value, float]]:
-    """Those that make a noise of any account."""
+    """The candidates that make a noise of any account, of all, the noisiest first."""
     return takewhile(lambda found: found[1] > LEAST * power(GOOD), ranked)
 
 

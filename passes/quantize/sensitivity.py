@@ -73,7 +73,7 @@ def real_outputs(graph: Graph, feed: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def reals(graph: Graph, arrays: Arrays) -> dict[str, Array]:
-    """Those outputs, where values are known."""
+    """As `real_outputs`, from arrays that are known."""
     names = zip(graph.output_names, graph.outputs, strict=True)
     return {name: arrays[o] for name, o in names if o.type.dtype.is_float}
 

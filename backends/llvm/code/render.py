@@ -133,8 +133,8 @@ class Renderer:
         return self.wide(self.render(e))
 
     def render_bounded(self, e: Expr, bits: int) -> Any:
-        """The same where what leaves -2^bits to 2^bits is clamped behind it: then it may be
-        anything else beyond."""
+        """As `render_vector`, where the reader clamps what leaves -2^bits to 2^bits: there the
+        value may be any other beyond these."""
         if isinstance(e, MulShift) and e not in self.memo and self.lanes > 1 and self.varies(e):
             return self._mul_shift(e, bits)
         return self.render_vector(e)

@@ -71,7 +71,8 @@ def high_signed(builder: Any, a: Any, m: Any) -> Any:
 
 
 def high_pairs(builder: Any, a: Any, m: Any) -> Any:
-    """The same in the order of `paired`: one shuffle without a mask takes them."""
+    """The high words of `high_signed`, in the order of `paired`: one shuffle without a mask takes
+    them."""
     first, second = (builder.bitcast(p, a.type) for p in _products(builder, a, m, x86=True))
     count = a.type.count
     odd = [g + i for g in range(0, count, 4) for i in (1, 3, count + 1, count + 3)]

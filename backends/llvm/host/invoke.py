@@ -31,7 +31,7 @@ class Workspaces:
         self._local = threading.local()
 
     def mine(self) -> Any:
-        """The calling thread's, as an argument."""
+        """The calling thread's workspace, as an argument."""
         try:
             return self._local.memory
         except AttributeError:

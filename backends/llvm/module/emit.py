@@ -207,7 +207,7 @@ class _Read:
 
     @classmethod
     def of(cls, work: Work, micro: MicroKernel) -> _Read:
-        """That of a way to do a work."""
+        """What a micro-kernel for a work reads."""
         return cls() if micro.in_place else cls(work.body.inputs, work.kernel.args, work.numbers)
 
 

@@ -124,7 +124,7 @@ def lp_pool(node: Node) -> Results:
 
 @handles("GlobalLpPool")
 def global_lp_pool(node: Node) -> Results:
-    """The same over all spatial axes."""
+    """As LpPool, over all spatial axes."""
     x, build, p = node.x(), node.builder, node.integer("p")
     sizes = spatial_sizes(node)
     if p < 1:

@@ -26,7 +26,7 @@ class Complex:
 
     @property
     def shape(self) -> Shape:
-        """That of both."""
+        """The shape of both parts."""
         return self.real.shape
 
 

@@ -178,8 +178,8 @@ def flatten(work: Work, p: Product) -> Product:
 
 
 def gather(work: Work, p: Product) -> Product | None:
-    """The same over a dense copy of the pixels that are read, as one row, where steps pass over
-    some and each serves one result alone."""
+    """The product over a dense copy of the pixels that are read, as one row, where steps pass over
+    some and each serves one result alone; None elsewhere."""
     _, rows, columns = p.pixels
     dense = (0, columns * p.run, p.run)
     if p.copy is not None or p.groups > 1 or p.pixel[2] <= p.run or p.matrix.shape[2] > 1:
@@ -193,7 +193,7 @@ def gather(work: Work, p: Product) -> Product | None:
 
 
 def widened(work: Work, p: Product) -> Product:
-    """The same over a copy of what is read, as i16: pixel by pixel where all are one row, read
+    """The product over a copy of what is read, as i16: pixel by pixel where all are one row, read
     once."""
     p = gather(work, p) or p
     images, rows, columns = p.pixels

@@ -118,7 +118,7 @@ def narrow(
 def narrow_late(
     builder: Any, n: Narrowing, values: Sequence[Late], nbytes: int, zero: Any = None
 ) -> list[Any]:
-    """The same of what is still to be rounded."""
+    """As `narrow`, of words that are still to be rounded."""
     wide = [_Packed(v.words, v.order, v.factors) for v in values]
     return _narrowed(builder, n, wide, nbytes, zero, together=True)
 

@@ -275,7 +275,7 @@ class NormRows:
         return self.builder.bitcast(shifted, self.wide)
 
     def _constants(self, pointer: Any) -> list[Any]:
-        """Those of even, then of odd lanes."""
+        """The constants of even lanes, then of odd ones."""
         size = self.wide.count * 8
         return [
             self.builder.load(at(self.builder, pointer, i * size), typ=self.wide, align=16)
