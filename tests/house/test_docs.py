@@ -124,7 +124,13 @@ def test_architecture_names_every_file_of_the_language() -> None:
     assert {name for name in names if name not in text} == set()
 
 
-@pytest.mark.parametrize("folder", ["passes/float", "passes/quantize", "passes/integer"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "frontends", "frontends/onnx", "frontends/torch", "passes/float", "passes/quantize",
+        "passes/integer", "backends/llvm/code", "backends/llvm/module",
+    ],
+)
 def test_a_package_tells_what_each_of_its_files_is_for(folder: str) -> None:
     tree = ast.parse((ROOT / folder / "__init__.py").read_text())
     told = set(re.findall(r"\w+", ast.get_docstring(tree) or ""))
