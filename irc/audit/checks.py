@@ -23,6 +23,7 @@ API = ("run", "run_f32", "run_parallel", "self_test", "manifest", "reset", "thre
 POOL = frozenset((
     "getpid", "pthread_create", "pthread_join", "pthread_mutex_init", "pthread_mutex_lock",
     "pthread_mutex_unlock", "pthread_cond_init", "pthread_cond_wait", "pthread_cond_broadcast",
+    "sched_yield",
 ))  # fmt: skip
 """What a library with threads of its own needs from outside."""
 C_LIBRARY = re.compile(r"(libc|libpthread|libc\.musl-\w+)\.so(\.\d+)?")

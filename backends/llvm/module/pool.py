@@ -15,8 +15,11 @@ from irc.backends.llvm.target import Target
 from irc.errors import CompileError
 
 MOST_THREADS = 256
-SPINS = 20000
-"""Looks at a word before a thread goes to sleep: about a millisecond. To be woken takes it tens of
+LOOKS = 400
+"""At a word before a thread lets others have its core: some ten microseconds, which most waits for
+the other parts of a kernel do not take."""
+YIELDS = 2000
+"""Before it goes to sleep: about a millisecond, if nobody wants the core. To be woken takes tens of
 microseconds, so in a loop of runs it should not sleep between two."""
 _PAUSES = {"x86_64": "llvm.x86.sse2.pause()", "aarch64": "llvm.aarch64.hint(i32 1)"}
 
@@ -41,7 +44,8 @@ def pool_text(name: str, threads: int, target: Target, body: Any, parallel: Any)
         n=f"{name}_pool",
         workers=threads - 1,
         word=target.pointer_bits,
-        spins=SPINS,
+        looks=LOOKS,
+        yields=YIELDS,
         pause=_PAUSES.get(target.arch, ""),
         body=body.name,
         parallel=parallel.name,

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,11 @@ from irc.backends.llvm.module.build import generate_library
 from irc.backends.llvm.target import NAMED, parse_target
 from irc.errors import CompileError
 from irc.graph import Graph, evaluate
-from irc.types import Array
+from irc.ops.core import Input
+from irc.types import Array, DType, Quant, TensorType
+from irc.value import Value
 from tests.backends.harness import cut_small_kernels
-from tests.backends.llvm.nets import random_inputs, small_net, tiny_net
+from tests.backends.llvm.nets import conv, random_inputs, scheduled, small_net, tiny_net
 from tests.backends.llvm.test_aot import undefined
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -196,3 +200,38 @@ def test_valgrind_sees_no_race(graph: Graph, tmp_path: Path, tool: str) -> None:
     made = program(tmp_path, graph, "x86-64-v3")
     command = ["valgrind", f"--tool={tool}", "-q", "--error-exitcode=9", str(made), "3"]
     assert subprocess.check_output(command) == b"3 threads: the same bits\n"
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """This thread, and those that it starts, on one core."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a core of its own")
+def test_who_waits_lets_others_have_the_core() -> None:
+    """Four threads on one core take the processor time of one, and a little: 2.0 times of it where
+    who waits keeps the core."""
+    x = Input.of(TensorType(DType.U8, (1, 40, 40, 64), Quant(0.1, 5)), "x")
+    y: Value = x
+    for seed in range(4):
+        y = conv(y, 64, seed)
+    deep = scheduled(Graph("deep", (x,), (y,), ("y",)))
+    feeds = random_inputs(deep)
+
+    alone, crowded = (compile_graph(deep, threads=n) for n in (1, 4))
+
+    def taken(executable: Executable) -> float:
+        executable(feeds)
+        start = time.process_time()
+        for _ in range(20):
+            executable(feeds)
+        return time.process_time() - start
+
+    with one_core():
+        assert any(taken(crowded) < 1.5 * taken(alone) for _ in range(3))
