@@ -19,7 +19,7 @@ from tests.backends.products import depthwise
 from tests.ops.sampling import Sample
 
 
-@examples(14)
+@examples(8)
 @given(depthwise(), st.sampled_from(TARGETS))
 def test_windows(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)

@@ -28,7 +28,7 @@ OPS = sorted(SAMPLES)
 
 @pytest.mark.parametrize("op", OPS)
 def test_op_on_llvm(op: str) -> None:
-    @examples(4)
+    @examples(3)
     @given(SAMPLES[op], st.sampled_from(TARGETS))
     def check(drawn: Sample, target: str) -> None:
         agree(drawn.graph, drawn.feeds, [target])
@@ -49,19 +49,19 @@ def test_op_on_numba_and_as_a_library(op: str, count: int) -> None:
     check()
 
 
-@examples(50)
+@examples(25)
 @given(integer_graphs(), st.sampled_from(TARGETS))
 def test_graphs_on_llvm(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, [target])
 
 
-@examples(5)
+@examples(3)
 @given(integer_graphs(), st.sampled_from(TARGETS))
 def test_graphs_on_numba_and_as_a_library(drawn: Sample, target: str) -> None:
     agree(drawn.graph, drawn.feeds, numba=True, library=target)
 
 
-@examples(6)
+@examples(4)
 @given(float_models(), st.sampled_from(TARGETS))
 def test_quantized_models(drawn: Sample, target: str) -> None:
     """Calibrated on noise: QDQ, integers and all backends."""

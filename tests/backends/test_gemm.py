@@ -35,13 +35,13 @@ def assert_selected(names: list[str], drawn: Sample) -> None:
     assert selected, f"no matrix product among {names} for\n{drawn.graph}"
 
 
-@examples(20)
+@examples(10)
 @given(convolutions(), st.sampled_from(TARGETS))
 def test_convolutions(drawn: Sample, target: str) -> None:
     assert_selected(check(drawn, target), drawn)
 
 
-@examples(14)
+@examples(8)
 @given(linears(), st.sampled_from(TARGETS))
 def test_linears(drawn: Sample, target: str) -> None:
     names = check(drawn, target)
@@ -106,7 +106,7 @@ def one_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
 @pytest.mark.usefixtures("one_kind")
-@examples(8)
+@examples(5)
 @given(convolutions(), st.sampled_from(MADDUBS))
 def test_pairs_that_could_saturate(drawn: Sample, target: str) -> None:
     assert_selected(check(drawn, target), drawn)
@@ -146,7 +146,7 @@ def test_a_copy_by_pieces_takes_scratch_for_one(
     assert {k.scratch <= min(32 * pixels, gemm_loops.PIECE_BYTES) + 64 for k in found} == {True}
 
 
-@examples(8)
+@examples(5)
 @given(convolutions() | linears(), st.sampled_from(TARGETS))
 def test_blocks_that_ask_for_the_next_ones_weights(drawn: Sample, target: str) -> None:
     """As only large ones do, so that here all do."""

@@ -63,14 +63,14 @@ def attention(draw: Draw) -> Sample:
     return Sample(Graph("p", (a, b), (made,), ("y",)), {v.name: bytes_of(draw, v) for v in (a, b)})
 
 
-@examples(8)
+@examples(5)
 @given(attention(), st.sampled_from(TARGETS))
 def test_transposes_are_read_and_written_through(drawn: Sample, target: str) -> None:
     (name,) = kernels_agree(drawn.graph, drawn.feeds, target)
     assert name.startswith(kinds(target))
 
 
-@examples(10)
+@examples(6)
 @given(products(), st.sampled_from(TARGETS))
 def test_products(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)
@@ -93,7 +93,7 @@ def tiles_always() -> Iterator[None]:
 
 
 @needs_amx
-@examples(8)
+@examples(5)
 @given(st.one_of(products((40, 150, 150)), attention()), st.sampled_from((0, 3)))
 def test_products_by_tiles(drawn: Sample, threads: int) -> None:
     with tiles_always():

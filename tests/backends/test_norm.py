@@ -57,7 +57,7 @@ def norms(draw: Draw) -> Sample:
     return Sample(Graph("n", tuple(inputs), (y,), ("y",)), feeds)
 
 
-@examples(15)
+@examples(8)
 @given(norms(), st.sampled_from(TARGETS))
 def test_rows(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)

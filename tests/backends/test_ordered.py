@@ -105,7 +105,7 @@ def assert_ordered(names: list[str], drawn: Sample) -> None:
 
 @pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
 @pytest.mark.usefixtures("wherever_possible")
-@examples(10)
+@examples(6)
 @given(convolutions(), st.sampled_from(MADDUBS))
 def test_convolutions(drawn: Sample, target: str) -> None:
     assert_ordered(check(drawn, target), drawn)
@@ -113,7 +113,7 @@ def test_convolutions(drawn: Sample, target: str) -> None:
 
 @pytest.mark.skipif(not MADDUBS, reason="needs a target with vpmaddubsw")
 @pytest.mark.usefixtures("wherever_possible")
-@examples(10)
+@examples(6)
 @given(linears(), st.sampled_from(MADDUBS))
 def test_linears(drawn: Sample, target: str) -> None:
     names = check(drawn, target)

@@ -40,7 +40,7 @@ def softmaxes(draw: st.DrawFn) -> Sample:
     return Sample(Graph("s", (x,), (y,), ("y",)), {"x": array(draw, dtype, x.shape)})
 
 
-@examples(20)
+@examples(10)
 @given(softmaxes(), st.sampled_from(TARGETS))
 def test_rows(drawn: Sample, target: str) -> None:
     names = kernels_agree(drawn.graph, drawn.feeds, target)

@@ -56,13 +56,13 @@ def every_byte(count: int, dtype: DType) -> Sample:
     return Sample(graph, {"x": feed})
 
 
-@examples(20)
+@examples(10)
 @given(tables(), st.sampled_from(VECTORS))
 def test_alone(drawn: Sample, target: str) -> None:
     kernels_agree(drawn.graph, drawn.feeds, target)
 
 
-@examples(13)
+@examples(8)
 @given(scaled_tables(), st.sampled_from(VECTORS))
 def test_behind_generic_loops(drawn: Sample, target: str) -> None:
     (name,) = kernels_agree(drawn.graph, drawn.feeds, target)

@@ -38,13 +38,13 @@ def test_op(op: str) -> None:
     check()
 
 
-@examples(6)
+@examples(4)
 @given(integer_graphs(), st.sampled_from(TARGETS), THREADS)
 def test_graphs(drawn: Sample, target: str, threads: int) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=threads)
 
 
-@examples(6)
+@examples(4)
 @given(st.one_of(convolutions(), linears()), st.sampled_from(TARGETS), THREADS)
 def test_products(drawn: Sample, target: str, threads: int) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=threads)

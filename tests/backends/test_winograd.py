@@ -71,14 +71,14 @@ def names(drawn: Sample, target: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("wherever_possible")
-@examples(15)
+@examples(8)
 @given(convolutions(), st.sampled_from(X86))
 def test_convolutions(drawn: Sample, target: str) -> None:
     assert names(drawn, target), f"directly:\n{drawn.graph}"
 
 
 @pytest.mark.usefixtures("wherever_possible")
-@examples(4)
+@examples(3)
 @given(convolutions(), st.sampled_from(X86), st.integers(2, 4))
 def test_threads(drawn: Sample, target: str, threads: int) -> None:
     agree(drawn.graph, drawn.feeds, [target], threads=threads)

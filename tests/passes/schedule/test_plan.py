@@ -52,7 +52,7 @@ def buffer(graph: Graph, v: Value) -> Buffer:
     return found
 
 
-@examples(200)
+@examples(100)
 @given(integer_graphs())
 def test_every_kernel_finds_what_it_reads(drawn: Sample) -> None:
     for in_place in (False, True):
