@@ -18,6 +18,11 @@ _LAYOUT = (
     "onnxruntime wrote this for one kind of CPU; optimize to its extended level at most, or give"
     " the model as it was before"
 )
+NO_OPERATOR = (
+    "ONNX has no such operator; exporters leave others' that they can't convert, as tf2onnx does"
+    " TensorFlow's, and no runtime runs them"
+)
+"""Of the standard domain."""
 
 REASONS: Mapping[str, str] = {
     "NonMaxSuppression": _BOXES,

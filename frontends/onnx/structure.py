@@ -9,7 +9,7 @@ import onnx
 from onnx import GraphProto, NodeProto
 
 from irc.errors import ModelError
-from irc.frontends.onnx.refused import DOMAIN_REASONS, REASONS
+from irc.frontends.onnx.refused import DOMAIN_REASONS, NO_OPERATOR, REASONS
 
 OLDEST_OPSET = 6
 DOMAINS = ("", "ai.onnx")
@@ -166,6 +166,8 @@ def check_supported(
             domain = "opset" if standard else f"domain {node.domain}, version"
             version = opset if standard else versions.get(node.domain, "not imported")
             reason = DOMAIN_REASONS.get(node.domain) or REASONS.get(node.op_type)
+            if standard and not reason and not onnx.defs.has(node.op_type):
+                reason = NO_OPERATOR
             why = f": {reason}" if reason else ""
             unsupported[f"{node.op_type}{why} ({domain} {version})"].append(node)
     if unsupported:

@@ -6,7 +6,7 @@ The passes, each with the files of its rules:
         identities, concats
     canonicalize     one way to write each thing, and what exporters took apart
         linear, pooling, masking, comparisons, computed_parameters
-        activation_patterns, norm_patterns, recurrent_patterns, gru_patterns
+        activation_patterns, norm_patterns, expanded_norms, recurrent_patterns, gru_patterns
     layout           NHWC inside
         sink_transposes, grouping
     batch_norm       scales and offsets per channel, into weights and biases

@@ -18,6 +18,7 @@ from irc.passes.float import (
     activation_patterns,
     comparisons,
     computed_parameters,
+    expanded_norms,
     gru_patterns,
     linear,
     logits,
@@ -283,8 +284,8 @@ def compare_whole(v: Value) -> Value | None:
 RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
     subtract_constant, negate, one_over, square, compare_whole, equals_itself,
-    *activation_patterns.RULES, *norm_patterns.RULES, *linear.RULES, *pooling.RULES,
-    *recurrent_patterns.RULES, *masking.RULES, *gru_patterns.RULES, *tree_thresholds.RULES,
-    *logits.RULES, *comparisons.RULES, *computed_parameters.RULES,
+    *activation_patterns.RULES, *norm_patterns.RULES, *expanded_norms.RULES, *linear.RULES,
+    *pooling.RULES, *recurrent_patterns.RULES, *masking.RULES, *gru_patterns.RULES,
+    *tree_thresholds.RULES, *logits.RULES, *comparisons.RULES, *computed_parameters.RULES,
 )  # fmt: skip
 USE_RULES = (merge_constants, *linear.USE_RULES)

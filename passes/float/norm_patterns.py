@@ -14,7 +14,7 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
-from irc.ops.shape import Expand, Reshape, Transpose, bare
+from irc.ops.shape import Expand, Reshape, Transpose
 from irc.ops.softmax import Softmax
 from irc.ops.unary import Exp, Reciprocal, Sqrt
 from irc.passes.float.constants import is_uniform, real, uniform
@@ -306,66 +306,6 @@ def _kept(x: Value, axes: Axes) -> Shape:
     return tuple(1 if i in axes else d for i, d in enumerate(x.shape))
 
 
-def flat_norm(v: Value) -> Value | None:
-    """A layer norm whose statistics are taken without their axes, by the mean of squares less the
-    square of the mean, and put back by reshapes; the scale may be multiplied with them.
-
-        (%x: f32[1,2,4])
-        %e = const [0.5] : f32[]
-        %m = reduce_mean(%x) {axes = [2], keepdims = false} : f32[1,2]
-        %k = reshape(%m) : f32[1,2,1]
-        %d = sub(%x, %k) : f32[1,2,4]
-        %q = mul(%x, %x) : f32[1,2,4]
-        %w = reduce_mean(%q) {axes = [2], keepdims = false} : f32[1,2]
-        %p = mul(%m, %m) : f32[1,2]
-        %v = sub(%w, %p) : f32[1,2]
-        %c = clip(%v) {lo = 0.0, hi = inf} : f32[1,2]
-        %s = add(%c, %e) : f32[1,2]
-        %r = sqrt(%s) : f32[1,2]
-        %i = reciprocal(%r) : f32[1,2]
-        %j = reshape(%i) : f32[1,2,1]
-        %y = mul(%d, %j) : f32[1,2,4]
-        ->
-        %y = layer_norm(%x, -, -) {axis = 2, epsilon = 0.5} : f32[1,2,4]
-    """
-    match v:
-        case Mul(a=Sub(a=x, b=mean), b=factor) | Mul(a=factor, b=Sub(a=x, b=mean)):
-            pass
-        case _:
-            return None
-    scale: Value | None = None
-    if isinstance(factor, Mul):
-        first = isinstance(factor.a, Const)
-        factor, scale = (factor.b, factor.a) if first else (factor.a, factor.b)
-    axes = _reduced(mean, ReduceMean, x)
-    if axes is None or factor.shape != mean.shape or (scale and not isinstance(scale, Const)):
-        return None
-    epsilon = _flat_epsilon(bare(factor), bare(mean), x, axes)
-    if epsilon is None or v.type != x.type:
-        return None
-    made = _normed(x, axes, lambda t, axis: LayerNorm(t, None, None, axis, epsilon))
-    return made if made is None or scale is None else Mul(made, scale)
-
-
-def _flat_epsilon(factor: Value, mean: Value, x: Value, axes: Axes) -> float | None:
-    """Epsilon where `factor` is one over the deviation of x, whose mean is given."""
-    match factor:
-        case Reciprocal(x=Sqrt(x=Add(a=variance, b=e))):
-            variance = variance.x if isinstance(variance, Clip) and variance.lo == 0 else variance
-        case _:
-            return None
-    match variance:
-        case Sub(a=ReduceMean(x=square, axes=over), b=Mul(a=p, b=q)):
-            fits = over == axes and square.shape == x.shape and p is mean and q is mean
-        case _:
-            return None
-    square = bare(square)
-    of_x = isinstance(square, Mul) and all(bare(o) is bare(x) for o in square.operands)
-    epsilon = uniform(e)
-    known = epsilon is not None and 0 <= epsilon < np.inf
-    return epsilon if fits and of_x and known else None
-
-
 def into_norm(v: Value, uses: Uses) -> Value | None:
     """A scale or offset after a norm is its own, where nobody else reads the norm.
 
@@ -408,5 +348,5 @@ def _spread(c: Const, norm: RowNorm) -> Any:
     return np.ascontiguousarray(array)
 
 
-RULES = (layer_norm, flat_norm, rms_norm, l2_norm, image_norm, group_norm, softmax)
+RULES = (layer_norm, rms_norm, l2_norm, image_norm, group_norm, softmax)
 USE_RULES = (into_norm,)

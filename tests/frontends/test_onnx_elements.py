@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irc.driver import simplify
 from irc.frontends.onnx import load
 from irc.graph import evaluate
+from irc.ops.activation import Gelu
+from irc.ops.core import Const
 from irc.types import Array
 from tests.frontends.single_op import check, f32, i64, model, node, reals, reference
 
@@ -54,6 +57,17 @@ ACTIVATIONS: list[tuple[str, dict[str, Any]]] = [
     ("Celu", {"alpha": 2.0}), ("Selu", {}), ("Selu", {"alpha": 1.5, "gamma": 2.0}),
     ("HardSigmoid", {}), ("HardSigmoid", {"alpha": 0.25, "beta": 0.4}), ("Identity", {}),
 ]  # fmt: skip
+
+
+def test_gelu_as_keras_leaves_it_to_tf2onnx() -> None:
+    """With TensorFlow's Erfc, which onnxruntime refuses."""
+    x = reals(3, 2, 5)
+    nodes = [node("Neg", ["x"], ["n"]), node("Mul", ["n", "r"], ["m"]), node("Erfc", ["m"], ["e"]),
+             node("Mul", ["x", "h"], ["k"]), node("Mul", ["k", "e"])]  # fmt: skip
+    graph = load(model(nodes, {"x": x}, {"r": f32(0.5**0.5), "h": f32(0.5)}))
+    wanted = Gelu(Const(x)).evaluate(x)
+    np.testing.assert_allclose(evaluate(graph, {"x": x})["y"], wanted, rtol=1e-5, atol=1e-6)
+    assert any(v.op == "gelu" for v in simplify(graph).order)
 
 
 @pytest.mark.parametrize(("op", "attrs"), ACTIVATIONS)

@@ -138,6 +138,11 @@ def test_all_unsupported_operators_are_listed_at_once() -> None:
     assert "Magic (domain com.example, version 3): 1 node: 'm1'" in message
 
 
+def test_what_an_exporter_could_not_convert() -> None:
+    message = error(model([node("StatefulPartitionedCall", ["x"])], X))
+    assert "StatefulPartitionedCall: ONNX has no such operator; exporters leave" in message
+
+
 def test_a_layout_that_onnxruntime_chose_for_one_cpu() -> None:
     nodes = [helper.make_node("Conv", ["x", "x"], ["y"], name="c", domain="com.microsoft.nchwc")]
     proto = model(nodes, X)

@@ -129,4 +129,6 @@ _DECLARED = (
 SCHEMAS["SimplifiedLayerNormalization"] = declare(
     "SimplifiedLayerNormalization", (2, 2), 2, axis=-1, epsilon=1e-5, stash_type=1
 )
+# What tf2onnx leaves of TensorFlow's where it can't convert an operator.
+SCHEMAS["Erfc"] = declare("Erfc", (1, 1))
 SCHEMAS.update({f"{DOMAIN}.{schema.name}": schema for schema in _DECLARED})

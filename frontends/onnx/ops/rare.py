@@ -10,7 +10,9 @@ from irc.frontends.onnx.ops.table import Node, Results, handles
 from irc.ops import bits, functions
 from irc.ops.core import Const
 from irc.ops.cumulative import CumSum
+from irc.ops.elementwise import Add
 from irc.ops.logic import Equal, Less, Not, Or
+from irc.ops.unary import Erf, Neg
 from irc.value import Value
 
 UNARY: dict[str, Callable[[Value], Value]] = {
@@ -36,6 +38,15 @@ BITWISE: dict[str, Callable[[Value, Value], Value]] = {
 def unary(node: Node) -> Results:
     """One operand, no attribute."""
     return node.builder.add(UNARY[node.op](node.x()))
+
+
+@handles("Erfc")
+def complementary_error(node: Node) -> Results:
+    """TensorFlow's 1 - erf(x), which Keras' GELU reads at -x and tf2onnx leaves as it is: written
+    as 1 + erf(-x), as GELUs are."""
+    x, build = node.x(), node.builder
+    one = build.const(np.ones((), x.type.dtype.numpy))
+    return build.add(Add(build.add(Erf(build.add(Neg(x)))), one))
 
 
 @handles("ThresholdedRelu")

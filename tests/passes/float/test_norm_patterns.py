@@ -4,12 +4,15 @@ import pytest
 
 from irc.parser import parse
 from irc.passes import PIPELINES
-from irc.passes.float import computed_parameters, norm_patterns
+from irc.passes.float import computed_parameters, expanded_norms, norm_patterns
 from irc.pipeline import Pipeline
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
 
-@parametrize((*norm_patterns.RULES, *norm_patterns.USE_RULES, *computed_parameters.RULES))
+RULES = (*norm_patterns.RULES, *norm_patterns.USE_RULES, *expanded_norms.RULES)
+
+
+@parametrize((*RULES, *computed_parameters.RULES))
 def test_rule(rule: AnyRule) -> None:
     check_rule(rule)
 
@@ -124,3 +127,47 @@ def test_norm_of_channels_between_convolutions_needs_no_transpose() -> None:
       return %y
     }}"""
     assert ops(text) == ["conv2d", "layer_norm", "conv2d"]
+
+
+KERAS = """graph @g(%x: f32[1,3,3]) {
+  %eps = const [0.001] : f32[]
+  %g = const [1.0, 2.0, 3.0] : f32[1,3,1]
+  %b = const [4.0, 3.0, 2.0] : f32[3]
+  %m = reduce_mean(%x) {axes = [2], keepdims = false} : f32[1,3]
+  %k = reshape(%m) : f32[1,3,1]
+  %d = sub(%x, %k) : f32[1,3,3]
+  %q = mul(%d, %d) : f32[1,3,3]
+  %w = reduce_mean(%q) {axes = [2], keepdims = false} : f32[1,3]
+  %s = add(%w, %eps) : f32[1,3]
+  %r = sqrt(%s) : f32[1,3]
+  %i = reciprocal(%r) : f32[1,3]
+  %j = reshape(%i) : f32[1,1,3]
+  %f = mul(%j, %g) : f32[1,3,3]
+  %t = transpose(%f) {perm = [0, 2, 1]} : f32[1,3,3]
+  %p = mul(%x, %t) : f32[1,3,3]
+  %n = neg(%m) : f32[1,3]
+  %h = reshape(%n) : f32[1,1,3]
+  %l = mul(%h, %f) : f32[1,3,3]
+  %o = transpose(%l) {perm = [0, 2, 1]} : f32[1,3,3]
+  %c = add(%o, %b) : f32[1,3,3]
+  %y = add(%p, %c) : f32[1,3,3]
+  return %y
+}"""
+"""A LayerNormalization of Keras's as tf2onnx writes it."""
+
+
+def test_norm_whose_scale_stands_among_transposes() -> None:
+    assert ops(KERAS) == ["layer_norm"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("%t = transpose(%f) {perm = [0, 2, 1]}", "%t = transpose(%f) {perm = [0, 1, 2]}"),
+        ("neg(%m)", "neg(%i)"),
+        ("sub(%x, %k)", "add(%x, %k)"),
+        ("add(%p, %c)", "sub(%p, %c)"),
+    ],
+)
+def test_what_only_looks_like_a_norm_stays(right: str, wrong: str) -> None:
+    assert "layer_norm" not in ops(KERAS.replace(right, wrong))
