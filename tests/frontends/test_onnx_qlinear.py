@@ -272,6 +272,18 @@ def test_fused_products() -> None:
     agree(whole([contrib("FusedMatMul", ["x", "w"], transB=1, alpha=0.5)], x, {}), x)
 
 
+@pytest.mark.parametrize("swapped", [0, 1])
+@pytest.mark.parametrize("of", ["A", "B"])
+def test_fused_product_whose_rows_come_first(of: str, swapped: int) -> None:
+    """As the optimizer fuses the transposes of an attention."""
+    first, other = (5, 2, 3, 4), (2, 3, 4, 6) if of == "A" else (2, 3, 6, 5)
+    first = first if not swapped else (4, 2, 3, 5)
+    shapes = (first, other) if of == "A" else (other, first)
+    x = {n: reals(i, *shape) for i, (n, shape) in enumerate(zip("xw", shapes, strict=True))}
+    attributes = {f"transBatch{of}": 1, f"trans{of}": swapped}
+    agree(whole([contrib("FusedMatMul", ["x", "w"], **attributes)], x, {}), x)
+
+
 def test_what_is_not_known_of_a_domain_is_named() -> None:
     proto = whole([contrib("Gelu", ["x"], approximate="tanh")], {"x": f32(1)}, {})
     with pytest.raises(irc.IRCError, match=r"com\.microsoft\.Gelu.*attribute 'approximate'"):

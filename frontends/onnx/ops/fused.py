@@ -62,22 +62,29 @@ def _activated(node: Node, y: Value, parameters: Sequence[float]) -> Value:
 
 @handles(_name("FusedMatMul"))
 def fused_matmul(node: Node) -> Results:
-    """`alpha * op(A) @ op(B)`, op a transposition of the last two axes."""
-    for name in ("transBatchA", "transBatchB"):
-        node.need(name, 0, "batches stay where they are")
-    a, b = (_transposed(node, i, name) for i, name in enumerate(("transA", "transB")))
+    """`alpha * op(A) @ op(B)`, op a transposition of the last two axes, of the first axis behind
+    the other batches, or both."""
+    a, b = (
+        _transposed(node, i, f"trans{name}", bool(node.integer(f"transBatch{name}")))
+        for i, name in enumerate("AB")
+    )
     product = forms.matmul(node.builder, a, b, is_weight(b))
     return forms.scaled(node.builder, product, node.real("alpha"))
 
 
-def _transposed(node: Node, i: int, name: str) -> Value:
-    x = node.x(i)
-    if not node.integer(name):
-        return x
+def _transposed(node: Node, i: int, name: str, first_is_row: bool = False) -> Value:
+    """Input `i` as it is multiplied; its rows are the first axis where that goes behind the
+    batches."""
+    x, swapped = node.x(i), bool(node.integer(name))
     rank = x.type.rank
-    if rank < 2:
+    if not swapped and not first_is_row:
+        return x
+    if rank < 2 + first_is_row:
         node.fail(f"{x.type} can't be transposed")
-    return node.builder.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
+    batches = range(1, rank - 1) if first_is_row else range(rank - 2)
+    row = 0 if first_is_row else rank - 2
+    last = (rank - 1, row) if swapped else (row, rank - 1)
+    return node.builder.transpose(x, (*batches, *last))
 
 
 @handles(_name("Gelu"), _name("BiasGelu"), _name("FastGelu"))
