@@ -47,6 +47,9 @@ def load_model(path: Path, pins: Pins = NO_PINS, data: str | None = None) -> Gra
             return driver.load(path, shapes, values, states)
         except ShapeError as error:
             shape = None if error.name in shapes else _shape_of_samples(data, error)
+            if shape is None and data is not None and not data.endswith(".npz"):
+                told = f"{error}, or by samples: --calibration DATA.npz with {error.name!r} in it"
+                raise ShapeError(told, error.name, error.dims) from None
             if shape is None:
                 raise
             note(f"input {error.name} has the shape {','.join(map(str, shape))} of {data}")

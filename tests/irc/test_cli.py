@@ -190,6 +190,13 @@ def test_a_dynamic_shape_is_pinned(data: Path, tmp_path: Path) -> None:
     assert "x: f32[1,3,8,8]" in succeeded(cli("show", path, "--shape", "x=1,3,8,8")).stdout
 
 
+def test_an_open_shape_may_be_told_by_samples(tmp_path: Path) -> None:
+    path = tmp_path / "open.onnx"
+    onnx.save(small_model(dynamic=True), path)
+    made = cli("compile", path, "-o", tmp_path / "b", "--calibration", "random:2")
+    refused(made, "or by samples: --calibration DATA.npz with")
+
+
 def test_samples_tell_what_a_model_leaves_open(tmp_path: Path) -> None:
     path, samples = tmp_path / "open.onnx", tmp_path / "samples.npz"
     onnx.save(small_model(dynamic=True), path)
