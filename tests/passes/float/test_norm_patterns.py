@@ -8,7 +8,6 @@ from irc.passes.float import computed_parameters, expanded_norms, norm_patterns
 from irc.pipeline import Pipeline
 from tests.passes.rules import AnyRule, check_equal, check_rule, parametrize
 
-
 RULES = (*norm_patterns.RULES, *norm_patterns.USE_RULES, *expanded_norms.RULES)
 
 
