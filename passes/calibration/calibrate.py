@@ -148,6 +148,15 @@ class Statistics:
         measured = max(squares - total**2 / count, 0.0)
         return min(math.sqrt((measured + UNLIKE**2) / count), UNLIKE)
 
+    def largest(self, deviations: float) -> float:
+        """The magnitude that lies so many standard deviations above the mean of the samples' sizes,
+        of their logarithms; 0 where there is no sample."""
+        count, total, squares = (float(x) for x in self.sizes)
+        if not count:
+            return 0.0
+        mean = total / count
+        return math.exp(mean + deviations * math.sqrt(max(squares / count - mean**2, 0.0)))
+
     def quantile(self, fraction: float) -> float:
         """The value below which that fraction of the elements lies, to a bin's width."""
         cumulative = np.cumsum(self.counts)

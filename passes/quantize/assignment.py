@@ -14,13 +14,14 @@ from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.coordinates import compared_inputs, counted
 from irc.passes.quantize.feedback_loops import feedback
 from irc.passes.quantize.groups import groups
-from irc.passes.quantize.logarithms import poor
+from irc.passes.quantize.logarithms import before_logarithms, poor
 from irc.passes.quantize.masks import INVISIBLE
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.precision import TURNS, wide_values, widens
 from irc.passes.quantize.ranges import WIDE_PROBABILITIES, Ranges, byte_quant
 from irc.passes.quantize.scales import (
     HEADROOM,
+    MOST_HEADROOM,
     OUTPUT_HEADROOM,
     asymmetric,
     choose_quant,
@@ -72,6 +73,7 @@ def assign(
     wide = wide_values(sites, statistics, options)
     fed_back = feedback(sites)
     asked = frozenset(fine)
+    heard = frozenset(before_logarithms(sites, statistics, options))
     told = compared_inputs(sites, statistics, options)
     fine = {*fine, *fed_back, *told}
     known = signals(sites, statistics, options, fine) | fed_back
@@ -84,7 +86,8 @@ def assign(
             made.give(group, PACKED)
         elif not known.isdisjoint(group):
             room = HEADROOM if asked.isdisjoint(group) else OUTPUT_HEADROOM
-            made.stream(group, room if fed_back.isdisjoint(group) else None)
+            most = MOST_HEADROOM if heard.isdisjoint(group) else room
+            made.stream(group, room if fed_back.isdisjoint(group) else None, most)
             sounds |= set(group)
             curved |= set(group) if not set(fine).isdisjoint(group) else set()
         elif not sites.states.roots.isdisjoint(group):
@@ -148,10 +151,12 @@ class _Types:
         self.give(group, TensorType(DType.I16, (), quant))
         self.narrow.update(self.byte(group))
 
-    def stream(self, group: list[Value], room: float | None = None) -> None:
+    def stream(
+        self, group: list[Value], room: float | None = None, most: float = MOST_HEADROOM
+    ) -> None:
         """A group of states or signals has 16 bits, and 8, each value its own, where it is read
         so. What comes from outside, and goes round, has powers of two; other signals have as many
-        steps as there are."""
+        steps as there are, with the headroom `room`, up to `most` where samples are unlike."""
         fills = _fills(self.sites, group, self.statistics)
         for v in filter(self.sites.read_narrow, group):
             measured = [self.statistics[p] for p in self.sites.parts(v)]
@@ -161,7 +166,7 @@ class _Types:
         own = own or [self.statistics[p] for p in self.parts(group)]
         inside = not any(isinstance(v, Input | Columns) for v in group)
         if room is not None and inside and self.sites.states.roots.isdisjoint(group):
-            quant = choose_wide(own, fills, room)
+            quant = choose_wide(own, fills, room, most)
         else:
             quant = state_quant(group, own, fills)
         self.give(group, TensorType(DType.I16, (), quant))

@@ -15,9 +15,10 @@ import numpy as np
 from irc.ops.core import Const, Input
 from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import Histogram, fitted, squared_error
+from irc.passes.quantize.scales import Histogram, choose_quant, squared_error
 from irc.passes.quantize.signals import ON_THE_WAY
 from irc.passes.quantize.sites import Sites, is_float
+from irc.types import Quant
 from irc.value import Value
 
 ENOUGH = 30.0
@@ -42,17 +43,23 @@ def before_logarithms(
 def poor(
     sites: Sites, v: Value, statistics: Mapping[Value, Statistics], options: Options
 ) -> bool:
-    """Whether 8 bits leave little of what functions make of a value, its only readers."""
+    """Whether 8 bits leave little of what functions make of a value, its only readers: of what was
+    measured, and where that was little, of what others may hold."""
     seen = sites.seen(v)
     if not seen or v not in statistics:
         return False
-    h = Histogram.merged([statistics[v]], seen)
-    noise = squared_error(h, fitted([statistics[v]], options))
-    with np.errstate(all="ignore"):
-        made = [np.nan_to_num(f(h.centres), posinf=0.0, neginf=0.0) for f in seen]
-    means = [np.average(y, weights=h.counts) for y in made]
-    signal = sum(float(np.sum(h.counts * (y - m) ** 2)) for y, m in zip(made, means, strict=True))
-    return noise > 0 and signal > 0 and 10 * math.log10(signal / noise) < ENOUGH
+    measured = [statistics[v]]
+    quant = choose_quant(measured, options, (), seen)
+    found = (Histogram.expected(measured, [f]) for f in seen)
+    return any(_signal_to_noise(h, quant) < ENOUGH for h in found)
+
+
+def _signal_to_noise(h: Histogram, quant: Quant) -> float:
+    """The SQNR in dB of what a function makes of values, its mean aside."""
+    (made,) = (np.nan_to_num(y, posinf=0.0, neginf=0.0) for y in h.images)
+    mean = np.average(made, weights=h.counts)
+    noise, signal = squared_error(h, quant), float(np.sum(h.counts * (made - mean) ** 2))
+    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else math.inf
 
 
 def _path(sites: Sites, v: Value) -> set[Value] | None:

@@ -163,9 +163,12 @@ class _Walk:
                 self.widen_all(*(p for p in parts if self.loses(self.noise(p))))
 
     def function(self, v: Value) -> None:
-        """Angles of many turns, where 8 bits leave little of the sines."""
+        """Angles of many turns, and what is so small that 16 bits cost nothing, where 8 bits leave
+        little of the function: of a variance its root and the reciprocal of that."""
         root = self.sites.root[v]
-        if v.op in TURNS and poor(self.sites, root, self.statistics, self.options):
+        if v not in self.sites.own or not (v.op in TURNS or root.type.size <= SMALL):
+            return
+        if poor(self.sites, root, self.statistics, self.options):
             self.widen(root)
 
     def known(self, v: Value) -> list[Value]:

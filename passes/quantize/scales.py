@@ -31,8 +31,11 @@ FEW = 48
 """As many samples more than one speak for themselves."""
 FEW_ELEMENTS = 1000.0
 """So many elements do, however few samples they are of."""
-HEADROOM = 2.0
-"""Ranges of 16 bits reach this much further than what was measured: a bit for data unlike it."""
+HEADROOM, MOST_HEADROOM = 2.0, 4.0
+"""Ranges of 16 bits reach this much further than what was measured, a bit for data unlike it; where
+samples differ much in size, as quotients do, up to two bits."""
+RARE = 3.0
+"""So many standard deviations above the mean lies the largest sample that has room then."""
 OUTPUT_HEADROOM = 1.25
 """Those of outputs, angles, and signals that were chosen to have 16 bits for their small parts."""
 
@@ -56,6 +59,16 @@ class Histogram:
         """What each function makes of the centres."""
         with np.errstate(all="ignore"):
             return [f(self.centres) for f in self.seen]
+
+    @cached_property
+    def weights(self) -> Sequence[float]:
+        """What an error of each function counts: that of one by itself as it is, beside others as
+        a share of the function's energy, since their units may be far apart."""
+        if len(self.seen) < 2:
+            return [1.0] * len(self.seen)
+        finite = [np.where(np.abs(y) < np.inf, y, 0.0) for y in self.images]
+        energies = [float(np.sum(self.counts * y**2)) for y in finite]
+        return [1 / e if 0 < e < np.inf else 0.0 for e in energies]
 
     def bounded(self, end: float) -> bool:
         """Whether an end of the range is more than its outermost element."""
@@ -178,11 +191,18 @@ def whole_steps(quant: Quant) -> Quant:
 
 
 def choose_wide(
-    parts: Sequence[Statistics], fills: Sequence[float] = (), headroom: float = HEADROOM
+    parts: Sequence[Statistics],
+    fills: Sequence[float] = (),
+    headroom: float = HEADROOM,
+    most: float = MOST_HEADROOM,
 ) -> Quant:
-    """The i16 scale of such values, around zero: with 16 bits nothing needs to be clipped."""
-    ends = [abs(end) for s in parts for end in (s.low, s.high)]
-    return symmetric(max([headroom * max(ends, default=0.0), *map(abs, fills)]))
+    """The i16 scale of such values, around zero: with 16 bits nothing needs to be clipped. There is
+    room for what is larger than all that was measured, the more the less alike samples were."""
+    largest = max((abs(end) for s in parts for end in (s.low, s.high)), default=0.0)
+    if largest:
+        rare = max(s.largest(RARE) for s in parts) / largest
+        headroom = max(headroom, min(rare, most))
+    return symmetric(max([headroom * largest, *map(abs, fills)]))
 
 
 def symmetric(largest: float) -> Quant:
@@ -227,7 +247,8 @@ def squared_error(h: Histogram, quant: Quant) -> float:
     levels, at = _reals(np.arange(LEVELS + 1.0), quant), steps.astype(np.int64)
     with np.errstate(all="ignore"):
         errors = sum(
-            (f(levels)[at] - known) ** 2 for f, known in zip(h.seen, h.images, strict=True)
+            weight * (f(levels)[at] - known) ** 2
+            for f, known, weight in zip(h.seen, h.images, h.weights, strict=True)
         )
     return float(np.sum(h.counts * np.where(np.isfinite(errors), errors, 0.0)))
 
