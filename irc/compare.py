@@ -169,7 +169,7 @@ def _outputs(real: Graph, compared: Mapping[Value, Value]) -> Mapping[Value, lis
 def _twins(real: Graph, integer: Graph) -> dict[Value, Value]:
     """The float tensor of the same name and shape for each integer one. What an operator is
     decomposed into may have one name: of several it is the last that is of the same op, which an
-    integer op's name tells, or else the last of all."""
+    integer op's name tells, or else the last that is no view of another, as a transposed square."""
     floats: dict[tuple[str, Shape], list[Value]] = {}
     for v in real.order:
         if v.type.dtype.is_float and v.name:
@@ -178,7 +178,8 @@ def _twins(real: Graph, integer: Graph) -> dict[Value, Value]:
     for v in integer.order:
         if several := floats.get((v.name, v.shape)):
             alike = [f for f in several if f.op == v.op.removeprefix("q")]
-            twins[v] = (alike or several)[-1]
+            made = [f for f in several if f.op not in VIEWS]
+            twins[v] = (alike or made or several)[-1]
     return twins
 
 

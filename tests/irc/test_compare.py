@@ -78,6 +78,23 @@ def test_a_part_of_a_decomposed_operator_is_held_against_that_part() -> None:
     assert errors["qreduce_sum"].magnitude > 20
 
 
+SQUARE = """
+graph @g(%x: f32[1,4,4]) {
+  %s = sigmoid(%x) : f32[1,4,4]
+  %s#2 = transpose(%s) {perm = [0, 2, 1]} : f32[1,4,4]
+  %y = matmul(%s, %s#2) : f32[1,4,4]
+  return %y
+}
+"""
+
+
+def test_a_function_is_not_held_against_its_transpose() -> None:
+    graph = irc.parse(SQUARE)
+    data = {"x": np.random.default_rng(0).normal(0, 3, (8, 1, 4, 4)).astype(np.float32)}
+    errors = {e.op: e for e in driver.compare(graph, irc.quantize(graph, data), data, None)}
+    assert errors["lookup"].sqnr > 30
+
+
 CHAIN = """
 graph @g(%x: u8[1,6] q(0.5, 128)) {
   %r = requantize(%x) {m = 1073741824, s = 34, clamp = [0, 255]} : u8[1,6] q(8.0, 128)
