@@ -15,6 +15,7 @@ from irc.frontends.torch.names import node_names, where
 from irc.frontends.torch.ops import FILLED, KEPT, Complex, Node, results_of
 from irc.frontends.torch.program import is_tensor, operator_name, tensor_of, torch
 from irc.frontends.torch.regions import Region, needed, regions, supported
+from irc.frontends.torch.selected import Selected, Selection, chooses, is_chosen, number
 from irc.frontends.torch.values import (
     Constants,
     Known,
@@ -48,12 +49,19 @@ class Calls:
         self.names |= node_names(n for n in order if n.op == "call_function" and not _item(n))
         for node in order:
             if node.op == "output":
-                return resolved(node.args[0], env)
+                return self.known(resolved(node.args[0], env))
             if node.op == "get_attr":
                 env[node] = self.attribute(fx, node)
             elif node.op == "call_function":
                 env[node] = self.placed(fx, node, env)
         raise ModelError("the program returns nothing")
+
+    def known(self, tree: Any) -> Any:
+        """What a graph returns or is given, whose shapes must not depend on data."""
+        for v in leaves(tree):
+            if isinstance(v, Selected):
+                v.refuse()
+        return tree
 
     def attribute(self, fx: Any, node: Any) -> Any:
         """A tensor that hangs on the graph; graphs of regions are looked up where they are run."""
@@ -84,6 +92,7 @@ class Calls:
                 return runs[0]
             return self.chosen(node, resolved(node.args[0], env), runs)
         if several := higher(node):
+            self.known(resolved(node.args, env))
             self.builder.name = self.names[node]
             return several(Higher(fx, node, env, self.builder, self.constants, self.inner))
         args, kwargs = resolved(node.args, env), resolved(dict(node.kwargs), env)
@@ -91,10 +100,22 @@ class Calls:
         if _item(node):
             return self.item(node, args)
         if op.startswith("aten.sym_"):
-            return _size(op, args)
+            return _size(node, op, args)
+        if is_chosen((args, kwargs)) or chooses(op, args):
+            return self.selection(node, op, args, kwargs)
         if not any(isinstance(v, Value | Complex) for v in flat) and op not in KEPT:
             return self.folded(node, args, kwargs)
         return self.handled(node, op, args, kwargs)
+
+    def selection(self, node: Any, op: str, args: Any, kwargs: Any) -> Any:
+        """The results of a call that has to do with rows that a mask chooses."""
+
+        def call(args: Any, kwargs: Any) -> Any:
+            return self.handled(node, op, args, kwargs)
+
+        self.builder.name = self.names[node]
+        args = self.constants.valued(args)
+        return Selection(node, op, args, kwargs, self.builder, call).made()
 
     def inner(self, graph: Any, arguments: Sequence[Any]) -> Any:
         """What a graph returns for these arguments; values made afterwards are named as before."""
@@ -182,9 +203,11 @@ def _item(node: Any) -> bool:
     return node.op == "call_function" and operator_name(node.target) == "getitem"
 
 
-def _size(op: str, args: Any) -> int:
+def _size(node: Any, op: str, args: Any) -> int:
     """The extent of an axis, or the number of elements."""
     x = args[0]
+    if isinstance(x, Selected):
+        return number(node, op, x, *args[1:])
     shape: Shape = x.shape if isinstance(x, Value) else tuple(x.tensor.shape)
     if op == "aten.sym_size":
         return int(shape[args[1]])
