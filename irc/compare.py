@@ -25,6 +25,10 @@ REMEDY = (
     "Against that: --min-sqnr 20, which gives values 16 bits until every output has 20 dB; more"
     " calibration samples, as unlike as those in use."
 )
+MASKED = 1e9
+"""A magnitude that only stands for an infinity, as in masks: what is there saturates, by design."""
+FACTORED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
+"""Ops whose integer kernels take in a factor behind them."""
 NAMED = 3
 """How many layers an explanation names."""
 
@@ -66,6 +70,10 @@ class _Sums:
     magnitude: float = 0.0
 
     def add(self, real: Array, ours: Array) -> None:
+        """Take in one sample, but for what only masks."""
+        meant = np.abs(real) < MASKED
+        if not meant.all():
+            real, ours = real[meant], ours[meant]
         difference = ours.astype(np.float64) - real
         self.signal += float(np.square(real, dtype=np.float64).sum())
         self.noise += float(np.square(difference).sum())
@@ -179,8 +187,20 @@ def _twins(real: Graph, integer: Graph) -> dict[Value, Value]:
         if several := floats.get((v.name, v.shape)):
             alike = [f for f in several if f.op == v.op.removeprefix("q")]
             made = [f for f in several if f.op not in VIEWS]
-            twins[v] = (alike or made or several)[-1]
+            twins[v] = _with_its_factor(real, (alike or made or several)[-1])
     return twins
+
+
+def _with_its_factor(real: Graph, v: Value) -> Value:
+    """What a sum or product becomes by a factor of the same name, which is part of its integer
+    kernel: the scores of an attention."""
+    users = real.users[v]
+    if v.op not in FACTORED or len(users) != 1 or real.uses(v) != 1:
+        return v
+    (user,) = users
+    constant = user.op in ("mul", "div") and isinstance(user.operands[1], Const)
+    factor = constant and user.operands[1].type.size == 1
+    return user if factor and (user.name, user.shape) == (v.name, v.shape) else v
 
 
 def _compared(integer: Graph, twins: Mapping[Value, Value]) -> list[Value]:

@@ -95,6 +95,32 @@ def test_a_function_is_not_held_against_its_transpose() -> None:
     assert errors["lookup"].sqnr > 30
 
 
+ATTENTION = """
+graph @g(%x: f32[1,4,8], %m: b1[1,1,4]) {
+  %k = transpose(%x) {perm = [0, 2, 1]} : f32[1,8,4]
+  %a = matmul(%x, %k) : f32[1,4,4]
+  %f = const [0.25] : f32[]
+  %a#2 = mul(%a, %f) : f32[1,4,4]
+  %least = const [-3.4028234663852886e+38] : f32[]
+  %none = const [0.0] : f32[]
+  %bias = where(%m, %least, %none) : f32[1,1,4]
+  %s = add(%a#2, %bias) : f32[1,4,4]
+  %p = softmax(%s) {axis = 2} : f32[1,4,4]
+  %y = matmul(%p, %x) : f32[1,4,8]
+  return %y
+}
+"""
+
+
+def test_scores_with_their_factor_and_mask() -> None:
+    graph, rng = irc.parse(ATTENTION), np.random.default_rng(0)
+    x = rng.normal(0, 1, (8, 1, 4, 8)).astype(np.float32)
+    data = {"x": x, "m": rng.random((8, 1, 1, 4)) < 0.3}
+    errors = driver.compare(graph, irc.quantize(graph, data), data, None)
+    assert {"a", "s", "p", "y"} <= {e.name for e in errors}
+    assert all(e.sqnr > 25 and e.magnitude < 20 for e in errors)
+
+
 CHAIN = """
 graph @g(%x: u8[1,6] q(0.5, 128)) {
   %r = requantize(%x) {m = 1073741824, s = 34, clamp = [0, 255]} : u8[1,6] q(8.0, 128)
