@@ -13,6 +13,7 @@
     regions          what a program's graph consists of
     calls            its nodes: by a handler, or by torch where all is known
     higher_order     `map`, `scan`, `while_loop`
+    selected         rows that a computed mask chooses
     values, names    what nodes stand for, and what they are called
 """
 
