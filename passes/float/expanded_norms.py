@@ -13,7 +13,7 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
 from irc.ops.reduce import ReduceMean
-from irc.ops.shape import Expand, Reshape, Transpose, bare
+from irc.ops.shape import Expand, Reshape, Transpose, bare, with_shape
 from irc.ops.unary import Neg, Reciprocal, Sqrt
 from irc.passes.float.constants import real, uniform
 from irc.types import Array, Shape
@@ -197,7 +197,7 @@ def _norm(v: Value, x: Value, factor: Value, found: Statistics) -> Value | None:
         with np.errstate(all="ignore"):
             scale = 1 / scale
     made = _of_groups(source, found, scale, bias) or _of_rows(source, found, scale, bias)
-    return made if made is None or made.shape == v.shape else Reshape(made, v.shape)
+    return made if made is None else with_shape(made, v.shape)
 
 
 def _of_rows(source: Value, found: Statistics, scale: Array, bias: Array) -> Value | None:
@@ -208,7 +208,7 @@ def _of_rows(source: Value, found: Statistics, scale: Array, bias: Array) -> Val
     g, b = (_along(a.transpose(perm), first, rank) for a in (scale, bias))
     if g is None or b is None:
         return None
-    x = _turned(_shaped(source, found.rows), perm)
+    x = _turned(with_shape(source, found.rows), perm)
     s = None if (g == 1).all() else real(g, dtype)
     if found.centred:
         o = None if (b == 0).all() else real(b, dtype)
@@ -230,7 +230,7 @@ def _of_groups(source: Value, found: Statistics, scale: Array, bias: Array) -> V
     g, b = (_along(a, rank - 2, rank) for a in (scale, bias))
     if g is None or b is None:
         return None
-    x = _shaped(source, (*outer, groups * size))
+    x = with_shape(source, (*outer, groups * size))
     s, o = real(g.reshape(-1), dtype), real(b.reshape(-1), dtype)
     if size == 1:
         return InstanceNorm(x, s, o, found.epsilon)
@@ -241,10 +241,6 @@ def _along(array: Array, first: int, last: int) -> Array | None:
     """An array as it is along some axes, None where it varies along the axes before them."""
     one = array[(0,) * first]
     return one if np.array_equal(np.broadcast_to(one, array.shape), array) else None
-
-
-def _shaped(v: Value, shape: Shape) -> Value:
-    return v if v.shape == shape else Reshape(v, shape)
 
 
 def _turned(v: Value, perm: Axes) -> Value:
