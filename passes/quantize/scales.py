@@ -63,12 +63,13 @@ class Histogram:
     @cached_property
     def weights(self) -> Sequence[float]:
         """What an error of each function counts: that of one by itself as it is, beside others as
-        a share of the function's energy, since their units may be far apart."""
-        if len(self.seen) < 2:
-            return [1.0] * len(self.seen)
-        finite = [np.where(np.abs(y) < np.inf, y, 0.0) for y in self.images]
-        energies = [float(np.sum(self.counts * y**2)) for y in finite]
-        return [1 / e if 0 < e < np.inf else 0.0 for e in energies]
+        a share of the function's energy, since their units may be far apart. All count as they are
+        where no energy is a number."""
+        with np.errstate(all="ignore"):
+            finite = [np.where(np.abs(y) < np.inf, y, 0.0) for y in self.images]
+            energies = [float(np.sum(self.counts * y**2)) for y in finite]
+        shares = [1 / e if 0 < e < np.inf else 0.0 for e in energies]
+        return shares if len(shares) > 1 and any(shares) else [1.0] * len(shares)
 
     def bounded(self, end: float) -> bool:
         """Whether an end of the range is more than its outermost element."""

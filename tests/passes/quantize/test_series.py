@@ -15,7 +15,13 @@ from irc.ops.shape import Transpose
 from irc.ops.unary import Sqrt
 from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.options import Options
-from irc.passes.quantize.scales import HEADROOM, MOST_HEADROOM, choose_quant, choose_wide
+from irc.passes.quantize.scales import (
+    HEADROOM,
+    MOST_HEADROOM,
+    Histogram,
+    choose_quant,
+    choose_wide,
+)
 from irc.types import Array, DType, Quant
 from irc.value import Value
 from tests.passes.nets import sqnr
@@ -106,3 +112,11 @@ def test_functions_of_unlike_units_count_alike() -> None:
         return choose_quant([s], Options(), (), (np.sqrt, lambda x: unit * reciprocal(x)))
 
     assert chosen(1.0) == chosen(1000.0) == chosen(0.001)
+
+
+def test_functions_too_large_for_an_energy_count_as_they_are() -> None:
+    s = measured(list(np.random.default_rng(0).normal(0, 1, (16, 1, 2))))
+    huge = (lambda x: 1e200 * x, lambda x: -1e200 * x)
+    with np.errstate(all="raise"):
+        assert Histogram.expected([s], huge).weights == [1.0, 1.0]
+        assert Histogram.expected([s], (np.tanh, huge[0])).weights[1] == 0
