@@ -1,6 +1,7 @@
 """Expressions as LLVM's instructions, on scalars and on vectors.
 
     functions          LLVM functions and module text
+    constants          numbers of LLVM's types
     loop               counted loops, and idioms on vectors
     address            where elements lie
     ranges             intervals of expressions

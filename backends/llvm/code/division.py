@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.loop import I32, I64, counted
 from irc.backends.llvm.code.ranges import Ranges
 from irc.loops import Binary, Expr, Int
@@ -31,9 +32,9 @@ class Division:
         power = _power_of_two(e.b)
         if power is not None and e.kind == "floordiv":
             shift = self.builder.ashr if e.dtype.min < 0 else self.builder.lshr
-            return shift(a, _constant(a.type, power))
+            return shift(a, constant(a.type, power))
         if power is not None:
-            return self.builder.and_(a, _constant(a.type, (1 << power) - 1))
+            return self.builder.and_(a, constant(a.type, (1 << power) - 1))
         if self.ranges.of(e.a)[0] >= 0 and self.ranges.of(e.b)[0] >= 0:
             return self._natural(e, a, b)
         return self._floor(e, a, b)
@@ -56,11 +57,11 @@ class Division:
         narrow, a, b = self._narrow(e, a, b, 1 - 2**31, 2**31)
         q = divide_signed(build, a, b) if lacks_division(build, a.type) else build.sdiv(a, b)
         r = build.sub(a, build.mul(q, b))
-        zero = _constant(a.type, 0)
+        zero = constant(a.type, 0)
         opposite = build.icmp_signed("<", build.xor(r, b), zero)
         down = build.and_(opposite, build.icmp_signed("!=", r, zero))
         if e.kind == "floordiv":
-            result = build.select(down, build.sub(q, _constant(q.type, 1)), q)
+            result = build.select(down, build.sub(q, constant(q.type, 1)), q)
         else:
             result = build.select(down, build.add(r, b), r)
         return build.sext(result, full) if narrow else result
@@ -106,19 +107,13 @@ def divide_unsigned(builder: Any, a: Any, b: Any) -> Any:
 
 def divide_signed(builder: Any, a: Any, b: Any) -> Any:
     """`a / b` for signed i64, rounded toward zero."""
-    zero = _constant(a.type, 0)
+    zero = constant(a.type, 0)
     negative = builder.icmp_signed("<", builder.xor(a, b), zero)
     magnitudes = [
         builder.select(builder.icmp_signed("<", v, zero), builder.sub(zero, v), v) for v in (a, b)
     ]
     quotient = divide_unsigned(builder, *magnitudes)
     return builder.select(negative, builder.sub(zero, quotient), quotient)
-
-
-def _constant(type_: Any, value: int) -> Any:
-    if isinstance(type_, ir.VectorType):
-        return ir.Constant(type_, [value] * type_.count)
-    return ir.Constant(type_, value)
 
 
 def _function(module: Any) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
+
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
@@ -129,8 +131,8 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
     """A scalar on every lane."""
     full = ir.VectorType(value.type, lanes)
     if isinstance(value, ir.Constant):
-        return ir.Constant(full, [value.constant] * lanes)
+        return constant(full, value.constant)
     empty = ir.Constant(full, ir.Undefined)
     first = builder.insert_element(empty, value, ir.Constant(I32, 0))
-    mask = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
+    mask = constant(ir.VectorType(I32, lanes), 0)
     return builder.shuffle_vector(first, empty, mask)

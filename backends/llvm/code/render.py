@@ -16,6 +16,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.code.address import Place, flat_index, slope
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.division import Division
 from irc.backends.llvm.code.loop import counted, splat
 from irc.backends.llvm.code.ranges import Ranges
@@ -149,12 +150,6 @@ class Renderer:
         scalar = int_type(dtype)
         return scalar if self.lanes == 1 else ir.VectorType(scalar, self.lanes)
 
-    def constant(self, value: int, like: Any) -> Any:
-        """A constant of an LLVM type, on every lane."""
-        if isinstance(like, ir.VectorType):
-            return ir.Constant(like, [value] * like.count)
-        return ir.Constant(like, value)
-
     def _compute(self, e: Expr) -> Any:
         match e:
             case Int(value=value):
@@ -182,7 +177,7 @@ class Renderer:
     def _variable(self, e: Var) -> Any:
         if e is not self.lane_var or self.base is None:
             raise CompileError(f"loop variable {e.label} is not bound")
-        steps = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+        steps = constant(ir.VectorType(I64, self.lanes), range(self.lanes))
         return self.builder.add(self.wide(self.base.render(e)), steps, flags=("nsw",))
 
     # ------------------------------------------------------------ arithmetic
@@ -219,7 +214,7 @@ class Renderer:
         full = ir.VectorType(element, value.type.count) if is_vector(value) else element
         before = int_type(source).width
         if to is DType.BOOL:
-            return self.builder.icmp_unsigned("!=", value, self.constant(0, value.type))
+            return self.builder.icmp_unsigned("!=", value, constant(value.type, 0))
         if element.width < before:
             return self.builder.trunc(value, full)
         if element.width == before:
@@ -239,7 +234,7 @@ class Renderer:
         )
         total = self.builder.mul(a, m, flags=("nsw",))
         if e.half:
-            one = self.constant(1, a.type)
+            one = constant(a.type, 1)
             half = self.builder.shl(one, self.builder.sub(s, one))
             total = self.builder.add(total, half, flags=("nsw",))
         return self._cast(self.builder.ashr(total, s), wide, e.dtype)
@@ -256,7 +251,7 @@ class Renderer:
         alike = self.target is not None and not self.target.shifts_lanes
         top = max(high, 33)
         if alike and self._has_room(e, top - low):
-            one, same = self.constant(1, a.type), self.constant(top, a.type)
+            one, same = constant(a.type, 1), constant(a.type, top)
             power = self.builder.shl(one, self.builder.sub(same, s))
             a = self.builder.mul(a, kept(self.builder, power))
             return mul_shift_vector(self.builder, a, m, same, (top, top), x86=x86, half=e.half)
@@ -271,8 +266,8 @@ class Renderer:
         low, high = self.ranges.of(e.s)
         left = max(33 - low, 0)
         if left and high + left <= 63 and self._has_room(e, left):
-            a = self.builder.shl(a, self.constant(left, a.type), flags=("nsw",))
-            s = self.builder.add(s, self.constant(left, s.type))
+            a = self.builder.shl(a, constant(a.type, left), flags=("nsw",))
+            s = self.builder.add(s, constant(s.type, left))
             low, high = low + left, high + left
         return a, s, (low, high)
 
@@ -290,7 +285,7 @@ class Renderer:
         a, s, (low, high) = self._raised(e, a, s)
         if low <= 32:
             return None
-        shifts, most = self.builder.sub(s, self.constant(32, s.type)), high - 32
+        shifts, most = self.builder.sub(s, constant(s.type, 32)), high - 32
         if self.target is not None and self.target.masks_lanes:
             words, order = high_signed(self.builder, a, m), range(self.lanes)
             return High(words, shifts, most, tuple(order))
@@ -324,7 +319,7 @@ class Renderer:
         for i, extent in zip(e.index, e.source.shape, strict=True):
             if not self.ranges.within(i, 0, extent - 1):
                 value = self.render(i)
-                bound = self.constant(extent, value.type)
+                bound = constant(value.type, extent)
                 tests.append(self.builder.icmp_unsigned("<", value, bound))
         return tests
 
@@ -353,7 +348,7 @@ class Renderer:
         inside = self._all(tests)
         if inside is None or e.fill is None:
             return read(offset)
-        value = read(self.builder.select(inside, offset, self.constant(0, offset.type)))
+        value = read(self.builder.select(inside, offset, constant(offset.type, 0)))
         return self.builder.select(inside, value, self.render_vector(e.fill))
 
     def _gather(self, e: Load, place: Place, flat: Expr, tests: Sequence[Any]) -> Any:
@@ -376,7 +371,7 @@ class Renderer:
         address = place.address(self.builder, offset)
         value = self.builder.load(address, typ=full, align=place.bytes)
         if place.dtype is DType.BOOL:
-            return self.builder.icmp_unsigned("!=", value, self.constant(0, full))
+            return self.builder.icmp_unsigned("!=", value, constant(full, 0))
         return value
 
     def store(self, place: Place, index: Sequence[Expr], value: Any) -> None:
@@ -397,7 +392,7 @@ class Renderer:
 
     def _neutral(self, e: Reduce) -> Any:
         value = {"add": 0, "max": e.dtype.min, "min": e.dtype.max}[e.kind]
-        return self.constant(value, self._type(e.dtype))
+        return constant(self._type(e.dtype), value)
 
     def _reduce_axes(self, e: Reduce, axes: Sequence[Var], acc: Any) -> Any:
         if not axes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
+
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 WASM_LANES = 4
@@ -37,9 +40,7 @@ def mul_shift_vector(
             ),
         )  # fmt: skip
 
-    def const(value: int) -> Any:
-        return ir.Constant(ir.VectorType(I32, count), [value] * count)
-
+    const = partial(constant, ir.VectorType(I32, count))
     products = _products(builder, a, m, x86=x86)
     if low > 32:
         word = _words(builder, products, None, x86=x86)
@@ -139,9 +140,7 @@ def _shifted_alike(builder: Any, word: Any, s: Any, most: int, bits: int) -> Any
     """`word >> s`, lane by lane, `most` the largest: clamped first to what `bits` hold behind it,
     so that all can be multiplied by powers of two and shifted by `most`."""
 
-    def const(value: int) -> Any:
-        return ir.Constant(s.type, [value] * s.type.count)
-
+    const = partial(constant, s.type)
     largest = _power(builder, builder.add(s, const(bits)))
     for limit, test in ((builder.neg(largest), "<"), (largest, ">")):
         word = builder.select(builder.icmp_signed(test, word, limit), limit, word)
@@ -152,13 +151,13 @@ def _shifted_alike(builder: Any, word: Any, s: Any, most: int, bits: int) -> Any
 def _power(builder: Any, exponent: Any) -> Any:
     """2^exponent, lane by lane, up to 2^30. Not a shift to the left: before AVX2 LLVM makes that
     power of two in floating point."""
-    top = ir.Constant(exponent.type, [30] * exponent.type.count)
-    one = ir.Constant(exponent.type, [2**30] * exponent.type.count)
+    top = constant(exponent.type, 30)
+    one = constant(exponent.type, 2**30)
     return builder.lshr(one, builder.sub(top, exponent))
 
 
 def _add_half(builder: Any, product: Any, s: Any) -> Any:
-    one = ir.Constant(s.type, [1] * s.type.count)
+    one = constant(s.type, 1)
     return builder.add(product, builder.shl(one, builder.sub(s, one)))
 
 
@@ -170,7 +169,7 @@ def split(builder: Any, v: Any, *, x86: bool = True, signed: bool = True) -> tup
     wide = ir.VectorType(I64, half)
     if x86:
         pairs = builder.bitcast(v, wide)
-        word = ir.Constant(wide, [32] * half)
+        word = constant(wide, 32)
         if signed:
             # LLVM multiplies at once what it sees to be 32 bits: it moves these two shifts, and no
             # others, next to the product if they were taken out of a loop.
@@ -178,7 +177,7 @@ def split(builder: Any, v: Any, *, x86: bool = True, signed: bool = True) -> tup
             halves = pairs, builder.bitcast(odd, wide)
             even, odd = (builder.ashr(builder.shl(h, word), word) for h in halves)
             return even, odd
-        low = ir.Constant(wide, [0xFFFFFFFF] * half)
+        low = constant(wide, 0xFFFFFFFF)
         return builder.and_(pairs, low), builder.lshr(pairs, word)
     extend = builder.sext if signed else builder.zext
     return (
@@ -219,5 +218,5 @@ def _words(builder: Any, products: tuple[Any, Any], shifts: Any, *, x86: bool) -
 
 
 def _take(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
+    mask = shuffle_mask(order)
     return builder.shuffle_vector(a, b, mask)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.loop import I32, I64, counted, i64, spanned, splat
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
 from irc.backends.llvm.kernels.vectors.dot import call
@@ -140,7 +141,7 @@ class _Adder:
     def zero(self) -> Any:
         """The sums before the first vector."""
         kind = ir.VectorType(I64, self.size // 8) if self.sad else ir.VectorType(I32, self.size)
-        return ir.Constant(kind, [0] * kind.count)
+        return constant(kind, 0)
 
     def add(self, sums: Any, pointer: Any, last: int) -> Any:
         """The sums with those of the `last` ones of a vector."""
@@ -148,10 +149,10 @@ class _Adder:
         value = builder.load(pointer, typ=kind, align=1)
         if last < self.size:
             mask = [0] * (self.size - last) + [-1] * last
-            value = builder.and_(value, ir.Constant(kind, mask))
+            value = builder.and_(value, constant(kind, mask))
         if not self.sad:
             return builder.add(sums, builder.zext(value, sums.type))
-        zero = ir.Constant(kind, [0] * self.size)
+        zero = constant(kind, 0)
         name = f"llvm.x86.{_SADBW[self.size]}"
         return builder.add(sums, call(builder, name, sums.type, [value, zero]))
 
@@ -246,7 +247,7 @@ class _Windows:
 
         def some(index: Any, lanes: int) -> None:
             kind: Any = ir.VectorType(I32, lanes) if lanes > 1 else I32
-            zero = ir.Constant(kind, [0] * lanes if lanes > 1 else 0)
+            zero = constant(kind, 0)
             start = at(builder, source, times(builder, index, stride * WORD))
             with counted(builder, kernel, carry=zero, label="tap") as tap:
                 place = at(builder, start, times(builder, tap.index, dilation * pitch))

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.dispatch import tiles_lent
 from irc.backends.llvm.code.functions import PTR, declare
 from irc.backends.llvm.code.loop import I32, I64, counted, i64, minimum, splat
@@ -199,7 +200,7 @@ class Body:
             builder.load(at(builder, line, v * DOT.nbytes), typ=vector, align=4)
             for v in range(self.vectors)
         ]
-        top = ir.Constant(vector, [-128] * DOT.nbytes)
+        top = constant(vector, -128)
         found = list[Any]()
         for r in range(self.rows):
             x = builder.load(at(builder, first, r * self.step), typ=I32, align=1)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import shuffle_mask
 from irc.backends.llvm.code.loop import I32, I64, counted, splat
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
@@ -179,7 +180,7 @@ def load_channels(builder: Any, address: Any, lanes: int, multiplier: int) -> An
     if multiplier == 1:
         return loaded
     order = [lane // multiplier for lane in range(lanes)]
-    mask = ir.Constant(ir.VectorType(I32, lanes), order)
+    mask = shuffle_mask(order)
     return builder.shuffle_vector(loaded, ir.Constant(loaded.type, ir.Undefined), mask)
 
 
@@ -300,5 +301,5 @@ class _Depthwise:
         if len(rows) == 1:
             return builder.bitcast(builder.zext(rows[0], ir.VectorType(I32, lanes)), pairs)
         order = [lane + lanes * side for lane in range(lanes) for side in (0, 1)]
-        mask = ir.Constant(ir.VectorType(I32, 2 * lanes), order)
+        mask = shuffle_mask(order)
         return builder.zext(builder.shuffle_vector(*rows, mask), pairs)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.loop import (
     I32,
     I64,
@@ -325,12 +326,12 @@ class _RowPairs:
             value = same_pairs(builder, both, lanes)
         elif lanes * 4 <= YMM:
             order = [lane + side for lane in range(lanes) for side in (0, lanes)]
-            mask = ir.Constant(ir.VectorType(I32, 2 * lanes), order)
+            mask = shuffle_mask(order)
             pairs = builder.shuffle_vector(*both, mask)
             value = builder.zext(pairs, ir.VectorType(I16, 2 * lanes))
         else:
             low, high = (builder.zext(b, words) for b in both)
-            value = builder.or_(low, builder.shl(high, ir.Constant(words, [16] * lanes)))
+            value = builder.or_(low, builder.shl(high, constant(words, 16)))
         address = at(builder, to, times(builder, column, lanes * 4))
         builder.store(value, address, align=16)
 
@@ -339,7 +340,7 @@ class _RowPairs:
         if first >= last:
             return
         zero = self.node.x.type.zero * 0x10001
-        value = ir.Constant(ir.VectorType(I32, lanes), [zero] * lanes)
+        value = constant(ir.VectorType(I32, lanes), zero)
         with counted(self.builder, last - first, label="x") as x:
             column = self.builder.add(x.index, ir.Constant(I64, first))
             address = at(self.builder, to, times(self.builder, column, lanes * 4))

@@ -22,6 +22,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.loop import I32, I64, counted, only_if, splat, within
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.matmul.matrices import (
@@ -164,7 +165,7 @@ class _Emitter:
     def _interleaved(self, a: Any, b: Any, count: int) -> Any:
         """a0 b0 a1 b1 …, filled up to whole vectors with what is there."""
         order = [lane % count + side * count for lane in range(self.plan.lanes) for side in (0, 1)]
-        mask = ir.Constant(ir.VectorType(I32, len(order)), order)
+        mask = shuffle_mask(order)
         return self.builder.shuffle_vector(a, b, mask)
 
     def _store_pairs(self, both: Any, to: Any, index: Any) -> None:
@@ -202,7 +203,7 @@ class _Emitter:
                 lane * size + 2 * i + side if 2 * i + side < size else lanes * size
                 for lane in range(lanes) for side in (0, 1)
             ]  # fmt: skip
-            mask = ir.Constant(ir.VectorType(I32, 2 * lanes), order)
+            mask = shuffle_mask(order)
             index = builder.add(pair, ir.Constant(I64, i))
             self._store_pairs(builder.shuffle_vector(bytes_, zeros, mask), to, index)
 
@@ -250,7 +251,7 @@ class _Emitter:
         """Rows by panels; the columns that exist are stored."""
         builder, lanes = self.builder, self.plan.lanes
         base = at(builder, self.right, times(builder, panel, self.panel_bytes))
-        zero = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
+        zero = constant(ir.VectorType(I32, lanes), 0)
         unroll = next(u for u in (4, 2, 1) if self.m.pairs % u == 0 or self.m.pairs > 2 * u)
         whole = self.m.pairs // unroll * unroll
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.loop import I32, I64, counted, only_if, splat, within
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.matmul.matrices import (
@@ -136,7 +137,7 @@ class _Emitter:
         builder, depth = self.builder, self.m.depth
         piece = min(self.dot.nbytes, 1 << (depth.bit_length() - 1))
         vector = ir.VectorType(I8, piece)
-        top = ir.Constant(vector, [-128] * piece)
+        top = constant(vector, -128)
         for r in range(rows):
             line, to = at(builder, source, r * step), at(builder, self.left, r * depth)
 
@@ -164,7 +165,7 @@ class _Emitter:
         piece = min(self.dot.nbytes, 1 << (depth.bit_length() - 1))
         whole = depth // piece * piece
         vector = ir.VectorType(I32, self.words.lanes)
-        with counted(builder, whole, step=piece, carry=ir.Constant(vector, [0] * vector.count),
+        with counted(builder, whole, step=piece, carry=constant(vector, 0),
                      label="sum") as loop:  # fmt: skip
             loop.carry = self._weighted(line, loop.index, piece, 0, loop.carry)
         total = loop.carry
@@ -179,10 +180,10 @@ class _Emitter:
         builder, nbytes = self.builder, self.dot.nbytes
         x = builder.load(at(builder, line, offset), typ=ir.VectorType(I8, piece), align=1)
         if piece < nbytes:
-            order = ir.Constant(ir.VectorType(I32, nbytes), [i % piece for i in range(nbytes)])
+            order = shuffle_mask([i % piece for i in range(nbytes)])
             x = builder.shuffle_vector(x, x, order)
         zero = builder.trunc(self.words.loaded_zeros(self.f)[1], I8)
-        counting = ir.Constant(x.type, [-1 if old <= i < piece else 0 for i in range(nbytes)])
+        counting = constant(x.type, [-1 if old <= i < piece else 0 for i in range(nbytes)])
         factors = builder.and_(splat(builder, zero, nbytes), counting)
         return self.dot.accumulate(builder, total, x, factors)
 
@@ -192,7 +193,7 @@ class _Emitter:
         """What the accumulators begin with, row by row."""
         builder, lanes = self.builder, self.words.lanes
         vector = ir.VectorType(I32, lanes)
-        of_columns = [ir.Constant(vector, [0] * lanes)] * block.vectors
+        of_columns = [constant(vector, 0)] * block.vectors
         if self.words.corrected:
             place = at(builder, self.f.scratch, self.words.terms)
             place = at(builder, place, times(builder, column, 4))

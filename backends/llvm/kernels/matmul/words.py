@@ -18,6 +18,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.loop import I32, counted, i64, spanned, splat
 from irc.backends.llvm.kernels.matmul.matrices import MatMul
 from irc.backends.llvm.kernels.vectors.dot import DotProduct
@@ -206,7 +207,7 @@ class Packer:
             place = at(self.builder, to, run.first * stride)
             start = at(self.builder, source, run.start * self.right.k)
             zeros, partial = divmod(run.old, WORD)
-            nothing = ir.Constant(ir.VectorType(I32, self.words.lanes), [0] * self.words.lanes)
+            nothing = constant(ir.VectorType(I32, self.words.lanes), 0)
             for word in range(zeros):
                 self.builder.store(nothing, at(self.builder, place, word * stride), align=16)
             if partial:
@@ -236,7 +237,7 @@ class Packer:
         found = self._gathered(start, columns) if self.across else self._rows(start, columns)
         value = builder.bitcast(self._signed(found), ir.VectorType(I32, lanes))
         if old:
-            mask = ir.Constant(value.type, [-(1 << 8 * old)] * lanes)
+            mask = constant(value.type, -(1 << 8 * old))
             value = builder.and_(value, mask)
         builder.store(value, at(builder, to, times(builder, word, stride)), align=16)
 
@@ -290,7 +291,7 @@ class Packer:
         """Bytes with their top bits changed, if they are unsigned."""
         if self.right.signed:
             return value
-        return self.builder.xor(value, ir.Constant(value.type, [-128] * value.type.count))
+        return self.builder.xor(value, constant(value.type, -128))
 
     # ------------------------------------------------------------ terms
 
@@ -299,21 +300,21 @@ class Packer:
         builder, lanes = self.builder, self.words.lanes
         dot = DotProduct("vpdpbusd", lanes * 4)
         vector, bytes_ = ir.VectorType(I32, lanes), ir.VectorType(I8, lanes * WORD)
-        ones, (zx, zy) = ir.Constant(bytes_, [1] * lanes * WORD), self.words.loaded_zeros(self.f)
+        ones, (zx, zy) = constant(bytes_, 1), self.words.loaded_zeros(self.f)
         both = builder.mul(builder.mul(zx, zy), ir.Constant(I32, self.words.m.depth))
-        constant = splat(builder, both, lanes)
+        summand = splat(builder, both, lanes)
         first = at(builder, self.to, self.words.terms + block.first * 4)
         first = at(builder, first, times(builder, number, block.columns * 4))
         for v in range(block.vectors):
             panel = at(builder, packed, v * lanes * WORD)
-            none = ir.Constant(vector, [0] * lanes)
+            none = constant(vector, 0)
             with counted(builder, self.words.words, carry=none, label="term") as loop:
                 place = at(builder, panel, times(builder, loop.index, self.words.stride(block)))
                 y = builder.load(place, typ=bytes_, align=16)
                 loop.carry = dot.accumulate(builder, loop.carry, ones, y)
             product = builder.mul(loop.carry, splat(builder, zx, lanes))
             to = at(builder, first, v * lanes * 4)
-            builder.store(builder.sub(constant, product), to, align=16)
+            builder.store(builder.sub(summand, product), to, align=16)
 
 
 def _transpose(builder: Any, rows: Sequence[Any]) -> list[Any]:
@@ -327,4 +328,4 @@ def _transpose(builder: Any, rows: Sequence[Any]) -> list[Any]:
 
 def _mask(lanes: Iterable[int]) -> Any:
     order = list(lanes)
-    return ir.Constant(ir.VectorType(I32, len(order)), order)
+    return shuffle_mask(order)

@@ -13,10 +13,10 @@ is beyond the bounds on that side (`narrow.kept_bits`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from llvmlite import ir
-
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.render import Renderer
 from irc.loops import Expr
 
@@ -39,9 +39,7 @@ def late(renderer: Renderer, e: Expr, bits: int) -> Late | None:
         return None
     builder, words, kept = renderer.builder, found.words, found.shifts
 
-    def const(value: int) -> Any:
-        return ir.Constant(kept.type, [value] * kept.type.count)
-
+    const = partial(constant, kept.type)
     if found.most > bits:
         few = builder.icmp_signed("<", kept, const(bits))
         gone = builder.select(few, const(0), builder.sub(kept, const(bits)))

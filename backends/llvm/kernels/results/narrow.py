@@ -14,6 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.loop import splat
 from irc.backends.llvm.code.numbers import is_number
 from irc.backends.llvm.code.render import Renderer
@@ -164,7 +165,7 @@ def saturated(builder: Any, registers: Sequence[Any], low: int, high: int) -> li
         words = bounded(builder, words, (low, high), (DType.I16.min, DType.I16.max))
         for first in range(0, 4 * len(pair), 4):
             lanes = [i + first + k // 2 for i in range(0, words.type.count, 8) for k in range(8)]
-            mask = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+            mask = shuffle_mask(lanes)
             found.append(builder.shuffle_vector(words, words, mask))
     return found
 
@@ -241,7 +242,7 @@ def bounded(
     compare = builder.icmp_signed if signed else builder.icmp_unsigned
     for bound, extreme, test in zip(bounds, extremes, "><", strict=True):
         if bound != extreme:
-            limit = ir.Constant(value.type, [bound] * value.type.count)
+            limit = constant(value.type, bound)
             value = builder.select(compare(test, value, limit), value, limit)
     return value
 

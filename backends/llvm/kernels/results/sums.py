@@ -19,6 +19,7 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.code.address import flat_index, slope
+from irc.backends.llvm.code.constants import shuffle_mask
 from irc.backends.llvm.code.loop import I32, i64, splat
 from irc.backends.llvm.code.numbers import LARGEST, LARGEST_OF_WORDS, is_number, is_small
 from irc.backends.llvm.code.render import Renderer
@@ -183,5 +184,5 @@ class _Sums:
         """Bytes from a pointer on, each in both ends of a lane, as two words."""
         builder, count = self.renderer.builder, self.lanes
         few = builder.load(pointer, typ=ir.VectorType(I8, count), align=1)
-        mask = ir.Constant(ir.VectorType(I32, self.nbytes), list(range(count)) * 4)
+        mask = shuffle_mask(list(range(count)) * 4)
         return both_ends(builder, builder.shuffle_vector(few, few, mask), range(count), dtype)

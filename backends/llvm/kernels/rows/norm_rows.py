@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.loop import I32, I64, counted, i64, minimum, splat
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.code.rescale import split
@@ -149,11 +151,11 @@ class NormRows:
         signed = self.dtype.min < 0
         if self.offset:
             signed = True
-            value = builder.xor(value, ir.Constant(value.type, [2**15] * count))
+            value = builder.xor(value, constant(value.type, 2**15))
         if count < lanes:
             order = [min(i, count) for i in range(lanes)]
-            zeros = ir.Constant(value.type, [0] * count)
-            mask = ir.Constant(ir.VectorType(I32, lanes), order)
+            zeros = constant(value.type, 0)
+            mask = shuffle_mask(order)
             value = builder.shuffle_vector(value, zeros, mask)
         full = ir.VectorType(element, lanes)
         if stored is element:
@@ -188,7 +190,7 @@ class NormRows:
         count, length = 2 * self.lanes, self.found.length
         whole = length // count * count
         squares = self.words if self.dtype.bits == 8 else self.wide
-        sums = [ir.Constant(t, [0] * t.count) for t in (self.words, squares)]
+        sums = [constant(t, 0) for t in (self.words, squares)]
         if whole:
             sums = carrying(
                 self.builder, whole, count, sums,
@@ -207,15 +209,15 @@ class NormRows:
         """A vector of i16 to the sum and to the sum of squares. Two squares of 16 bits make at most
         2^31, which an unsigned word holds."""
         builder = self.builder
-        ones = ir.Constant(x.type, [1] * x.type.count)
+        ones = constant(x.type, 1)
         dot = self.f.target.dot
         total = multiply_pairs(builder, sums[0], x, ones, dot)
         if self.dtype.bits == 8:
             return [total, multiply_pairs(builder, sums[1], x, x, dot)]
         squares = multiply_pairs(builder, None, x, x, dot)
         words = builder.bitcast(squares, self.wide)
-        low = builder.and_(words, ir.Constant(self.wide, [2**32 - 1] * self.wide.count))
-        high = builder.lshr(words, ir.Constant(self.wide, [32] * self.wide.count))
+        low = builder.and_(words, constant(self.wide, 2**32 - 1))
+        high = builder.lshr(words, constant(self.wide, 32))
         return [total, builder.add(sums[1], builder.add(low, high))]
 
     def _sum(self, vector: Any) -> Any:
@@ -284,21 +286,21 @@ class NormRows:
 
     def _narrow(self, value: Any) -> Any:
         """An i64 vector of which LLVM is told that 32 bits hold it."""
-        word = ir.Constant(self.wide, [32] * self.wide.count)
+        word = constant(self.wide, 32)
         return self.builder.ashr(self.builder.shl(value, word), word)
 
     def _shifted(self, products: list[Any]) -> Any:
         """Even and odd products behind `s` bits, as words side by side."""
         builder, lanes, s = self.builder, self.lanes, self.node.s
         first = min(s, 32)
-        even = builder.lshr(products[0], ir.Constant(self.wide, [first] * self.wide.count))
-        odd = builder.shl(products[1], ir.Constant(self.wide, [32 - first] * self.wide.count))
+        even = builder.lshr(products[0], constant(self.wide, first))
+        odd = builder.shl(products[1], constant(self.wide, 32 - first))
         order = [lane + lanes * (lane % 2) for lane in range(lanes)]
         y = builder.shuffle_vector(
             builder.bitcast(even, self.words), builder.bitcast(odd, self.words),
-            ir.Constant(self.words, order),
+            constant(self.words, order),
         )  # fmt: skip
-        return builder.ashr(y, ir.Constant(self.words, [s - first] * lanes)) if s > 32 else y
+        return builder.ashr(y, constant(self.words, s - first)) if s > 32 else y
 
     def _bounded(self, y: Any) -> Any:
         """Past the zero point, clamped, in the result's dtype."""
@@ -309,11 +311,9 @@ class NormRows:
             ends = Narrowing(self.found.result, zero, low, high, dtype)
             return narrow(builder, ends, [y], nbytes)[0]
 
-        def constant(value: int) -> Any:
-            return ir.Constant(y.type, [value] * y.type.count)
-
-        y = builder.add(y, constant(zero))
+        const = partial(constant, y.type)
+        y = builder.add(y, const(zero))
         for bound, test in ((low, "<"), (high, ">")):
-            limit = constant(bound)
+            limit = const(bound)
             y = builder.select(builder.icmp_signed(test, y, limit), limit, y)
         return builder.trunc(y, ir.VectorType(ir.IntType(dtype.bits), y.type.count))

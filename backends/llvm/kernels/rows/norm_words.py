@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.loop import I32, I64, splat
 from irc.backends.llvm.code.rescale import kept, low_words, split
 from irc.backends.llvm.kernels.rows.norm_rows import NormRows, Row, Rows
@@ -63,6 +64,6 @@ class NormWords(NormRows):
     def _shifted(self, products: list[Any]) -> Any:
         """Products behind `s` bits, as words."""
         builder, s = self.builder, self.node.s
-        first = ir.Constant(self.wide, [min(s, 32)] * self.wide.count)
+        first = constant(self.wide, min(s, 32))
         y = low_words(builder, [builder.lshr(t, first) for t in products])
-        return builder.ashr(y, ir.Constant(self.words, [s - 32] * self.lanes)) if s > 32 else y
+        return builder.ashr(y, constant(self.words, s - 32)) if s > 32 else y

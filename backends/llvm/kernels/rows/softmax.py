@@ -10,12 +10,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.division import divided
 from irc.backends.llvm.code.loop import I32, I64, counted, splat
 from irc.backends.llvm.code.rescale import mul_shift_vector, on_x86
@@ -140,7 +142,7 @@ class _Softmax:
         piece = min(self.lanes * 4 // nbytes, 1 << (self.length.bit_length() - 1))
         vector = ir.VectorType(element, piece)
         signed = dtype.min < 0
-        start = ir.Constant(vector, [dtype.min] * piece)
+        start = constant(vector, dtype.min)
 
         def more(so_far: Any, offset: Any) -> Any:
             value = builder.load(at(builder, x, offset), typ=vector, align=nbytes)
@@ -210,7 +212,7 @@ class _Softmax:
         e = builder.load(at(builder, f.scratch, times(builder, index, 4)), typ=words, align=4)
         r = builder.zext(splat(builder, reciprocal, count), wide)
         product = builder.mul(builder.zext(e, wide), r)
-        shift = ir.Constant(wide, [fixedpoint.PROBABILITY_SHIFT] * count)
+        shift = constant(wide, fixedpoint.PROBABILITY_SHIFT)
         p = builder.trunc(builder.lshr(product, shift), words)
         y = self._rescaled(builder, p, count)
         dtype = self.node.dtype
@@ -223,17 +225,15 @@ class _Softmax:
         """(6), clamped to the result's range."""
         m, s = self.node.m, self.node.s
 
-        def constant(value: int) -> Any:
-            return ir.Constant(p.type, [value] * count)
-
+        const = partial(constant, p.type)
         if count > 1:
-            y = mul_shift_vector(builder, p, constant(m), constant(s), (s, s), x86=on_x86(builder))
+            y = mul_shift_vector(builder, p, const(m), const(s), (s, s), x86=on_x86(builder))
         else:
             wide = ir.VectorType(I64, 1)
-            product = builder.mul(builder.sext(p, wide), ir.Constant(wide, [m]))
-            product = builder.add(product, ir.Constant(wide, [1 << (s - 1)]))
-            y = builder.trunc(builder.ashr(product, ir.Constant(wide, [s])), p.type)
-        y = builder.add(y, constant(self.node.type.zero))
-        low, high = (constant(bound) for bound in full_range(self.node.type))
+            product = builder.mul(builder.sext(p, wide), constant(wide, m))
+            product = builder.add(product, constant(wide, 1 << (s - 1)))
+            y = builder.trunc(builder.ashr(product, constant(wide, s)), p.type)
+        y = builder.add(y, const(self.node.type.zero))
+        low, high = (const(bound) for bound in full_range(self.node.type))
         y = builder.select(builder.icmp_signed("<", y, low), low, y)
         return builder.select(builder.icmp_signed(">", y, high), high, y)

@@ -24,12 +24,14 @@ counts from where the largest one points to.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from irc import fixedpoint
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.division import divided
 from irc.backends.llvm.code.loop import I32, I64, counted, spanned, splat
 from irc.backends.llvm.code.rescale import high_words, mul_shift_vector, on_x86
@@ -212,7 +214,7 @@ class _Emitter:
         builder, nbytes, length = self.builder, self.plan.nbytes, self.plan.length
         top = splat(builder, largest, nbytes)
         wide = ir.VectorType(I64, nbytes // 8)
-        sums: list[Any] = [ir.Constant(wide, [0] * wide.count)] * PLANES
+        sums: list[Any] = [constant(wide, 0)] * PLANES
         whole = length // nbytes * nbytes
 
         def vector(offset: Any, count: int, carried: list[Any]) -> list[Any]:
@@ -229,13 +231,13 @@ class _Emitter:
             sums = vector(ir.Constant(I64, whole), length - whole, sums)
         total = sums[0]
         for i in range(1, PLANES):
-            shift = ir.Constant(wide, [8 * i] * wide.count)
+            shift = constant(wide, 8 * i)
             total = builder.add(total, builder.shl(sums[i], shift))
         return call(builder, f"llvm.vector.reduce.add.v{wide.count}i64", I64, [total])
 
     def _sum(self, plane: Any) -> Any:
         """Sums of eight bytes each."""
-        zero = ir.Constant(plane.type, [0] * plane.type.count)
+        zero = constant(plane.type, 0)
         result = ir.VectorType(I64, plane.type.count // 8)
         return call(self.builder, "llvm.x86.avx512.psad.bw.512", result, [plane, zero])
 
@@ -245,20 +247,20 @@ class _Emitter:
         vector = ir.VectorType(I8, nbytes)
         if count == nbytes:
             return self.builder.load(pointer, typ=vector, align=1)
-        name, nothing = f"llvm.masked.load.v{nbytes}i8.p0", ir.Constant(vector, [0] * nbytes)
+        name, nothing = f"llvm.masked.load.v{nbytes}i8.p0", constant(vector, 0)
         return call(self.builder, name, vector, [pointer, *self._masked(count), nothing])
 
     def _masked(self, count: int) -> list[Any]:
         """The operands that say which lanes of memory are meant, and how they lie."""
         lanes = [int(i < count) for i in range(self.plan.nbytes)]
-        return [ir.Constant(ir.VectorType(ir.IntType(1), self.plan.nbytes), lanes)]
+        return [constant(ir.VectorType(ir.IntType(1), self.plan.nbytes), lanes)]
 
     def _only(self, plane: Any, count: int) -> Any:
         """The first bytes, the others 0."""
         nbytes = self.plan.nbytes
         if count == nbytes:
             return plane
-        mask = ir.Constant(plane.type, [-1 if i < count else 0 for i in range(nbytes)])
+        mask = constant(plane.type, [-1 if i < count else 0 for i in range(nbytes)])
         return self.builder.and_(plane, mask)
 
     # ------------------------------------------------------------ probabilities
@@ -309,19 +311,17 @@ class _Emitter:
         words = ir.VectorType(I32, count)
         e, r = builder.load(pointer, typ=words, align=4), splat(builder, reciprocal, count)
 
-        def constant(value: int) -> Any:
-            return ir.Constant(words, [value] * count)
-
+        const = partial(constant, words)
         q = s - (m.bit_length() - 1)
         if m & (m - 1) == 0 and 2 <= q <= 30:
-            rounded = builder.add(high_words(builder, e, r), constant(1 << (q - 2)))
-            return builder.lshr(rounded, constant(q - 1))
+            rounded = builder.add(high_words(builder, e, r), const(1 << (q - 2)))
+            return builder.lshr(rounded, const(q - 1))
         wide = ir.VectorType(I64, count)
         product = builder.mul(builder.zext(e, wide), builder.zext(r, wide))
-        shift = ir.Constant(wide, [fixedpoint.PROBABILITY_SHIFT] * count)
+        shift = constant(wide, fixedpoint.PROBABILITY_SHIFT)
         p = builder.trunc(builder.lshr(product, shift), words)
         x86 = on_x86(builder)
-        return mul_shift_vector(builder, p, constant(m), constant(s), (s, s), x86=x86)
+        return mul_shift_vector(builder, p, const(m), const(s), (s, s), x86=x86)
 
 
 def _unpacked(builder: Any, planes: list[Any]) -> list[Any]:
@@ -345,6 +345,6 @@ def _interleaved(builder: Any, low: Any, high: Any, half: int) -> list[Any]:
             group + start + i + side * count
             for group in range(0, count, 2 * half) for i in range(half) for side in (0, 1)
         ]  # fmt: skip
-        mask = ir.Constant(ir.VectorType(I32, count), order)
+        mask = shuffle_mask(order)
         found.append(builder.bitcast(builder.shuffle_vector(low, high, mask), wide))
     return found

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.kernels.vectors.memory import at
 from irc.backends.llvm.target import Dot, Target
 from irc.types import Array, DType
@@ -78,17 +79,17 @@ class ByteShuffle:
     def _permuted(self, builder: Any, parts: list[Any], x: Any) -> Any:
         low = _call(builder, _VPERMI2B, x.type, [parts[0], x, parts[1]])
         high = _call(builder, _VPERMI2B, x.type, [parts[2], x, parts[3]])
-        zero = ir.Constant(x.type, [0] * self.nbytes)
+        zero = constant(x.type, 0)
         return builder.select(builder.icmp_signed("<", x, zero), high, low)
 
     def _row(self, builder: Any, pointer: Any, k: int) -> Any:
         """Row k in every 16 bytes of a vector."""
         row = builder.load(at(builder, pointer, 16 * k), typ=ir.VectorType(I8, 16), align=1)
-        mask = ir.Constant(ir.VectorType(I32, self.nbytes), list(range(16)) * (self.nbytes // 16))
+        mask = shuffle_mask(list(range(16)) * (self.nbytes // 16))
         return builder.shuffle_vector(row, ir.Constant(row.type, ir.Undefined), mask)
 
     def _shuffled(self, builder: Any, rows: list[Any], xs: Sequence[Any]) -> list[Any]:
-        sixteen = ir.Constant(xs[0].type, [16] * self.nbytes)
+        sixteen = constant(xs[0].type, 16)
         left, found = list(xs), [None] * len(xs)
         for k, row in enumerate(rows):
             for i, x in enumerate(left):
@@ -116,7 +117,7 @@ def _swizzled(builder: Any, rows: list[Any], x: Any) -> Any:
     """A vector looked up in rows of 16 entries."""
     found = None
     for k, row in enumerate(rows):
-        index = builder.sub(x, ir.Constant(x.type, [16 * k] * 16)) if k else x
+        index = builder.sub(x, constant(x.type, 16 * k)) if k else x
         entry = _call(builder, "swizzle", x.type, [row, index], vendor="wasm.")
         found = entry if found is None else builder.or_(found, entry)
     return found
@@ -124,9 +125,9 @@ def _swizzled(builder: Any, rows: list[Any], x: Any) -> Any:
 
 def _looked_up(builder: Any, rows: list[Any], x: Any) -> Any:
     """A vector looked up in four rows of 16 entries at a time."""
-    found = ir.Constant(x.type, [0] * 16)
+    found = constant(x.type, 0)
     for k in range(0, len(rows), 4):
-        index = builder.sub(x, ir.Constant(x.type, [16 * k] * 16)) if k else x
+        index = builder.sub(x, constant(x.type, 16 * k)) if k else x
         given = [found, *rows[k : k + 4], index]
         found = _call(builder, "tbx4.v16i8", x.type, given, vendor="aarch64.neon.")
     return found

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.kernels.tables.shuffle import LookUp
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.memory import at
@@ -89,7 +90,7 @@ class HardSwish:
         r = of(saturating, x.type, [w, r])
         y = of(rounded, x.type, [u, r])
         y = of(f"llvm.sadd.sat.v{x.type.count}i16", x.type, [y, e])
-        return builder.ashr(y, ir.Constant(x.type, [self.fraction] * x.type.count))
+        return builder.ashr(y, constant(x.type, self.fraction))
 
 
 def hard_swish(
@@ -163,17 +164,17 @@ def _first_right(entries: Array, last: int, fraction: int, candidates: Array) ->
 def _spread(builder: Any, word: Any, count: int) -> Any:
     one = ir.Constant(ir.VectorType(I16, 1), ir.Undefined)
     one = builder.insert_element(one, word, ir.Constant(I32, 0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, count), [0] * count))
+    return builder.shuffle_vector(one, one, constant(ir.VectorType(I32, count), 0))
 
 
 def _above_zeros(builder: Any, x: Any) -> list[Any]:
     """Bytes as the upper halves of words, whose lower ones are 0: of each 16 the first 8, and the
     others; packs put them together again."""
-    count, zeros = x.type.count, ir.Constant(x.type, [0] * x.type.count)
+    count, zeros = x.type.count, constant(x.type, 0)
     made = []
     for part in (0, 8):
         bytes_ = [s + part + i for s in range(0, count, 16) for i in range(8)]
         mask = [m for b in bytes_ for m in (count + b, b)]
         kind = ir.VectorType(I32, count)
-        made.append(builder.shuffle_vector(x, zeros, ir.Constant(kind, mask)))
+        made.append(builder.shuffle_vector(x, zeros, constant(kind, mask)))
     return made

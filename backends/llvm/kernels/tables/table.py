@@ -18,7 +18,8 @@ from typing import Any
 from llvmlite import ir
 
 from irc.backends.llvm.code.address import Place
-from irc.backends.llvm.code.loop import I32, I64, counted
+from irc.backends.llvm.code.constants import shuffle_mask
+from irc.backends.llvm.code.loop import I64, counted
 from irc.backends.llvm.kernels.tables.shuffle import ByteShuffle, LookUp, byte_shuffle
 from irc.backends.llvm.kernels.tables.swish import HardSwish, hard_swish
 from irc.backends.llvm.kernels.vectors.memory import at, times
@@ -254,5 +255,5 @@ def resized(builder: Any, value: Any, count: int) -> Any:
     before = value.type.count
     if before == count:
         return value
-    mask = ir.Constant(ir.VectorType(I32, count), [i % before for i in range(count)])
+    mask = shuffle_mask([i % before for i in range(count)])
     return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)

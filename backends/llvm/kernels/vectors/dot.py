@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.kernels.vectors.lanes import part, parts
 from irc.backends.llvm.target import Dot, Target
 from irc.proofs import saturates
@@ -184,7 +185,7 @@ class DotProduct:
         """A vector of u8 as it is multiplied."""
         if not self.signed:
             return x
-        top = ir.Constant(x.type, [0x80] * self.nbytes)
+        top = constant(x.type, 0x80)
         if self.kind == "relaxed":
             top = builder.and_(top, builder.bitcast(_takes_signs(builder), x.type))
         return builder.xor(x, top)
@@ -223,7 +224,7 @@ class DotProduct:
             call(builder, multiply, halves, [x, w]) for x, w in zip(xs, ws, strict=True)
         )
         pairs = reduce(builder.add, products)
-        ones = ir.Constant(halves, [1] * halves.count)
+        ones = constant(halves, 1)
         sums = call(builder, f"llvm.x86.{_MADDWD[self.nbytes]}", words, [pairs, ones])
         return builder.add(acc, sums)
 
@@ -237,9 +238,9 @@ def _relaxed(builder: Any, acc: Any, x: Any, w: Any) -> Any:
 def _takes_signs(builder: Any) -> Any:
     """All bits of an i32 vector where `_relaxed` takes activations as i8, none where as u8."""
     bytes_, words = ir.VectorType(I8, 16), ir.VectorType(I32, 4)
-    top, one = (ir.Constant(bytes_, [value] * 16) for value in (0x80, 1))
-    product = _relaxed(builder, ir.Constant(words, [0] * 4), top, one)
-    return builder.ashr(product, ir.Constant(words, [31] * 4))
+    top, one = (constant(bytes_, value) for value in (0x80, 1))
+    product = _relaxed(builder, constant(words, 0), top, one)
+    return builder.ashr(product, constant(words, 31))
 
 
 def _sdot(builder: Any, acc: Any, x: Any, w: Any) -> Any:

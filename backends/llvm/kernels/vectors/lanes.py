@@ -7,6 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.code.loop import I32
 
 
@@ -14,7 +15,7 @@ def part(builder: Any, value: Any, lanes: Sequence[int]) -> Any:
     """Some lanes of a vector."""
     if lanes == range(value.type.count):
         return value
-    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+    mask = shuffle_mask(lanes)
     return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), mask)
 
 
@@ -32,19 +33,19 @@ def join(builder: Any, vectors: list[Any], width: int) -> Any:
     (whole,) = vectors
     if whole.type.count == width:
         return whole
-    mask = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+    mask = shuffle_mask(range(width))
     return builder.shuffle_vector(whole, whole, mask)
 
 
 def filled(builder: Any, value: Any, lanes: int) -> Any:
     """A scalar or narrower vector as the first of so many lanes; the others are 0."""
     if not isinstance(value.type, ir.VectorType):
-        zeros = ir.Constant(ir.VectorType(value.type, lanes), [0] * lanes)
+        zeros = constant(ir.VectorType(value.type, lanes), 0)
         return builder.insert_element(zeros, value, ir.Constant(I32, 0))
     count = value.type.count
     mask = [min(i, count) for i in range(lanes)]
-    zeros = ir.Constant(value.type, [0] * count)
-    return builder.shuffle_vector(value, zeros, ir.Constant(ir.VectorType(I32, lanes), mask))
+    zeros = constant(value.type, 0)
+    return builder.shuffle_vector(value, zeros, shuffle_mask(mask))
 
 
 def _beside(builder: Any, vectors: list[Any]) -> Any:
@@ -54,7 +55,7 @@ def _beside(builder: Any, vectors: list[Any]) -> Any:
     if second is first:
         second = ir.Constant(first.type, ir.Undefined)
     elif second.type.count < count:
-        lanes = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+        lanes = shuffle_mask(range(count))
         second = builder.shuffle_vector(second, second, lanes)
-    mask = ir.Constant(ir.VectorType(I32, 2 * count), list(range(2 * count)))
+    mask = shuffle_mask(range(2 * count))
     return builder.shuffle_vector(first, second, mask)

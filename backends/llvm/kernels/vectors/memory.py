@@ -7,6 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.functions import I8, I64
 from irc.backends.llvm.code.loop import counted, i64
 
@@ -69,7 +70,7 @@ def fill(
     size = element.width // 8
 
     def store(offset: Any, lanes: int) -> None:
-        vector = ir.Constant(ir.VectorType(element, lanes), [value] * lanes)
+        vector = constant(ir.VectorType(element, lanes), value)
         offset = offset if size == 1 else times(builder, offset, size)
         builder.store(vector, at(builder, to, offset), align=1)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.loop import I32, I64, i64, splat
 from irc.backends.llvm.kernels.vectors.dot import DotProduct
 from irc.backends.llvm.kernels.vectors.lanes import part
@@ -59,7 +60,7 @@ class RegisterTile:
 
     def zeros(self) -> list[Any]:
         """Accumulators, row by row, all 0."""
-        zero = ir.Constant(ir.VectorType(I32, self.dot.lanes), [0] * self.dot.lanes)
+        zero = constant(ir.VectorType(I32, self.dot.lanes), 0)
         return [zero] * (self.rows * self.vectors)
 
     def packed_beginning(self, builder: Any, begin: Any) -> list[Any]:

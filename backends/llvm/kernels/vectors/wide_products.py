@@ -10,10 +10,12 @@ Of an i8 they are x + 128 and x * 2^8:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.types import DType
 
@@ -28,9 +30,9 @@ def both_ends(builder: Any, line: Any, places: Sequence[int], dtype: DType) -> A
     count = line.type.count // 4
     order = [x for place in places for x in (place, _ZERO, _ZERO, place)]
     name = f"llvm.x86.{_SHUFFLES[line.type.count]}"
-    spread = call(builder, name, line.type, [line, ir.Constant(line.type, order)])
+    spread = call(builder, name, line.type, [line, constant(line.type, order)])
     changed = (0, 0, 0, -0x80) if dtype is DType.U8 else (-0x80, 0, 0, 0)
-    spread = builder.xor(spread, ir.Constant(line.type, list(changed) * count))
+    spread = builder.xor(spread, constant(line.type, list(changed) * count))
     return builder.bitcast(spread, ir.VectorType(I16, 2 * count))
 
 
@@ -38,11 +40,7 @@ def factor_halves(builder: Any, factor: Any, dtype: DType) -> tuple[Any, Any]:
     """What the halves are multiplied with, in those of an i32 or of a vector's, and what their
     products lack."""
 
-    def number(value: int) -> Any:
-        if isinstance(factor.type, ir.VectorType):
-            return ir.Constant(factor.type, [value] * factor.type.count)
-        return ir.Constant(factor.type, value)
-
+    number = partial(constant, factor.type)
     low, high = builder.and_(factor, number(255)), builder.ashr(factor, number(8))
     pair = builder.or_(builder.shl(high, number(16)), low)
     if dtype is DType.U8:

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.loop import I32, I64, counted, i64
 from irc.backends.llvm.code.ranges import Ranges
 from irc.backends.llvm.kernels.anchor import Anchor, find_anchor
@@ -221,7 +222,7 @@ class _Winograd:
         )
         if found is None:
             return [None] * channels.vectors
-        factor = ir.Constant(ir.VectorType(I32, lanes), [self.t.f.one] * lanes)
+        factor = constant(ir.VectorType(I32, lanes), self.t.f.one)
         return [self.builder.mul(v, factor) for v in found]
 
     def _fetch(self, q: Any, chunk: Any, channels: ChannelBlock) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from irc.backends.llvm.code.constants import constant
 from irc.backends.llvm.code.loop import I32, counted
 from irc.backends.llvm.kernels.gemm.loops import ChannelBlock
 from irc.backends.llvm.kernels.vectors.memory import at, times
@@ -34,7 +35,7 @@ class _Lanes:
         return _Lanes(self.builder, self.builder.sub(self.value, other.value))
 
     def __lshift__(self, bits: int) -> _Lanes:
-        by = ir.Constant(self.value.type, [bits] * self.value.type.count)
+        by = constant(self.value.type, bits)
         return _Lanes(self.builder, self.builder.shl(self.value, by))
 
 
@@ -121,9 +122,9 @@ class Transforms:
         for i, j, result in both_ways(t.f.outputs, products):
             value = result.value
             if inverse != 1:
-                value = builder.mul(value, ir.Constant(lanes, [inverse] * lanes.count))
+                value = builder.mul(value, constant(lanes, inverse))
             bits = t.f.shifts[i] + t.f.shifts[j]
-            yield i, j, builder.ashr(value, ir.Constant(lanes, [bits] * lanes.count))
+            yield i, j, builder.ashr(value, constant(lanes, bits))
 
     @contextmanager
     def _tiles(self) -> Iterator[tuple[Any, Any, Any]]:
