@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from irc import driver
 from irc.audit import probe
 from irc.audit.binary import Binary
 from irc.audit.disassembly import disassemble
@@ -235,6 +236,8 @@ class _Audit:
             return Check(promise, None, f"made for {self.binary.arch}, not for this machine")
         if content is None or "self_test" not in self.entries:
             return Check(promise, False, "has none")
+        if "target" in content and (why := driver.cannot_run(content["target"])):
+            return Check(promise, None, f"not run: {why}")
         command = [sys.executable, "-I", str(probe.__file__), str(self.binary.path.resolve()),
                    self.name, str(content.get("workspace_bytes", 0))]  # fmt: skip
         try:

@@ -26,10 +26,10 @@ from irc.driver.forms import (
     unquantized,
 )
 from irc.driver.importing import from_torch, load
-from irc.driver.measuring import compare, host_target, linker, profile
+from irc.driver.measuring import cannot_run, compare, host_target, linker, profile
 
 __all__ = [
-    "BACKENDS", "NOISE_WARNING", "arena_bounds", "as_float", "camera", "check_here",
+    "BACKENDS", "NOISE_WARNING", "arena_bounds", "as_float", "camera", "cannot_run", "check_here",
     "check_request", "compare", "compile", "from_torch", "host_target", "integerize", "leftovers",
     "linker", "load", "open_library", "profile", "prune", "quantize", "read_npz", "run_passes",
     "samples", "schedule", "simplify", "stages", "to_onnx", "unquantized",

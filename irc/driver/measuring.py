@@ -32,6 +32,13 @@ def host_target() -> Any:
     return parse_target("host")
 
 
+def cannot_run(target: Mapping[str, str]) -> str:
+    """Why this machine can't run code for a manifest's target; empty where it can."""
+    from irc.backends.llvm.target import refusal
+
+    return refusal(target["triple"], target["cpu"], target["features"])
+
+
 def linker() -> list[str]:
     """The command that links libraries for this machine; raises `ToolError` where there is none."""
     from irc.backends.llvm.files.link import compiler

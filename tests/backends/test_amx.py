@@ -29,14 +29,14 @@ from irc.ops.core import Const, Input
 from irc.ops.qelementwise import QAdd
 from irc.types import DType, Quant
 from irc.value import Value
-from tests.backends.harness import agree, examples, run_library, same_bits, schedule
+from tests.backends.harness import TARGETS, agree, examples, run_library, same_bits, schedule
 from tests.backends.products import convolutions, linears, parameters, source, wrapped
 from tests.backends.test_gemm import check, extreme
 from tests.ops.sampling import EIGHT_BITS, Draw, Sample, clamp, integer, pick, quant, steps
 
 TARGET = "x86-64-v4+amx"
-has_avx512 = pytest.mark.skipif(
-    parse_target("host").vector_bytes < 64, reason="this machine has no AVX-512"
+has_vnni512 = pytest.mark.skipif(
+    "x86-64-v4+avx512vnni" not in TARGETS, reason="this machine has no AVX512-VNNI"
 )
 needs_amx = pytest.mark.skipif(not tiles_permitted(), reason="this machine has no AMX to lend")
 
@@ -245,7 +245,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "libnet.so"
 
 
-@has_avx512
+@has_vnni512
 def test_the_audit_knows_the_one_system_call(library: Path) -> None:
     checks = audit(library)
     assert [c for c in checks if c.holds is False] == []
@@ -272,7 +272,7 @@ assert library.self_test()
 """
 
 
-@has_avx512
+@has_vnni512
 @pytest.mark.skipif(sys.platform != "linux", reason="filters of system calls are Linux's")
 def test_a_library_does_without_what_the_system_refuses(library: Path) -> None:
     command = [sys.executable, "-c", REFUSING, str(library)]
@@ -280,7 +280,7 @@ def test_a_library_does_without_what_the_system_refuses(library: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@has_avx512
+@has_vnni512
 def test_a_library_runs_with_and_without_amx() -> None:
     drawn = product((14, 14, 64), 64, 3, pad=1)
     made = run_library(schedule(drawn.graph), drawn.feeds, TARGET)

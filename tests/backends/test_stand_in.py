@@ -24,7 +24,7 @@ from irc.graph import evaluate
 from irc.types import DType
 from tests.backends.harness import examples, run_library, same_bits, schedule
 from tests.backends.products import convolutions, linears
-from tests.backends.test_amx import TARGET, first_layers, has_avx512, product
+from tests.backends.test_amx import TARGET, first_layers, has_vnni512, product
 from tests.backends.test_gemm import extreme
 from tests.backends.test_matmul import attention, far_apart, products
 from tests.ops.sampling import EIGHT_BITS, Sample
@@ -51,35 +51,35 @@ def held(drawn: Sample) -> None:
     same_bits("refused AMX", made, evaluate(drawn.graph, drawn.feeds), graph)
 
 
-@has_avx512
+@has_vnni512
 @examples(6)
 @given(convolutions())
 def test_convolutions(drawn: Sample) -> None:
     held(drawn)
 
 
-@has_avx512
+@has_vnni512
 @examples(6)
 @given(linears())
 def test_linears(drawn: Sample) -> None:
     held(drawn)
 
 
-@has_avx512
+@has_vnni512
 @examples(6)
 @given(products((40, 150, 150)))
 def test_products(drawn: Sample) -> None:
     held(drawn)
 
 
-@has_avx512
+@has_vnni512
 @examples(6)
 @given(attention())
 def test_attention(drawn: Sample) -> None:
     held(drawn)
 
 
-@has_avx512
+@has_vnni512
 @examples(6)
 @given(first_layers())
 def test_pairs_of_rows(drawn: Sample) -> None:
@@ -88,7 +88,7 @@ def test_pairs_of_rows(drawn: Sample) -> None:
         held(drawn)
 
 
-@has_avx512
+@has_vnni512
 @pytest.mark.parametrize(
     "drawn",
     [
@@ -105,14 +105,14 @@ def test_edges(drawn: Sample) -> None:
     held(drawn)
 
 
-@has_avx512
+@has_vnni512
 @pytest.mark.parametrize("zero", [0, 255])
 @pytest.mark.parametrize("w", [[127], [-127], [127, -127]], ids=str)
 def test_extremes(w: list[int], zero: int) -> None:
     held(extreme(255, w, zero))
 
 
-@has_avx512
+@has_vnni512
 @pytest.mark.parametrize("dtypes", [(a, b) for a in EIGHT_BITS for b in EIGHT_BITS], ids=str)
 def test_extreme_products(dtypes: tuple[DType, DType]) -> None:
     low, high = (tuple(getattr(d, end) for d in dtypes) for end in ("min", "max"))
@@ -120,7 +120,7 @@ def test_extreme_products(dtypes: tuple[DType, DType]) -> None:
         held(Sample(*far_apart((37, 197, 70), dtypes, zeros)))
 
 
-@has_avx512
+@has_vnni512
 def test_threads(tmp_path: Path) -> None:
     drawn = product((14, 14, 64), 64, 3, pad=1)
     save(schedule(drawn.graph), tmp_path, "net", TARGET, emit=("so",), threads=2)
