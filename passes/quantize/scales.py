@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ MINIMAL_RANGE = 1e-6
 ZERO_RANGE = 1.0
 """The end of the range of what was never but 0: scales of a sum's terms must not lie far apart."""
 LEVELS = 255
+AT_ONCE = 8192
+"""How many errors are computed in one array: 64 KiB, so that a cache holds a few."""
 SHRINK = np.concatenate([np.linspace(1.0, 0.2, 41), np.linspace(0.18, 0.0, 10)])
 """The candidates of the MSE search: shares of the measured range that are kept. Few values lose
 most of it: those of which a function sees one end only."""
@@ -236,36 +239,47 @@ def mse_range(h: Histogram) -> tuple[float, float]:
 
 
 def _best(h: Histogram, ranges: list[tuple[float, float]]) -> tuple[float, float]:
-    errors = [squared_error(h, asymmetric(low, high)) for low, high in ranges]
-    return ranges[int(np.argmin(errors))]
+    quants = [asymmetric(low, high) for low, high in ranges]
+    some = max(1, AT_ONCE // max(len(h.centres), 1))
+    parts = [quants[i : i + some] for i in range(0, len(quants), some)]
+    return ranges[int(np.argmin(np.concatenate([_squared_errors(h, part) for part in parts])))]
 
 
 def squared_error(h: Histogram, quant: Quant) -> float:
     """Sum of squared rounding and saturation errors of what is seen of the elements."""
-    steps = _steps(h.centres, quant)
+    return float(_squared_errors(h, [quant])[0])
+
+
+def _squared_errors(h: Histogram, quants: Sequence[Quant]) -> Array:
+    """`squared_error` of each, a row of bins for each in one array."""
+    scales = np.array([[q.tensor_scale] for q in quants])
+    zeros = np.array([[float(q.zero)] for q in quants])
+    steps = _steps(h.centres, scales, zeros)
     if not h.seen:
-        return float(np.sum(h.counts * (_reals(steps, quant) - h.centres) ** 2))
-    levels, at = _reals(np.arange(LEVELS + 1.0), quant), steps.astype(np.int64)
+        return np.asarray(np.sum(h.counts * (_reals(steps, scales, zeros) - h.centres) ** 2, -1))
+    levels = _reals(np.arange(LEVELS + 1.0), scales, zeros)
+    at = steps.astype(np.int64) + np.arange(levels.size, step=LEVELS + 1)[:, None]
     with np.errstate(all="ignore"):
         errors = sum(
-            weight * (f(levels)[at] - known) ** 2
+            weight * (np.take(f(levels), at) - known) ** 2
             for f, known, weight in zip(h.seen, h.images, h.weights, strict=True)
         )
-    return float(np.sum(h.counts * np.where(np.isfinite(errors), errors, 0.0)))
+    return np.asarray(np.sum(h.counts * np.where(np.isfinite(errors), errors, 0.0), -1))
 
 
 def rounded(real: Array, quant: Quant) -> Array:
     """What reals are in a u8 quantization."""
-    return _reals(_steps(real, quant), quant)
+    scale, zero = quant.tensor_scale, quant.zero
+    return _reals(_steps(real, scale, zero), scale, zero)
 
 
-def _steps(real: Array, quant: Quant) -> Array:
+def _steps(real: Array, scale: Any, zero: Any) -> Array:
     """The integers that stand for reals, as floats."""
-    return np.asarray(np.clip(np.rint(real / quant.tensor_scale) + quant.zero, 0, LEVELS))
+    return np.asarray(np.clip(np.rint(real / scale) + zero, 0, LEVELS))
 
 
-def _reals(steps: Array, quant: Quant) -> Array:
-    return np.asarray((steps - quant.zero) * quant.tensor_scale)
+def _reals(steps: Array, scale: Any, zero: Any) -> Array:
+    return np.asarray((steps - zero) * scale)
 
 
 def signal_to_noise(parts: Sequence[Statistics], quant: Quant) -> float:
