@@ -3,6 +3,7 @@ scale, or taken off behind it. Their parts tell which norm it may be, its number
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -27,8 +28,9 @@ PARTS = (
 )  # fmt: skip
 """What such a norm is made of."""
 DEEPEST = 40
-CLOSE = 1e-5
-"""Relative to the largest result: both are computed in float64, from constants of float32."""
+CLOSE, ROUNDED = 1e-5, 1e-7
+"""Relative to the scale, and to the offset: both are computed in float64, from constants of
+float32."""
 
 
 class Statistics(NamedTuple):
@@ -42,6 +44,13 @@ class Statistics(NamedTuple):
     """The axes of `rows` that make a row."""
     epsilon: float
     centred: bool
+
+
+class Affine(NamedTuple):
+    """What rows of a deviation of 1 are multiplied with, and what is added, over the rows."""
+
+    scale: Array
+    bias: Array
 
 
 def expanded_norm(v: Value) -> Value | None:
@@ -106,8 +115,9 @@ def expanded_norm(v: Value) -> Value | None:
     for x, factor, centred in _readings(v):
         found = _statistics(factor, x) if x.shape == v.shape else None
         if found is not None and found.centred == centred:
-            made = _norm(v, x, factor, found)
-            if made is not None and _gives(v, made, x):
+            affine = _affine(v, x, factor, found)
+            made = None if affine is None else _norm(v, x, found, affine)
+            if affine is not None and made is not None and _gives(v, made, x, found, affine):
                 return made
     return None
 
@@ -184,9 +194,8 @@ def _still(v: Value) -> Value:
     return v
 
 
-def _norm(v: Value, x: Value, factor: Value, found: Statistics) -> Value | None:
-    """The norm that v may be: its scale is the factor of deviations of 1, its offset what becomes
-    of zeros."""
+def _affine(v: Value, x: Value, factor: Value, found: Statistics) -> Affine | None:
+    """The scale is the factor of deviations of 1, the offset what becomes of zeros."""
     source, ones = bare(x), np.ones(found.deviation.shape)
     scale = _computed(factor, {found.deviation: ones})
     bias = _computed(v, {source: np.zeros(source.shape), found.deviation: ones})
@@ -196,7 +205,13 @@ def _norm(v: Value, x: Value, factor: Value, found: Statistics) -> Value | None:
     if isinstance(v, Div):
         with np.errstate(all="ignore"):
             scale = 1 / scale
-    made = _of_groups(source, found, scale, bias) or _of_rows(source, found, scale, bias)
+    return Affine(scale, bias)
+
+
+def _norm(v: Value, x: Value, found: Statistics, affine: Affine) -> Value | None:
+    """The norm that v may be."""
+    source = bare(x)
+    made = _of_groups(source, found, *affine) or _of_rows(source, found, *affine)
     return made if made is None else with_shape(made, v.shape)
 
 
@@ -247,14 +262,19 @@ def _turned(v: Value, perm: Axes) -> Value:
     return v if perm == tuple(range(len(perm))) else Transpose(v, perm)
 
 
-def _gives(v: Value, made: Value, x: Value) -> bool:
-    """Whether two graphs over x compute the same of some numbers."""
+def _gives(v: Value, made: Value, x: Value, found: Statistics, affine: Affine) -> bool:
+    """Whether two graphs over x compute the same of some numbers: of a variance near 1, and of one
+    near epsilon around a mean of the other sign."""
     source = bare(x)
+    scale, bias = (np.abs(a).reshape(v.shape) for a in affine)
     probe = np.random.default_rng(0).normal(0.4, 1.5, source.shape)
-    a, b = (_computed(value, {source: probe}) for value in (v, made))
-    if a is None or b is None or not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return False
-    return bool(np.abs(a - b).max() <= CLOSE * np.abs(a).max())
+    for factor in (1.0, -math.sqrt(found.epsilon or 1.0)):
+        a, b = (_computed(value, {source: factor * probe}) for value in (v, made))
+        if a is None or b is None or not (np.isfinite(a).all() and np.isfinite(b).all()):
+            return False
+        if (np.abs(a - b) > CLOSE * scale + ROUNDED * bias).any():
+            return False
+    return True
 
 
 def _computed(v: Value, known: Mapping[Value, Array], depth: int = DEEPEST) -> Array | None:
@@ -266,6 +286,8 @@ def _computed(v: Value, known: Mapping[Value, Array], depth: int = DEEPEST) -> A
             return True
         if depth == 0 or not isinstance(value, PARTS):
             return False
+        if isinstance(value, Clip) and (value.lo, value.hi) != (0, np.inf):
+            return False  # bounds that no probe may reach
         if not all(of(operand, depth - 1) for operand in value.operands):
             return False
         with np.errstate(all="ignore"):

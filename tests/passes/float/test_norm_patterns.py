@@ -159,6 +159,18 @@ def test_norm_whose_scale_stands_among_transposes() -> None:
     assert ops(KERAS) == ["layer_norm"]
 
 
+ANOTHER_EPSILON = """%eps2 = const [0.000999] : f32[]
+  %s2 = add(%w, %eps2) : f32[1,3]
+  %r2 = sqrt(%s2) : f32[1,3]
+  %i2 = reciprocal(%r2) : f32[1,3]
+  %j2 = reshape(%i2) : f32[1,1,3]
+  %f2 = mul(%j2, %g) : f32[1,3,3]
+  %l = mul(%h, %f2)"""
+"""Of the mean alone: where variances are near 1 this can't be seen."""
+BOUNDED_MEAN = """%m2 = clip(%m) {lo = -9.0, hi = 9.0} : f32[1,3]
+  %n = neg(%m2)"""
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
@@ -166,7 +178,15 @@ def test_norm_whose_scale_stands_among_transposes() -> None:
         ("neg(%m)", "neg(%i)"),
         ("sub(%x, %k)", "add(%x, %k)"),
         ("add(%p, %c)", "sub(%p, %c)"),
+        ("%l = mul(%h, %f)", ANOTHER_EPSILON),
+        ("%n = neg(%m)", BOUNDED_MEAN),
     ],
 )
 def test_what_only_looks_like_a_norm_stays(right: str, wrong: str) -> None:
     assert "layer_norm" not in ops(KERAS.replace(right, wrong))
+
+
+def test_a_large_offset_hides_nothing() -> None:
+    large = KERAS.replace("[4.0, 3.0, 2.0]", "[4000000.0, 3.0, 2.0]")
+    assert ops(large) == ["layer_norm"]
+    assert "layer_norm" not in ops(large.replace("neg(%m)", "neg(%i)"))
