@@ -5,12 +5,14 @@ came from or summed up, does not need to know: all rows are computed, and those 
 put back. So mixtures of experts come in that pick each expert's tokens:
 
     y[m] = f(x[m])                   y = where(m, f(x), y)
+    y[t] += f(x[t])                  the same, once for each column of m where its rows are t
     y.index_add_(0, t, f(x[t]))      y[t] += where(m, f(x[t]), 0), t the places of all of m
     y = x[m].mean(0)                 y = where(m, x, 0).sum(0) / m.sum()
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
@@ -25,11 +27,14 @@ from irc.frontends.torch.program import operator_name, torch
 from irc.frontends.torch.values import leaves
 from irc.ops.cast import Cast
 from irc.ops.core import Const
-from irc.ops.elementwise import Add, Div
+from irc.ops.elementwise import Add, Div, Mul
 from irc.ops.reduce import ReduceSum
 from irc.ops.selection import Where
-from irc.types import Array, DType
+from irc.ops.shape import Slice
+from irc.types import Array, DType, Shape
 from irc.value import Value
+
+Axes = tuple[int, ...]
 
 LAYERS = {
     "aten.linear": ("input",),
@@ -46,10 +51,11 @@ LAYERS = {
 ALONG = frozenset({
     f"aten.{op}" for op in (
         "softmax", "_softmax", "log_softmax", "_log_softmax", "sum", "mean", "amax", "amin", "max",
-        "min", "argmax", "argmin", "topk", "cumsum", "glu", "gather", "cat",
+        "min", "argmax", "argmin", "topk", "sort", "argsort", "cumsum", "glu", "gather", "cat",
+        "var", "std", "linalg_vector_norm",
     )
 })  # fmt: skip
-"""Operators along an axis: rows stay apart where it is not the first."""
+"""Operators along an axis: rows stay apart where it is not the first, and all operands are rows."""
 MOVED = frozenset({
     f"aten.{op}" for op in (
         "view", "reshape", "_unsafe_view", "flatten", "unsqueeze", "squeeze", "permute",
@@ -60,6 +66,8 @@ MOVED = frozenset({
 """Operators that keep the order of elements: rows stay apart where there are as many after it."""
 SHAPED = frozenset({"aten.view", "aten.reshape", "aten._unsafe_view", "aten.expand"})
 """Operators that may be told how many rows there are."""
+COLUMNS = 64
+"""A mask of more columns than this puts no rows back one column after the other."""
 CHECKED = frozenset({"aten._assert_scalar", "aten.sym_constrain_range_for_size"})
 CHOSEN = ("aten.index", "aten._unsafe_index")
 PLACES = ("aten.where", "aten.nonzero", "aten.nonzero_numpy")
@@ -79,9 +87,22 @@ class Selected:
         raise ModelError(f"{where(self.origin)}: {DATA_SHAPED}")
 
 
+class Count(int):
+    """How many rows a mask chooses, as long as all stand for them."""
+
+    rows: Selected
+
+    @classmethod
+    def of(cls, rows: Selected) -> Count:
+        """That of these."""
+        made = cls(rows.mask.type.size)
+        made.rows = rows
+        return made
+
+
 def is_chosen(entry: Any) -> bool:
-    """Whether an argument is of rows that a mask chooses, or holds such."""
-    return any(isinstance(v, Selected) for v in leaves(entry))
+    """Whether an argument is of rows that a mask chooses, or their number, or holds such."""
+    return any(isinstance(v, Selected | Count) for v in leaves(entry))
 
 
 def chooses(op: str, args: Any) -> bool:
@@ -118,10 +139,11 @@ class Selection:
             return self.put()
         if self.op == "aten.index_add":
             return self.added(*self.args[:4])
-        if self.op in ("aten.sum", "aten.mean") and self.args[1:2] in ([[0]], ([0],)):
-            x, _, *keepdims = self.args
-            if x.rows.type.dtype.is_float and not self.kwargs:
-                return self.total(x, bool(keepdims and keepdims[0]))
+        if self.op in ("aten.sum", "aten.mean") and not self.kwargs:
+            x, axes, keepdims = [*self.args, None, False][:3]
+            axes = sorted(a % x.rows.type.rank for a in axes or range(x.rows.type.rank))
+            if 0 in axes and x.rows.type.dtype.is_float:
+                return self.total(x, tuple(axes), bool(keepdims))
         return self.row_by_row()
 
     # ---------------------------------------------------------------- choosing
@@ -155,20 +177,55 @@ class Selection:
         x, indices, values = self.args[:3]
         accumulate = self.args[3] if len(self.args) > 3 else False
         mask = self.whole(indices)
-        if isinstance(values, Selected) and mask is not None and isinstance(x, Value):
-            if not same(mask, values.mask):
-                self.refuse()
+        if not isinstance(x, Value):
+            self.refuse()
+        if mask is not None:
             rest = x.shape[mask.type.rank :]
-            if values.rows.type.rank != len(rest) + 1:
+            if mask.shape != x.shape[: mask.type.rank]:
                 self.refuse()
-            every = self.builder.expand(values.rows, (mask.type.size, *rest))
-            new = self.builder.reshape(every, x.shape)
+            new = self.builder.reshape(self.each(values, mask, rest), x.shape)
             if accumulate:
                 new = self.builder.add(Add(x, new))
             return self.builder.add(Where(self.wide(mask, x.type.rank), new, x))
         if accumulate and len(indices) == 1:
             return self.added(x, 0, indices[0], values)
+        if not accumulate and len(indices) == 1:
+            return self.by_columns(x, indices[0], values)
         return self.refuse()
+
+    def each(self, values: Any, mask: Value, rest: Shape) -> Value:
+        """What is put into each place of a mask: the rows of the same, or one for all."""
+        rows, rank = values, 1 + len(rest)
+        if isinstance(values, Selected):
+            rows = values.rows if same(mask, values.mask) else None
+        elif isinstance(values, Value):
+            one = (1,) * max(0, rank - values.type.rank) + values.shape
+            rows = self.builder.reshape(values, one) if one[0] == 1 else None
+        if not isinstance(rows, Value) or rows.type.rank != rank:
+            self.refuse()
+        return self.builder.expand(rows, (mask.type.size, *rest))
+
+    def by_columns(self, x: Value, at: Any, values: Any) -> Value:
+        """`x[t] = rows`, t the places along one axis of a mask of several: of rows that come to
+        the same place the last one stays, as in torch."""
+        mask = at.mask if isinstance(at, Selected) else None
+        places = _known(at.rows) if isinstance(at, Selected) else None
+        axes = [] if mask is None else _axes_of(places, mask)
+        if mask is None or len(axes) != 1 or mask.shape[axes[0]] != x.shape[0]:
+            self.refuse()
+        build, rest, (axis,) = self.builder, x.shape[1:], axes
+        perm = (*(a for a in range(mask.type.rank) if a != axis), axis)
+        columns = mask.type.size // x.shape[0]
+        if columns > COLUMNS:
+            self.refuse()
+        rows = build.reshape(self.each(values, mask, rest), (*mask.shape, *rest))
+        behind = range(len(perm), len(perm) + len(rest))
+        rows = build.reshape(build.transpose(rows, (*perm, *behind)), (columns, *x.shape))
+        chosen = build.reshape(build.transpose(mask, perm), (columns, x.shape[0]))
+        for c in range(columns):
+            here = self.wide(build.reshape(_at(build, chosen, c), x.shape[:1]), x.type.rank)
+            x = build.add(Where(here, build.reshape(_at(build, rows, c), x.shape), x))
+        return x
 
     def whole(self, indices: Any) -> Value | None:
         """The mask whose places these are, all of them."""
@@ -205,27 +262,35 @@ class Selection:
         mask = build.reshape(x.mask, (x.mask.type.size, *(1,) * (flat.type.rank - 1)))
         return build.add(Where(mask, flat, build.const(np.zeros((), flat.type.dtype.numpy))))
 
-    def total(self, x: Selected, keepdims: bool) -> Value:
+    def total(self, x: Selected, axes: Axes, keepdims: bool) -> Value:
         """The sum of the rows, or their mean."""
         build = self.builder
-        total = build.add(ReduceSum(self.kept(x), (0,), keepdims))
+        total = build.add(ReduceSum(self.kept(x), axes, keepdims))
         if self.op == "aten.sum":
             return total
         chosen = build.reshape(build.add(Cast(x.mask, x.rows.type.dtype)), (x.mask.type.size,))
-        return build.add(Div(total, build.add(ReduceSum(chosen, (0,), False))))
+        count = build.add(ReduceSum(chosen, (0,), False))
+        each = math.prod(x.rows.shape[a] for a in axes[1:])
+        if each != 1:
+            count = build.add(Mul(count, build.const(np.array(each, x.rows.type.dtype.numpy))))
+        return build.add(Div(total, count))
 
     # ---------------------------------------------------------------- row by row
 
     def row_by_row(self) -> Any:
         """What is made of each row by itself."""
-        given = [v for v in leaves((self.args, self.kwargs)) if isinstance(v, Selected)]
+        given = [
+            v.rows if isinstance(v, Count) else v
+            for v in leaves((self.args, self.kwargs))
+            if isinstance(v, Selected | Count)
+        ]
         first = given[0]
         if not self.apart() or not all(same(v.mask, first.mask) for v in given):
             self.refuse()
         count = first.mask.type.size
         made = self.call(_plain(self.args), _plain(self.kwargs))
         fakes = self.node.meta.get("val")
-        sizes = {str(f.shape[0]) for f in self.fakes()}
+        sizes = set(self.sizes())
         results = made if isinstance(made, tuple) else (made,)
         listed = fakes if isinstance(fakes, list | tuple) else (fakes,)
         for v, fake in zip(results, listed, strict=True):
@@ -236,11 +301,14 @@ class Selection:
         chosen = tuple(v if v is None else Selected(v, first.mask, first.origin) for v in results)
         return chosen if isinstance(made, tuple) else chosen[0]
 
-    def fakes(self) -> Iterator[Any]:
-        """What torch knows of the operands that are rows."""
+    def sizes(self) -> Iterator[str]:
+        """What torch calls the number of rows of the operands."""
         pairs = zip(leaves((self.node.args, dict(self.node.kwargs))),
                     leaves((self.args, self.kwargs)), strict=True)  # fmt: skip
-        return (n.meta["val"] for n, v in pairs if isinstance(v, Selected))
+        for n, v in pairs:
+            if isinstance(v, Selected | Count):
+                fake = n.meta["val"]
+                yield str(fake if isinstance(v, Count) else fake.shape[0])
 
     def apart(self) -> bool:
         """Whether the operator keeps rows apart."""
@@ -255,9 +323,16 @@ class Selection:
             return True
         if self.op in CHOSEN:  # rows of something else, whose numbers were chosen
             return not is_chosen(named["self"])
-        if self.op not in ALONG:
-            return self.op in MOVED
-        ranks = [v.rows.type.rank for v in leaves(list(named.values())) if isinstance(v, Selected)]
+        flat = leaves(list(named.values()))
+        if self.op in MOVED:  # of others, only what repeats one row says how many there are
+            x = named["self"]
+            if isinstance(x, Selected):
+                return True
+            one = x.type.rank < len(named.get("size", ())) or x.shape[:1] == (1,)
+            return one and self.op == "aten.expand"
+        if self.op not in ALONG or any(isinstance(v, Value) for v in flat):
+            return False
+        ranks = [v.rows.type.rank for v in flat if isinstance(v, Selected)]
         axes = leaves(named.get("dim", 0))
         return all(isinstance(a, int) and a % max(ranks) for a in axes)
 
@@ -273,9 +348,10 @@ def number(node: Any, op: str, x: Selected, axis: int = 0) -> int:
     """The extent of an axis of chosen rows. How many rows there are is told to what needs a shape
     alone."""
     users = [operator_name(u.target) for u in node.users if not _checks(u)]
+    axis %= x.rows.type.rank
     if op != "aten.sym_size" or (axis == 0 and not SHAPED.issuperset(users)):
         raise ModelError(f"{where(node)}: how many rows a mask chooses depends on data")
-    return x.rows.shape[axis]
+    return x.rows.shape[axis] if axis else Count.of(x)
 
 
 def _checks(node: Any) -> bool:
@@ -298,7 +374,21 @@ def _plain(entry: Any) -> Any:
         return type(entry)(_plain(v) for v in entry)
     if isinstance(entry, dict):
         return {key: _plain(v) for key, v in entry.items()}
+    if isinstance(entry, Count):
+        return int(entry)
     return entry.rows if isinstance(entry, Selected) else entry
+
+
+def _at(builder: Builder, x: Value, i: int) -> Value:
+    """Element `i` along the first axis, which stays."""
+    starts, stops = (i, *(0,) * (x.type.rank - 1)), (i + 1, *x.shape[1:])
+    return builder.add(Slice(x, starts, stops, (1,) * x.type.rank))
+
+
+def _axes_of(places: Array | None, mask: Value) -> Axes:
+    """The axes of a mask along which these are the places of all its elements."""
+    known = enumerate(_places(mask))
+    return () if places is None else tuple(a for a, p in known if np.array_equal(p, places))
 
 
 def _places(mask: Value) -> list[Array]:
