@@ -25,8 +25,9 @@ REMEDY = (
     "Against that: --min-sqnr 20, which gives values 16 bits until every output has 20 dB; more"
     " calibration samples, as unlike as those in use."
 )
-MASKED = 1e9
-"""A magnitude that only stands for an infinity, as in masks: what is there saturates, by design."""
+MASKED, GAP = 5e8, 100.0
+"""A magnitude that only stands for an infinity where all others are so many times smaller, as in
+masks, by -1e9 and more: what is there saturates, by design."""
 FACTORED = frozenset({"matmul", "add", "sub", "reduce_sum", "reduce_mean"})
 """Ops whose integer kernels take in a factor behind them."""
 NAMED = 3
@@ -71,7 +72,7 @@ class _Sums:
 
     def add(self, real: Array, ours: Array) -> None:
         """Take in one sample, but for what only masks."""
-        meant = np.abs(real) < MASKED
+        meant = _meant(np.abs(real))
         if not meant.all():
             real, ours = real[meant], ours[meant]
         difference = ours.astype(np.float64) - real
@@ -85,6 +86,14 @@ class _Sums:
         if self.noise == 0:
             return math.inf
         return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+
+
+def _meant(sizes: Array) -> Array:
+    """Which elements are numbers, by their magnitudes, and which only mask."""
+    small = sizes < MASKED
+    if small.any() and sizes[small].max() * GAP < MASKED:
+        return small
+    return np.isfinite(sizes)
 
 
 @dataclass

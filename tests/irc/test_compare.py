@@ -121,6 +121,29 @@ def test_scores_with_their_factor_and_mask() -> None:
     assert all(e.sqnr > 25 and e.magnitude < 20 for e in errors)
 
 
+def test_masks_that_scores_are_added_to() -> None:
+    """-1e9 and a score is rounded to less in magnitude."""
+    graph = irc.parse(ATTENTION.replace("-3.4028234663852886e+38", "-1e9").replace("0.25", "9.0"))
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (8, 1, 4, 8)).astype(np.float32)
+    data = {"x": x, "m": rng.random((8, 1, 1, 4)) < 0.3}
+    errors = {e.name: e for e in driver.compare(graph, irc.quantize(graph, data), data, None)}
+    assert errors["s"].sqnr > 25
+
+
+def test_large_numbers_are_no_masks() -> None:
+    graph = irc.parse("""graph @g(%x: f32[1,64]) {
+      %f = const [2e9] : f32[]
+      %s = sigmoid(%x) : f32[1,64]
+      %y = mul(%s, %f) : f32[1,64]
+      return %y
+    }""")
+    data = {"x": np.random.default_rng(0).normal(0, 1, (8, 1, 64)).astype(np.float32)}
+    (error,) = driver.compare(graph, irc.quantize(graph, data), data, None)
+    assert error.magnitude > 1e9
+    assert 30 < error.sqnr < 60
+
+
 CHAIN = """
 graph @g(%x: u8[1,6] q(0.5, 128)) {
   %r = requantize(%x) {m = 1073741824, s = 34, clamp = [0, 255]} : u8[1,6] q(8.0, 128)
