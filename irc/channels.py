@@ -117,7 +117,8 @@ class Channels:
             edges += self._join(v, frozen)
         for v in (*graph.inputs, *graph.outputs):
             frozen += [self._entries(v, v, axis) for axis in range(len(v.shape))]
-        self._class = components(self._count, *map(_joined, zip(*edges, strict=True)))
+        ends = (_joined(edge[i] for edge in edges) for i in (0, 1))
+        self._class = components(self._count, *ends)
         self.free = np.ones(self._count, np.bool_)
         """By class: whether its entries can be removed at all."""
         self.free[self._class[_joined(frozen)]] = False

@@ -115,7 +115,7 @@ def type_name(elem_type: int) -> str:
     try:
         return TensorProto.DataType.Name(cast(Any, elem_type))
     except ValueError:
-        return f"element type {elem_type}"
+        return str(elem_type)
 
 
 def element_type(elem_type: int, what: str) -> np.dtype[Any]:

@@ -58,6 +58,8 @@ class Request:
         """Raise `IRCError` for what can't be done, before the long work begins."""
         if self.labels is not None and self.data is None:
             raise DataError("--labels needs --data, the inputs that they are the classes of")
+        if self.data is not None and self.labels is None:
+            raise DataError("--data is measured on with --labels alone; irc compare needs none")
         if self.kinds == ():
             raise DataError("--emit names no kind of file: write some of so,a,o,ll,s,irc")
         for target in self.targets:

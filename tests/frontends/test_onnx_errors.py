@@ -219,7 +219,7 @@ BROKEN: list[tuple[dict[str, object], str]] = [
     ({"data_type": 1, "dims": [2**62, 2**62], "raw_data": b""}, "GiB"),
     ({"data_type": 1, "dims": [-4], "raw_data": b""}, "negative dimension"),
     ({"data_type": 8, "dims": [1], "string_data": [b"a"]}, "element type STRING"),
-    ({"data_type": 99, "dims": [1]}, "element type 99"),
+    ({"data_type": 99, "dims": [1]}, "initializer 'w': element type 99"),
     ({"data_type": 2, "dims": [1], "int32_data": [300]}, "data that is no UINT8"),
 ]
 

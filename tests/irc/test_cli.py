@@ -449,6 +449,7 @@ def test_labels_must_fit(model: Path, data: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "reals.npy", np.zeros(6))
     base: list[str | Path] = ["compile", model, "-o", tmp_path / "b", "--calibration", data]
     refused(cli(*base, "--labels", tmp_path / "few.npy"), "--data")
+    refused(cli(*base, "--data", data), "--labels")
     refused(cli(*base, "--data", data, "--labels", tmp_path / "few.npy"), "2 labels")
     refused(cli(*base, "--data", data, "--labels", tmp_path / "reals.npy"), "integers")
     refused(cli(*base, "--data", data, "--labels", tmp_path / "absent.npy"), "absent.npy")

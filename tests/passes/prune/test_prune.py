@@ -58,6 +58,12 @@ def test_an_output_fixes_all_that_is_tied_to_it() -> None:
         prune(net.graph(Add(y, net.conv(y, 8))), None, Options(0.5))
 
 
+def test_a_graph_without_ops_has_no_channels() -> None:
+    net = Net()
+    with pytest.raises(irc.IRCError, match="no channels to remove"):
+        prune(net.graph(net.x), None, Options(0.5))
+
+
 def test_depthwise_goes_with_its_input() -> None:
     net = Net()
     y = net.conv(net.conv(net.x, 8), 8, groups=8)
