@@ -408,15 +408,21 @@ def _known(v: Value) -> Array | None:
     return np.asarray(v.call(known.__getitem__)) if known else None
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two values are one, or computed alike of the same."""
-    if a is b:
+def same(a: Any, b: Any, alike: set[tuple[int, int]] | None = None) -> bool:
+    """Whether two values are one, or computed alike of the same; `alike` are pairs that are."""
+    alike = set() if alike is None else alike
+    if a is b or (id(a), id(b)) in alike:
         return True
     if isinstance(a, Const) and isinstance(b, Const):
         return a.type == b.type and np.array_equal(a.array, b.array)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(same(*pair, alike) for pair in zip(a, b, strict=True))
     if not isinstance(a, Value) or type(a) is not type(b):
         return not isinstance(a, Value) and bool(a == b)
-    if not a.operands:
+    if not a.operands or a.type != b.type:
         return False
     names = (f.name for f in fields(a) if f.name != "name")
-    return a.type == b.type and all(same(getattr(a, n), getattr(b, n)) for n in names)
+    if not all(same(getattr(a, n), getattr(b, n), alike) for n in names):
+        return False
+    alike.add((id(a), id(b)))
+    return True

@@ -10,7 +10,13 @@ import pytest
 
 import irc
 from irc.errors import ModelError
-from irc.types import Array
+from irc.frontends.torch.selected import same
+from irc.ops.core import Const, Input
+from irc.ops.elementwise import Add, Mul
+from irc.ops.shape import Concat
+from irc.ops.unary import Neg
+from irc.types import Array, DType
+from irc.value import Value
 from tests.passes.nets import sqnr
 
 torch = pytest.importorskip("torch")
@@ -216,3 +222,17 @@ def test_rows_that_depend_on_others_are_refused(kind: str) -> None:
     body, message = REFUSED[kind]
     with pytest.raises(ModelError, match=message):
         irc.from_torch(Module(body).eval(), (torch.zeros(10, DEPTH),))
+
+
+def test_what_is_computed_twice_is_the_same() -> None:
+    """As often as its parts are read: a chain of sums has more paths than can be walked."""
+    x = Input(DType.F32, (4,), name="x")
+
+    def chain(last: float) -> Value:
+        v: Value = Concat((x, Neg(x)), 0)
+        for _ in range(100):
+            v = Add(v, v)
+        return Concat((v, Mul(v, Const(np.array(last, np.float32)))), 0)
+
+    assert same(chain(2.0), chain(2.0))
+    assert not same(chain(2.0), chain(3.0))
