@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from llvmlite import binding
 
 import irc
 from irc import driver
@@ -12,7 +13,6 @@ from irc.audit import Check, audit
 from irc.audit.arm64 import Arm64
 from irc.audit.machine import Frame, Instruction, UnknownStack
 from irc.audit.x86 import X86
-from irc.backends.llvm import target
 from irc.errors import ToolError
 
 PROMISES = {
@@ -163,7 +163,7 @@ def test_a_crashing_self_test_is_a_finding(tmp_path: Path) -> None:
 def test_code_for_another_cpu_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "graph @g(%x: u8[1,8] q(0.1, 3)) {\n  return %x\n}"
     irc.compile(irc.parse(text), target="x86-64-v3").save(tmp_path, name="net", emit=["so"])
-    monkeypatch.setattr(target.binding, "get_host_cpu_features", dict)
+    monkeypatch.setattr(binding, "get_host_cpu_features", dict)
     checks = audit(tmp_path / "libnet.so")
     (check,) = [c for c in checks if c.promise == PROMISES["self test"]]
     assert check.holds is None
