@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from irc.errors import ModelError, TypeCheckError
+from irc.errors import ModelError
 from irc.ops.core import Const
 from irc.ops.quantization import Dequantize
 from irc.ops.selection import Gather
@@ -110,18 +110,19 @@ def _transposed_weights(x: Dequantize, c: Const, perm: Shape) -> Value:
 
 
 def _reshaped_weights(x: Dequantize, c: Const, dims: Shape) -> Value:
-    """reshape(dequantize(const)) -> dequantize(const reshaped), the scales along the same axis."""
+    """reshape(dequantize(const)) -> dequantize(const reshaped), the scales along the same axis;
+    where that is taken apart, which may yet be undone, the node."""
     quant = c.quant
     if quant is not None and quant.axis is not None:
         axis = _axis_after(c.shape, quant.axis, dims)
+        if axis is None:
+            return Reshape(x, dims, name=x.name)
         quant = Quant(quant.scale, quant.zero_point, axis)
     return Dequantize(Const(c.array.reshape(dims), quant, name=c.name), name=x.name)
 
 
-def _axis_after(shape: Shape, axis: int, dims: Shape) -> int:
+def _axis_after(shape: Shape, axis: int, dims: Shape) -> int | None:
     for new in range(len(dims)):
         if prod(dims[:new]) == prod(shape[:axis]) and dims[new] == shape[axis]:
             return new
-    raise TypeCheckError(
-        f"weights {list(shape)} quantized along axis {axis} can't be reshaped to {list(dims)}"
-    )
+    return None

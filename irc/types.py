@@ -91,7 +91,8 @@ class Quant:
     """How integers stand for reals (arithmetic.md (1)): `real = scale * (q - zero_point)`.
 
     Per tensor, `scale` and `zero_point` are numbers and `axis` is None. Along an axis,
-    `scale` has one entry per index of that axis; `zero_point` is one number, or as many.
+    `scale` has one entry per index of that axis; `zero_point` is one number, or as many that are
+    not all the same.
     `missing`, at an end of the integers' range, stands for what is no number (NaN); then no real
     has one of the ends.
     """
@@ -106,6 +107,8 @@ class Quant:
             raise TypeCheckError(f"scale {self.scale} does not go with axis {self.axis}")
         if not all(isfinite(s) and s > 0 for s in self.scales):
             raise TypeCheckError("a quantization scale must be positive and finite")
+        if isinstance(self.zero_point, tuple) and len(set(self.zero_point)) == 1:
+            object.__setattr__(self, "zero_point", self.zero_point[0])
 
     @property
     def scales(self) -> tuple[float, ...]:

@@ -21,6 +21,7 @@ from irc.passes.float.canonicalize import Canonicalize
 from irc.passes.float.fold import Fold
 from irc.passes.float.layout import Layout
 from irc.passes.float.logits import CentreLogits
+from irc.passes.float.table_inputs import Tables
 from irc.passes.float.tree_leaves import Leaves
 from irc.passes.float.tree_thresholds import Forests
 from irc.passes.integer.integerize import Integerize
@@ -37,6 +38,7 @@ PIPELINES: dict[str, list[Pass]] = {
     # Any imported graph, float or QDQ, in its normal form; the interface stays.
     "float": [
         Fold(),  # what can be computed now is; duplicates and no-ops go
+        Tables(),  # columns as irc's own files have them, while they stand as written
         Forests(),  # what stands before trees, while it is known what is filled in
         Canonicalize(),  # one spelling for each meaning, what exporters took apart put together
         Leaves(),  # what is computed of a tree alone

@@ -1,16 +1,20 @@
-"""Trees and columns as ONNX: walks of so many steps, each a few lookups."""
+"""Trees and columns as ONNX: trees as scikit-learn's converter lists them."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections import defaultdict
+from typing import Any
 
-from irc.backends.onnx.writer import Writer, element_type, exports
+from irc.backends.onnx.writer import Writer, exports
 from irc.errors import GraphError
 from irc.ops.columns import Columns
 from irc.ops.core import Const
 from irc.ops.trees import TreeEnsemble
-from irc.types import Array, DType
+from irc.types import Array
 from irc.value import Value
+
+MOST_NODES = 1 << 22
+"""ONNX's trees share no nodes, so that listing them may take more than the IR's."""
 
 
 @exports(Columns)
@@ -21,34 +25,49 @@ def _columns(w: Writer, v: Columns) -> str:
 
 @exports(TreeEnsemble)
 def _trees(w: Writer, v: TreeEnsemble) -> str:
-    (rows, _), (groups, trees) = v.x.shape, v.roots.shape
-    count = v.feature.shape[0]
-    feature, children = (w.constant(_whole(c)) for c in (v.feature, v.children))
-    last, nodes, two = (w.constant(np.array(n, np.int64)) for n in (count - 1, count, 2))
-    at = w.constant(np.tile(_whole(v.roots), (rows, 1)))
-    x, threshold, inclusive, missing = (
-        w.read(o) for o in (v.x, v.threshold, v.inclusive, v.missing)
+    return w.emit(
+        "TreeEnsembleRegressor", [w.read(v.x)], name=v.name, domain="ai.onnx.ml",
+        n_targets=v.shape[1], base_values=_constant(v, v.bias).tolist(), **_listed(v),
+    )  # fmt: skip
+
+
+def _listed(v: TreeEnsemble) -> dict[str, list[Any]]:
+    """The attributes that list all nodes of all trees, and what leaves add to which target."""
+    feature, threshold, inclusive, missing, children, roots, leaves = (
+        _constant(v, o).tolist()
+        for o in (v.feature, v.threshold, v.inclusive, v.missing, v.children, v.roots, v.leaves)
     )
-    for _ in range(v.depth):
-        node = w.emit("Min", [at, last])
-        column = w.emit("GatherElements", [x, w.emit("Gather", [feature, node])], axis=1)
-        bound = w.emit("Gather", [threshold, node])
-        met = w.emit("And", [w.emit("Equal", [column, bound]), w.emit("Gather", [inclusive, node])])
-        none = w.emit("And", [w.emit("IsNaN", [column]), w.emit("Gather", [missing, node])])
-        beyond = w.emit("Or", [w.emit("Or", [w.emit("Greater", [column, bound]), met]), none])
-        high = w.emit("Cast", [beyond], to=element_type(DType.I64))
-        way = w.emit("Add", [w.emit("Mul", [node, two]), high])
-        following = w.emit("Gather", [children, way])
-        at = w.emit("Where", [w.emit("Less", [at, nodes]), following, at])
-    leaf = w.emit("Gather", [w.read(v.leaves), w.emit("Sub", [at, nodes])])
-    apart = w.emit("Reshape", [leaf, w.integers([rows, groups, trees, v.leaves.shape[1]])])
-    total = w.emit("ReduceSum", [apart, w.integers([2])], keepdims=0)
-    flat = w.emit("Reshape", [total, w.integers(list(v.shape))])
-    return w.emit("Add", [flat, w.read(v.bias)], name=v.name)
+    found: dict[str, list[Any]] = defaultdict(list)
+
+    def add(kind: str, **columns: Any) -> None:
+        for name, entry in columns.items():
+            found[f"{kind}_{name}"].append(entry)
+
+    each = v.leaves.shape[1]
+    for tree, root in enumerate(root for group in roots for root in group):
+        first = tree // len(roots[0]) * each
+        order = [root]
+        for at, node in enumerate(order):
+            if len(found["nodes_nodeids"]) >= MOST_NODES:
+                raise GraphError(f"tree_ensemble %{v.name}: as trees that share nothing, as ONNX"
+                                 f" has them, it has more than {MOST_NODES:,} nodes")  # fmt: skip
+            leaf = node >= len(feature)
+            low = 0 if leaf else len(order)
+            mode = "LEAF" if leaf else "BRANCH_LT" if inclusive[node] else "BRANCH_LEQ"
+            add("nodes", treeids=tree, nodeids=at, modes=mode,
+                featureids=0 if leaf else feature[node], values=0.0 if leaf else threshold[node],
+                truenodeids=low, falsenodeids=low + 1 if low else 0,
+                missing_value_tracks_true=0 if leaf else int(not missing[node]))  # fmt: skip
+            if not leaf:
+                order += children[node]
+                continue
+            for column, weight in enumerate(leaves[node - len(feature)]):
+                add("target", treeids=tree, nodeids=at, ids=first + column, weights=weight)
+    return found
 
 
-def _whole(v: Value) -> Array:
-    """Whole numbers as ONNX gathers by them, in one row."""
-    if not isinstance(v, Const):
-        raise GraphError(f"trees that are computed (%{v.name}) have no ONNX form")
-    return np.asarray(v.array.reshape(-1), DType.I64.numpy)
+def _constant(v: TreeEnsemble, o: Value) -> Array:
+    if not isinstance(o, Const):
+        raise GraphError(f"tree_ensemble %{v.name}: trees that are computed (%{o.name}) have no"
+                         " ONNX form")  # fmt: skip
+    return o.array

@@ -23,6 +23,8 @@ from irc.types import Array, DType, Quant
 from irc.value import Value
 
 OPSET = 21
+OPSETS = {"": OPSET, "ai.onnx.ml": 3}
+"""The version of each domain's operators."""
 IR_VERSION = 10
 LARGEST = (1 << 31) - 1
 """Bytes of a protocol buffer."""
@@ -169,7 +171,8 @@ class Writer:
             [_info(n, v) for n, v in zip(self.graph.output_names, self.graph.outputs, strict=True)],
             [numpy_helper.from_array(a, n) for n, a in self.initializers.items() if n in read],
         )  # fmt: skip
-        imports = [helper.make_opsetid("", OPSET)]
+        domains = dict.fromkeys(node.domain for node in nodes)
+        imports = [helper.make_opsetid(d, OPSETS[d]) for d in {"": None, **domains}]
         return helper.make_model(
             graph, opset_imports=imports, ir_version=IR_VERSION, producer_name="irc"
         )

@@ -89,10 +89,10 @@ class Interpolate(Value):
 
 
 def interpolated(
-    x: Value, f: Callable[[Array], Array], result: TensorType, what: str
+    x: Value, f: Callable[[Array], Array], result: TensorType, what: str, near: float = NEAR
 ) -> Interpolate:
     """`f`, reals to reals, of the 16-bit `x`, by the fewest results that are near enough; raises
-    `IRCError` where straight lines miss it."""
+    `IRCError` where straight lines miss it by more than so many steps of 8 bits."""
     every = np.arange(VALUES)
     exact = np.clip(_at(f, x.type, every) / result.scale + result.zero, *full_range(result))
     off = np.inf
@@ -100,7 +100,7 @@ def interpolated(
         made = _lines(x, f, result, k)
         found = made.evaluate(every + DType.I16.min, constant(made.table, "table").array)
         off = (float(np.abs(found - exact).max()) - 0.5) * 2.0 ** (8 - result.dtype.bits)
-        if off <= NEAR:
+        if off <= near:
             return made
     raise IRCError(f"{what}: straight lines between the results for {ENTRIES[-1]} of the values of"
                    f" %{x.name} miss it by {off:.1f} steps of 8 bits")  # fmt: skip

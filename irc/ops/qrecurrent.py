@@ -10,11 +10,12 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.curve import UNIT, Curve
-from irc.errors import TypeCheckError
+from irc.errors import IRCError, TypeCheckError
 from irc.loops import Expr, Loops, MulShift, clamp, elementwise, load
 from irc.ops.activation import sigmoid
 from irc.ops.bytewise import need_state, state_type
 from irc.ops.core import Const
+from irc.ops.interpolate import interpolated
 from irc.ops.moving import in_type
 from irc.ops.quantization import full_range, magnitude, scalars
 from irc.types import Array, DType, Quant, Shape, TensorType
@@ -22,6 +23,8 @@ from irc.value import Value, op
 
 HALF = 1 << 14
 """Half of a unit of a product with a curve."""
+CURVE_NEAR = 1 / 64
+"""As near as curves are, in steps of 8 bits."""
 Operands = tuple[Value, ...]
 
 
@@ -302,8 +305,13 @@ class QTanhState(Value):
 
 
 def tanh_state(x: Value, result: TensorType, name: str) -> Value:
-    """`tanh(x)` in the type `result`."""
+    """`tanh(x)` in the type `result`: by lines over the range of x, or, where this is too wide for
+    them, by the curve that gates have."""
     x = in_type(x, state_type(x.type))
+    try:
+        return interpolated(x, np.tanh, result, "tanh", CURVE_NEAR).replace(name=name)
+    except IRCError:
+        pass
     _, tanh = _tables(x)
     m, s = fixedpoint.multiplier(UNIT / result.scale)
     return QTanhState(x, tanh, m, s, result.dtype, fixedpoint.quant_of(result), name=name)

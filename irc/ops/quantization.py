@@ -393,9 +393,9 @@ def tabulated(x: Value, f: Callable[[Array], Array], result: TensorType, what: s
 
 
 def upper_bits(t: TensorType) -> TensorType | None:
-    """The 8 bits that span the range of a quantized tensor of 16; None for others."""
+    """The 8 bits that span the range of a tensor of 16 with one scale; None for others."""
     dtype = {DType.U16: DType.U8, DType.I16: DType.I8}.get(t.dtype)
-    if dtype is None or t.quant is None:
+    if dtype is None or t.quant is None or t.quant.axis is not None:
         return None
     steps = 257  # 65535 / 255
     zero = round((t.zero - t.dtype.min) / steps) + dtype.min

@@ -188,7 +188,7 @@ class TanhState(Value):
         return np.asarray(np.tanh(x.astype(np.float64))).astype(x.dtype)
 
     def quantized(self, operands: tuple[Value, ...], result: TensorType) -> Value:
-        """`qtanh_state`."""
+        """Lines, or `qtanh_state`."""
         return twins.tanh_state(operands[0], result, self.name)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from irc import fixedpoint
 from irc.errors import IRCError
-from irc.types import Array, TensorType
+from irc.types import Array, DType, TensorType
 
 DIGITS, BESIDE, MOSTLY = 5, 2, 0.5
 """Digits of what many tables hold, how many singles away from it a threshold may lie, and the share
@@ -21,6 +23,12 @@ def column_scales(x: TensorType, feature: Array) -> tuple[Array, Array]:
     scale, zero = fixedpoint.along_axis(quant, 2)
     columns = (1, x.shape[1])
     return np.broadcast_to(scale, columns)[0][feature], np.broadcast_to(zero, columns)[0][feature]
+
+
+def integer_of_missing(missing: Sequence[Array], dtype: DType) -> int:
+    """The integer for what is missing, of how the nodes of each tree ensemble treat it: the largest
+    one where that is always as they treat large numbers, else the least."""
+    return dtype.max if all(each.all() for each in missing) else dtype.min
 
 
 def integer_thresholds(threshold: Array, inclusive: Array, feature: Array, x: TensorType) -> Array:

@@ -25,6 +25,7 @@ from irc.passes.float import (
     masking,
     norm_patterns,
     pooling,
+    quantized_cells,
     recurrent_patterns,
     tree_thresholds,
 )
@@ -286,6 +287,7 @@ RULES = (
     subtract_constant, negate, one_over, square, compare_whole, equals_itself,
     *activation_patterns.RULES, *norm_patterns.RULES, *expanded_norms.RULES, *linear.RULES,
     *pooling.RULES, *recurrent_patterns.RULES, *masking.RULES, *gru_patterns.RULES,
+    *quantized_cells.RULES,
     *tree_thresholds.RULES, *logits.RULES, *comparisons.RULES, *computed_parameters.RULES,
 )  # fmt: skip
 USE_RULES = (merge_constants, *linear.USE_RULES)

@@ -85,7 +85,7 @@ def gru_state(v: Value) -> Value | None:
         %m = recurrent(%q, %u, -, %an) : f32[1,1]
         %y = gru_state(%bz, %m, %h) {index = 1} : f32[1,1]
     """
-    update = _update(v)
+    update = update_of(v)
     if update is None:
         return None
     z = _argument(update.z, update.h)
@@ -99,7 +99,7 @@ def gru_state(v: Value) -> Value | None:
 
 
 @dataclass(frozen=True)
-class _Update:
+class Update:
     """`sigmoid(z) * h + (1 - sigmoid(z)) * tanh(n)`."""
 
     z: Value
@@ -107,7 +107,8 @@ class _Update:
     h: Value
 
 
-def _update(v: Value) -> _Update | None:
+def update_of(v: Value) -> Update | None:
+    """What a GRU's next state is made of; None for any other value."""
     if not isinstance(v, Add):
         return None
     for kept, new in ((v.a, v.b), (v.b, v.a)):
@@ -123,21 +124,21 @@ def _update(v: Value) -> _Update | None:
     return None
 
 
-def _mixed(kept: Mul, new: Mul) -> _Update | None:
+def _mixed(kept: Mul, new: Mul) -> Update | None:
     """`z * h + (1 - z) * n`."""
     for rest, n in ((new.a, new.b), (new.b, new.a)):
         match rest, n:
             case Sub(a=one, b=Sigmoid() as z), Tanh() if uniform(one) == 1 and z in kept.operands:
-                return _Update(z.x, n.x, kept.b if kept.a is z else kept.a)
+                return Update(z.x, n.x, kept.b if kept.a is z else kept.a)
     return None
 
 
-def _moved(step: Mul, n: Tanh) -> _Update | None:
+def _moved(step: Mul, n: Tanh) -> Update | None:
     """`z * (h - n) + n`."""
     for z, change in ((step.a, step.b), (step.b, step.a)):
         match z, change:
             case Sigmoid(), Sub(a=h, b=Tanh() as end) if end is n:
-                return _Update(z.x, n.x, h)
+                return Update(z.x, n.x, h)
     return None
 
 
@@ -155,10 +156,11 @@ def _argument(v: Value, h: Value) -> _Argument | None:
         return None
     for given, state in ((v.a, v.b), (v.b, v.a)):
         g, s = part_of(given), part_of(state)
-        if g is None or s is None or not _is_product(s.gates, h):
+        if g is None or s is None or not _is_product(s.source, h):
             continue
-        assert isinstance(s.gates, Linear)
-        return _Argument(g, s, s.gates) if g.shape == s.shape == h.shape else None
+        assert isinstance(s.source, Linear)
+        whole = s.of(s.source) and g.shape == s.shape == h.shape
+        return _Argument(g, s, s.source) if whole else None
     return None
 
 
@@ -172,13 +174,13 @@ def _candidates(n: Value) -> tuple[tuple[Value, Value], ...]:
     return ((n.a, n.b), (n.b, n.a)) if isinstance(n, Add) else ()
 
 
-def _reset_after(u: _Update, z: _Argument, own: Value, reset: Value) -> Value | None:
+def _reset_after(u: Update, z: _Argument, own: Value, reset: Value) -> Value | None:
     """With `n = own + sigmoid(r) * (h @ R)`, a third of one product as both gates are."""
     if not isinstance(reset, Mul):
         return None
     for gate, product in ((reset.a, reset.b), (reset.b, reset.a)):
         third = part_of(product)
-        if not isinstance(gate, Sigmoid) or third is None or third.gates is not z.product:
+        if not isinstance(gate, Sigmoid) or third is None or not third.of(z.product):
             continue
         r = _argument(gate.x, u.h)
         gates = None if r is None else _gates(u, z, r)
@@ -191,7 +193,7 @@ def _reset_after(u: _Update, z: _Argument, own: Value, reset: Value) -> Value | 
     return None
 
 
-def _reset_before(u: _Update, z: _Argument, own: Value, reset: Value) -> Value | None:
+def _reset_before(u: Update, z: _Argument, own: Value, reset: Value) -> Value | None:
     """With `n = own + (sigmoid(r) * h) @ R`."""
     if not isinstance(reset, Linear) or not isinstance(reset.x, Mul) or own.shape != u.n.shape:
         return None
@@ -209,13 +211,13 @@ def _reset_before(u: _Update, z: _Argument, own: Value, reset: Value) -> Value |
     return None
 
 
-def _next(u: _Update, z: _Argument, r: _Argument, gates: Value, n: Value) -> Value:
+def _next(u: Update, z: _Argument, r: _Argument, gates: Value, n: Value) -> Value:
     return GruState(gates, n, u.h, int(z.state.index > r.state.index))
 
 
-def _gates(u: _Update, z: _Argument, r: _Argument) -> Value | None:
+def _gates(u: Update, z: _Argument, r: _Argument) -> Value | None:
     """What both gates are computed from, where they stand side by side, in one order."""
-    if r.product is not z.product or r.given.gates is not z.given.gates:
+    if r.product is not z.product or not r.given.beside(z.given):
         return None
     step = r.state.index - z.state.index
     if abs(step) != 1 or r.given.index - z.given.index != step:

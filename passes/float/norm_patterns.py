@@ -13,6 +13,7 @@ from irc.ops.activation import Clip
 from irc.ops.core import Const
 from irc.ops.elementwise import Add, Div, Mul, Pow, Sub
 from irc.ops.normalization import GroupNorm, InstanceNorm, LayerNorm, RMSNorm, RowNorm
+from irc.ops.quantization import Quantize
 from irc.ops.reduce import ReduceMax, ReduceMean, ReduceSum
 from irc.ops.shape import Expand, Reshape, Transpose
 from irc.ops.softmax import Softmax
@@ -321,13 +322,41 @@ def into_norm(v: Value, uses: Uses) -> Value | None:
         %y = layer_norm(%x, %s, %b) {axis = 1, epsilon = 0.5} : f32[2,4]
     """
     match v:
+        case Mul(a=RowNorm() as norm) | Add(a=RowNorm() as norm) if uses.single(norm):
+            return _taken_in(v)
+    return None
+
+
+def into_each_norm(v: Value) -> Value | None:
+    """A scale after a norm is its own where a file states integers for the result alone; for its
+    other readers it is computed anew.
+
+        (%x: f32[2,4])
+        %n = rms_norm(%x, -) {axis = 1, epsilon = 0.5} : f32[2,4]
+        %s = const [1.0, 2.0, 3.0, 4.0] : f32[4]
+        %p = mul(%n, %s) : f32[2,4]
+        %y = quantize(%p) : i8[2,4] q(0.5, 0)
+        ->
+        %s = const [1.0, 2.0, 3.0, 4.0] : f32[4]
+        %p = rms_norm(%x, %s) {axis = 1, epsilon = 0.5} : f32[2,4]
+        %y = quantize(%p) : i8[2,4] q(0.5, 0)
+    """
+    if not isinstance(v, Quantize) or not isinstance(v.x, Mul):
+        return None
+    made = _taken_in(v.x)
+    return None if made is None else v.replace(x=made)
+
+
+def _taken_in(v: Value) -> Value | None:
+    """A scale or an offset of a norm as its own."""
+    match v:
         case Mul(a=RowNorm() as norm, b=Const() as c):
             field = "scale"
         case Add(a=RowNorm() as norm, b=Const() as c):
             field = "bias"
         case _:
             return None
-    if not uses.single(norm) or field not in {"scale", "bias"} & {*norm.__dataclass_fields__}:
+    if field not in {"scale", "bias"} & {*norm.__dataclass_fields__}:
         return None
     scale, bias = norm.parameters
     free = bias is None and (field == "bias" or scale is None)
@@ -348,5 +377,5 @@ def _spread(c: Const, norm: RowNorm) -> Any:
     return np.ascontiguousarray(array)
 
 
-RULES = (layer_norm, rms_norm, l2_norm, image_norm, group_norm, softmax)
+RULES = (layer_norm, rms_norm, l2_norm, image_norm, group_norm, softmax, into_each_norm)
 USE_RULES = (into_norm,)

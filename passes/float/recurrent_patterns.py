@@ -13,6 +13,7 @@ from irc.ops.activation import Sigmoid, Tanh
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
+from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.recurrent import LstmCell, LstmHidden, Recurrent, TanhState
 from irc.ops.selection import Where
 from irc.ops.shape import Slice
@@ -27,17 +28,39 @@ them than anybody could count."""
 
 @dataclass(frozen=True)
 class Part:
-    """One of `count` equal parts of a vector of gates."""
+    """One of `count` equal parts of a vector of gates, which is `source` or some rows of it."""
 
-    gates: Value
+    source: Value
+    rows: tuple[tuple[int, int], ...]
     index: int
     count: int
 
     @property
     def shape(self) -> Shape:
         """What each part is."""
-        *rest, whole = self.gates.shape
-        return (*rest, whole // self.count)
+        return (*(stop - start for start, stop in self.rows), self.source.shape[-1] // self.count)
+
+    @property
+    def gates(self) -> Value:
+        """The vectors that this is a part of."""
+        x = self.source
+        return x if self.of(x) else Slice(x, *self._ends, (1,) * x.type.rank, name=x.name)
+
+    @property
+    def _ends(self) -> tuple[Shape, Shape]:
+        starts, stops = zip(*self.rows, (0, self.source.shape[-1]), strict=True)
+        return starts, stops
+
+    def beside(self, *others: Part) -> bool:
+        """Whether these are parts of the same vectors."""
+        return all(o.source is self.source and o.rows == self.rows for o in others)
+
+    def of(self, gates: Value) -> bool:
+        """Whether this is a part of `gates`."""
+        if self.source is gates:
+            return self.rows == tuple((0, n) for n in gates.shape[:-1])
+        known = isinstance(gates, Slice) and gates.x is self.source and set(gates.steps) == {1}
+        return known and (gates.starts, gates.stops) == self._ends  # type: ignore[attr-defined]
 
 
 def lstm_cell(v: Value) -> Value | None:
@@ -89,15 +112,16 @@ def part_of(v: Value) -> Part | None:
     """A slice of the last axis as the part that it is of equal ones, None for any other value."""
     if not isinstance(v, Slice) or not v.shape or set(v.steps) != {1}:
         return None
-    width, whole = v.shape[-1], v.x.shape
-    if v.shape[:-1] != whole[:-1] or whole[-1] % width or v.starts[-1] % width:
+    width, whole = v.shape[-1], v.x.shape[-1]
+    if not width or whole % width or v.starts[-1] % width:
         return None
-    return Part(v.x, v.starts[-1] // width, whole[-1] // width)
+    rows = tuple(zip(v.starts[:-1], v.stops[:-1], strict=True))
+    return Part(v.x, rows, v.starts[-1] // width, whole // width)
 
 
 def _order(i: Part, f: Part, g: Part) -> str:
     """The order of the gates, "" where they are not three quarters of one vector."""
-    if len({i.gates, f.gates, g.gates}) > 1 or len({i.index, f.index, g.index}) < 3:
+    if not i.beside(f, g) or len({i.index, f.index, g.index}) < 3:
         return ""
     names = {i.index: "i", f.index: "f", g.index: "g"}
     return "".join(names.get(n, "o") for n in range(GATES))
@@ -117,16 +141,21 @@ def lstm_hidden(v: Value) -> Value | None:
         %y = lstm_hidden(%g, %n) {order = "ifgo"} : f32[1,2]
     """
     match v:
-        case Mul(a=Sigmoid(x=gate), b=Tanh(x=LstmCell() as c)):
-            pass
-        case Mul(a=Tanh(x=LstmCell() as c), b=Sigmoid(x=gate)):
-            pass
+        case Mul(a=Sigmoid(x=gate), b=Tanh(x=c)) | Mul(a=Tanh(x=c), b=Sigmoid(x=gate)):
+            cell, o = stored(c), _quarter(gate)
         case _:
             return None
-    o = _quarter(gate)
-    if o is None or o.gates is not c.gates or o.index != c.order.index("o"):
+    if not isinstance(cell, LstmCell) or o is None or not o.of(cell.gates):
         return None
-    return LstmHidden(o.gates, c, c.order)
+    return LstmHidden(cell.gates, c, cell.order) if o.index == cell.order.index("o") else None
+
+
+def stored(v: Value) -> Value:
+    """What a value was before it was quantized, if it was."""
+    match v:
+        case Dequantize(x=Quantize(x=x)):
+            return x
+    return v
 
 
 def state_product(v: Value) -> Value | None:

@@ -10,12 +10,14 @@ import numpy as np
 
 from irc import fixedpoint
 from irc.errors import IRCError
+from irc.ops.activation import Tanh
 from irc.ops.bytewise import convolved, multiplied
 from irc.ops.conv import Conv2d
 from irc.ops.core import Const
 from irc.ops.interpolate import followed
 from irc.ops.linear import Linear
 from irc.ops.moving import in_type
+from irc.ops.qrecurrent import tanh_state
 from irc.ops.quantization import constant, tabulated
 from irc.passes.float.pointwise import apply, is_clamp, only_clamps, scaling
 from irc.passes.integer.author_rounding import with_author_rounding
@@ -99,8 +101,10 @@ class Lowering:
         return self.lower(o, wanted, single=single)
 
     def table(self, v: Value, source: Value, target: TensorType) -> Value:
-        """A chain of functions of one value, equation (8)."""
+        """A chain of functions of one value, equation (8); tanh of states as recurrent layers'."""
         root = self.root[v]
+        if isinstance(v, Tanh) and v.x is root and _is_state(source.type) and _is_state(target):
+            return tanh_state(source, target, v.name)
         looked_up = followed if source.type.dtype is DType.I16 else tabulated
         made = looked_up(source, lambda real: apply(v, root, real), target, f"{v.op} %{v.name}")
         return made.replace(name=v.name)
@@ -172,6 +176,13 @@ def _twin(v: Value, operands: tuple[Value, ...], target: TensorType) -> Value:
     if isinstance(v, Conv2d):
         return convolved(v, x, constant(w, "weights"), b, target)
     return multiplied(x, constant(w, "weights"), b, None, target, v.name)
+
+
+def _is_state(t: TensorType) -> bool:
+    """Whether values are stored as a recurrent layer's states are."""
+    return t.dtype is DType.I16 and t.quant is not None and (t.quant.axis, t.quant.zero_point) == (
+        None, 0
+    )  # fmt: skip
 
 
 def over(v: Value, operands: list[Value]) -> Value:

@@ -16,6 +16,7 @@ import numpy as np
 
 from irc.ops.quantization import constant
 from irc.ops.shape import Concat, joined_columns
+from irc.ops.tree_integers import integer_of_missing
 from irc.ops.trees import TreeEnsemble
 from irc.passes.calibration.missing import trees_of
 from irc.passes.quantize.options import Options
@@ -60,19 +61,14 @@ def _by_columns(
     pairs = [
         _one(threshold[feature == column], dtype) for column in range(x.shape[1])
     ]
-    missing = None if any(t.filled for t in trees) else _missing(trees, dtype)
+    sent = [constant(t.missing, "trees").array for t in trees]
+    missing = None if any(t.filled for t in trees) else integer_of_missing(sent, dtype)
     made, start = [], 0
     for width in widths:
         scales, zeros = zip(*pairs[start : start + width], strict=True)
         made.append(TensorType(dtype, (x.shape[0], width), Quant(scales, zeros, 1, missing)))
         start += width
     return made
-
-
-def _missing(trees: Sequence[TreeEnsemble], dtype: DType) -> int:
-    """The integer for what is missing."""
-    beyond = all(constant(t.missing, "trees").array.all() for t in trees)
-    return dtype.max if beyond else dtype.min
 
 
 def _one(thresholds: Array, dtype: DType) -> tuple[float, int]:

@@ -51,9 +51,7 @@ def stated(node: Node, t: Triple, shape: tuple[int, ...], axis: int | None = Non
     if scales.ndim != 1 or scales.size != shape[axis]:
         node.fail(f"{scales.size} scales for axis {axis} of a tensor of shape {list(shape)}")
     zero_points = np.broadcast_to(zeros.reshape(-1), scales.shape)
-    same = bool(np.all(zero_points == zero_points[0]))
-    point = int(zero_points[0]) if same else tuple(int(z) for z in zero_points)
-    return Quant(tuple(float(s) for s in scales), point, axis)
+    return Quant(tuple(map(float, scales)), tuple(map(int, zero_points)), axis)
 
 
 def _is_one(node: Node, t: Triple, shape: tuple[int, ...], axis: int | None) -> bool:
