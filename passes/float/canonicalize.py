@@ -32,7 +32,7 @@ from irc.passes.float import (
 from irc.passes.float.constants import is_uniform, real, uniform
 from irc.passes.float.fold import RULES as FOLDING
 from irc.passes.float.fold import share
-from irc.passes.float.identities import equals_itself
+from irc.passes.float.identities import equals_itself, times_nothing
 from irc.pipeline import Pass
 from irc.rewrite import Uses, rewrite
 from irc.types import Array
@@ -285,6 +285,7 @@ def compare_whole(v: Value) -> Value | None:
 RULES = (
     constant_right, relu_is_clip, bound_is_clip, clip_twice, divide_by_constant,
     subtract_constant, negate, one_over, square, compare_whole, equals_itself,
+    times_nothing,
     *activation_patterns.RULES, *norm_patterns.RULES, *expanded_norms.RULES, *linear.RULES,
     *pooling.RULES, *recurrent_patterns.RULES, *masking.RULES, *gru_patterns.RULES,
     *quantized_cells.RULES,

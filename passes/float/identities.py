@@ -275,6 +275,23 @@ def equals_itself(v: Value) -> Value | None:
     return None
 
 
+def times_nothing(v: Value) -> Value | None:
+    """What is multiplied by zero is zero: nothing here is infinite or NaN.
+
+        (%x: f32[2])
+        %c = const [0.0] : f32[1]
+        %y = mul(%x, %c) : f32[2]
+        ->
+        %y = const [0.0, 0.0] : f32[2]
+    """
+    match v:
+        case Mul(a=_, b=Const(array=c, quant=None)) | Mul(a=Const(array=c, quant=None)) if (
+            c.size and not c.any()
+        ):
+            return Const(np.zeros(v.shape, v.type.dtype.numpy), name=v.name)
+    return None
+
+
 def one_choice(v: Value) -> Value | None:
     """A choice that is the same everywhere.
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from irc.ops.columns import Columns
 from irc.ops.core import Const
 from irc.ops.grid import GridSample
+from irc.ops.tree_integers import BESIDE, DIGITS
 from irc.ops.trees import TreeEnsemble
 from irc.passes.calibration.calibrate import Statistics
 from irc.passes.quantize.options import Options
@@ -15,7 +18,7 @@ from irc.passes.quantize.precision import SUMS
 from irc.passes.quantize.scales import choose_input, whole_steps
 from irc.passes.quantize.signals import reaches_layer
 from irc.passes.quantize.sites import Sites, from_outside, is_float
-from irc.types import DType
+from irc.types import DType, TensorType
 from irc.value import Value
 
 COUNTING = frozenset({"less", "less_or_equal", "equal", "floor", "ceil"})
@@ -76,3 +79,19 @@ def counted(sites: Sites, v: Value) -> bool:
         if whole or u.op in COUNTING or (sites.moving(u) and counted(sites, u)):
             return True
     return False
+
+
+def bound_between_steps(bound: Const, reader: Value, type_: TensorType) -> Const:
+    """A bound of a comparison, moved between two of the reals that a value of 16 bits can be: what
+    is nearest to it is as the value there likely is, 0 or what the bound itself is in few digits,
+    which single precision may have beside it."""
+    scale, real = type_.scale, bound.array.astype(np.float64)
+    steps = np.rint(real / scale)
+    short = np.asarray([float(f"{c:.{DIGITS}g}") for c in real.reshape(-1)]).reshape(real.shape)
+    beside = np.abs(short - real) <= BESIDE * np.spacing(np.abs(bound.array))
+    likely = np.where(steps == 0, 0.0, np.where(beside, short, real)).astype(np.float32)
+    first = reader.operands[0] is bound
+    pair = (bound.array, likely) if first else (likely, bound.array)
+    met = pair[0] < pair[1] if reader.op == "less" else pair[0] <= pair[1]
+    moved = (steps + np.where(met == first, -0.5, 0.5)) * scale
+    return Const(moved.astype(np.float32), name=bound.name)

@@ -28,6 +28,7 @@ from irc.passes.calibration.moments import LayerMoments
 from irc.passes.quantize import weights as weighting
 from irc.passes.quantize.assignment import Scales
 from irc.passes.quantize.bias_correction import Feeds, nearer
+from irc.passes.quantize.coordinates import bound_between_steps
 from irc.passes.quantize.options import Options
 from irc.passes.quantize.rounding import compensated
 from irc.passes.quantize.scales import asymmetric, stored_as, symmetric
@@ -178,17 +179,20 @@ class Writer:
 
     def compared(self, o: Value, reader: Value) -> Value:
         """A constant that values are to equal, rounded as these are; but where these are whole
-        numbers, others equal none."""
-        if not isinstance(o, Const) or reader.op != "equal":
+        numbers, others equal none. A bound is as much as they can tell of it."""
+        if not isinstance(o, Const) or reader.op not in ("equal", "less", "less_or_equal"):
             return o
         others = [x for x in reader.operands if x in self.scales.types]
         parts = [self.statistics.get(p) for x in others for p in self.sites.parts(x)]
         if not parts:
             return o
         whole = all(s is not None and s.whole for s in parts)
-        scale = self.scales.read_by(reader, others[0], self.sites).scale
+        type_ = self.scales.read_by(reader, others[0], self.sites)
+        if reader.op != "equal":
+            fine = type_.dtype is DType.I16 and not whole and o.type.dtype is DType.F32
+            return bound_between_steps(o, reader, type_) if fine else o
         none = whole & (np.rint(o.array) != o.array)
-        nearest = np.where(none, o.array, np.rint(o.array / scale) * scale)
+        nearest = np.where(none, o.array, np.rint(o.array / type_.scale) * type_.scale)
         return Const(nearest.astype(o.array.dtype), name=o.name)
 
     def moved(self, o: Value, result: Value, new: Mapping[Value, Value]) -> Value:
