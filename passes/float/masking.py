@@ -11,11 +11,15 @@ from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul
 from irc.ops.logic import Not
 from irc.ops.recurrent import GruState, LstmCell, LstmHidden, TanhState
+from irc.ops.reduce import ReduceMax, ReduceMin
 from irc.ops.selection import Where
 from irc.passes.float.constants import uniform
 from irc.types import DType
 from irc.value import Value
 
+ENDLESS = 1e8
+"""Numbers as large as this stand for infinity: in single precision they stay what they are, or all
+but, whatever is added."""
 STATES = (LstmCell, LstmHidden, GruState, TanhState)
 
 
@@ -60,6 +64,42 @@ def masked_state(v: Value) -> Value | None:
     return Where(found.mask, found.x, Const(np.zeros((), found.x.type.dtype.numpy)))
 
 
+def extreme_of_sum(v: Value) -> Value | None:
+    """Of what is chosen, or as far off as nothing else is, and then added to, the extreme is one of
+    the sums that were chosen.
+
+        (%m: b1[1,3], %x: f32[1,3], %y: f32[1,3])
+        %none = const [-1e+09] : f32[]
+        %a = where(%m, %x, %none) : f32[1,3]
+        %s = add(%a, %y) : f32[1,3]
+        %z = reduce_max(%s) {axes = [1], keepdims = true} : f32[1,1]
+        ->
+        %s = add(%x, %y) : f32[1,3]
+        %none = const [-1e+09] : f32[]
+        %3 = where(%m, %s, %none) : f32[1,3]
+        %z = reduce_max(%3) {axes = [1], keepdims = true} : f32[1,1]
+    """
+    if not isinstance(v, ReduceMax | ReduceMin) or not isinstance(v.x, Add):
+        return None
+    total = v.x
+    for chosen, y in ((total.a, total.b), (total.b, total.a)):
+        match chosen:
+            case Where(condition=mask, a=x, b=Const() as none):
+                made = Add(x, y, name=total.name)
+                other = Where(mask, made, none)
+            case Where(condition=mask, a=Const() as none, b=x):
+                made = Add(x, y, name=total.name)
+                other = Where(mask, none, made)
+            case _:
+                continue
+        far = uniform(none)
+        if far is None or abs(far) < ENDLESS or (far > 0) == isinstance(v, ReduceMax):
+            continue
+        if other.shape == total.shape:
+            return v.replace(x=other)
+    return None
+
+
 @dataclass(frozen=True)
 class _Masked:
     """A value times a mask of booleans."""
@@ -79,4 +119,4 @@ def _masked(v: Value) -> _Masked | None:
     return None
 
 
-RULES = (choice, masked_state)
+RULES = (choice, masked_state, extreme_of_sum)

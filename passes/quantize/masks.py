@@ -27,6 +27,10 @@ ENDLESS = 1e38
 """Whatever is measured, numbers as large as this do."""
 RANKS = frozenset({"reduce_max", "reduce_min", "argmax", "argmin", "topk"})
 """Ops that read the order of elements."""
+LARGEST, LEAST = frozenset({"reduce_max", "argmax"}), frozenset({"reduce_min", "argmin"})
+"""Those that see no element at the other end."""
+FAR = 1e3
+"""So many times as large as all else is what only stands for an infinity."""
 
 
 def masked(graph: Graph) -> dict[Value, Visible]:
@@ -48,15 +52,18 @@ def masked(graph: Graph) -> dict[Value, Visible]:
 def ranked(graph: Graph) -> dict[Value, Visible]:
     """The values of which nothing but extremes and places of elements are read, with what can be
     told of these: what stands for infinity lies at the end of all others, where it saturates."""
-    found: dict[Value, Visible] = {}
+    readers: dict[Value, frozenset[str]] = {}
     outputs = set(graph.outputs)
     for v in reversed(graph.order):
         users = graph.users[v]
         if not v.type.dtype.is_float or not users or v in outputs:
             continue
-        if all(u.op in RANKS or (u in found and u.moves) for u in users):
-            found[v] = at_the_ends
-    return found
+        if all(u.op in RANKS or (u in readers and u.moves) for u in users):
+            each = (readers.get(u, frozenset({u.op})) for u in users)
+            readers[v] = frozenset[str]().union(*each)
+    return {
+        v: partial(at_the_ends, low=ops <= LARGEST, high=ops <= LEAST) for v, ops in readers.items()
+    }
 
 
 def _passes_on(v: Value) -> bool:
@@ -81,9 +88,13 @@ def finite(x: Array) -> Array:
     return np.where(infinite, x.dtype.type(lowest - BELOW_ALL), x)
 
 
-def at_the_ends(x: Array) -> Array:
-    """What stands for an infinity lies at the end of the others."""
-    endless = np.abs(x) >= ENDLESS
+def at_the_ends(x: Array, *, low: bool = False, high: bool = False) -> Array:
+    """What stands for an infinity lies at the end of the others: the largest numbers there are, or,
+    at an end that nobody sees, those that are far beyond all others."""
+    usual = np.abs(x[np.abs(x) < STANDS_FOR_INFINITY])
+    beyond = max(STANDS_FOR_INFINITY, FAR * float(usual.max(initial=0.0)))
+    unseen = (x <= -beyond) & low | (x >= beyond) & high
+    endless = (np.abs(x) >= ENDLESS) | unseen
     if not endless.any():
         return x
     others = x[~endless]

@@ -9,9 +9,9 @@ from irc.graph import Graph, evaluate
 from irc.ops.activation import Relu, Sigmoid
 from irc.ops.cast import Cast
 from irc.ops.core import Const, Input
-from irc.ops.elementwise import Div, Maximum, Mul, Sub
+from irc.ops.elementwise import Add, Div, Maximum, Mul, Sub
 from irc.ops.logic import And, Less
-from irc.ops.reduce import ReduceMean
+from irc.ops.reduce import ReduceMax, ReduceMean, ReduceMin
 from irc.ops.selection import Gather, Where
 from irc.ops.shape import Concat, Pad, Slice, Transpose
 from irc.ops.unary import Exp
@@ -47,6 +47,20 @@ def test_a_pad_with_nearly_minus_infinity_saturates() -> None:
     padded = Pad(Relu(n.conv(n.x, 8), name="r"), ((0, 0), (0, 0), (0, 0), (0, 1)), -3e38, name="p")
     kept = Slice(padded, (0, 0, 0, 0), (1, 8, 8, 8), (1, 1, 1, 1), name="kept")
     assert noise(n, n.graph(n.conv(kept, 4)))["y0"] > 30
+
+
+@pytest.mark.parametrize("far", [-3e38, -1e9, -65504.0])
+@pytest.mark.parametrize("extreme", [ReduceMax, ReduceMin])
+def test_what_is_far_off_and_never_an_extreme_takes_no_bits(
+    far: float, extreme: type[ReduceMax]
+) -> None:
+    """Chosen among, and, where it stands for infinity, added to."""
+    n = Net()
+    x, sign = n.conv(n.x, 4), -1.0 if extreme is ReduceMin else 1.0
+    kept = Where(Less(scalar(-0.2), n.conv(n.x, 4)), x, scalar(sign * far), name="kept")
+    total = Add(kept, n.conv(n.x, 4), name="total") if far < -1e8 else kept
+    made = noise(n, n.graph(extreme(total, (1, 2), False, name="most")))
+    assert made["y0"] > 30
 
 
 def test_a_constant_in_a_concat_is_not_clipped() -> None:
