@@ -104,7 +104,7 @@ def _checked(proof: Proof) -> Proof:
     if proof.accumulator >= proof.limit:
         raise CompileError(
             f"{at}: the 32-bit accumulator could overflow, it may reach {proof.accumulator}:"
-            " split the layer along its input channels"
+            " give its weights 8 bits if they have more, or split it along its input channels"
         )
     low, high = proof.shift
     if not 1 <= low <= high <= MAX_SHIFT:

@@ -119,7 +119,8 @@ def test_onnxruntime_walks_the_same_trees() -> None:
     session = onnxruntime.InferenceSession(export(graph).SerializeToString())
     for feed in rows(30):
         feed["x"][0, 3] = np.nan if feed["x"][0, 0] > 60 else 2015
-        np.testing.assert_allclose(session.run(None, feed)[0], evaluate(graph, feed)["y"])
+        found = np.asarray(session.run(None, feed)[0])
+        np.testing.assert_allclose(found, evaluate(graph, feed)["y"])
 
 
 def test_trees_that_share_too_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_a_pad_with_nearly_minus_infinity_saturates() -> None:
 @pytest.mark.parametrize("far", [-3e38, -1e9, -65504.0])
 @pytest.mark.parametrize("extreme", [ReduceMax, ReduceMin])
 def test_what_is_far_off_and_never_an_extreme_takes_no_bits(
-    far: float, extreme: type[ReduceMax]
+    far: float, extreme: type[ReduceMax | ReduceMin]
 ) -> None:
     """Chosen among, and, where it stands for infinity, added to."""
     n = Net()
