@@ -84,14 +84,16 @@ def counted(sites: Sites, v: Value) -> bool:
 def bound_between_steps(bound: Const, reader: Value, type_: TensorType) -> Const:
     """A bound of a comparison, moved between two of the reals that a value of 16 bits can be: what
     is nearest to it is as the value there likely is, 0 or what the bound itself is in few digits,
-    which single precision may have beside it."""
-    scale, real = type_.scale, bound.array.astype(np.float64)
+    which single precision may have beside it. Bounds beyond all of these reals stay."""
+    scale, given = type_.scale, bound.array.astype(np.float64)
+    inside = np.abs(given) <= (type_.dtype.max - type_.dtype.min) * scale
+    real = np.where(inside, given, 0.0)
     steps = np.rint(real / scale)
     short = np.asarray([float(f"{c:.{DIGITS}g}") for c in real.reshape(-1)]).reshape(real.shape)
-    beside = np.abs(short - real) <= BESIDE * np.spacing(np.abs(bound.array))
+    beside = np.abs(short - real) <= BESIDE * np.spacing(np.abs(real).astype(np.float32))
     likely = np.where(steps == 0, 0.0, np.where(beside, short, real)).astype(np.float32)
     first = reader.operands[0] is bound
     pair = (bound.array, likely) if first else (likely, bound.array)
     met = pair[0] < pair[1] if reader.op == "less" else pair[0] <= pair[1]
-    moved = (steps + np.where(met == first, -0.5, 0.5)) * scale
+    moved = np.where(inside, (steps + np.where(met == first, -0.5, 0.5)) * scale, given)
     return Const(moved.astype(np.float32), name=bound.name)
