@@ -408,21 +408,25 @@ def _known(v: Value) -> Array | None:
     return np.asarray(v.call(known.__getitem__)) if known else None
 
 
-def same(a: Any, b: Any, alike: set[tuple[int, int]] | None = None) -> bool:
-    """Whether two values are one, or computed alike of the same; `alike` are pairs that are."""
-    alike = set() if alike is None else alike
-    if a is b or (id(a), id(b)) in alike:
-        return True
-    if isinstance(a, Const) and isinstance(b, Const):
-        return a.type == b.type and np.array_equal(a.array, b.array)
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(same(*pair, alike) for pair in zip(a, b, strict=True))
-    if not isinstance(a, Value) or type(a) is not type(b):
-        return not isinstance(a, Value) and bool(a == b)
-    if not a.operands or a.type != b.type:
-        return False
-    names = (f.name for f in fields(a) if f.name != "name")
-    if not all(same(getattr(a, n), getattr(b, n), alike) for n in names):
-        return False
-    alike.add((id(a), id(b)))
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are one, or computed alike of the same."""
+    pairs, seen = [(a, b)], set[tuple[int, int]]()
+    while pairs:
+        a, b = pairs.pop()
+        if a is b or (id(a), id(b)) in seen:
+            continue
+        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+            pairs.extend(zip(a, b, strict=True))
+        elif isinstance(a, Const) and isinstance(b, Const):
+            if a.type != b.type or not np.array_equal(a.array, b.array):
+                return False
+        elif not isinstance(a, Value) or type(a) is not type(b):
+            if isinstance(a, Value) or not bool(a == b):
+                return False
+        elif not a.operands or a.type != b.type:
+            return False
+        else:
+            seen.add((id(a), id(b)))
+            names = [f.name for f in fields(a) if f.name != "name"]
+            pairs.extend((getattr(a, n), getattr(b, n)) for n in names)
     return True

@@ -225,12 +225,12 @@ def test_rows_that_depend_on_others_are_refused(kind: str) -> None:
 
 
 def test_what_is_computed_twice_is_the_same() -> None:
-    """As often as its parts are read: a chain of sums has more paths than can be walked."""
+    """A chain of sums has more paths than can be walked, and is deeper than calls may be."""
     x = Input(DType.F32, (4,), name="x")
 
     def chain(last: float) -> Value:
         v: Value = Concat((x, Neg(x)), 0)
-        for _ in range(100):
+        for _ in range(2000):
             v = Add(v, v)
         return Concat((v, Mul(v, Const(np.array(last, np.float32)))), 0)
 
