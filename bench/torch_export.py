@@ -19,8 +19,13 @@ ENCODERS = ("vit_tiny", "minilm_l6")
 
 
 def import_torchvision() -> Any:
-    """Import torchvision without its compiled operators, which lack a CPU build for some torch."""
+    """Import torchvision, without its operators where these were built for another torch."""
     torch = importlib.import_module("torch")
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:  # of operators that don't exist, at the first one
+        for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
