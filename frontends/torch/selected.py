@@ -410,7 +410,8 @@ def _known(v: Value) -> Array | None:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are one, or computed alike of the same."""
-    pairs, seen = [(a, b)], set[tuple[int, int]]()
+    pairs: list[tuple[Any, Any]] = [(a, b)]
+    seen = set[tuple[int, int]]()
     while pairs:
         a, b = pairs.pop()
         if a is b or (id(a), id(b)) in seen:
@@ -420,10 +421,10 @@ def same(a: Any, b: Any) -> bool:
         elif isinstance(a, Const) and isinstance(b, Const):
             if a.type != b.type or not np.array_equal(a.array, b.array):
                 return False
-        elif not isinstance(a, Value) or type(a) is not type(b):
+        elif not isinstance(a, Value) or not isinstance(b, Value):
             if isinstance(a, Value) or not bool(a == b):
                 return False
-        elif not a.operands or a.type != b.type:
+        elif type(a) is not type(b) or not a.operands or a.type != b.type:
             return False
         else:
             seen.add((id(a), id(b)))
