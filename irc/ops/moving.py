@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from irc.errors import TypeCheckError
+from irc.ops.core import Const
 from irc.ops.quantization import Requantize
 from irc.types import Shape, TensorType
 from irc.value import Value
@@ -37,6 +38,16 @@ class Joining(Moving):
             return in_type(new, result) if old.type.dtype.is_float else new
 
         return self.map_operands(integer)
+
+
+def origin(v: Value) -> Value:
+    """What a value was moved from, as a whole or by known indices."""
+    while v.moves:
+        sources = [o for o in v.operands if not isinstance(o, Const)]
+        if len(sources) != 1:
+            break
+        (v,) = sources
+    return v
 
 
 def in_type(v: Value, result: TensorType) -> Value:

@@ -7,9 +7,9 @@ state, gates, and what they let through.
 from __future__ import annotations
 
 from irc.ops.activation import Sigmoid
-from irc.ops.core import Const
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
+from irc.ops.moving import origin
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.recurrent import Gated, GruState, Recurrent
 from irc.passes.float.gru_patterns import update_of
@@ -105,12 +105,8 @@ def next_state(v: Value) -> Value | None:
 
 def _precise(v: Value) -> bool:
     """Whether integers of 16 bits stand for a value, perhaps moved."""
-    while v.moves:
-        computed = [o for o in v.operands if not isinstance(o, Const)]
-        if len(computed) != 1:
-            return False
-        (v,) = computed
-    return isinstance(v, Dequantize) and v.x.type.dtype is DType.I16
+    source = origin(v)
+    return isinstance(source, Dequantize) and source.x.type.dtype is DType.I16
 
 
 RULES = (state_added, gate, next_state)

@@ -13,6 +13,7 @@ from irc.ops.activation import Sigmoid, Tanh
 from irc.ops.core import Const, Input
 from irc.ops.elementwise import Add, Mul
 from irc.ops.linear import Linear
+from irc.ops.moving import origin
 from irc.ops.quantization import Dequantize, Quantize
 from irc.ops.recurrent import LstmCell, LstmHidden, Recurrent, TanhState
 from irc.ops.selection import Where
@@ -59,8 +60,9 @@ class Part:
         """Whether this is a part of `gates`."""
         if self.source is gates:
             return self.rows == tuple((0, n) for n in gates.shape[:-1])
-        known = isinstance(gates, Slice) and gates.x is self.source and set(gates.steps) == {1}
-        return known and (gates.starts, gates.stops) == self._ends  # type: ignore[attr-defined]
+        if not isinstance(gates, Slice) or gates.x is not self.source or set(gates.steps) != {1}:
+            return False
+        return (gates.starts, gates.stops) == self._ends
 
 
 def lstm_cell(v: Value) -> Value | None:
@@ -206,7 +208,7 @@ def _with_state(gates: Add, c: Value) -> Value | None:
     if not found:
         return None
     # One input often holds both states; another of their width may be anything.
-    state = min(found, key=lambda t: _origin(t.x) is not _origin(c))
+    state = min(found, key=lambda t: origin(t.x) is not origin(c))
     return _added(gates, terms, state)
 
 
@@ -237,22 +239,12 @@ def _terms(v: Value) -> list[Value]:
 def _is_state(h: Value, c: Value) -> bool:
     """Whether h is the hidden state that goes with the cell state c: the same cell's, or, where c
     is an input, an input too."""
-    before, cell = _origin(h), _origin(c)
+    before, cell = origin(h), origin(c)
     if isinstance(before, Where) and isinstance(cell, Where):
         return before.condition is cell.condition and _is_state(before.a, cell.a)
     if isinstance(cell, LstmCell):
-        return isinstance(before, LstmHidden) and _origin(before.c) is cell
+        return isinstance(before, LstmHidden) and origin(before.c) is cell
     return isinstance(cell, Input) and isinstance(before, Input) and h.shape[-1] == c.shape[-1]
-
-
-def _origin(v: Value) -> Value:
-    """What a value was moved from, as a whole or by known indices."""
-    while v.moves:
-        sources = [o for o in v.operands if not isinstance(o, Const)]
-        if len(sources) != 1:
-            break
-        (v,) = sources
-    return v
 
 
 def tanh_state(v: Value) -> Value | None:
@@ -286,7 +278,7 @@ def tanh_state(v: Value) -> Value | None:
 
 def _again(state: Linear) -> bool:
     """Whether a step before this one multiplied its state by the same weights."""
-    match _origin(state.x):
+    match origin(state.x):
         case TanhState(x=Recurrent(w=w)):
             before: list[Value] = [w]
         case Tanh(x=Add() as total):

@@ -17,6 +17,7 @@ import numpy as np
 
 from irc.graph import Graph
 from irc.ops.core import Const, Input
+from irc.ops.moving import origin
 from irc.ops.recurrent import CARRIED, PRECISE, LstmHidden, Recurrent, TanhState
 from irc.passes.calibration.calibrate import Statistics
 from irc.types import DType, Quant, TensorType
@@ -86,7 +87,7 @@ class States:
             elif v.moves:
                 below = [kinds.get(o, frozenset()) for o in v.operands]
                 whole = frozenset().union(*below)
-                kinds[v] = whole & self._read_as(v) if _from_input(v) else whole
+                kinds[v] = whole & self._read_as(v) if isinstance(origin(v), Input) else whole
         both = frozenset("hc")
         return frozenset(v for v, k in kinds.items() if k == both and v.op not in KINDS)
 
@@ -144,16 +145,6 @@ def precise_operands(v: Value) -> tuple[Value, ...]:
     fields = PRECISE.get(v.op, frozenset())
     found = (getattr(v, f) for f in operand_fields(type(v)) if f in fields)
     return tuple(o for o in found if o is not None)
-
-
-def _from_input(v: Value) -> bool:
-    """Whether a value is an input moved, as a whole or by known indices."""
-    while v.moves:
-        sources = [o for o in v.operands if not isinstance(o, Const)]
-        if len(sources) != 1:
-            return False
-        (v,) = sources
-    return isinstance(v, Input)
 
 
 def state_quant(

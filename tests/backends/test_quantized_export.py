@@ -20,7 +20,7 @@ from irc.ops.shape import Concat
 from irc.ops.trees import TreeEnsemble
 from irc.types import Array, DType
 from irc.value import Value
-from tests.backends.test_onnx_export import FAMILIES, PLANAR, RNG, X
+from tests.backends.test_onnx_export import FAMILIES, RNG, all_of
 from tests.frontends.test_onnx_recurrent import layer
 from tests.passes.nets import NETS, Net
 from tests.passes.quantize.test_column_units import NETWORKS, rows, table, tree
@@ -55,12 +55,7 @@ ALONE = {"pow", "mod", "resample"}
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_op(family: str, layout: str) -> None:
-    x = X if layout == "NHWC" else PLANAR
-    public = X if layout == "NHWC" else PLANAR.x
-    assert isinstance(public, Input)
-    outputs = [y for y in FAMILIES[family](x) if y.op not in ALONE]
-    names = [f"y{i}" for i in range(len(outputs))]
-    graph = Graph("ops", (public,), tuple(outputs), tuple(names))
+    graph = all_of(family, layout, without=ALONE)
     comes_back(graph, noise(graph))
 
 

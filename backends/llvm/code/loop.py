@@ -9,7 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from irc.backends.llvm.code.constants import constant
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -134,5 +134,4 @@ def splat(builder: Any, value: Any, lanes: int) -> Any:
         return constant(full, value.constant)
     empty = ir.Constant(full, ir.Undefined)
     first = builder.insert_element(empty, value, ir.Constant(I32, 0))
-    mask = constant(ir.VectorType(I32, lanes), 0)
-    return builder.shuffle_vector(first, empty, mask)
+    return builder.shuffle_vector(first, empty, shuffle_mask([0] * lanes))

@@ -139,7 +139,6 @@ def _by_parts(builder: Any, values: Sequence[Any], of: Callable[..., Any]) -> An
 def _shifted_alike(builder: Any, word: Any, s: Any, most: int, bits: int) -> Any:
     """`word >> s`, lane by lane, `most` the largest: clamped first to what `bits` hold behind it,
     so that all can be multiplied by powers of two and shifted by `most`."""
-
     const = partial(constant, s.type)
     largest = _power(builder, builder.add(s, const(bits)))
     for limit, test in ((builder.neg(largest), "<"), (largest, ">")):
@@ -218,5 +217,4 @@ def _words(builder: Any, products: tuple[Any, Any], shifts: Any, *, x86: bool) -
 
 
 def _take(builder: Any, a: Any, b: Any, order: Sequence[int]) -> Any:
-    mask = shuffle_mask(order)
-    return builder.shuffle_vector(a, b, mask)
+    return builder.shuffle_vector(a, b, shuffle_mask(order))

@@ -298,7 +298,7 @@ class NormRows:
         order = [lane + lanes * (lane % 2) for lane in range(lanes)]
         y = builder.shuffle_vector(
             builder.bitcast(even, self.words), builder.bitcast(odd, self.words),
-            constant(self.words, order),
+            shuffle_mask(order),
         )  # fmt: skip
         return builder.ashr(y, constant(self.words, s - first)) if s > 32 else y
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from irc.backends.llvm.code.constants import constant
+from irc.backends.llvm.code.constants import constant, shuffle_mask
 from irc.backends.llvm.kernels.tables.shuffle import LookUp
 from irc.backends.llvm.kernels.vectors.dot import call
 from irc.backends.llvm.kernels.vectors.memory import at
@@ -164,7 +164,7 @@ def _first_right(entries: Array, last: int, fraction: int, candidates: Array) ->
 def _spread(builder: Any, word: Any, count: int) -> Any:
     one = ir.Constant(ir.VectorType(I16, 1), ir.Undefined)
     one = builder.insert_element(one, word, ir.Constant(I32, 0))
-    return builder.shuffle_vector(one, one, constant(ir.VectorType(I32, count), 0))
+    return builder.shuffle_vector(one, one, shuffle_mask([0] * count))
 
 
 def _above_zeros(builder: Any, x: Any) -> list[Any]:
@@ -175,6 +175,5 @@ def _above_zeros(builder: Any, x: Any) -> list[Any]:
     for part in (0, 8):
         bytes_ = [s + part + i for s in range(0, count, 16) for i in range(8)]
         mask = [m for b in bytes_ for m in (count + b, b)]
-        kind = ir.VectorType(I32, count)
-        made.append(builder.shuffle_vector(x, zeros, constant(kind, mask)))
+        made.append(builder.shuffle_vector(x, zeros, shuffle_mask(mask)))
     return made
