@@ -59,7 +59,7 @@ class Request:
         if self.labels is not None and self.data is None:
             raise DataError("--labels needs --data, the inputs that they are the classes of")
         if self.data is not None and self.labels is None:
-            raise DataError("--data needs --labels, which tell what is right; irc compare needs data alone")
+            raise DataError("--data needs --labels, which say what is right; irc compare does not")
         if self.kinds == ():
             raise DataError("--emit names no kind of file: write some of so,a,o,ll,s,irc")
         for target in self.targets:
